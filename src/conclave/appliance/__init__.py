@@ -1,0 +1,1 @@
+"""The appliance daemon: HSM, users, services, and the supervisor of all processes."""

@@ -1,0 +1,1 @@
+"""Client side: library, registration, LunaCM."""

@@ -1,0 +1,1 @@
+"""The cluster process: the only writer of the cluster store."""

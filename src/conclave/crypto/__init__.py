@@ -1,0 +1,1 @@
+"""Mechanisms as a table, and the keys they work on."""

@@ -1,0 +1,148 @@
+"""The error table: every fault Conclave reports, one row each.
+
+REST identifiers without the CLUSTERPLUGIN prefix are those that Luna appliances emit; the
+others are ours, in the same style.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from conclave.errors import Ckr, Fault
+
+# Requests and rights
+BAD_REQUEST: Final = Fault("FRAMEWORK_BAD_REQUEST", 400, "Bad request", Ckr.ARGUMENTS_BAD)
+MEDIA_TYPE: Final = Fault(
+    "FRAMEWORK_HEADER_DOES_NOT_MATCH_MEDIA_TYPE_TEMPLATE",
+    400,
+    "Header does not match the media type template",
+)
+NO_ACL_RULE: Final = Fault("FRAMEWORK_NO_ACL_RULE", 403, "The role has no right to do this")
+NOT_AUTHENTICATED: Final = Fault("FRAMEWORK_NOT_AUTHENTICATED", 401, "Authentication is required")
+PASSWORD_CHANGE_REQUIRED: Final = Fault(
+    "SERVERPLUGIN_PASSWORD_CHANGE_REQUIRED", 403, "The password must be changed first"
+)
+NO_SUCH_RESOURCE: Final = Fault("FRAMEWORK_RESOURCE_NOT_FOUND", 404, "No such resource")
+METHOD_NOT_ALLOWED: Final = Fault("FRAMEWORK_METHOD_NOT_ALLOWED", 405, "Method not allowed")
+BUSY: Final = Fault("SERVER_BUSY", 503, "The server is busy", Ckr.DEVICE_MEMORY, retry_is_safe=True)
+INTERNAL: Final = Fault("SERVERPLUGIN_INTERNAL_ERROR", 500, "Internal error", Ckr.GENERAL_ERROR)
+USER_NOT_FOUND: Final = Fault("SERVERPLUGIN_USERID_DOES_NOT_EXIST", 404, "No such user")
+USER_EXISTS: Final = Fault("SERVERPLUGIN_USERID_EXISTS", 409, "The user exists already")
+USER_RESERVED: Final = Fault(
+    "SERVERPLUGIN_USERID_RESERVED_FOR_SYSTEM_USE", 403, "Reserved for system use"
+)
+TASK_GONE: Final = Fault("TASK_DOES_NOT_EXIST", 410, "No such task")
+
+# HSM and partitions
+INVALID_HSM: Final = Fault("HSMPLUGIN_INVALID_HSM", 404, "No such HSM")
+INVALID_PARTITION: Final = Fault("HSMPLUGIN_INVALID_PARTITION", 404, "No such partition")
+INVALID_ROLE: Final = Fault("HSMPLUGIN_INVALID_ROLE", 404, "No such role")
+INVALID_POLICY: Final = Fault("HSMPLUGIN_INVALID_POLICY", 404, "No such policy")
+PARTITION_VERSION: Final = Fault(
+    "HSMPLUGIN_PARTITION_VERSION_INVALID", 400, "The partition has the wrong version"
+)
+HSM_NOT_INITIALIZED: Final = Fault("HSMPLUGIN_HSM_NOT_INITIALIZED", 409, "HSM not initialised")
+HSM_OPERATION: Final = Fault("HSMPLUGIN_OPERATION_NOT_ALLOWED", 422, "Operation not allowed")
+SO_NOT_LOGGED_IN: Final = Fault("HSMPLUGIN_SO_NOT_AUTHENTICATED", 401, "HSM SO is not logged in")
+PARTITION_USER_NOT_AUTHENTICATED: Final = Fault(
+    "HSMPLUGIN_PARTITION_USER_NOT_AUTHENTICATED", 401, "Partition role is not logged in"
+)
+CREDENTIAL_INCORRECT: Final = Fault(
+    "HSMPLUGIN_CREDENTIAL_INCORRECT",
+    401,
+    "The credential is wrong",
+    Ckr.PIN_INCORRECT,
+    luna_code=0xA00000,
+    luna_name="LUNA_RET_UM_PIN_INCORRECT",
+)
+ROLE_LOCKED: Final = Fault("HSMPLUGIN_ROLE_LOCKED_OUT", 403, "The role is locked", Ckr.PIN_LOCKED)
+CREDENTIAL_UNCHANGED: Final = Fault(
+    "HSMPLUGIN_CREDENTIAL_TO_BE_CHANGED", 409, "The first credential must be changed"
+)
+HSM_ZEROIZED: Final = Fault(
+    "HSMPLUGIN_HSM_ZEROIZED",
+    403,
+    "The HSM is zeroized",
+    luna_code=0x30000F,
+    luna_name="LUNA_RET_SO_LOGIN_FAILURE_THRESHOLD",
+)
+
+# Services and certificates
+SERVICE_NOT_FOUND: Final = Fault("APPLIANCE_SERVICE_DOES_NOT_EXIST", 404, "No such service")
+SERVICE_ACTION: Final = Fault("APPLIANCE_SERVICE_ACTION_INVALID", 404, "No such service action")
+SERVICE_FAILED: Final = Fault("APPLIANCE_SERVICE_ACTION_FAILED", 400, "The service action failed")
+SERVICE_STOPPED: Final = Fault(
+    "CLUSTERPLUGIN_SERVICE_NOT_RUNNING", 409, "The cluster service is not running"
+)
+CERTIFICATE_VALIDITY: Final = Fault(
+    "CLUSTERPLUGIN_CERTIFICATE_NOT_VALID_NOW", 409, "The clock is outside the certificate"
+)
+
+# Cluster
+CLUSTER_CONFIG: Final = Fault("CLUSTERPLUGIN_CONFIG_INVALID", 400, "Bad cluster configuration")
+CLUSTER_CONFIG_FIXED: Final = Fault(
+    "CLUSTERPLUGIN_CONFIG_FIXED", 409, "The cluster configuration is fixed"
+)
+CLUSTER_EXISTS: Final = Fault("CLUSTERPLUGIN_CLUSTER_EXISTS", 409, "A cluster exists already")
+CLUSTER_NOT_FOUND: Final = Fault("CLUSTERPLUGIN_CLUSTER_NOT_FOUND", 404, "No such cluster")
+MEMBER_NOT_FOUND: Final = Fault("CLUSTERPLUGIN_MEMBER_NOT_FOUND", 404, "No such member")
+MEMBER_NOT_AUTHORIZED: Final = Fault(
+    "CLUSTERPLUGIN_MEMBER_NOT_AUTHORIZED",
+    409,
+    "The member is not authorized",
+    Ckr.KEYRING_NOT_AUTHORIZED,
+)
+CLIENT_NOT_FOUND: Final = Fault(
+    "CLUSTERPLUGIN_CLIENT_NOT_FOUND", 404, "No such client", Ckr.TOKEN_NOT_PRESENT
+)
+CLIENT_CERTIFICATE_REQUEST: Final = Fault(
+    "CLUSTERPLUGIN_CERTIFICATE_REQUEST_INVALID", 400, "The certificate request is not valid"
+)
+
+# Keyrings
+KEYRING_NOT_FOUND: Final = Fault(
+    "CLUSTERPLUGIN_KEYRING_NOT_FOUND", 404, "No such keyring", Ckr.KEYRING_NOT_FOUND
+)
+KEYRING_EXISTS: Final = Fault("CLUSTERPLUGIN_KEYRING_EXISTS", 409, "The keyring exists already")
+KEYRING_LIMIT: Final = Fault("CLUSTERPLUGIN_KEYRING_LIMIT", 409, "No more keyrings are allowed")
+KEYRING_PASSWORD: Final = Fault(
+    "CLUSTERPLUGIN_KEYRING_PASSWORD_INVALID", 400, "Bad keyring password", Ckr.PIN_LEN_RANGE
+)
+KEYRING_PASSWORD_RULE: Final = Fault(
+    "CLUSTERPLUGIN_KEYRING_PASSWORD_RULE", 400, "The password is not acceptable", Ckr.PIN_INVALID
+)
+OBJECT_LIMIT: Final = Fault(
+    "CLUSTERPLUGIN_OBJECT_LIMIT",
+    409,
+    "No more objects are allowed",
+    Ckr.MAX_OBJECT_COUNT_EXCEEDED,
+)
+PIN_INCORRECT: Final = Fault(
+    "CLUSTERPLUGIN_PASSWORD_INCORRECT", 401, "Wrong password", Ckr.PIN_INCORRECT
+)
+PIN_LOCKED: Final = Fault("CLUSTERPLUGIN_KEYRING_LOCKED", 403, "Keyring locked", Ckr.PIN_LOCKED)
+PIN_EXPIRED: Final = Fault(
+    "CLUSTERPLUGIN_PASSWORD_TO_BE_CHANGED", 403, "Change the password first", Ckr.PIN_EXPIRED
+)
+USER_PIN_NOT_INITIALIZED: Final = Fault(
+    "CLUSTERPLUGIN_CO_NOT_INITIALIZED",
+    409,
+    "The KRCO is not initialised",
+    Ckr.USER_PIN_NOT_INITIALIZED,
+)
+NOT_LOGGED_IN: Final = Fault(
+    "CLUSTERPLUGIN_NOT_LOGGED_IN", 401, "Not logged in", Ckr.USER_NOT_LOGGED_IN
+)
+OBJECT_NOT_FOUND: Final = Fault(
+    "CLUSTERPLUGIN_OBJECT_NOT_FOUND", 404, "No such object", Ckr.OBJECT_HANDLE_INVALID
+)
+WRITE_CONFLICT: Final = Fault(
+    "CLUSTERPLUGIN_WRITE_CONFLICT", 409, "Changed by somebody else", Ckr.OBJECT_HANDLE_INVALID
+)
+IDEMPOTENCY_MISMATCH: Final = Fault(
+    "CLUSTERPLUGIN_IDEMPOTENCY_KEY_USED", 409, "The key belongs to another request"
+)
+OUTCOME_UNKNOWN: Final = Fault(
+    "CLUSTERPLUGIN_OUTCOME_UNKNOWN", 503, "The outcome is unknown", Ckr.DEVICE_ERROR
+)
+STORAGE_FULL: Final = Fault("CLUSTERPLUGIN_STORAGE_FULL", 507, "Storage full", Ckr.DEVICE_MEMORY)

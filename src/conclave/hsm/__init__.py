@@ -1,0 +1,1 @@
+"""The HSM: partitions, roles, policies, sealing, and the SMK."""

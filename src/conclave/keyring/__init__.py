@@ -1,0 +1,1 @@
+"""Keyrings: roles, lockout, objects, attributes."""

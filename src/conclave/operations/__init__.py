@@ -1,0 +1,1 @@
+"""Administrative operations, declared once for every door."""

@@ -1,0 +1,1 @@
+"""REST: sessions, media types, tasks, routes made from declared operations."""

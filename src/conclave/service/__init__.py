@@ -1,0 +1,1 @@
+"""The crypto service: wire, workers, tickets, the shared page, internal channels."""

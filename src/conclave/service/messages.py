@@ -1,0 +1,380 @@
+"""Methods of the internal channels: one row each, with who may call it and with what.
+
+Secrets travel here (passwords, the SMK), over Unix sockets below a 0700 directory, between
+processes that have proven a secret of their own.  None of these structs has a repr that shows
+its bytes fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+
+class Quiet(msgspec.Struct, frozen=True, gc=False):
+    """A message whose repr names its fields only."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.__struct_fields__)})"
+
+
+class Nothing(Quiet, frozen=True):
+    """No parameter or no result."""
+
+
+# ------------------------------------------------------------------ login process
+
+
+class HashPassword(Quiet, frozen=True):
+    """Derive a 32-byte key-encryption key; `source` bounds the attempts in flight (C8)."""
+
+    password: bytes
+    salt: bytes
+    source: str
+
+
+class DerivedKey(Quiet, frozen=True):
+    """Result of HashPassword."""
+
+    key: bytes
+
+
+# ------------------------------------------------------------------ cluster process, for the daemon
+
+
+class ServiceStatus(Quiet, frozen=True):
+    """What the cluster process knows of itself."""
+
+    ready: bool
+    authorized: bool
+    cluster_id: str
+
+
+class CreateCluster(Quiet, frozen=True):
+    """Make a cluster of one."""
+
+    label: str
+    cluster_id: str
+    member_id: str
+    member_name: str
+    address: str
+    admin_port: int
+    crypto_port: int
+    dual_identity: bool
+
+
+class ClusterSummary(Quiet, frozen=True):
+    """A cluster as lists show it; an empty list means that none exists here."""
+
+    cluster_id: str
+    label: str
+    dual_identity: bool
+    ca_certificate_pem: str
+
+
+class ClusterList(Quiet, frozen=True):
+    """Zero or one cluster."""
+
+    clusters: list[ClusterSummary]
+
+
+class MemberSummary(Quiet, frozen=True):
+    """A member as lists show it."""
+
+    member_id: str
+    name: str
+    address: str
+    admin_port: int
+    crypto_port: int
+    group: str
+    primary: bool
+    authorized: bool
+    visible: bool
+    read_write: bool
+    local: bool
+
+
+class MemberList(Quiet, frozen=True):
+    """Members of the cluster."""
+
+    members: list[MemberSummary]
+
+
+class Authorize(Quiet, frozen=True):
+    """Give the SMK; the first time this makes CA, ticket keys and the member's certificate.
+
+    `member_key_spki_der` is the public key for which a member certificate is wanted.
+    """
+
+    smk: bytes
+    member_key_spki_der: bytes
+
+
+class AuthorizeResult(Quiet, frozen=True):
+    """The certificates that the listeners present."""
+
+    member_certificate_pem: str
+    ca_certificate_pem: str
+
+
+class CreateKeyrings(Quiet, frozen=True):
+    """Create keyrings with these labels, or none of them."""
+
+    labels: list[str]
+    password: bytes
+    source: str
+    idempotency_key: bytes
+
+
+class KeyringSummary(Quiet, frozen=True):
+    """A keyring as lists and shows report it; times are appliance time, ms since 1970."""
+
+    keyring_id: str
+    label: str
+    serial: str
+    slot: int
+    locked: bool
+    failed_attempts: int
+    krso_initialized: bool
+    krco_initialized: bool
+    object_count: int
+    created_ms: int
+
+
+class KeyringList(Quiet, frozen=True):
+    """Keyrings in the order of their slots, and how many there are in all."""
+
+    keyrings: list[KeyringSummary]
+    total: int
+
+
+class ListKeyrings(Quiet, frozen=True):
+    """Ask for a page of keyrings; `limit` 0 means all."""
+
+    offset: int = 0
+    limit: int = 0
+
+
+class NamedKeyring(Quiet, frozen=True):
+    """Name a keyring by UUID or by label."""
+
+    name: str
+
+
+class RegisterClient(Quiet, frozen=True):
+    """Certify a client's key."""
+
+    request_pem: str
+    label: str
+    monitor_user: str
+
+
+class ClientSummary(Quiet, frozen=True):
+    """A client as lists show it."""
+
+    client_id: str
+    common_name: str
+    label: str
+    monitor_user: str
+    revoked: bool
+    created_ms: int
+
+
+class ClientList(Quiet, frozen=True):
+    """Registered clients."""
+
+    clients: list[ClientSummary]
+
+
+class RegisteredClient(Quiet, frozen=True):
+    """Result of RegisterClient."""
+
+    client: ClientSummary
+    certificate_pem: str
+    ca_certificate_pem: str
+    server_common_name: str
+    crypto_port: int
+
+
+class NamedClient(Quiet, frozen=True):
+    """Name a client by UUID."""
+
+    client_id: str
+
+
+# ------------------------------------------------------------------ cluster process, for workers
+
+
+class TicketKey(Quiet, frozen=True):
+    """One ticket key with its version."""
+
+    version: int
+    key: bytes
+
+
+class WorkerKeys(Quiet, frozen=True):
+    """What a worker gets once the member is authorized; newest ticket key first."""
+
+    authorized: bool
+    ticket_keys: list[TicketKey]
+    public_key: bytes
+    cluster_id: str
+    member_id: str
+
+
+class ClientLogin(Quiet, frozen=True):
+    """C_Login, forwarded."""
+
+    client_id: bytes
+    source: str
+    keyring_id: bytes
+    role: int
+    password: bytes
+    attempt_id: bytes
+
+
+class TicketResult(Quiet, frozen=True):
+    """A ticket for the caller."""
+
+    ticket: bytes
+
+
+class ClientLogout(Quiet, frozen=True):
+    """C_Logout, forwarded: deny the ticket's login id."""
+
+    client_id: bytes
+    ticket: bytes
+
+
+class ChangePassword(Quiet, frozen=True):
+    """C_SetPIN, forwarded; `ticket` is the caller's, if it has one."""
+
+    client_id: bytes
+    source: str
+    ticket: bytes | None
+    keyring_id: bytes
+    role: int
+    old_password: bytes
+    new_password: bytes
+    idempotency_key: bytes
+    deadline_ms: int
+
+
+class InitializeKrco(Quiet, frozen=True):
+    """C_InitPIN, forwarded."""
+
+    client_id: bytes
+    source: str
+    ticket: bytes
+    keyring_id: bytes
+    new_password: bytes
+    idempotency_key: bytes
+    deadline_ms: int
+
+
+class InitializeToken(Quiet, frozen=True):
+    """C_InitToken, forwarded."""
+
+    client_id: bytes
+    source: str
+    keyring_id: bytes
+    password: bytes
+    label: str
+    idempotency_key: bytes
+    deadline_ms: int
+
+
+class ObjectWrite(Quiet, frozen=True):
+    """One object to insert (expected_revision 0) or to replace."""
+
+    object_id: bytes
+    private: bool
+    version: int
+    blob: bytes
+    mac: bytes
+    expected_revision: int = 0
+
+
+class ObjectDelete(Quiet, frozen=True):
+    """One object to delete."""
+
+    object_id: bytes
+    expected_revision: int
+
+
+class WriteObjects(Quiet, frozen=True):
+    """Change token objects of one keyring, all or nothing (C20, C21).
+
+    `request_mac` authenticates the client's request under the idempotency key; `result` is what a
+    repetition is answered with.
+    """
+
+    client_id: bytes
+    ticket: bytes
+    keyring_id: bytes
+    writes: list[ObjectWrite]
+    deletes: list[ObjectDelete]
+    idempotency_key: bytes
+    request_mac: bytes
+    deadline_ms: int
+    result: bytes
+
+
+class WriteResult(Quiet, frozen=True):
+    """`repeated` is true when the record of an earlier commit was found; then `result` is its."""
+
+    repeated: bool
+    result: bytes
+    revision: int
+
+
+class LookupWrite(Quiet, frozen=True):
+    """Ask for the record of an idempotency key before doing expensive work."""
+
+    client_id: bytes
+    idempotency_key: bytes
+    request_mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A row of the method table."""
+
+    name: str
+    parameter: type[Quiet]
+    result: type[Quiet]
+    roles: frozenset[str]
+
+
+_DAEMON = frozenset({"daemon"})
+_WORKER = frozenset({"worker"})
+_BOTH = _DAEMON | _WORKER
+
+METHODS: dict[str, Method] = {
+    row.name: row
+    for row in (
+        Method("hash_password", HashPassword, DerivedKey, _BOTH),
+        Method("status", Nothing, ServiceStatus, _DAEMON),
+        Method("create_cluster", CreateCluster, ClusterSummary, _DAEMON),
+        Method("list_clusters", Nothing, ClusterList, _DAEMON),
+        Method("list_members", Nothing, MemberList, _DAEMON),
+        Method("authorize", Authorize, AuthorizeResult, _DAEMON),
+        Method("create_keyrings", CreateKeyrings, KeyringList, _DAEMON),
+        Method("list_keyrings", ListKeyrings, KeyringList, _DAEMON),
+        Method("show_keyring", NamedKeyring, KeyringSummary, _DAEMON),
+        Method("delete_keyring", NamedKeyring, Nothing, _DAEMON),
+        Method("unlock_keyring", NamedKeyring, Nothing, _DAEMON),
+        Method("register_client", RegisterClient, RegisteredClient, _DAEMON),
+        Method("list_clients", Nothing, ClientList, _DAEMON),
+        Method("revoke_client", NamedClient, Nothing, _DAEMON),
+        Method("worker_keys", Nothing, WorkerKeys, _WORKER),
+        Method("login", ClientLogin, TicketResult, _WORKER),
+        Method("logout", ClientLogout, Nothing, _WORKER),
+        Method("change_password", ChangePassword, TicketResult, _WORKER),
+        Method("initialize_krco", InitializeKrco, TicketResult, _WORKER),
+        Method("initialize_token", InitializeToken, Nothing, _WORKER),
+        Method("write_objects", WriteObjects, WriteResult, _WORKER),
+        Method("lookup_write", LookupWrite, WriteResult, _WORKER),
+    )
+}

@@ -1,0 +1,350 @@
+"""The client protocol: frames, operations and message shapes, as docs/protocol.md prints them.
+
+Both ends decode within bounds: a frame's length is checked before anything is read into memory
+and every message has a fixed shape, so nothing is allocated that the frame does not hold.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+import msgspec
+
+PROTOCOL_VERSION: Final = 1
+FRAME_HEADER_BYTES: Final = 4
+MAX_FRAME_BYTES: Final = 1 << 20
+MAX_DATA_BYTES: Final = (1 << 20) - 4096
+MAX_TEMPLATE_ATTRIBUTES: Final = 64
+MAX_ATTRIBUTE_BYTES: Final = 1 << 16
+MAX_PASSWORD_BYTES: Final = 255
+MAX_FIND_RESULTS: Final = 16384
+OBJECT_ID_BYTES: Final = 16
+BUSY: Final = 0xC0000001
+"""Wire-only return value: nothing was done, try again after a pause."""
+
+
+class Operation(enum.IntEnum):
+    """Numbers of the operations a client may ask for."""
+
+    HELLO = 0
+    PING = 1
+    LIST_TOKENS = 2
+    TOKEN_INFO = 3
+    MECHANISMS = 4
+    LOGIN = 10
+    LOGOUT = 11
+    SET_PIN = 12
+    INIT_PIN = 13
+    INIT_TOKEN = 14
+    FIND = 20
+    GET_ATTRIBUTES = 21
+    SET_ATTRIBUTES = 22
+    CREATE_OBJECT = 23
+    COPY_OBJECT = 24
+    DESTROY_OBJECT = 25
+    OBJECT_SIZE = 26
+    KEY_INFO = 27
+    GENERATE_KEY = 30
+    GENERATE_KEY_PAIR = 31
+    SIGN = 40
+    VERIFY = 41
+    ENCRYPT = 42
+    DECRYPT = 43
+    RANDOM = 50
+
+
+class Role(enum.IntEnum):
+    """Roles of a keyring, numbered as CKU_SO and CKU_USER."""
+
+    KRSO = 0
+    KRCO = 1
+
+
+class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Base of everything on the wire: a msgpack array in the order of the fields."""
+
+
+Attribute = tuple[int, bytes]
+Template = list[Attribute]
+"""Attributes as (type, value); CK_ULONG values are 8 bytes little endian, CK_BBOOL one byte."""
+
+
+class Request(Message, frozen=True):
+    """What a client sends: `args` has the shape that `operation` names."""
+
+    request_id: int
+    operation: int
+    ticket: bytes | None
+    args: msgspec.Raw
+
+
+class Response(Message, frozen=True):
+    """What a worker answers: `value` is a CK_RV; `ticket` replaces the caller's, if present."""
+
+    request_id: int
+    value: int
+    result: object = None
+    ticket: bytes | None = None
+
+
+class Greeting(Message, frozen=True):
+    """First frame of a connection, sent by the worker with request id 0."""
+
+    request_id: int
+    magic: str
+    protocol_version: int
+    worker_index: int
+    worker_count: int
+    cluster_id: str
+    member_id: str
+    cluster_time_ms: int
+    authorized: bool
+
+
+class Write(Message, frozen=True):
+    """What every change of token objects or credentials carries."""
+
+    idempotency_key: bytes
+    deadline_ms: int
+    """Cluster time after which the request must no longer be carried out."""
+
+
+class Hello(Message, frozen=True):
+    """First request of a connection."""
+
+    process_id: bytes
+    software: str
+
+
+class Empty(Message, frozen=True):
+    """Arguments of an operation that takes none."""
+
+
+class ListTokens(Message, frozen=True):
+    """Ask for the keyrings with a slot number of at least `first_slot`."""
+
+    first_slot: int
+    limit: int
+
+
+class Token(Message, frozen=True):
+    """One keyring as a PKCS#11 token; `flags` are CK_TOKEN_INFO's."""
+
+    slot: int
+    keyring_id: bytes
+    label: str
+    serial: str
+    flags: int
+    min_pin_bytes: int
+    max_pin_bytes: int
+
+
+class TokenInfo(Message, frozen=True):
+    """Ask for one keyring."""
+
+    keyring_id: bytes
+
+
+class TokenDetails(Message, frozen=True):
+    """One keyring with its counts; `max_objects` 0 means no limit."""
+
+    token: Token
+    object_count: int
+    max_objects: int
+    dual_identity: bool
+    failed_attempts: int
+
+
+class MechanismInfo(Message, frozen=True):
+    """One mechanism as C_GetMechanismInfo reports it."""
+
+    mechanism: int
+    min_key_size: int
+    max_key_size: int
+    flags: int
+
+
+class Login(Message, frozen=True):
+    """Check a password; the answer carries the ticket."""
+
+    keyring_id: bytes
+    role: int
+    password: bytes
+    attempt_id: bytes
+
+
+class SetPin(Message, frozen=True):
+    """Change the password of `role`, proving the old one; the answer carries a new ticket."""
+
+    keyring_id: bytes
+    role: int
+    old_password: bytes
+    new_password: bytes
+    write: Write
+
+
+class InitPin(Message, frozen=True):
+    """Initialise the KRCO under the KRSO's ticket; the answer carries a new ticket."""
+
+    keyring_id: bytes
+    new_password: bytes
+    write: Write
+
+
+class InitToken(Message, frozen=True):
+    """Destroy a keyring's objects and KRCO, proving the KRSO's password, and relabel it."""
+
+    keyring_id: bytes
+    password: bytes
+    label: str
+    write: Write
+
+
+class Find(Message, frozen=True):
+    """Ask for the ids of the token objects that match every attribute of `template`."""
+
+    keyring_id: bytes
+    template: Template
+    limit: int
+
+
+class GetAttributes(Message, frozen=True):
+    """Ask for attributes of an object."""
+
+    keyring_id: bytes
+    reference: bytes
+    types: list[int]
+
+
+class ChangeObject(Message, frozen=True):
+    """Arguments of SET_ATTRIBUTES and COPY_OBJECT."""
+
+    keyring_id: bytes
+    reference: bytes
+    template: Template
+    write: Write | None
+
+
+class CreateObject(Message, frozen=True):
+    """Arguments of CREATE_OBJECT; `write` is needed when the object is a token object."""
+
+    keyring_id: bytes
+    template: Template
+    write: Write | None
+
+
+class DestroyObject(Message, frozen=True):
+    """Arguments of DESTROY_OBJECT (token objects; session objects die in the client)."""
+
+    keyring_id: bytes
+    reference: bytes
+    write: Write
+
+
+class ObjectReference(Message, frozen=True):
+    """Arguments of OBJECT_SIZE and KEY_INFO."""
+
+    keyring_id: bytes
+    reference: bytes
+
+
+class KeyInfo(Message, frozen=True):
+    """What a module needs to know before it starts an operation."""
+
+    object_class: int
+    key_type: int
+    size_bits: int
+    usage: int
+    """CKF_ENCRYPT, CKF_DECRYPT, CKF_SIGN, ... of CK_MECHANISM_INFO that the key permits."""
+    private: bool
+    always_authenticate: bool
+
+
+class GenerateKey(Message, frozen=True):
+    """Arguments of GENERATE_KEY."""
+
+    keyring_id: bytes
+    mechanism: int
+    parameter: msgspec.Raw
+    template: Template
+    write: Write | None
+
+
+class GenerateKeyPair(Message, frozen=True):
+    """Arguments of GENERATE_KEY_PAIR; `write` is needed when either key is a token object."""
+
+    keyring_id: bytes
+    mechanism: int
+    parameter: msgspec.Raw
+    public_template: Template
+    private_template: Template
+    write: Write | None
+
+
+class ObjectResult(Message, frozen=True):
+    """A new or changed object: its reference and, for a session object, what may be read of it."""
+
+    reference: bytes
+    private: bool
+    attributes: Template
+
+
+class UseKey(Message, frozen=True):
+    """Arguments of SIGN, ENCRYPT and DECRYPT; `prehashed` means `data` is the digest already."""
+
+    keyring_id: bytes
+    reference: bytes
+    mechanism: int
+    parameter: msgspec.Raw
+    data: bytes
+    prehashed: bool = False
+
+
+class VerifySignature(Message, frozen=True):
+    """Arguments of VERIFY."""
+
+    keyring_id: bytes
+    reference: bytes
+    mechanism: int
+    parameter: msgspec.Raw
+    data: bytes
+    signature: bytes
+    prehashed: bool = False
+
+
+class Random(Message, frozen=True):
+    """Ask for random bytes."""
+
+    length: int
+
+
+class PssParameter(Message, frozen=True):
+    """CK_RSA_PKCS_PSS_PARAMS: hash mechanism, MGF, salt length in bytes."""
+
+    hash_mechanism: int
+    mask_generation: int
+    salt_bytes: int
+
+
+class OaepParameter(Message, frozen=True):
+    """CK_RSA_PKCS_OAEP_PARAMS: hash mechanism, MGF, label."""
+
+    hash_mechanism: int
+    mask_generation: int
+    label: bytes
+
+
+class GcmParameter(Message, frozen=True):
+    """CK_GCM_PARAMS: nonce, additional data, tag length in bits."""
+
+    nonce: bytes
+    additional_data: bytes
+    tag_bits: int
+
+
+class CtrParameter(Message, frozen=True):
+    """CK_AES_CTR_PARAMS: how many bits count, and the counter block."""
+
+    counter_bits: int
+    counter_block: bytes

@@ -1,0 +1,1 @@
+"""The cluster store: one repository, several engines."""
