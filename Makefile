@@ -1,0 +1,53 @@
+# The two commands to know are `make demo` and `make test`; `make help` lists the rest.
+
+PYTHON := .venv/bin/python
+DEMO_DIR ?= conclave-demo
+NAME ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types unit native-check bench campaign fix clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install all that is missing: Debian packages, .venv, the PKCS#11 module
+	@tools/setup
+
+demo: setup ## a cluster, a keyring, a client, a signature, and what to try next
+	@.venv/bin/conclave demo $(DEMO_DIR)
+
+test: setup ## everything that must hold before a change lands
+	@$(MAKE) --no-print-directory check
+
+check: lint types native-check unit
+
+lint:
+	@echo "==> ruff"
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --check --quiet .
+
+types:
+	@echo "==> mypy"
+	@.venv/bin/mypy --no-error-summary
+
+native-check:
+	@echo "==> C tests"
+	@$(MAKE) --no-print-directory -s -C native check
+
+unit:
+	@echo "==> pytest"
+	@$(PYTHON) -m pytest -q
+
+bench: setup ## p11bench against Conclave and SoftHSM2, alternately: medians and ratios
+	@$(PYTHON) -m bench $(ARGS)
+
+campaign: setup ## a long run: make campaign NAME=kill (or fuzz)
+	@$(PYTHON) -m campaigns $(NAME)
+
+fix: ## format and mend what ruff can
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+clean: ## remove what was built; .venv and demos stay
+	@$(MAKE) --no-print-directory -s -C native clean
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
