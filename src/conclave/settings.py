@@ -1,0 +1,226 @@
+"""Settings of one appliance, read from its conclave.toml.
+
+Unknown fields are refused, and every refusal names the field, the rule and the value.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, Literal, NoReturn
+
+import msgspec
+
+from conclave import faults
+from conclave.errors import BadInput
+
+CONFIG_FILE_NAME: Final = "conclave.toml"
+MAX_KEYRINGS_EVER: Final = 1_000_000
+MAX_LABEL_BYTES: Final = 32
+"""CK_TOKEN_INFO gives a label 32 bytes."""
+MAX_PASSWORD_BYTES: Final = 255
+CRYPTO_PORTS: Final = frozenset({50052, *range(50055, 50060)})
+ADMIN_PORTS: Final = frozenset({50070, *range(50075, 50080)})
+"""Ports that an administrator may choose; a configuration file may name others for tests."""
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits and thresholds of keyrings."""
+
+    max_keyrings: int = 3500
+    max_objects: int = 256
+    """Token objects of one keyring; 0 means no limit."""
+    max_per_call: int = 100
+    min_password_characters: int = 8
+    lock_after: int = 10
+    """Consecutive failures that lock a credential."""
+    never_locks_from: int = 17
+    """Characters of a password from which failures are slowed down instead of counted."""
+    uncounted_up_to: int = 6
+    """Attempts of at most so many characters are refused without a check and never count."""
+    ticket_idle_days: int = 7
+    label_separator: str = ""
+    """Stands between label and index in a bulk create."""
+
+
+class Argon2Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Cost of one password check."""
+
+    memory_kib: int = 65_536
+    iterations: int = 3
+    lanes: int = 1
+
+
+class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All settings of one appliance."""
+
+    state_dir: Path
+    host_name: str = "conclave"
+    interfaces: dict[str, str] = msgspec.field(default_factory=lambda: {"eth0": "127.0.0.1"})
+    """Network devices and their addresses."""
+    rest_port: int = 8443
+    admin_port: int = 50070
+    crypto_port: int = 50052
+    workers: int = 0
+    """Crypto workers; 0 means one per core."""
+    server_common_name: str = "lnh.thalesgroup.com"
+    """LNHServerCN: the fixed name that a client demands of a member's certificate (rule L1)."""
+    argon2: Argon2Setting = Argon2Setting()
+    low_cost_for_tests: bool = False
+    """Use the cheap Argon2id setting; never in production (rule G2)."""
+    so_lockout: Literal["zeroize", "backoff"] = "zeroize"
+    """What three wrong HSM SO passwords do (rule K5)."""
+    missing_right_status: Literal[401, 403] = 403
+    """HTTP status of a missing right (rule K5)."""
+    limits: Limits = Limits()
+
+
+_INTEGER_RULES: Final[Mapping[str, tuple[int, int]]] = {
+    "rest_port": (1, 65_535),
+    "admin_port": (1, 65_535),
+    "crypto_port": (1, 65_535),
+    "workers": (0, 64),
+    "argon2.memory_kib": (8, 4_194_304),
+    "argon2.iterations": (1, 100),
+    "argon2.lanes": (1, 16),
+    "limits.max_keyrings": (1, MAX_KEYRINGS_EVER),
+    "limits.max_objects": (0, 1_000_000),
+    "limits.max_per_call": (1, 1000),
+    "limits.min_password_characters": (1, 64),
+    "limits.lock_after": (1, 100),
+    "limits.never_locks_from": (2, 255),
+    "limits.uncounted_up_to": (0, 64),
+    "limits.ticket_idle_days": (1, 3650),
+}
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
+_DEVICE_NAME: Final = re.compile(r"[a-z][a-z0-9.:-]{0,15}")
+
+
+def load_config(path: Path) -> ApplianceConfig:
+    """Read and check a configuration file; `state_dir` is its directory unless the file says else.
+
+    Raises BadInput when the file is unreadable or a field breaks a rule.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as cause:
+        message = f"The configuration {path} cannot be read: {cause.strerror}."
+        raise BadInput(faults.BAD_REQUEST, message) from cause
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+        message = f"The configuration {path} is not TOML: {cause}."
+        raise BadInput(faults.BAD_REQUEST, message) from cause
+    document.setdefault("state_dir", str(path.parent.absolute()))
+    try:
+        config = msgspec.convert(document, ApplianceConfig, dec_hook=_decode)
+    except msgspec.ValidationError as cause:
+        message = f"The configuration {path} is refused: {cause}{_value_at(document, str(cause))}."
+        raise BadInput(faults.BAD_REQUEST, message) from cause
+    check_config(config)
+    return config
+
+
+def check_config(config: ApplianceConfig) -> None:
+    """Refuse a configuration whose values break a rule, naming field, rule and value."""
+    for field, (low, high) in _INTEGER_RULES.items():
+        _check_range(field, _look_up(config, field), low, high)
+    limits = config.limits
+    if limits.uncounted_up_to >= limits.min_password_characters:
+        _refuse(
+            "limits.uncounted_up_to",
+            f"must be below limits.min_password_characters ({limits.min_password_characters})",
+            limits.uncounted_up_to,
+        )
+    if len(limits.label_separator.encode()) > 8 or not _printable(limits.label_separator):
+        _refuse("limits.label_separator", "must be at most 8 printable bytes", "")
+    if not _HOST_NAME.fullmatch(config.host_name):
+        _refuse("host_name", "must be a host name", config.host_name)
+    if not 1 <= len(config.server_common_name) <= 64 or not _printable(config.server_common_name):
+        _refuse("server_common_name", "must be 1 to 64 characters", config.server_common_name)
+    _check_interfaces(config.interfaces)
+
+
+def write_config(config: ApplianceConfig, path: Path) -> None:
+    """Write a configuration file of mode 0600, whole or not at all."""
+    check_config(config)
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(render_config(config))
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def render_config(config: ApplianceConfig) -> str:
+    """Return a configuration as TOML."""
+    return "\n".join(_toml_lines(msgspec.to_builtins(config, enc_hook=str))) + "\n"
+
+
+def _toml_lines(table: Mapping[str, object]) -> Iterator[str]:
+    for name, value in table.items():
+        if not isinstance(value, dict):
+            yield f"{name} = {_toml_scalar(value)}"
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield f"\n[{name}]"
+            yield from (f"{json.dumps(key)} = {_toml_scalar(item)}" for key, item in value.items())
+
+
+def _toml_scalar(value: object) -> str:
+    # JSON's strings, numbers and booleans are TOML's as well.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _decode(wanted: type, value: object) -> object:
+    if wanted is Path and isinstance(value, str) and value:
+        return Path(value)
+    message = f"Expected `path`, got `{type(value).__name__}`"
+    raise ValueError(message)
+
+
+def _value_at(document: Mapping[str, object], complaint: str) -> str:
+    """Return ', value ...' for the field that a msgspec complaint ends with, if it can be found."""
+    found = re.search(r"at `\$\.([a-z0-9_.]+)`", complaint)
+    value: object = document
+    for part in found.group(1).split(".") if found else ():
+        value = value.get(part) if isinstance(value, dict) else None
+    return f", value {value!r}" if found else ""
+
+
+def _look_up(config: ApplianceConfig, field: str) -> int:
+    value: object = config
+    for part in field.split("."):
+        value = getattr(value, part)
+    assert isinstance(value, int)  # noqa: S101 - the table above names integer fields only
+    return value
+
+
+def _check_range(field: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        _refuse(field, f"must lie between {low} and {high}", value)
+
+
+def _check_interfaces(interfaces: Mapping[str, str]) -> None:
+    if not interfaces:
+        _refuse("interfaces", "must name one device at least", "{}")
+    for device, address in interfaces.items():
+        if not _DEVICE_NAME.fullmatch(device):
+            _refuse("interfaces", "must have device names such as eth0", device)
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            _refuse(f"interfaces.{device}", "must be an IP address", address)
+
+
+def _printable(text: str) -> bool:
+    return all(character.isprintable() for character in text)
+
+
+def _refuse(field: str, rule: str, value: object) -> NoReturn:
+    message = f"Setting {field} {rule}; it is {value!r}."
+    raise BadInput(faults.BAD_REQUEST, message)
