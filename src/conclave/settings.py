@@ -17,6 +17,12 @@ from typing import Final, Literal, NoReturn
 import msgspec
 
 from conclave import faults
+from conclave.crypto.password_hash import (
+    DEFAULT_COST,
+    LOW_COST_FOR_TESTS,
+    Argon2Cost,
+    check_cost,
+)
 from conclave.errors import BadInput
 
 CONFIG_FILE_NAME: Final = "conclave.toml"
@@ -48,14 +54,6 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Stands between label and index in a bulk create."""
 
 
-class Argon2Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Cost of one password check."""
-
-    memory_kib: int = 65_536
-    iterations: int = 3
-    lanes: int = 1
-
-
 class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings of one appliance."""
 
@@ -70,14 +68,19 @@ class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Crypto workers; 0 means one per core."""
     server_common_name: str = "lnh.thalesgroup.com"
     """LNHServerCN: the fixed name that a client demands of a member's certificate (rule L1)."""
-    argon2: Argon2Setting = Argon2Setting()
+    argon2: Argon2Cost = DEFAULT_COST
     low_cost_for_tests: bool = False
-    """Use the cheap Argon2id setting; never in production (rule G2)."""
+    """Use LOW_COST_FOR_TESTS instead of `argon2`; never in production (rule G2)."""
     so_lockout: Literal["zeroize", "backoff"] = "zeroize"
     """What three wrong HSM SO passwords do (rule K5)."""
     missing_right_status: Literal[401, 403] = 403
     """HTTP status of a missing right (rule K5)."""
     limits: Limits = Limits()
+
+    @property
+    def password_cost(self) -> Argon2Cost:
+        """Return the cost of one password check in this installation."""
+        return LOW_COST_FOR_TESTS if self.low_cost_for_tests else self.argon2
 
 
 _INTEGER_RULES: Final[Mapping[str, tuple[int, int]]] = {
@@ -85,9 +88,6 @@ _INTEGER_RULES: Final[Mapping[str, tuple[int, int]]] = {
     "admin_port": (1, 65_535),
     "crypto_port": (1, 65_535),
     "workers": (0, 64),
-    "argon2.memory_kib": (8, 4_194_304),
-    "argon2.iterations": (1, 100),
-    "argon2.lanes": (1, 16),
     "limits.max_keyrings": (1, MAX_KEYRINGS_EVER),
     "limits.max_objects": (0, 1_000_000),
     "limits.max_per_call": (1, 1000),
@@ -128,6 +128,7 @@ def check_config(config: ApplianceConfig) -> None:
     """Refuse a configuration whose values break a rule, naming field, rule and value."""
     for field, (low, high) in _INTEGER_RULES.items():
         _check_range(field, _look_up(config, field), low, high)
+    check_cost(config.argon2, allow_low_cost=config.low_cost_for_tests)
     limits = config.limits
     if limits.uncounted_up_to >= limits.min_password_characters:
         _refuse(
