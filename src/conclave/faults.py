@@ -146,3 +146,11 @@ OUTCOME_UNKNOWN: Final = Fault(
     "CLUSTERPLUGIN_OUTCOME_UNKNOWN", 503, "The outcome is unknown", Ckr.DEVICE_ERROR
 )
 STORAGE_FULL: Final = Fault("CLUSTERPLUGIN_STORAGE_FULL", 507, "Storage full", Ckr.DEVICE_MEMORY)
+
+# Cryptography
+SEAL_BROKEN: Final = Fault(
+    "CLUSTERPLUGIN_SEAL_BROKEN", 500, "Sealed data do not open", Ckr.GENERAL_ERROR
+)
+PASSWORD_COST: Final = Fault(
+    "CLUSTERPLUGIN_PASSWORD_COST_INVALID", 400, "Bad cost of password hashing", Ckr.ARGUMENTS_BAD
+)
