@@ -22,7 +22,7 @@ SOFTHSM_MODULES = (
     "/usr/lib/softhsm/libsofthsm2.so",
     "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
 )
-SOURCE = Path(__file__).with_name("p11bench.c")
+SOURCES = Path(__file__).with_name("p11bench")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ def build(directory: Path) -> Path:
     flags = subprocess.run(
         ["pkg-config", "--cflags", "p11-kit-1"], check=True, capture_output=True, text=True
     ).stdout.split()
-    command = ["cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-pthread", *flags, str(SOURCE)]
+    command = ["cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-pthread", *flags]
+    command += [str(path) for path in sorted(SOURCES.glob("*.c"))]
     subprocess.run([*command, "-o", str(program), "-lcrypto", "-ldl", "-lm"], check=True)
     return program
 
