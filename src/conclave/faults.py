@@ -154,3 +154,22 @@ SEAL_BROKEN: Final = Fault(
 PASSWORD_COST: Final = Fault(
     "CLUSTERPLUGIN_PASSWORD_COST_INVALID", 400, "Bad cost of password hashing", Ckr.ARGUMENTS_BAD
 )
+
+# The cluster store and its writes
+STORE_TOO_NEW: Final = Fault("CLUSTERPLUGIN_STORE_TOO_NEW", 500, "The cluster store is too new")
+STORAGE_FAILED: Final = Fault(
+    "CLUSTERPLUGIN_STORAGE_FAILED", 500, "The cluster store failed", Ckr.DEVICE_ERROR
+)
+DEADLINE_PASSED: Final = Fault(
+    "CLUSTERPLUGIN_DEADLINE_PASSED", 503, "The request came after its deadline", Ckr.DEVICE_ERROR
+)
+KEYRING_LABEL: Final = Fault(
+    "CLUSTERPLUGIN_KEYRING_LABEL_INVALID", 400, "Bad keyring label", Ckr.ARGUMENTS_BAD
+)
+KEYRINGS_PER_CALL: Final = Fault(
+    "CLUSTERPLUGIN_KEYRINGS_PER_CALL", 400, "Too many keyrings in one call", Ckr.ARGUMENTS_BAD
+)
+CLIENT_EXISTS: Final = Fault("CLUSTERPLUGIN_CLIENT_EXISTS", 409, "The client exists already")
+WRONG_MASTER_KEY: Final = Fault(
+    "CLUSTERPLUGIN_MASTER_KEY_WRONG", 409, "The partition holds another master key"
+)

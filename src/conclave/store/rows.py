@@ -9,6 +9,7 @@ from conclave.ids import (
     AuthorizationVersion,
     ClientId,
     ClusterId,
+    ClusterTimeMs,
     KeyGeneration,
     KeyringId,
     MemberId,
@@ -121,3 +122,27 @@ class ClusterStateRow:
     sealed_keys: bytes
     """CA key and ticket keys under `seal`; empty until the first authorization."""
     ca_certificate_der: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """A user of the cluster's doors, as the appliance mirrors it into the cluster."""
+
+    user_id: str
+    role: str
+    full_name: str
+    email: str
+    verifier: bytes
+    """What the appliance checks a password with; opaque here."""
+    enabled: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyRow:
+    """What an idempotency key was used for."""
+
+    request_mac: bytes
+    result: bytes
+    revision: RowRevision
+    expires_ms: ClusterTimeMs
