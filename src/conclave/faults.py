@@ -66,6 +66,21 @@ HSM_ZEROIZED: Final = Fault(
     luna_code=0x30000F,
     luna_name="LUNA_RET_SO_LOGIN_FAILURE_THRESHOLD",
 )
+PARTITION_EXISTS: Final = Fault(
+    "HSMPLUGIN_PARTITION_ALREADY_EXISTS",
+    409,
+    "The partition exists already",
+    luna_name="LUNA_RET_ATTRIBUTE_VALUE_INVALID",
+)
+PARTITION_LIMIT: Final = Fault(
+    "HSMPLUGIN_PARTITION_LIMIT", 409, "No more partitions are allowed", Ckr.DEVICE_MEMORY
+)
+HSM_STORAGE: Final = Fault(
+    "HSMPLUGIN_STORAGE_FAILED", 507, "The HSM cannot store its state", Ckr.DEVICE_MEMORY
+)
+CLUSTER_PARTITION: Final = Fault(
+    "CLUSTERPLUGIN_PARTITION_NOT_READY", 409, "The partition is not ready for a cluster"
+)
 
 # Services and certificates
 SERVICE_NOT_FOUND: Final = Fault("APPLIANCE_SERVICE_DOES_NOT_EXIST", 404, "No such service")
