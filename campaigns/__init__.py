@@ -1,0 +1,1 @@
+"""Long runs: faults under load, with every acknowledged write counted."""
