@@ -9,10 +9,11 @@ from conclave.errors import Fault
 
 _HEAD = """# Errors
 
-Every fault that Conclave reports, one row each, made from `conclave/faults.py`. REST answers carry the identifier as `id`,
-the status as `returnCode`, the title as `message` and a full sentence as `details`; LunaSH prints the code and name; the PKCS#11
-module returns the CKR code. "Retry" says whether the same request may simply be sent again; requests
-that carry an idempotency key may always be repeated with the same key.
+Every fault that Conclave reports, one row each, made from `conclave/faults.py`. REST answers
+carry the identifier as `id`, the status as `returnCode`, the title as `message` and a full
+sentence as `details`; LunaSH prints the code and name; the PKCS#11 module returns the CKR code.
+"Retry" says whether the same request may simply be sent again; requests that carry an idempotency
+key may always be repeated with the same key.
 
 | REST id | status | title | CKR | LunaSH | retry |
 |---|---:|---|---|---|---|
