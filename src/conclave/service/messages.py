@@ -345,6 +345,8 @@ class Method:
     parameter: type[Quiet]
     result: type[Quiet]
     roles: frozenset[str]
+    writes: bool = False
+    """True when a call that was sent and not answered may have changed something."""
 
 
 _DAEMON = frozenset({"daemon"})
@@ -356,25 +358,25 @@ METHODS: dict[str, Method] = {
     for row in (
         Method("hash_password", HashPassword, DerivedKey, _BOTH),
         Method("status", Nothing, ServiceStatus, _DAEMON),
-        Method("create_cluster", CreateCluster, ClusterSummary, _DAEMON),
+        Method("create_cluster", CreateCluster, ClusterSummary, _DAEMON, writes=True),
         Method("list_clusters", Nothing, ClusterList, _DAEMON),
         Method("list_members", Nothing, MemberList, _DAEMON),
-        Method("authorize", Authorize, AuthorizeResult, _DAEMON),
-        Method("create_keyrings", CreateKeyrings, KeyringList, _DAEMON),
+        Method("authorize", Authorize, AuthorizeResult, _DAEMON, writes=True),
+        Method("create_keyrings", CreateKeyrings, KeyringList, _DAEMON, writes=True),
         Method("list_keyrings", ListKeyrings, KeyringList, _DAEMON),
         Method("show_keyring", NamedKeyring, KeyringSummary, _DAEMON),
-        Method("delete_keyring", NamedKeyring, Nothing, _DAEMON),
-        Method("unlock_keyring", NamedKeyring, Nothing, _DAEMON),
-        Method("register_client", RegisterClient, RegisteredClient, _DAEMON),
+        Method("delete_keyring", NamedKeyring, Nothing, _DAEMON, writes=True),
+        Method("unlock_keyring", NamedKeyring, Nothing, _DAEMON, writes=True),
+        Method("register_client", RegisterClient, RegisteredClient, _DAEMON, writes=True),
         Method("list_clients", Nothing, ClientList, _DAEMON),
-        Method("revoke_client", NamedClient, Nothing, _DAEMON),
+        Method("revoke_client", NamedClient, Nothing, _DAEMON, writes=True),
         Method("worker_keys", Nothing, WorkerKeys, _WORKER),
-        Method("login", ClientLogin, TicketResult, _WORKER),
-        Method("logout", ClientLogout, Nothing, _WORKER),
-        Method("change_password", ChangePassword, TicketResult, _WORKER),
-        Method("initialize_krco", InitializeKrco, TicketResult, _WORKER),
-        Method("initialize_token", InitializeToken, Nothing, _WORKER),
-        Method("write_objects", WriteObjects, WriteResult, _WORKER),
+        Method("login", ClientLogin, TicketResult, _WORKER, writes=True),
+        Method("logout", ClientLogout, Nothing, _WORKER, writes=True),
+        Method("change_password", ChangePassword, TicketResult, _WORKER, writes=True),
+        Method("initialize_krco", InitializeKrco, TicketResult, _WORKER, writes=True),
+        Method("initialize_token", InitializeToken, Nothing, _WORKER, writes=True),
+        Method("write_objects", WriteObjects, WriteResult, _WORKER, writes=True),
         Method("lookup_write", LookupWrite, WriteResult, _WORKER),
     )
 }

@@ -1,0 +1,201 @@
+"""How a process of the appliance begins: hardened, told everything over a pipe, tied to its parent.
+
+Invariant: secrets reach a child in one frame on its standard input, read after the process can no
+longer be traced or dump core; they never stand in its arguments, its environment or a file.
+End-of-file on standard input means that the daemon is gone, and ends the child.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Final, TypeVar
+
+import msgspec
+
+from conclave import faults
+from conclave.crypto.password_hash import Argon2Cost
+from conclave.errors import InternalFault
+from conclave.service.frames import HEADER_BYTES, frame
+from conclave.service.messages import Quiet
+from conclave.settings import Limits
+
+MAX_BOOTSTRAP_BYTES: Final = 4 << 20
+PARENT_GONE_STATUS: Final = 70
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+
+
+class LoginBootstrap(Quiet, frozen=True, kw_only=True):
+    """All that the login process needs."""
+
+    socket_path: str
+    secrets: dict[str, bytes]
+    """Role (`daemon` or `worker`) to the secret that proves it; the cluster process is `daemon`."""
+    cost: Argon2Cost
+    low_cost_for_tests: bool = False
+    max_queued: int = 64
+    deadline_seconds: float = 10.0
+    log_path: str | None = None
+    log_level: str = "INFO"
+
+
+class ClusterBootstrap(Quiet, frozen=True, kw_only=True):
+    """All that the cluster process needs; `smk` only while the member is authorized (rule C7)."""
+
+    database_path: str
+    socket_path: str
+    secrets: dict[str, bytes]
+    """Role (`daemon`, `worker`) to the secret that proves it."""
+    login_socket_path: str
+    login_secret: bytes
+    page_fd: int
+    limits: Limits
+    cost: Argon2Cost
+    low_cost_for_tests: bool = False
+    dual_identity: bool = False
+    server_common_name: str
+    host_name: str
+    addresses: list[str]
+    admin_port: int
+    crypto_port: int
+    clock_offset_ms: int = 0
+    """Appliance clock minus host clock."""
+    cluster_id: str | None = None
+    member_id: str | None = None
+    member_key_spki_der: bytes = b""
+    smk: bytes | None = None
+    log_path: str | None = None
+    log_level: str = "INFO"
+
+
+class WorkerBootstrap(Quiet, frozen=True, kw_only=True):
+    """All that a crypto worker needs; its keys come from the cluster process."""
+
+    worker_index: int
+    worker_count: int
+    listen_fd: int
+    """The bound and listening socket of the crypto port."""
+    page_fd: int
+    database_path: str
+    cluster_socket_path: str
+    cluster_secret: bytes
+    certificate_pem: bytes
+    """The member's certificate, then intermediates if any."""
+    key_pem: bytes
+    """The member's private key, unencrypted PKCS#8: it never meets a disk here."""
+    ca_pem: bytes
+    """Certificates of the cluster CA that clients' certificates chain to."""
+    member_id: str
+    limits: Limits
+    cache_bytes: int = 64 << 20
+    """Bound of the decrypted objects of all keyrings."""
+    cache_idle_seconds: float = 900.0
+    log_path: str | None = None
+    log_level: str = "INFO"
+
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+def harden_process() -> None:
+    """Forbid tracing and core dumps, and die with the parent; to be called before any secret."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_DUMPABLE, 0)):
+        if libc.prctl(option, int(value), 0, 0, 0) != 0:
+            message = f"prctl({option}) failed: {os.strerror(ctypes.get_errno())}."
+            raise InternalFault(faults.INTERNAL, message)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def encode_bootstrap(bootstrap: msgspec.Struct) -> bytes:
+    """Return the frame that a daemon writes to a child's standard input."""
+    return frame(msgspec.msgpack.encode(bootstrap))
+
+
+def read_bootstrap(stream: IO[bytes], kind: type[_T]) -> _T:
+    """Read one frame; raise InternalFault when it is missing, cut short or of another shape."""
+    header = _read_exactly(stream, HEADER_BYTES)
+    length = int.from_bytes(header, "big")
+    if not 0 < length <= MAX_BOOTSTRAP_BYTES:
+        message = f"The bootstrap frame has {length} bytes; 1 to {MAX_BOOTSTRAP_BYTES} are allowed."
+        raise InternalFault(faults.INTERNAL, message)
+    try:
+        return msgspec.msgpack.decode(_read_exactly(stream, length), type=kind)
+    except msgspec.DecodeError as error:
+        message = f"The bootstrap frame is no {kind.__name__}: {error}."
+        raise InternalFault(faults.INTERNAL, message) from None
+
+
+def _read_exactly(stream: IO[bytes], length: int) -> bytes:
+    # Unbuffered, so that nothing after the frame is taken from whoever watches the stream.
+    chunks = io.BytesIO()
+    while (missing := length - chunks.tell()) > 0:
+        chunk = os.read(stream.fileno(), missing)
+        if not chunk:
+            raise InternalFault(faults.INTERNAL, "Standard input ended within the bootstrap frame.")
+        chunks.write(chunk)
+    return chunks.getvalue()
+
+
+def _leave() -> None:
+    # Not sys.exit: the parent is dead, and nothing here is worth waiting for.
+    os._exit(PARENT_GONE_STATUS)
+
+
+def watch_parent(stream: IO[bytes], *, on_gone: Callable[[], None] = _leave) -> threading.Thread:
+    """Call `on_gone` (default: end the process) when `stream` ends; watched by a daemon thread."""
+
+    def watch() -> None:
+        while os.read(stream.fileno(), 4096):
+            pass
+        on_gone()
+
+    thread = threading.Thread(target=watch, name="parent-watch", daemon=True)
+    thread.start()
+    return thread
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object per line: time (UTC), level, logger, process, message, trace if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line: dict[str, Any] = {
+            "time": f"{seconds}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure_logging(path: Path | str | None, *, level: str = "INFO") -> None:
+    """Log JSON lines to a file of mode 0600, or to standard error when `path` is None."""
+    handler: logging.Handler
+    if path is None:
+        handler = logging.StreamHandler(sys.stderr)
+    else:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(_JsonFormatter())
+    root = logging.getLogger()
+    for old in tuple(root.handlers):
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)
+    root.setLevel(level)
