@@ -264,3 +264,36 @@ SIGNATURE_INVALID: Final = Fault(
 SIGNATURE_LEN_RANGE: Final = Fault(
     "CLUSTERPLUGIN_SIGNATURE_LEN_RANGE", 400, "Bad length of signature", Ckr.SIGNATURE_LEN_RANGE
 )
+
+# Client
+CLIENT_CONFIGURATION: Final = Fault(
+    "CLIENT_CONFIGURATION_INVALID", 400, "Bad client configuration", Ckr.GENERAL_ERROR
+)
+UNABLE_TO_CONNECT: Final = Fault(
+    "CLIENT_UNABLE_TO_CONNECT",
+    503,
+    "The cluster cannot be reached",
+    Ckr.UNABLE_TO_CONNECT,
+    retry_is_safe=True,
+)
+PROTOCOL_BROKEN: Final = Fault(
+    "CLIENT_PROTOCOL_BROKEN", 502, "The peer broke the protocol", Ckr.DEVICE_ERROR
+)
+SLOT_NOT_FOUND: Final = Fault("CLIENT_SLOT_NOT_FOUND", 404, "No such slot", Ckr.SLOT_ID_INVALID)
+ALREADY_LOGGED_IN: Final = Fault(
+    "CLIENT_ALREADY_LOGGED_IN", 409, "A role is logged in already", Ckr.USER_ALREADY_LOGGED_IN
+)
+COMMAND_LINE: Final = Fault("CLIENT_COMMAND_LINE", 400, "Bad command", Ckr.ARGUMENTS_BAD)
+
+# Users, sessions, tasks and requests at the REST doors
+LOGIN_DELAYED: Final = Fault(
+    "SERVER_LOGIN_DELAYED", 429, "Too many wrong passwords: wait", retry_is_safe=True
+)
+USER_LIMIT: Final = Fault("SERVERPLUGIN_USER_LIMIT", 409, "No more users are allowed")
+TASK_ACTION: Final = Fault("TASK_ACTION_INVALID", 404, "No such task action")
+TASK_STATE: Final = Fault("TASK_STATE_INVALID", 409, "The task is in another state")
+FUNCTION_NOT_SUPPORTED: Final = Fault(
+    "HSMPLUGIN_FUNC_NOT_SUPPORTED", 400, "The function is not supported"
+)
+REQUEST_TOO_LARGE: Final = Fault("SERVER_REQUEST_TOO_LARGE", 413, "The request is too large")
+REQUEST_TIMEOUT: Final = Fault("SERVER_REQUEST_TIMEOUT", 408, "The request took too long to arrive")

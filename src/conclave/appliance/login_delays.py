@@ -1,0 +1,105 @@
+"""Slow down guessing at user passwords, by user name and by source.
+
+Invariant: an attempt inside a delay is refused before its password is looked at, costs nothing and
+is not counted; a name that belongs to nobody is treated as one that does.  Memory is bounded: the
+entry that was touched longest ago goes first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from conclave import faults
+from conclave.clock import boot_time_ms
+from conclave.errors import Unavailable
+
+MAX_ENTRIES: Final = 4096
+FORGET_AFTER_MS: Final = 15 * 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class DelayRule:
+    """How many failures are free, and how the delay after them grows; milliseconds."""
+
+    free_failures: int
+    first_ms: int
+    longest_ms: int
+
+    def delay_ms(self, failures: int) -> int:
+        """Return how long nobody may try again after so many failures."""
+        beyond = failures - self.free_failures
+        if beyond <= 0:
+            return 0
+        return min(self.first_ms << min(beyond - 1, 20), self.longest_ms)
+
+
+USER_RULE: Final = DelayRule(free_failures=4, first_ms=1000, longest_ms=30_000)
+SOURCE_RULE: Final = DelayRule(free_failures=20, first_ms=1000, longest_ms=30_000)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failures:
+    count: int
+    last_ms: int
+    not_before_ms: int
+
+
+class _Ledger:
+    """Failures by one kind of key."""
+
+    def __init__(self, rule: DelayRule, now_ms: Callable[[], int]) -> None:
+        self._rule = rule
+        self._now_ms = now_ms
+        self._entries: OrderedDict[str, _Failures] = OrderedDict()
+
+    def wait_ms(self, key: str) -> int:
+        entry = self._entries.get(key)
+        return 0 if entry is None else max(0, entry.not_before_ms - self._now_ms())
+
+    def add(self, key: str) -> None:
+        now = self._now_ms()
+        entry = self._entries.pop(key, None)
+        fresh = entry is None or now - entry.last_ms > FORGET_AFTER_MS
+        count = 1 if entry is None or fresh else entry.count + 1
+        self._entries[key] = _Failures(count, now, now + self._rule.delay_ms(count))
+        while len(self._entries) > MAX_ENTRIES:
+            self._entries.popitem(last=False)
+
+    def forget(self, key: str) -> None:
+        self._entries.pop(key, None)
+
+
+class LoginDelays:
+    """Remember wrong passwords and say when the next attempt may come."""
+
+    def __init__(
+        self,
+        *,
+        now_ms: Callable[[], int] = boot_time_ms,
+        user_rule: DelayRule = USER_RULE,
+        source_rule: DelayRule = SOURCE_RULE,
+    ) -> None:
+        self._users = _Ledger(user_rule, now_ms)
+        self._sources = _Ledger(source_rule, now_ms)
+
+    def check(self, user_id: str, source: str) -> None:
+        """Raise Unavailable (LOGIN_DELAYED) when the name or the source must wait."""
+        wait_ms = max(self._users.wait_ms(user_id), self._sources.wait_ms(source))
+        if wait_ms:
+            message = (
+                "There were too many wrong passwords; the next attempt may come in"
+                f" {-(-wait_ms // 1000)} s."
+            )
+            raise Unavailable(faults.LOGIN_DELAYED, message)
+
+    def failed(self, user_id: str, source: str) -> None:
+        """Count a wrong password."""
+        self._users.add(user_id)
+        self._sources.add(source)
+
+    def succeeded(self, user_id: str) -> None:
+        """Forget a name's failures; a source's stay, or one's own account would clear them."""
+        self._users.forget(user_id)
