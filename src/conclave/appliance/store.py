@@ -68,7 +68,7 @@ class ApplianceStore:
             connect_args={"isolation_level": None},
         )
         event.listen(self._engine, "connect", _configure)
-        event.listen(self._engine, "begin", lambda connection: _begin(connection))
+        event.listen(self._engine, "begin", _begin)
         with self._engine.begin() as connection:
             connection.execute(
                 text(

@@ -14,7 +14,12 @@ import msgspec
 
 from conclave import faults
 from conclave.errors import (
-    BadInput, Conflict, CredentialRefused, LimitReached, NotAllowed, NotFound,
+    BadInput,
+    Conflict,
+    CredentialRefused,
+    LimitReached,
+    NotAllowed,
+    NotFound,
 )
 from conclave.hsm import policies
 from conclave.hsm.model import (
@@ -357,6 +362,23 @@ def shortest_password(partition: Partition) -> int:
     table = policies.partition_table(partition.version)
     inverted = policies.value_of(table, partition.policies, policies.INVERTED_MIN_LENGTH)
     return MAX_PASSWORD_BYTES - inverted
+
+
+def shortest_for(state: HsmState, owner: Owner) -> int:
+    """Return the least length of a credential's next password."""
+    if owner.partition_id is None or owner.role is RoleId.PO:
+        return MIN_PASSWORD_BYTES
+    return shortest_password(find_partition(state, owner.partition_id))
+
+
+def with_smk(state: HsmState, owner: Owner, sealed_smk: bytes) -> HsmState:
+    """Return the state with a partition's SMK set."""
+    assert owner.partition_id is not None  # noqa: S101 - callers name a partition's role
+    return with_partition(
+        state,
+        owner.partition_id,
+        lambda partition: msgspec.structs.replace(partition, sealed_smk=sealed_smk),
+    )
 
 
 def check_initialize_role(state: HsmState, owner: Owner, *, again: bool) -> Partition:

@@ -82,7 +82,7 @@ class StateFile:
         )
 
     def load(self) -> HsmState | None:
-        """Return the stored state, or None in a new file; raise InternalFault when it is damaged."""
+        """Return the stored state, or None in a new file; raise InternalFault if damaged."""
         row = self._database.execute("SELECT format, sealed FROM hsm_state").fetchone()
         if row is None:
             return None
@@ -102,7 +102,8 @@ class StateFile:
         try:
             self._database.execute(
                 "INSERT INTO hsm_state (id, format, sealed) VALUES (1, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET format = excluded.format, sealed = excluded.sealed",
+                " ON CONFLICT (id) DO UPDATE"
+                " SET format = excluded.format, sealed = excluded.sealed",
                 (FORMAT, sealed),
             )
         except sqlite3.Error as cause:

@@ -1,0 +1,142 @@
+"""The shell around the HSM's rules: state in memory and on disk, one thread, one attempt at a time.
+
+Invariant: the answer to a wrong password leaves only after its failure is counted on disk; if the
+disk does not take it, the failure counts in memory and the answer says neither right nor wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, NoReturn, TypeVar
+
+from conclave import faults
+from conclave.crypto.password_hash import new_salt
+from conclave.errors import CredentialRefused, Unavailable
+from conclave.hsm import keys, rules
+from conclave.hsm.attempts import AttemptGates
+from conclave.hsm.keys import MasterKeys
+from conclave.hsm.model import HsmState, Owner
+from conclave.hsm.storage import (
+    MASTER_KEY_NAME,
+    STATE_NAME,
+    StateFile,
+    make_master_key,
+    read_master_key,
+)
+
+PasswordHasher = Callable[[bytes, bytes, str], Awaitable[bytes]]
+"""hasher(password, salt, source) -> 32 bytes of Argon2id, made by the login process (C8)."""
+SoLockout = Literal["zeroize", "backoff"]
+Result = TypeVar("Result")
+Transition = Callable[[HsmState], HsmState]
+
+
+class HsmCore:
+    """State, keys and attempts of one HSM."""
+
+    def __init__(
+        self, hasher: PasswordHasher, so_lockout: SoLockout, boot_ms: Callable[[], int]
+    ) -> None:
+        self._hasher = hasher
+        self._zeroizes = so_lockout == "zeroize"
+        self._boot_ms = boot_ms
+        self._gates = AttemptGates()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hsm")
+        self._changing = asyncio.Lock()
+        self._so_waits_until_ms = 0
+        self._file: StateFile
+        self.keys: MasterKeys
+        self.state: HsmState
+
+    async def open(self, directory: Path, new_serial: str) -> None:
+        """Open the HSM in `directory`, or make one with `new_serial`."""
+        await self._on_thread(lambda: self._open(directory, new_serial))
+        self._delay_so()
+
+    async def close(self) -> None:
+        """Close the state's file and end its thread."""
+        await self._on_thread(self._close)
+        self._thread.shutdown(wait=False)
+
+    async def apply(self, transition: Transition) -> None:
+        """Replace the state by what `transition` makes of it, durably, one at a time."""
+        async with self._changing:
+            changed = transition(self.state)
+            if changed is not self.state:
+                await self._on_thread(lambda: self._file.save(changed))
+                self.state = changed
+
+    async def password_key(self, password: bytes, source: str) -> tuple[bytes, bytes]:
+        """Return a new salt and the key that a new password gives under it."""
+        salt = new_salt()
+        return salt, await self._hasher(password, salt, source)
+
+    async def prove(self, owner: Owner, password: bytes, source: str) -> bytes:
+        """Return the secret that the right password opens; count the failure of a wrong one.
+
+        Raises CredentialRefused, NotAllowed when locked or zeroized, Unavailable when busy.
+        """
+        rules.check_password("password", password, shortest=1)
+        async with self._gates.enter(owner):
+            return await self._prove_alone(owner, password, source)
+
+    async def _prove_alone(self, owner: Owner, password: bytes, source: str) -> bytes:
+        rules.require_unlocked(self.state, owner)
+        self._require_so_may_try(owner)
+        credential = rules.find_credential(self.state, owner)
+        key = await self._hasher(password, credential.salt, source)
+        secret = keys.open_credential(self.keys, owner, credential, key)
+        if rules.find_credential(self.state, owner).version != credential.version:
+            message = f"Role {owner.role.value} got another password meanwhile; try again."
+            raise Unavailable(faults.BUSY, message)
+        if secret is None:
+            await self._refuse(owner)
+        await self.apply(lambda state: rules.after_success(state, owner))
+        return secret
+
+    async def _refuse(self, owner: Owner) -> NoReturn:
+        async with self._changing:
+            # In memory first: a disk that takes no more must not give free guesses.
+            counted = rules.after_failure(self.state, owner, zeroizes=self._zeroizes)
+            self.state = counted
+            self._delay_so()
+            await self._on_thread(lambda: self._file.save(counted))
+        if counted.zeroized:
+            message = "The HSM SO password was wrong too often: the HSM is zeroized."
+            raise CredentialRefused(faults.HSM_ZEROIZED, message)
+        left = rules.attempts_left(counted, owner, rules.find_credential(counted, owner))
+        message = f"The password of role {owner.role.value} is wrong; {left} attempts are left."
+        raise CredentialRefused(faults.CREDENTIAL_INCORRECT, message)
+
+    def _delay_so(self) -> None:
+        failures = self.state.so.failures if self.state.so else 0
+        self._so_waits_until_ms = self._boot_ms() + 1000 * rules.backoff_seconds(failures)
+
+    def _require_so_may_try(self, owner: Owner) -> None:
+        remaining_ms = self._so_waits_until_ms - self._boot_ms()
+        if owner.is_so and remaining_ms > 0:
+            seconds = -(-remaining_ms // 1000)
+            message = f"After wrong HSM SO passwords the next try is possible in {seconds} s."
+            raise Unavailable(faults.BUSY, message)
+
+    async def _on_thread(self, function: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    def _close(self) -> None:
+        self._file.close()
+
+    def _open(self, directory: Path, new_serial: str) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state_path = directory / STATE_NAME
+        if not state_path.exists():
+            make_master_key(directory / MASTER_KEY_NAME)
+        self.keys = MasterKeys.derive(read_master_key(directory / MASTER_KEY_NAME))
+        self._file = StateFile(state_path, self.keys)
+        found = self._file.load()
+        if found is None:
+            found = HsmState(serial=new_serial)
+            self._file.save(found)
+        self.state = found

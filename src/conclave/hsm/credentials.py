@@ -1,0 +1,57 @@
+"""Set and change the passwords of HSM and partition roles."""
+
+from __future__ import annotations
+
+from hmac import compare_digest
+
+from conclave import faults
+from conclave.errors import BadInput, Unavailable
+from conclave.hsm import keys, rules
+from conclave.hsm.core import HsmCore
+from conclave.hsm.model import HsmState, Owner
+from conclave.hsm.views import RoleId
+
+
+async def set_first(
+    core: HsmCore, owner: Owner, password: bytes, source: str, *, again: bool
+) -> None:
+    """Set a role's first password; for the CO make partition key and SMK."""
+    partition = rules.check_initialize_role(core.state, owner, again=again)
+    rules.check_password("password", password, rules.shortest_password(partition))
+    salt, key = await core.password_key(password, source)
+    if owner.role is RoleId.CO:
+        partition_key = keys.new_partition_key()
+        credential = keys.new_credential(
+            core.keys, owner, salt, key, secret=partition_key, first=True
+        )
+        sealed_smk = keys.new_smk(partition_key, partition.partition_id)
+    else:
+        credential = keys.new_credential(core.keys, owner, salt, key, first=True)
+        sealed_smk = None
+
+    def transition(state: HsmState) -> HsmState:
+        rules.check_initialize_role(state, owner, again=again)
+        changed = rules.with_credential(state, owner, credential)
+        return changed if sealed_smk is None else rules.with_smk(changed, owner, sealed_smk)
+
+    await core.apply(transition)
+
+
+async def change(core: HsmCore, owner: Owner, old: bytes, new: bytes, source: str) -> None:
+    """Replace a password by its owner; the secret behind it stays the same."""
+    rules.check_password("newPassword", new, rules.shortest_for(core.state, owner))
+    if compare_digest(old, new):
+        message = "newPassword must differ from the old password."
+        raise BadInput(faults.BAD_REQUEST, message)
+    secret = await core.prove(owner, old, source)
+    replaced = rules.find_credential(core.state, owner)
+    salt, key = await core.password_key(new, source)
+    credential = keys.new_credential(core.keys, owner, salt, key, secret=secret)
+
+    def transition(state: HsmState) -> HsmState:
+        if rules.find_credential(state, owner).version != replaced.version:
+            message = f"Role {owner.role.value} got another password meanwhile; try again."
+            raise Unavailable(faults.BUSY, message)
+        return rules.with_credential(state, owner, credential)
+
+    await core.apply(transition)
