@@ -95,6 +95,9 @@ CERTIFICATE_VALIDITY: Final = Fault(
 
 # Cluster
 CLUSTER_CONFIG: Final = Fault("CLUSTERPLUGIN_CONFIG_INVALID", 400, "Bad cluster configuration")
+CLUSTER_CONFIG_MISSING: Final = Fault(
+    "CLUSTERPLUGIN_CONFIG_MISSING", 409, "The cluster configuration is incomplete"
+)
 CLUSTER_CONFIG_FIXED: Final = Fault(
     "CLUSTERPLUGIN_CONFIG_FIXED", 409, "The cluster configuration is fixed"
 )

@@ -1,1 +1,6 @@
-"""Client side: library, registration, LunaCM."""
+"""The client: library, registration and lunacm."""
+
+from conclave.client.module import module_path
+from conclave.client.session import Client, KeyringSession
+
+__all__ = ["Client", "KeyringSession", "module_path"]

@@ -1,0 +1,115 @@
+"""The clusters a client is registered with: the LNHServer entries of Chrystoki.conf."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from conclave import faults
+from conclave.client.configuration import Document, remove_entries, set_entries
+from conclave.errors import BadInput, LimitReached
+
+SECTION: Final = "LunaSA Client"
+MAX_CLUSTERS: Final = 10
+DEFAULT_RECEIVE_TIMEOUT_MS: Final = 20_000
+_ENDPOINT: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]]+)):([0-9]{1,5})")
+_SERVER_NAME: Final = re.compile(r"LNHServer([0-9]{2})")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterEntry:
+    """How to reach one cluster: its entry member, and who this client is there."""
+
+    index: int
+    host: str
+    port: int
+    certificate_file: Path
+    key_file: Path
+    ca_file: Path
+    common_name: str
+
+
+def registered_clusters(document: Document) -> tuple[ClusterEntry, ...]:
+    """Return the clusters in the order of their indexes, gaps allowed.
+
+    Raises BadInput when one of the five entries of an index is missing or malformed.
+    """
+    indexes = sorted(
+        {
+            int(found.group(1))
+            for entry in document.entries
+            if entry.section == SECTION and (found := _SERVER_NAME.fullmatch(entry.name))
+        }
+    )
+    return tuple(_cluster(document, index) for index in indexes)
+
+
+def with_cluster(document: Document, entry: ClusterEntry) -> Document:
+    """Return the document with all five entries of the cluster's index set."""
+    if not 0 <= entry.index < MAX_CLUSTERS:
+        message = f"A client knows clusters 00 to {MAX_CLUSTERS - 1:02}; {entry.index} is not one."
+        raise LimitReached(faults.CLIENT_CONFIGURATION, message)
+    return set_entries(document, SECTION, entry_values(entry))
+
+
+def without_cluster(document: Document, index: int) -> Document:
+    """Return the document without the five entries of an index."""
+    return remove_entries(document, SECTION, [name + f"{index:02}" for name in _NAMES])
+
+
+def entry_values(entry: ClusterEntry) -> Mapping[str, str]:
+    """Return the five entries as names and values."""
+    host = f"[{entry.host}]" if ":" in entry.host else entry.host
+    values = (
+        f"{host}:{entry.port}",
+        str(entry.certificate_file),
+        str(entry.key_file),
+        str(entry.ca_file),
+        entry.common_name,
+    )
+    return {name + f"{entry.index:02}": value for name, value in zip(_NAMES, values, strict=True)}
+
+
+def receive_timeout_seconds(document: Document) -> float:
+    """Return ReceiveTimeout, which the file gives in milliseconds."""
+    text = document.get(SECTION, "ReceiveTimeout")
+    if text is None:
+        return DEFAULT_RECEIVE_TIMEOUT_MS / 1000
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
+        message = f"Entry ReceiveTimeout must be a number of milliseconds; it is {text!r}."
+        raise BadInput(faults.CLIENT_CONFIGURATION, message)
+    return int(text) / 1000
+
+
+_NAMES: Final = (
+    "LNHServer",
+    "LNHServerClientCert",
+    "LNHServerClientKey",
+    "LNHServerCAFile",
+    "LNHServerCN",
+)
+
+
+def _cluster(document: Document, index: int) -> ClusterEntry:
+    endpoint, certificate, key, ca, common_name = (
+        _required(document, name + f"{index:02}") for name in _NAMES
+    )
+    found = _ENDPOINT.fullmatch(endpoint)
+    if found is None or not 1 <= int(found.group(3)) <= 65_535:
+        message = f"Entry LNHServer{index:02} must be address:port; it is {endpoint!r}."
+        raise BadInput(faults.CLIENT_CONFIGURATION, message)
+    host = found.group(1) or found.group(2)
+    return ClusterEntry(
+        index, host, int(found.group(3)), Path(certificate), Path(key), Path(ca), common_name
+    )
+
+
+def _required(document: Document, name: str) -> str:
+    value = document.get(SECTION, name)
+    if not value:
+        message = f"Section {SECTION} lacks the entry {name}; register this client again."
+        raise BadInput(faults.CLIENT_CONFIGURATION, message)
+    return value

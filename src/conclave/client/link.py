@@ -1,0 +1,152 @@
+"""Requests that survive: reconnect, retry with the same bytes, wait while the worker is busy.
+
+Invariant: a request is encoded once, so its idempotency key or attempt id is the same in every
+retry, and a refusal is an answer: it is never retried (a wrong password is tried once).
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from conclave import faults
+from conclave.client.clusters import ClusterEntry
+from conclave.client.connection import (
+    Answer,
+    Connection,
+    Interrupted,
+    MonotonicSeconds,
+    client_tls_context,
+)
+from conclave.client.refusals import refusal
+from conclave.errors import Unavailable
+from conclave.ids import ClusterTimeMs, ProcessId
+from conclave.service import wire
+
+WRITE_DEADLINE_SECONDS: Final = 30.0
+FIRST_PAUSE_SECONDS: Final = 0.02
+LONGEST_PAUSE_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Where time and chance come from, so that tests can pass their own."""
+
+    monotonic: MonotonicSeconds = time.monotonic
+    pause: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = lambda: secrets.randbelow(1000) / 1000
+
+
+class Link:
+    """One cluster as a client sees it: at most one connection, any number of threads."""
+
+    def __init__(
+        self,
+        entry: ClusterEntry,
+        *,
+        timeout_seconds: float = WRITE_DEADLINE_SECONDS,
+        waiting: Waiting | None = None,
+    ) -> None:
+        self.entry = entry
+        self.process_id = ProcessId(secrets.token_bytes(16))
+        self._timeout_seconds = timeout_seconds
+        self._waiting = waiting or Waiting()
+        self._context = client_tls_context(entry)
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        with self._lock:
+            self._drop()
+
+    def cluster_time_ms(self) -> ClusterTimeMs:
+        """Return cluster time as the newest greeting gave it."""
+        with self._lock:
+            connection = self._connected_until(self._deadline())
+            passed = self._waiting.monotonic() - connection.greeted_at
+            return ClusterTimeMs(connection.greeting.cluster_time_ms + int(passed * 1000))
+
+    def new_write(self) -> wire.Write:
+        """Return the idempotency key and deadline of a new change."""
+        deadline_ms = self.cluster_time_ms() + int(self._timeout_seconds * 1000)
+        return wire.Write(secrets.token_bytes(16), deadline_ms)
+
+    def request(
+        self, operation: wire.Operation, args: wire.Message, ticket: bytes | None = None
+    ) -> Answer:
+        """Return the answer with CKR_OK; raise the tree's error for any other.
+
+        Raises Unavailable when no answer came before the deadline: OUTCOME_UNKNOWN when a worker
+        may have acted, UNABLE_TO_CONNECT when none can have.
+        """
+        encoded = msgspec.Raw(msgspec.msgpack.encode(args))
+        with self._lock:
+            answer = self._attempts(operation, encoded, ticket)
+        if answer.value != 0:
+            raise refusal(answer.value, operation.name)
+        return answer
+
+    def _attempts(
+        self, operation: wire.Operation, args: msgspec.Raw, ticket: bytes | None
+    ) -> Answer:
+        deadline = self._deadline()
+        may_have_acted = False
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            connection = None
+            try:
+                connection = self._connected(deadline)
+                answer = connection.call(operation, args, ticket, deadline)
+                if answer.value != wire.BUSY:
+                    return answer
+                complaint = f"{operation.name}: the cluster is busy."
+            except Interrupted as interruption:
+                may_have_acted |= connection is not None
+                complaint = interruption.message
+                self._drop()
+            except BaseException:
+                self._drop()
+                raise
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            wait = pause * (0.5 + self._waiting.jitter() / 2)
+            if self._waiting.monotonic() + wait >= deadline:
+                fault = faults.OUTCOME_UNKNOWN if may_have_acted else faults.UNABLE_TO_CONNECT
+                raise Unavailable(fault, complaint)
+            self._waiting.pause(wait)
+
+    def _connected_until(self, deadline: float) -> Connection:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return self._connected(deadline)
+            except Interrupted:
+                if self._waiting.monotonic() + pause >= deadline:
+                    raise
+            self._waiting.pause(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    def _connected(self, deadline: float) -> Connection:
+        if self._connection is None:
+            self._connection = Connection.open(
+                self.entry,
+                self._context,
+                self.process_id,
+                deadline,
+                monotonic=self._waiting.monotonic,
+            )
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _deadline(self) -> float:
+        return self._waiting.monotonic() + self._timeout_seconds

@@ -1,0 +1,218 @@
+"""Chrystoki.conf is read as it is and edited without touching another byte."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conclave.client.clusters import (
+    ClusterEntry,
+    entry_values,
+    receive_timeout_seconds,
+    registered_clusters,
+    with_cluster,
+    without_cluster,
+)
+from conclave.client.configuration import (
+    configuration_path,
+    parse,
+    read_document,
+    remove_entries,
+    set_entries,
+    write_document,
+)
+from conclave.errors import BadInput, LimitReached
+
+GUIDE_SHAPE = b"""\
+Chrystoki2 = {
+   LibUNIX = /usr/lib/libCryptoki2.so;
+   LibUNIX64 = /usr/lib/libCryptoki2_64.so;
+}
+LunaSA Client = {
+    ReceiveTimeout = 20000;
+    SSLConfigFile = /opt/lunaclient/bin/openssl.cnf;
+    NetClient = 1;
+    TCPKeepAlive = 1;
+
+    LNHServer00 = 192.0.2.4:50052;
+    LNHServerClientCert00 = /opt/lunaclient/cert/client/c2c9/192.0.2.5.pem;
+    LNHServerClientKey00 = /opt/lunaclient/cert/client/c2c9/192.0.2.5Key.pem;
+    LNHServerCAFile00 = /opt/lunaclient/cert/server/c2c9/lnh_ca.pem;
+    LNHServerCN00 = lnh.thalesgroup.com;
+    LNHServer03 = [2001:db8::1]:50052;
+    LNHServerClientCert03 = /opt/lunaclient/cert/client/3fed/a b.pem;
+    LNHServerClientKey03 = /opt/lunaclient/cert/client/3fed/a bKey.pem;
+    LNHServerCAFile03 = /opt/lunaclient/cert/server/3fed/lnh_ca.pem;
+    LNHServerCN03 = lnh.thalesgroup.com;
+}
+Misc = {
+   ToolsDir = /usr/safenet/lunaclient/bin;
+}
+"""
+ENTRY = ClusterEntry(
+    0,
+    "127.7.7.7",
+    50052,
+    Path("/c/n.pem"),
+    Path("/c/nKey.pem"),
+    Path("/s/lnh_ca.pem"),
+    "lnh.example",
+)
+
+
+def test_a_file_of_the_guides_shape_names_its_clusters() -> None:
+    document = parse(GUIDE_SHAPE)
+    first, second = registered_clusters(document)
+    assert (first.index, first.host, first.port) == (0, "192.0.2.4", 50052)
+    assert first.common_name == "lnh.thalesgroup.com"
+    assert (second.index, second.host) == (3, "2001:db8::1")
+    assert second.key_file == Path("/opt/lunaclient/cert/client/3fed/a bKey.pem")
+    assert receive_timeout_seconds(document) == 20.0
+    assert document.get("Misc", "ToolsDir") == "/usr/safenet/lunaclient/bin"
+
+
+def test_replacing_a_cluster_changes_its_five_values_only() -> None:
+    edited = with_cluster(parse(GUIDE_SHAPE), ENTRY)
+    before, after = GUIDE_SHAPE.splitlines(), edited.raw.splitlines()
+    assert len(before) == len(after)
+    changed = [line for line, other in zip(before, after, strict=True) if line != other]
+    assert len(changed) == 5
+    assert all(b"00 = " in line for line in changed)
+    assert registered_clusters(edited)[0] == ENTRY
+
+
+def test_a_missing_section_is_added_at_the_end() -> None:
+    for start in (b"", b"Misc = {\n}\n", b"Misc = {}"):
+        edited = with_cluster(parse(start), ENTRY)
+        assert edited.raw.startswith(start)
+        assert registered_clusters(edited) == (ENTRY,)
+
+
+def test_added_lines_keep_the_files_line_ends_and_indentation() -> None:
+    edited = set_entries(parse(b"Misc = {\r\n\t a = 1; # why\r\n}\r\n"), "Misc", {"b": "2"})
+    assert edited.raw == b"Misc = {\r\n\t a = 1; # why\r\n\t b = 2;\r\n}\r\n"
+
+
+def test_an_index_can_be_removed_and_leaves_the_rest_as_it_was() -> None:
+    document = parse(GUIDE_SHAPE)
+    removed = without_cluster(document, 3)
+    assert [cluster.index for cluster in registered_clusters(removed)] == [0]
+    kept = [line for line in GUIDE_SHAPE.splitlines(keepends=True) if b"03 = " not in line]
+    assert removed.raw == b"".join(kept)
+
+
+def test_refusals_name_line_field_and_value() -> None:
+    for raw, words in (
+        (b"Misc = {\n a = 1\n}\n", "line 2"),
+        (b"Misc = {\n a = 1;\n", "Misc is not closed"),
+        (b"stray;\n", "line 1"),
+        (b"LunaSA Client = { LNHServer00 = nowhere; }", "LNHServerClientCert00"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            registered_clusters(parse(raw))
+    with pytest.raises(BadInput, match="ReceiveTimeout"):
+        receive_timeout_seconds(parse(b"LunaSA Client = { ReceiveTimeout = soon; }"))
+    with pytest.raises(BadInput, match="LNHServer00 must be address:port"):
+        registered_clusters(parse(GUIDE_SHAPE.replace(b"192.0.2.4:50052", b"192.0.2.4:70000")))
+    with pytest.raises(BadInput, match="stands 2 times"):
+        set_entries(parse(b"a = { b = 1; b = 2; }"), "a", {"b": "3"})
+    with pytest.raises(BadInput, match="cannot hold"):
+        set_entries(parse(b""), "a", {"b": "x;y = z"})
+    with pytest.raises(LimitReached):
+        with_cluster(parse(b""), ClusterEntry(10, *tuple(entry_tail(ENTRY))))
+
+
+def entry_tail(entry: ClusterEntry) -> tuple[str, int, Path, Path, Path, str]:
+    files = (entry.certificate_file, entry.key_file, entry.ca_file)
+    return entry.host, entry.port, *files, entry.common_name
+
+
+def test_the_directory_comes_from_the_environment(tmp_path: Path) -> None:
+    environment = {"ChrystokiConfigurationPath": str(tmp_path)}
+    assert configuration_path(environment) == tmp_path / "Chrystoki.conf"
+    assert configuration_path({}) == Path("/etc/Chrystoki.conf")
+    with pytest.raises(BadInput, match="ChrystokiConfigurationPath"):
+        read_document(configuration_path(environment))
+
+
+def test_a_write_keeps_mode_and_link_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    real = tmp_path / "real.conf"
+    real.write_bytes(GUIDE_SHAPE)
+    real.chmod(0o640)
+    link = tmp_path / "Chrystoki.conf"
+    link.symlink_to(real)
+    write_document(with_cluster(read_document(link), ENTRY), link)
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert registered_clusters(read_document(real))[0] == ENTRY
+    assert sorted(os.listdir(tmp_path)) == ["Chrystoki.conf", "real.conf"]  # noqa: PTH208
+
+
+names = st.text("abcXYZ019_", min_size=1, max_size=8)
+values = st.text(
+    st.characters(
+        codec="utf-8", exclude_characters=";{}#\r\n\0 \t", exclude_categories=("Zs", "Cc")
+    ),
+    max_size=12,
+)
+blanks = st.sampled_from(["", " ", "\t", "  "])
+ends = st.sampled_from(["\n", "\r\n", " # note\n", "\n\n# a; = {\n", " "])
+
+
+@st.composite
+def files(draw: st.DrawFn) -> bytes:
+    text = ""
+    for section in draw(st.lists(names, max_size=3, unique=True)):
+        text += f"{section}{draw(blanks)}={draw(blanks)}{{{draw(ends)}"
+        for name in draw(st.lists(names, max_size=4, unique=True)):
+            entry = f"{name}{draw(blanks)}={draw(blanks)}{draw(values)}{draw(blanks)};"
+            text += draw(blanks) + entry + draw(ends)
+        text += "}" + draw(ends)
+    return text.encode()
+
+
+@given(files(), names, st.dictionaries(names, values, min_size=1, max_size=3))
+def test_an_edit_changes_what_it_was_asked_and_nothing_else(
+    raw: bytes, section: str, wanted: dict[str, str]
+) -> None:
+    document = parse(raw)
+    edited = set_entries(document, section, wanted)
+    for name, value in wanted.items():
+        assert edited.get(section, name) == value
+    untouched = [(e.section, e.name, e.value) for e in document.entries]
+    kept = [
+        (e.section, e.name, e.value)
+        for e in edited.entries
+        if (e.section, e.name) in {(row[0], row[1]) for row in untouched}
+    ]
+    expected = [(s, n, wanted[n] if s == section and n in wanted else v) for s, n, v in untouched]
+    assert kept == expected
+    assert remaining(raw, section, wanted) == remaining(edited.raw, section, wanted)
+
+
+def remaining(raw: bytes, section: str, names_gone: dict[str, str]) -> bytes:
+    """Return what is left of a file once the named entries and white space are taken out."""
+    without = remove_entries(parse(raw), section, list(names_gone)).raw
+    bare = b"".join(without.split())
+    return bare.replace(f"{section}={{}}".encode(), b"")
+
+
+@given(files())
+def test_setting_what_stands_there_changes_no_byte(raw: bytes) -> None:
+    document = parse(raw)
+    for entry in document.entries:
+        assert set_entries(document, entry.section, {entry.name: entry.value}).raw == raw
+
+
+def test_the_five_entries_have_the_guides_names() -> None:
+    assert list(entry_values(ENTRY)) == [
+        "LNHServer00",
+        "LNHServerClientCert00",
+        "LNHServerClientKey00",
+        "LNHServerCAFile00",
+        "LNHServerCN00",
+    ]
