@@ -10,11 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from conclave import faults
 from conclave.crypto.seal import SealBroken, new_key, seal, unseal
+from conclave.errors import CredentialRefused
 from conclave.ids import KeyGeneration, KeyringId
 from conclave.service.wire import Role
 
 MARKER: Final = b"conclave: this seal was opened"
+
+
+class WrongPassword(CredentialRefused):
+    """The inner seal does not open, so the password is another one."""
+
+    def __init__(self) -> None:
+        super().__init__(faults.PIN_INCORRECT, "The keyring password is wrong.")
 
 
 def new_keyring_key() -> bytes:
@@ -28,7 +37,7 @@ def seal_first_password(outer: bytes, kek: bytes, keyring_id: KeyringId) -> byte
 
 
 def check_first_password(outer: bytes, kek: bytes, keyring_id: KeyringId, sealed: bytes) -> None:
-    """Raise SealBroken when `kek` is not of the first password."""
+    """Raise WrongPassword when `kek` is not of the first password."""
     _open(outer, kek, sealed, b"first password" + keyring_id)
 
 
@@ -52,7 +61,7 @@ def wrap_key(outer: bytes, kek: bytes, key: bytes, name: WrapName) -> bytes:
 
 
 def unwrap_key(outer: bytes, kek: bytes, sealed: bytes, name: WrapName) -> bytes:
-    """Return KK; raise SealBroken when `kek` is not of the credential's password."""
+    """Return KK; raise WrongPassword when `kek` is not of the credential's password."""
     return _open(outer, kek, sealed, name.context())
 
 
@@ -72,7 +81,12 @@ def _nest(outer: bytes, kek: bytes, content: bytes, context: bytes) -> bytes:
 
 
 def _open(outer: bytes, kek: bytes, sealed: bytes, context: bytes) -> bytes:
-    return unseal(kek, unseal(outer, sealed, b"outer " + context), b"inner " + context)
+    # A broken outer seal is a damaged row or another master key: nobody's password is to blame.
+    inner = unseal(outer, sealed, b"outer " + context)
+    try:
+        return unseal(kek, inner, b"inner " + context)
+    except SealBroken:
+        raise WrongPassword from None
 
 
 def _check_context(keyring_id: KeyringId, number: KeyGeneration) -> bytes:

@@ -195,6 +195,7 @@ def cluster_state_values(row: ClusterStateRow) -> Values:
 def idempotency(row: AnyRow) -> IdempotencyRow:
     """Read an idempotency record."""
     return IdempotencyRow(
+        keyring_id=KeyringId(row.keyring_id),
         request_mac=row.request_mac,
         result=row.result,
         revision=RowRevision(row.revision),

@@ -92,6 +92,7 @@ _V1: Final = (
         PRIMARY KEY (keyring_id, object_id))""",
     """CREATE TABLE idempotency (
         record_id {bytes} PRIMARY KEY,
+        keyring_id {bytes} NOT NULL,
         request_mac {bytes} NOT NULL,
         result {bytes} NOT NULL,
         revision BIGINT NOT NULL,

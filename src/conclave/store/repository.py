@@ -378,6 +378,7 @@ class ClusterWriter(ClusterReader):
         client_id: ClientId,
         key: IdempotencyKey,
         *,
+        keyring_id: KeyringId,
         request_mac: bytes,
         result: bytes,
         expires_ms: ClusterTimeMs,
@@ -387,6 +388,7 @@ class ClusterWriter(ClusterReader):
             _INSERT_RECORD,
             {
                 "record_id": record_id(client_id, key),
+                "keyring_id": keyring_id,
                 "request_mac": request_mac,
                 "result": result,
                 "revision": self.touched.revision,

@@ -140,8 +140,9 @@ class UserRow:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyRow:
-    """What an idempotency key was used for."""
+    """What an idempotency key was used for; an empty `keyring_id` stands for more than one."""
 
+    keyring_id: KeyringId
     request_mac: bytes
     result: bytes
     revision: RowRevision

@@ -135,6 +135,7 @@ idempotency: Final = Table(
     "idempotency",
     metadata,
     Column("record_id", LargeBinary, primary_key=True),
+    Column("keyring_id", LargeBinary, nullable=False),
     Column("request_mac", LargeBinary, nullable=False),
     Column("result", LargeBinary, nullable=False),
     Column("revision", BigInteger, nullable=False),

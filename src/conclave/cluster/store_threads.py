@@ -1,0 +1,214 @@
+"""The threads that own the cluster store: one that writes, one that reads.
+
+Invariant: commit, then bump the shared page, then answer (rule C15).  Nobody is told of success
+before COMMIT has returned; of a batch whose COMMIT fails, nothing is kept and nobody is told of
+success.  A job that refuses takes only its own changes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from conclave import faults
+from conclave.errors import ConclaveError, InternalFault, Unavailable
+from conclave.store.repository import ClusterReader, ClusterWriter, Touched
+
+MAX_QUEUED: Final = 1024
+MAX_BATCH: Final = 128
+CLOSE_SECONDS: Final = 10.0
+
+T = TypeVar("T")
+WriteJob = Callable[[ClusterWriter], T]
+ReadJob = Callable[[ClusterReader], T]
+Publish = Callable[[Touched], None]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    work: WriteJob[Any]
+    answer: asyncio.Future[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    answer: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+    def deliver(self) -> None:
+        """Wake whoever waits; runs in the event loop."""
+        if self.answer.done():
+            return
+        if self.error is not None:
+            self.answer.set_exception(self.error)
+        else:
+            self.answer.set_result(self.result)
+
+
+class WriterThread:
+    """The only writer: takes all queued jobs, commits them together, bumps, answers."""
+
+    def __init__(self, engine: Engine, publish: Publish, *, max_queued: int = MAX_QUEUED) -> None:
+        self._engine = engine
+        self._publish = publish
+        self._connection = engine.connect()
+        self._queue: queue.Queue[_Queued | None] = queue.Queue(max_queued)
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    async def write(self, work: WriteJob[T]) -> T:
+        """Run `work` inside a transaction of its own and return its result once it is durable.
+
+        Raises what `work` raises; Unavailable when the queue or the disk is full, or with
+        OUTCOME_UNKNOWN when the disk failed in the middle of COMMIT.
+        """
+        answer: asyncio.Future[T] = self._loop.create_future()
+        try:
+            self._queue.put_nowait(_Queued(work, answer))
+        except queue.Full:
+            message = "Too many changes of the cluster store wait; try again."
+            raise Unavailable(faults.BUSY, message) from None
+        return await answer
+
+    def close(self) -> None:
+        """Carry out what is queued, then end the thread."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=CLOSE_SECONDS)
+        self._thread.join(CLOSE_SECONDS)
+
+    # ------------------------------------------------------------------ in the thread
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            batch, running = self._next_batch()
+            if batch:
+                outcomes = self._carry_out(batch)
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                    self._loop.call_soon_threadsafe(_deliver, outcomes)
+        self._connection.close()
+
+    def _next_batch(self) -> tuple[list[_Queued], bool]:
+        """Return what is queued, waiting for a first job, and whether to go on after it."""
+        batch: list[_Queued] = []
+        item = self._queue.get()
+        while item is not None:
+            if not item.answer.cancelled():
+                batch.append(item)
+            if len(batch) >= MAX_BATCH:
+                return batch, True
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return batch, True
+        return batch, False
+
+    def _carry_out(self, batch: Sequence[_Queued]) -> list[_Outcome]:
+        try:
+            touched, outcomes = self._commit(batch)
+            self._publish(touched)
+        except ConclaveError as error:
+            return [_Outcome(job.answer, error=error) for job in batch]
+        except Exception as error:
+            # The boundary of the thread: it must live on, and whoever waits must learn of it.
+            logger.exception("The writer of the cluster store failed.")
+            return [_Outcome(job.answer, error=error) for job in batch]
+        return outcomes
+
+    def _commit(self, batch: Sequence[_Queued]) -> tuple[Touched, list[_Outcome]]:
+        touched = Touched()
+        committing = False
+        try:
+            with self._connection.begin() as transaction:
+                outcomes = [_run_job(self._connection, job, touched) for job in batch]
+                committing = True
+                transaction.commit()
+        except DBAPIError as error:
+            logger.exception("The cluster store failed; %d changes were refused.", len(batch))
+            self._reopen()
+            raise storage_error(error, committing=committing) from error
+        return touched, outcomes
+
+    def _reopen(self) -> None:
+        with contextlib.suppress(DBAPIError):
+            self._connection.close()
+        self._connection = self._engine.connect()
+
+
+def _run_job(connection: Connection, job: _Queued, touched: Touched) -> _Outcome:
+    savepoint = connection.begin_nested()
+    writer = ClusterWriter(connection)
+    try:
+        result = job.work(writer)
+        savepoint.commit()
+    except IntegrityError as error:
+        savepoint.rollback()
+        logger.exception("A change broke a constraint of the cluster store.")
+        message = "The change breaks a constraint of the cluster store; the log has the cause."
+        return _Outcome(job.answer, error=_caused(InternalFault(faults.INTERNAL, message), error))
+    except DBAPIError:
+        raise  # SQLite may have ended the whole transaction already
+    except Exception as error:  # noqa: BLE001 - handed to whoever waits, who logs what is unexpected
+        savepoint.rollback()
+        return _Outcome(job.answer, error=error)
+    touched.add(writer.touched)
+    return _Outcome(job.answer, result=result)
+
+
+def _deliver(outcomes: Sequence[_Outcome]) -> None:
+    for outcome in outcomes:
+        outcome.deliver()
+
+
+def _caused(error: ConclaveError, cause: Exception) -> ConclaveError:
+    error.__cause__ = cause
+    return error
+
+
+def storage_error(error: DBAPIError, *, committing: bool) -> ConclaveError:
+    """Say what a failure of the store means for the change under way."""
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        message = "The disk of the cluster store is full; nothing was changed."
+        return Unavailable(faults.STORAGE_FULL, message)
+    if code == sqlite3.SQLITE_BUSY:
+        message = "The cluster store is in use elsewhere; nothing was changed."
+        return Unavailable(faults.BUSY, message)
+    if committing:
+        message = "The cluster store failed while it was committing; the outcome is unknown."
+        return Unavailable(faults.OUTCOME_UNKNOWN, message)
+    message = "The cluster store cannot be written; nothing was changed. The log has the cause."
+    return InternalFault(faults.STORAGE_FAILED, message)
+
+
+class ReaderThread:
+    """Answer questions to the store off the event loop."""
+
+    def __init__(self, open_reader: Callable[[], ClusterReader]) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
+        self._reader = open_reader()
+
+    async def read(self, work: ReadJob[T]) -> T:
+        """Return the result of `work`, which sees the newest commit."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, work, self._reader)
+
+    def close(self) -> None:
+        """End the thread and let go of the store."""
+        self._executor.shutdown(cancel_futures=True)
+        self._reader.close()
