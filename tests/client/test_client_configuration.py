@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,12 +124,7 @@ def test_refusals_name_line_field_and_value() -> None:
     with pytest.raises(BadInput, match="cannot hold"):
         set_entries(parse(b""), "a", {"b": "x;y = z"})
     with pytest.raises(LimitReached):
-        with_cluster(parse(b""), ClusterEntry(10, *tuple(entry_tail(ENTRY))))
-
-
-def entry_tail(entry: ClusterEntry) -> tuple[str, int, Path, Path, Path, str]:
-    files = (entry.certificate_file, entry.key_file, entry.ca_file)
-    return entry.host, entry.port, *files, entry.common_name
+        with_cluster(parse(b""), replace(ENTRY, index=10))
 
 
 def test_the_directory_comes_from_the_environment(tmp_path: Path) -> None:

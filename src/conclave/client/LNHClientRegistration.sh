@@ -1,0 +1,550 @@
+#!/bin/sh
+# Register this client with a Conclave cluster.
+#
+# Makes a key and a certificate request here, has the cluster certify it, and writes the five
+# LNHServer00 entries into Chrystoki.conf.  Needs sh, openssl, curl and awk; nothing of Conclave.
+#
+# What holds at every moment:
+#   - no password is asked for, or sent, before the cluster CA's fingerprint is confirmed;
+#   - a password is never an argument, an exported variable or a file;
+#   - no key file is overwritten or removed, save one that this very run made;
+#   - Chrystoki.conf is replaced whole or not at all, and only the five entries differ.
+
+set -eu
+LC_ALL=C
+export LC_ALL
+unset OPENSSL_CONF CDPATH
+umask 077
+
+admin_port=50070
+crypto_port=50052
+admin_user='admin'
+server_name=lnh.thalesgroup.com
+default_client_dir=/usr/safenet/lunaclient
+section='LunaSA Client'
+
+common_name='' address='' cluster_id='' label='' monitor_user=''
+client_dir='' fingerprint='' password_fd='' force=no
+work='' placed='' saved_ca='' terminal_muted=no finished=no
+
+usage() {
+    cat <<USAGE
+usage: LNHClientRegistration.sh -n <common name> -i <member address> -c <cluster ID>
+           [-l <client label>] [-u <monitor user>]
+       --admin-port N       the member's admin port (50070)
+       --admin-user NAME    who certifies this client (admin)
+       --server-cn NAME     the name in every member's certificate ($server_name)
+       --fingerprint HEX    SHA-256 fingerprint of the cluster CA: confirms it without a question
+       --password-fd N      read the password from this descriptor; else from the variable
+                            CONCLAVE_ADMIN_PASSWORD, else from the terminal
+       --client-dir DIR     where cert/ lies; else the directory above this script's, when that
+                            is named bin, else $default_client_dir
+       --force              replace a cluster that stands at index 00 without asking
+The configuration is Chrystoki.conf in \$ChrystokiConfigurationPath, else in /etc.
+USAGE
+}
+
+say() { printf '%s\n' "$*"; }
+
+die() {
+    printf 'LNHClientRegistration: %s\n' "$*" >&2
+    exit 1
+}
+
+# ---------------------------------------------------------------- clean up, whatever happens
+
+unmute() {
+    if [ "$terminal_muted" = yes ]; then
+        stty echo
+        terminal_muted=no
+        say ''
+    fi
+}
+
+clean_up() {
+    unmute
+    if [ "$finished" = no ]; then
+        printf '%s' "$placed" | while IFS= read -r path; do
+            rm -f -- "$path"
+        done
+        if [ -n "$saved_ca" ]; then
+            mv -f -- "$work/old_ca.pem" "$saved_ca"
+        fi
+    fi
+    if [ -n "$work" ]; then
+        rm -rf -- "$work"
+    fi
+}
+
+trap clean_up EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# ---------------------------------------------------------------- arguments
+
+need_value() {
+    [ "$#" -ge 2 ] || die "option $1 needs a value"
+}
+
+parse_arguments() {
+    while [ "$#" -gt 0 ]; do
+        case $1 in
+            -n) need_value "$@"; common_name=$2; shift ;;
+            -i) need_value "$@"; address=$2; shift ;;
+            -c) need_value "$@"; cluster_id=$2; shift ;;
+            -l) need_value "$@"; label=$2; shift ;;
+            -u) need_value "$@"; monitor_user=$2; shift ;;
+            --admin-port) need_value "$@"; admin_port=$2; shift ;;
+            --admin-user) need_value "$@"; admin_user=$2; shift ;;
+            --server-cn) need_value "$@"; server_name=$2; shift ;;
+            --fingerprint) need_value "$@"; fingerprint=$2; shift ;;
+            --password-fd) need_value "$@"; password_fd=$2; shift ;;
+            --client-dir) need_value "$@"; client_dir=$2; shift ;;
+            --force) force=yes ;;
+            -m) die 'option -m, a further cluster on this client, is not supported yet' ;;
+            -h | --help) usage; finished=yes; exit 0 ;;
+            *) usage >&2; die "unknown option $1" ;;
+        esac
+        shift
+    done
+}
+
+# matches VALUE EXTENDED-EXPRESSION: the whole value, which must be one line
+matches() {
+    case $1 in *'
+'*) return 1 ;; esac
+    printf '%s\n' "$1" | grep -Eqx -e "$2"
+}
+
+check_arguments() {
+    matches "$common_name" '[A-Za-z0-9][A-Za-z0-9._:-]{0,63}' ||
+        die "-n must be 1 to 64 letters, digits and ._:- signs; it is '$common_name'"
+    matches "$address" '[A-Za-z0-9:][A-Za-z0-9.:-]{0,254}' ||
+        die "-i must be the address of a member; it is '$address'"
+    matches "$cluster_id" '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}' ||
+        die "-c must be the cluster's UUID; it is '$cluster_id'"
+    matches "$label" '.{0,64}' || die '-l must be one line of at most 64 bytes'
+    matches "$label" '[^[:cntrl:]]*' || die '-l must not hold control characters'
+    matches "$monitor_user" '([A-Za-z_][A-Za-z0-9._-]{0,31})?' ||
+        die "-u must be a user name; it is '$monitor_user'"
+    matches "$admin_user" '[A-Za-z_][A-Za-z0-9._-]{0,31}' ||
+        die "--admin-user must be a user name; it is '$admin_user'"
+    matches "$server_name" '[A-Za-z0-9][A-Za-z0-9.-]{0,63}' ||
+        die "--server-cn must be a host name; it is '$server_name'"
+    matches "$password_fd" '[0-9]?' ||
+        die "--password-fd must be a descriptor from 0 to 9; it is '$password_fd'"
+    check_port "$admin_port"
+    fingerprint=$(printf '%s' "$fingerprint" | tr -d ': ' | tr 'a-f' 'A-F')
+    matches "$fingerprint" '([0-9A-F]{64})?' ||
+        die '--fingerprint must be 32 bytes in hexadecimal'
+}
+
+check_port() {
+    if ! matches "$1" '[1-9][0-9]{0,4}' || [ "$1" -gt 65535 ]; then
+        die "'$1' is not a port"
+    fi
+}
+
+check_tools() {
+    for tool in openssl curl awk sed grep tr; do
+        command -v "$tool" >/dev/null || die "$tool is needed and was not found"
+    done
+    # An external printf would show the password in the list of processes.
+    case $(command -v printf) in
+        */*) die 'this shell has no printf of its own; run the script with dash, bash or ksh' ;;
+    esac
+    if [ ! -t 0 ]; then
+        [ -n "$fingerprint" ] ||
+            die 'without a terminal give --fingerprint, which the administrator can tell you'
+        [ -n "$password_fd" ] || [ -n "${CONCLAVE_ADMIN_PASSWORD-}" ] ||
+            die 'without a terminal give --password-fd or CONCLAVE_ADMIN_PASSWORD'
+    fi
+}
+
+# ---------------------------------------------------------------- where things lie
+
+find_places() {
+    here=$(cd -- "$(dirname -- "$0")" && pwd -P)
+    if [ -z "$client_dir" ]; then
+        case $here in
+            */bin) client_dir=${here%/bin} ;;
+            *) client_dir=$default_client_dir ;;
+        esac
+    fi
+    mkdir -p -- "$client_dir" || die "the client directory $client_dir cannot be made"
+    client_dir=$(cd -- "$client_dir" && pwd -P)
+    matches "$client_dir" '[^;{}[:cntrl:]]*[^;{}[:cntrl:][:space:]]' ||
+        die "Chrystoki.conf cannot name files below '$client_dir'"
+    configuration=${ChrystokiConfigurationPath:-/etc}/Chrystoki.conf
+    if [ -h "$configuration" ]; then
+        configuration=$(readlink -f -- "$configuration") ||
+            die "the link $configuration leads nowhere"
+    fi
+    [ -d "$(dirname -- "$configuration")" ] ||
+        die "there is no directory $(dirname -- "$configuration") for Chrystoki.conf"
+    client_certs=$client_dir/cert/client/$cluster_id
+    server_certs=$client_dir/cert/server/$cluster_id
+    certificate_file=$client_certs/$common_name.pem
+    key_file=$client_certs/${common_name}Key.pem
+    ca_file=$server_certs/lnh_ca.pem
+    for path in "$key_file" "$certificate_file"; do
+        if [ -e "$path" ] || [ -h "$path" ]; then
+            die "$path exists and is not touched; choose another name (-n) or move it away"
+        fi
+    done
+}
+
+make_work_directory() {
+    work=$client_dir/.registration.$$
+    if ! mkdir -- "$work"; then
+        work=''
+        die "no file can be made in $client_dir"
+    fi
+}
+
+# ---------------------------------------------------------------- Chrystoki.conf
+
+# edit_configuration TRAILING-NEWLINE: copy standard input with the five entries set
+edit_configuration() {
+    SECTION=$section TRAILING=$1 \
+        VALUE1=$endpoint VALUE2=$certificate_file VALUE3=$key_file VALUE4=$ca_file \
+        VALUE5=$server_name awk '
+    function put(line) { printf "%s%s", (written++ ? "\n" : ""), line }
+    function put_missing(  i) {
+        for (i = 1; i <= 5; i++)
+            if (!(i in done)) put(indent name[i] " = " value[i] ";" carriage)
+    }
+    BEGIN {
+        split("LNHServer00 LNHServerClientCert00 LNHServerClientKey00" \
+              " LNHServerCAFile00 LNHServerCN00", name, " ")
+        for (i = 1; i <= 5; i++) value[i] = ENVIRON["VALUE" i]
+        indent = "    "
+    }
+    !inside && !closed && index($0, ENVIRON["SECTION"]) && /^[ \t]*LunaSA Client[ \t]*=/ {
+        if ($0 !~ /^[ \t]*LunaSA Client[ \t]*=[ \t]*\{[ \t]*(#.*)?\r?$/) exit 3
+        inside = 1
+        if (/\r$/) carriage = "\r"
+        put($0)
+        next
+    }
+    inside && /^[ \t]*}/ {
+        put_missing()
+        inside = 0
+        closed = 1
+        put($0)
+        next
+    }
+    /^[ \t]*LunaSA Client[ \t]*=/ { exit 3 }
+    inside && !/^[ \t]*#/ && /LNHServer[A-Za-z]*00[ \t]*=/ {
+        found = 0
+        for (i = 1; i <= 5; i++)
+            if ($0 ~ ("^[ \t]*" name[i] "[ \t]*=[^;{}]*;[ \t]*(#.*)?\r?$")) found = i
+        if (!found || (found in done)) exit 3
+        done[found] = 1
+        match($0, /=[ \t]*/)
+        head = substr($0, 1, RSTART + RLENGTH - 1)
+        tail = substr($0, RSTART + RLENGTH)
+        old = substr(tail, 1, index(tail, ";") - 1)
+        sub(/[ \t]*$/, "", old)
+        put(head value[found] substr(tail, length(old) + 1))
+        next
+    }
+    {
+        if (inside && match($0, /^[ \t]+/) && !/^[ \t]*\r?$/) indent = substr($0, 1, RLENGTH)
+        put($0)
+    }
+    END {
+        if (inside) exit 3
+        if (!closed) {
+            if (NR && ENVIRON["TRAILING"] == "no") put("")
+            if (!NR || ENVIRON["TRAILING"] == "no") separator = ""
+            put(ENVIRON["SECTION"] " = {")
+            put_missing()
+            put("}")
+            printf "\n"
+        } else if (ENVIRON["TRAILING"] == "yes") printf "\n"
+    }'
+}
+
+# configured_server: what stands at index 00 now
+configured_server() {
+    [ -e "$configuration" ] || return 0
+    sed -n 's/^[[:blank:]]*LNHServer00[[:blank:]]*=[[:blank:]]*\([^;]*\);.*/\1/p' "$configuration" |
+        sed -n 1p
+}
+
+prepare_configuration() {
+    case $address in
+        *:*) endpoint="[$address]:$crypto_port" ;;
+        *) endpoint=$address:$crypto_port ;;
+    esac
+    if [ ! -e "$configuration" ]; then
+        : >"$work/Chrystoki.conf"
+        chmod 644 "$work/Chrystoki.conf"
+        edit_configuration yes </dev/null >"$work/edited"
+    else
+        cp -p -- "$configuration" "$work/Chrystoki.conf"
+        [ "$(tr -d '\000' <"$configuration" | wc -c)" -eq "$(wc -c <"$configuration")" ] ||
+            die "$configuration is not a text file"
+        trailing=yes
+        [ -z "$(tail -c 1 -- "$configuration")" ] || trailing=no
+        edit_configuration "$trailing" <"$configuration" >"$work/edited" ||
+            die "section $section of $configuration is written in a way that only a person can edit"
+    fi
+    # The copy has the mode and owner of the file that it will replace.
+    cat "$work/edited" >"$work/Chrystoki.conf"
+}
+
+ask_to_replace() {
+    present=$(configured_server)
+    if [ -z "$present" ] || [ "$force" = yes ]; then
+        return 0
+    fi
+    [ -t 0 ] || die "index 00 holds the cluster at $present; --force replaces it"
+    say "Index 00 of $configuration holds the cluster at $present."
+    printf "Type 'proceed' to replace it, or anything else to stop: "
+    read -r reply || reply=''
+    [ "$reply" = proceed ] || die 'stopped; nothing was changed'
+}
+
+# ---------------------------------------------------------------- JSON
+
+# json_field NAME FILE: the string or number of that name in the outermost object
+json_field() {
+    WANTED=$1 awk '
+    { text = text $0 "\n" }
+    function string(  out, c, code) {
+        out = ""
+        while (++at <= size) {
+            c = substr(text, at, 1)
+            if (c == "\"") return out
+            if (c != "\\") { out = out c; continue }
+            c = substr(text, ++at, 1)
+            if (c == "n") out = out "\n"
+            else if (c == "r") out = out "\r"
+            else if (c == "t") out = out "\t"
+            else if (c == "u") {
+                code = substr(text, at + 1, 4)
+                at += 4
+                out = out (code in plain ? plain[code] : "?")
+            } else out = out c
+        }
+        exit 1
+    }
+    END {
+        for (i = 32; i < 127; i++) {
+            plain[sprintf("%04x", i)] = plain[sprintf("%04X", i)] = sprintf("%c", i)
+        }
+        size = length(text)
+        for (at = 1; at <= size; at++) {
+            c = substr(text, at, 1)
+            if (c == "\"") {
+                word = string()
+                rest = substr(text, at + 1, 64)
+                sub(/^[ \t\r\n]*/, "", rest)
+                if (depth == 1 && substr(rest, 1, 1) == ":") name = word
+                else if (depth == 1 && name == ENVIRON["WANTED"]) { print word; exit }
+            } else if (c == "{" || c == "[") depth++
+            else if (c == "}" || c == "]") depth--
+            else if (c == ",") { if (depth == 1) name = "" }
+            else if (c ~ /[0-9]/ && depth == 1 && name == ENVIRON["WANTED"]) {
+                match(substr(text, at), /^[0-9]+/)
+                print substr(text, at, RLENGTH)
+                exit
+            }
+        }
+    }' "$2"
+}
+
+# json_string: standard input as a JSON string
+json_string() {
+    awk '{ gsub(/\\/, "\\\\"); gsub(/"/, "\\\""); text = text (NR > 1 ? "\\n" : "") $0 }
+         END { printf "\"%s\"", text }'
+}
+
+# ---------------------------------------------------------------- the member
+
+# ask CURL-OPTIONS...: print the HTTP status, leave the body in $work/answer; configuration on stdin
+ask() {
+    curl -q --silent --show-error --noproxy '*' --proto '=https' --tlsv1.2 \
+        --connect-timeout 10 --max-time 60 --max-filesize 1000000 \
+        --output "$work/answer" --write-out '%{http_code}' --config - "$@"
+}
+
+url_host() {
+    case $1 in
+        *:*) printf '[%s]' "$1" ;;
+        *) printf '%s' "$1" ;;
+    esac
+}
+
+# failed CURL-STATUS
+failed() {
+    case $1 in
+        35 | 51 | 58 | 60) die 'the member did not prove that it is of this cluster; no password was sent' ;;
+        *) die 'the request to the member failed; see above. Nothing was changed here' ;;
+    esac
+}
+
+explain() {
+    reason=$(json_field details "$work/answer" 2>/dev/null || true)
+    [ -n "$reason" ] || reason=$(json_field message "$work/answer" 2>/dev/null || true)
+    printf '%s %s' "$1" "$reason"
+}
+
+fetch_ca() {
+    # Nothing secret is sent here, and nothing in the answer is believed before it is confirmed.
+    status=$(ask --insecure "https://$(url_host "$address"):$admin_port/api/cluster/ca" </dev/null) ||
+        die "no answer from https://$(url_host "$address"):$admin_port; does the cluster service run?"
+    [ "$status" = 200 ] || die "the member tells no cluster CA: $(explain "$status")"
+    json_field caCertificate "$work/answer" >"$work/lnh_ca.pem"
+    named=$(json_field serverCommonName "$work/answer")
+    [ "$named" = "$server_name" ] ||
+        die "the member calls itself '$named', not '$server_name'; if that is right give --server-cn"
+    present=$(openssl x509 -in "$work/lnh_ca.pem" -noout -fingerprint -sha256 2>/dev/null) ||
+        die 'the member sent no certificate'
+    # One certificate and nothing else: what is confirmed is what is trusted.
+    openssl x509 -in "$work/lnh_ca.pem" -out "$work/one.pem"
+    mv -f -- "$work/one.pem" "$work/lnh_ca.pem"
+    present=${present#*=}
+}
+
+confirm_ca() {
+    say "SHA-256 fingerprint of the cluster CA at $address:"
+    say "  $present"
+    bare=$(printf '%s' "$present" | tr -d ':')
+    if [ -n "$fingerprint" ]; then
+        [ "$fingerprint" = "$bare" ] ||
+            die 'that is not the fingerprint given; nothing was sent, nothing was changed'
+        say 'It is the fingerprint given.'
+        return 0
+    fi
+    printf "Compare it with what the administrator tells you. Type 'proceed' if they are equal: "
+    read -r reply || reply=''
+    [ "$reply" = proceed ] || die 'stopped; nothing was sent, nothing was changed'
+}
+
+make_request() {
+    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$work/key.pem" 2>/dev/null ||
+        die 'openssl made no key'
+    chmod 600 "$work/key.pem"
+    printf '[req]\ndistinguished_name = name\n[name]\n' >"$work/openssl.cnf"
+    openssl req -new -sha256 -config "$work/openssl.cnf" -key "$work/key.pem" \
+        -subj "/CN=$common_name" -out "$work/request.pem" || die 'openssl made no request'
+}
+
+read_password() {
+    if [ -n "$password_fd" ]; then
+        eval "IFS= read -r password <&$password_fd" || [ -n "${password-}" ] ||
+            die "no password could be read from descriptor $password_fd"
+    elif [ -n "${CONCLAVE_ADMIN_PASSWORD-}" ]; then
+        password=$CONCLAVE_ADMIN_PASSWORD
+    else
+        printf 'Password of appliance user %s: ' "$admin_user"
+        stty -echo
+        terminal_muted=yes
+        IFS= read -r password || password=''
+        unmute
+    fi
+    unset CONCLAVE_ADMIN_PASSWORD
+    [ -n "$password" ] || die 'the password is empty'
+}
+
+credentials() {
+    printf 'user = "%s:' "$admin_user"
+    printf '%s' "$password" | sed 's/[\\"]/\\&/g' | tr -d '\n'
+    printf '"\n'
+}
+
+request_certificate() {
+    {
+        printf '{"certificateRequest": '
+        json_string <"$work/request.pem"
+        if [ -n "$label" ]; then
+            printf ', "label": '
+            printf '%s\n' "$label" | json_string
+        fi
+        if [ -n "$monitor_user" ]; then
+            printf ', "monitorUser": "%s"' "$monitor_user"
+        fi
+        printf '}'
+    } >"$work/body"
+    status=$(credentials | ask --cacert "$work/lnh_ca.pem" \
+        --connect-to "$server_name:$admin_port:$(url_host "$address"):$admin_port" \
+        --header 'Content-Type: application/json' --data-binary "@$work/body" \
+        "https://$server_name:$admin_port/api/clusters/$cluster_id/clients") || failed $?
+    password=''
+    case $status in
+        200 | 201) ;;
+        *) die "the cluster did not certify this client: $(explain "$status")" ;;
+    esac
+    json_field certificate "$work/answer" >"$work/certificate.pem"
+    crypto_port=$(json_field cryptoPort "$work/answer")
+    check_port "$crypto_port"
+}
+
+check_certificate() {
+    openssl verify -no_check_time -CAfile "$work/lnh_ca.pem" "$work/certificate.pem" >/dev/null 2>&1 ||
+        die 'the certificate that came back is not of the confirmed CA'
+    openssl pkey -in "$work/key.pem" -pubout -out "$work/own.pub"
+    openssl x509 -in "$work/certificate.pem" -noout -pubkey >"$work/certified.pub"
+    cmp -s "$work/own.pub" "$work/certified.pub" ||
+        die 'the certificate that came back is for another key'
+}
+
+# ---------------------------------------------------------------- put it in place
+
+# place FILE TARGET: link makes a new file or fails, so nothing is ever overwritten
+place() {
+    ln -- "$1" "$2" || die "$2 cannot be made"
+    placed="$placed$2
+"
+}
+
+put_in_place() {
+    mkdir -p -- "$client_certs" "$server_certs"
+    place "$work/key.pem" "$key_file"
+    place "$work/certificate.pem" "$certificate_file"
+    if [ -e "$ca_file" ] && ! cmp -s "$work/lnh_ca.pem" "$ca_file"; then
+        cp -p -- "$ca_file" "$work/old_ca.pem"
+        saved_ca=$ca_file
+    elif [ ! -e "$ca_file" ]; then
+        placed="$placed$ca_file
+"
+    fi
+    mv -f -- "$work/lnh_ca.pem" "$ca_file"
+    temporary=$(dirname -- "$configuration")/.Chrystoki.conf.$$
+    placed="$placed$temporary
+"
+    cp -p -- "$work/Chrystoki.conf" "$temporary"
+    # From here to the end nothing may interrupt: the entries must not name files that are gone.
+    trap '' HUP INT TERM
+    mv -f -- "$temporary" "$configuration"
+    finished=yes
+}
+
+main() {
+    parse_arguments "$@"
+    check_arguments
+    check_tools
+    find_places
+    ask_to_replace
+    make_work_directory
+    prepare_configuration
+    fetch_ca
+    confirm_ca
+    make_request
+    read_password
+    request_certificate
+    check_certificate
+    prepare_configuration
+    put_in_place
+    say "Client $common_name is registered with cluster $cluster_id."
+    say "  certificate   $certificate_file"
+    say "  key           $key_file"
+    say "  cluster CA    $ca_file"
+    say "  configuration $configuration (index 00: $endpoint)"
+}
+
+main "$@"
