@@ -300,3 +300,6 @@ FUNCTION_NOT_SUPPORTED: Final = Fault(
 )
 REQUEST_TOO_LARGE: Final = Fault("SERVER_REQUEST_TOO_LARGE", 413, "The request is too large")
 REQUEST_TIMEOUT: Final = Fault("SERVER_REQUEST_TIMEOUT", 408, "The request took too long to arrive")
+SERVICE_FIXED: Final = Fault(
+    "APPLIANCE_FAILED_TO_MODIFY_SERVICE_INFO", 400, "The service cannot be changed"
+)

@@ -2,49 +2,148 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Final
 
+from conclave.appliance import services
+from conclave.appliance.cluster_config import ClusterConfig, StoredClusterConfig
+from conclave.appliance.cluster_processes import ClusterProcesses
+from conclave.appliance.cluster_service import DOCUMENT as CLUSTER_DOCUMENT
 from conclave.appliance.cluster_service import ClusterService
+from conclave.appliance.documents import Documents
+from conclave.appliance.login_service import LoginService
+from conclave.appliance.member_identity import MemberIdentity
+from conclave.appliance.paths import StatePaths
 from conclave.appliance.services import ServiceInfo
+from conclave.appliance.store import ApplianceStore
+from conclave.appliance.time import ApplianceTime
+from conclave.appliance.tls import ensure_webserver_certificate
+from conclave.appliance.tls_contexts import AdminTls, rest_context
+from conclave.appliance.users import Users
 from conclave.clock import ApplianceClock
 from conclave.hsm.hsm import Hsm
 from conclave.settings import ApplianceConfig
-
-if TYPE_CHECKING:
-    from conclave.appliance.store import ApplianceStore
-    from conclave.appliance.time import ApplianceTime
-    from conclave.appliance.users import Users
 
 
 class Appliance:
     """Everything the doors use; the daemon makes it, tests may as well."""
 
-    config: ApplianceConfig
-    clock: ApplianceClock
-    time: ApplianceTime
-    hsm: Hsm
-    cluster: ClusterService
-    store: ApplianceStore
-    users: Users
+    def __init__(
+        self,
+        *,
+        config: ApplianceConfig,
+        paths: StatePaths,
+        store: ApplianceStore,
+        documents: Documents,
+        time: ApplianceTime,
+        login: LoginService,
+        hsm: Hsm,
+        users: Users,
+        cluster: ClusterService,
+        rest_tls: ssl.SSLContext,
+        admin_tls: AdminTls,
+    ) -> None:
+        self.config: Final = config
+        self.paths: Final = paths
+        self.store: Final = store
+        self.documents: Final = documents
+        self.time: Final = time
+        self.login: Final = login
+        self.hsm: Final = hsm
+        self.users: Final = users
+        self.cluster: Final = cluster
+        self._rest_tls = rest_tls
+        self._admin_tls = admin_tls
+
+    @property
+    def clock(self) -> ApplianceClock:
+        """Return the appliance's clock."""
+        return self.time.clock
 
     def services(self) -> Sequence[ServiceInfo]:
         """Return all services: cluster, clusteradmin, webserver, ntp, ssh and so on."""
-        raise NotImplementedError
+        return services.list_services(self.cluster.status())
 
     def service(self, service_id: str) -> ServiceInfo:
         """Return one service; raise NotFound (SERVICE_NOT_FOUND)."""
-        raise NotImplementedError
+        return services.find_service(services.list_services(self.cluster.status()), service_id)
+
+    def pids(self) -> dict[str, int]:
+        """Return the ids of all living children by their names."""
+        login = {} if self.login.pid is None else {"login": self.login.pid}
+        return login | self.cluster.status().pids
 
     async def hash_password(self, password: bytes, salt: bytes, source: str) -> bytes:
         """Derive 32 bytes with Argon2id in the login process; Unavailable when it is busy."""
-        raise NotImplementedError
+        return await self.login.hash_password(password, salt, source)
 
     def rest_tls_context(self) -> ssl.SSLContext:
         """Return the TLS context of 8443."""
-        raise NotImplementedError
+        return self._rest_tls
 
     def admin_tls_context(self) -> ssl.SSLContext:
         """Return the TLS context of 50070: the member's certificate once there is one."""
-        raise NotImplementedError
+        return self._admin_tls.context
+
+
+@contextlib.asynccontextmanager
+async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
+    """Open all parts in their order, and close them in the opposite one; starts no listener."""
+    paths = StatePaths(config.state_dir)
+    paths.make()
+    async with AsyncExitStack() as closing:
+        store = await ApplianceStore.open(paths.store)
+        closing.push_async_callback(store.close)
+        documents = await Documents.open(store)
+        time = await ApplianceTime.open(documents)
+        login = LoginService(config, paths)
+        await login.start()
+        closing.push_async_callback(login.stop)
+        hsm = await Hsm.open(paths.hsm, login.hash_password, so_lockout=config.so_lockout)
+        closing.push_async_callback(hsm.close)
+        users = await Users.open(store, login.hash_password)
+        certificate, key = ensure_webserver_certificate(
+            paths.webserver, config.host_name, config.interfaces.values(), time.clock.now()
+        )
+        admin_tls = AdminTls(certificate, key)
+        identity = await MemberIdentity.open(documents, hsm)
+
+        def make_processes(cluster_config: ClusterConfig) -> ClusterProcesses:
+            return ClusterProcesses(
+                settings=config,
+                paths=paths,
+                login=login,
+                identity=identity,
+                time=time,
+                config=cluster_config,
+            )
+
+        cluster = ClusterService(
+            settings=config,
+            paths=paths,
+            documents=documents,
+            stored=await documents.load(CLUSTER_DOCUMENT, StoredClusterConfig),
+            hsm=hsm,
+            identity=identity,
+            clock=time.clock,
+            make_processes=make_processes,
+            admin_tls=admin_tls,
+        )
+        time.on_change(cluster.set_clock_offset)
+        closing.push_async_callback(cluster.stop)
+        yield Appliance(
+            config=config,
+            paths=paths,
+            store=store,
+            documents=documents,
+            time=time,
+            login=login,
+            hsm=hsm,
+            users=users,
+            cluster=cluster,
+            rest_tls=rest_context(certificate, key),
+            admin_tls=admin_tls,
+        )

@@ -1,32 +1,60 @@
-"""The cluster service: its configuration, start and stop, and the daemon's calls into it."""
+"""The cluster service: its configuration, start and stop, and the daemon's calls into it.
+
+Invariant: the service runs only on a partition that passes rule S1, and the member is authorized
+only by the CO's password since the last start: a stop, a restart or the daemon's death ends the
+authorization, a crash of a child does not (rule S4).
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import shutil
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Final, Literal, cast
 
-from conclave.service import messages
-from conclave.service.messages import Quiet
+import msgspec
 
-IdentityMode = Literal["single", "dual"]
+from conclave import faults
+from conclave.appliance import cluster_config
+from conclave.appliance.cluster_config import (
+    ClusterConfig,
+    ListenerConfig,
+    StoredClusterConfig,
+)
+from conclave.appliance.cluster_processes import ClusterProcesses
+from conclave.appliance.documents import Documents
+from conclave.appliance.doors import Door
+from conclave.appliance.member_identity import MemberIdentity, require_valid_now
+from conclave.appliance.network import bind_all
+from conclave.appliance.paths import StatePaths
+from conclave.appliance.tls_contexts import AdminTls
+from conclave.clock import ApplianceClock
+from conclave.errors import Conflict, NotAllowed, NotFound
+from conclave.hsm.hsm import Hsm
+from conclave.service.messages import (
+    Authorize,
+    AuthorizeResult,
+    ClusterList,
+    ClusterSummary,
+    CreateCluster,
+    MemberList,
+    Nothing,
+    Quiet,
+)
+from conclave.settings import ApplianceConfig
 
+__all__ = ["ClusterConfig", "ClusterService", "ClusterServiceStatus", "ListenerConfig"]
 
-@dataclass(frozen=True, slots=True)
-class ListenerConfig:
-    """Where admin or crypto traffic is accepted; `interface` None means every interface."""
+DOCUMENT: Final = "cluster service"
+CALL_SECONDS: Final = 30.0
+DOOR_STOP_SECONDS: Final = 3.0
 
-    interface: str | None
-    port: int
+ServiceState = Literal["stopped", "starting", "running"]
 
-
-@dataclass(frozen=True, slots=True)
-class ClusterConfig:
-    """The cluster service's configuration; `core_address` None means not yet chosen."""
-
-    core_address: str | None
-    admin: ListenerConfig
-    crypto: ListenerConfig
-    identity: IdentityMode
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +62,7 @@ class ClusterServiceStatus:
     """What runs: `pids` has `cluster`, `worker-0` ... for the processes of the service."""
 
     status: Literal["running", "stopped"]
-    state: Literal["stopped", "starting", "running"]
+    state: ServiceState
     on_boot: bool
     authorized: bool
     pids: dict[str, int]
@@ -45,64 +73,167 @@ class ClusterServiceStatus:
 class ClusterService:
     """Start, stop, configure and call the cluster service."""
 
+    def __init__(
+        self,
+        *,
+        settings: ApplianceConfig,
+        paths: StatePaths,
+        documents: Documents,
+        stored: StoredClusterConfig,
+        hsm: Hsm,
+        identity: MemberIdentity,
+        clock: ApplianceClock,
+        make_processes: Callable[[ClusterConfig], ClusterProcesses],
+        admin_tls: AdminTls,
+    ) -> None:
+        self._settings = settings
+        self._paths = paths
+        self._documents = documents
+        self._stored = stored
+        self._hsm = hsm
+        self._identity = identity
+        self._clock = clock
+        self._make_processes = make_processes
+        self._admin_tls = admin_tls
+        self._admin_door: Door | None = None
+        self._processes: ClusterProcesses | None = None
+        self._state: ServiceState = "stopped"
+        self._changing = asyncio.Lock()
+
+    def attach_admin_door(self, door: Door) -> None:
+        """Name the listener that is open while the service runs."""
+        self._admin_door = door
+
+    # ---- configuration
+
     def config(self) -> ClusterConfig:
         """Return the configuration."""
-        raise NotImplementedError
+        settings = self._settings
+        return cluster_config.effective(self._stored, settings.admin_port, settings.crypto_port)
 
     async def set_core_address(self, address: str) -> None:
         """Fix the core address: one of the appliance's, once until factory reset (S6)."""
-        raise NotImplementedError
+        interfaces = self._settings.interfaces
+        await self._configure(
+            lambda stored: cluster_config.with_core_address(stored, address, interfaces)
+        )
 
     async def set_listener(
-        self,
-        service: Literal["admin", "crypto"],
-        *,
-        interface: str | None = None,
-        port: int | None = None,
+        self, service: str, *, interface: str | None = None, port: int | None = None
     ) -> None:
         """Bind admin or crypto to an interface, a port, or both; None leaves it as it is."""
-        raise NotImplementedError
+        interfaces = self._settings.interfaces
+        await self._configure(
+            lambda stored: cluster_config.with_listener(
+                stored, service, interface, port, interfaces
+            )
+        )
 
     async def set_identity(self, mode: str) -> None:
         """Choose single or dual identity; Conflict once a cluster exists (K1)."""
-        raise NotImplementedError
+        await self._configure(lambda stored: cluster_config.with_identity(stored, mode))
 
     async def set_on_boot(self, value: bool) -> None:
         """Say whether the service starts with the appliance; starts and stops nothing (S3)."""
-        raise NotImplementedError
+        await self._configure(lambda stored: msgspec.structs.replace(stored, on_boot=value))
+
+    # ---- start and stop
 
     async def start(self, *, force: bool = False) -> None:
         """Start and wait until ready; `force` passes over the certificate's validity only."""
-        raise NotImplementedError
+        async with self._changing:
+            if self._state != "running":
+                await self._start(force=force)
 
     async def stop(self) -> None:
         """Stop, wiping the SMK: the member must be authorized again."""
-        raise NotImplementedError
+        async with self._changing:
+            await self._stop()
 
     async def restart(self, *, force: bool = False) -> None:
         """Stop and start: the member must be authorized again (S4)."""
-        raise NotImplementedError
+        async with self._changing:
+            self._check_start(force=force)
+            await self._stop()
+            await self._start(force=force)
 
     async def factory_reset(self) -> None:
         """Remove cluster store, core address and certificates; keep HSM, partition and SMK (S8)."""
-        raise NotImplementedError
+        async with self._changing:
+            await self._stop()
+            directory = self._paths.cluster
+            await asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, directory)
+            await self._identity.forget()
+            self._admin_tls.use(None)
+            self._stored = StoredClusterConfig()
+            await self._documents.save(DOCUMENT, self._stored)
+            self._paths.make()
+
+    async def start_on_boot(self) -> None:
+        """Start when it was enabled; a refusal is logged, the appliance serves without it."""
+        if self._stored.on_boot:
+            try:
+                await self.start()
+            except (NotAllowed, NotFound, Conflict) as refusal:
+                _log.error("the cluster service did not start: %s", refusal)
 
     def status(self) -> ClusterServiceStatus:
         """Return status, state and processes."""
-        raise NotImplementedError
+        processes = self._processes
+        return ClusterServiceStatus(
+            status="running" if self._state == "running" else "stopped",
+            state=self._state,
+            on_boot=self._stored.on_boot,
+            authorized=processes is not None and processes.authorized,
+            pids={} if processes is None else processes.pids(),
+            restart_required=()
+            if processes is None
+            else cluster_config.restart_causes(processes.config, self.config()),
+        )
 
-    async def call(self, method: str, params: Quiet) -> Quiet:
+    def set_clock_offset(self, offset_ms: int) -> None:
+        """Pass another appliance time on to the running processes."""
+        if self._processes is not None:
+            self._processes.set_clock_offset(offset_ms)
+
+    # ---- the cluster
+
+    async def call(
+        self, method: str, params: Quiet, *, timeout_seconds: float = CALL_SECONDS
+    ) -> Any:
         """Call a method of `conclave.service.messages.METHODS` in the cluster process.
 
-        Raises Unavailable or NotAllowed (SERVICE_STOPPED) when the service does not run.
+        Raises NotAllowed (SERVICE_STOPPED) unless the service runs, and what the method raises.
         """
-        raise NotImplementedError
+        return await self._running().call(method, params, timeout_seconds=timeout_seconds)
 
     async def create_cluster(
         self, label: str, so_password: bytes, *, source: str = "local"
-    ) -> messages.ClusterSummary:
+    ) -> ClusterSummary:
         """Create a cluster of one after the SO's password was checked."""
-        raise NotImplementedError
+        self._running()
+        self._hsm.cluster_partition()
+        config = self.config()
+        address = cluster_config.require_core_address(config, self._settings.interfaces)
+        clusters = cast(ClusterList, await self.call("list_clusters", Nothing()))
+        if clusters.clusters:
+            message = f"The appliance is in the cluster {clusters.clusters[0].label} already."
+            raise Conflict(faults.CLUSTER_EXISTS, message)
+        await self._hsm.verify_so(so_password, source=source)
+        request = CreateCluster(
+            label=label,
+            cluster_id=str(uuid.uuid4()),
+            member_id=str(uuid.uuid4()),
+            member_name=f"LNH-{self._hsm.info().serial}",
+            address=address,
+            admin_port=config.admin.port,
+            crypto_port=config.crypto.port,
+            dual_identity=config.identity == "dual",
+        )
+        try:
+            return cast(ClusterSummary, await self.call("create_cluster", request))
+        finally:
+            await self._remember_cluster()
 
     async def authorize(
         self,
@@ -113,4 +244,114 @@ class ClusterService:
         source: str = "local",
     ) -> None:
         """Open the SMK with the CO's password and give it to the cluster process."""
-        raise NotImplementedError
+        async with self._changing:
+            processes = self._running()
+            self._hsm.cluster_partition()
+            await self._require_local_member(member_id)
+            smk = await self._hsm.unlock_smk(partition_label, co_password, source=source)
+            request = Authorize(smk=smk, member_key_spki_der=await self._identity.public_key_der())
+            answer = cast(AuthorizeResult, await self.call("authorize", request))
+            processes.keep_smk(smk)
+            await self._use_certificate(processes, answer, member_id)
+
+    # ---- parts
+
+    async def _use_certificate(
+        self, processes: ClusterProcesses, answer: AuthorizeResult, member_id: str
+    ) -> None:
+        former = self._identity.certificate()
+        certificate, ca = answer.member_certificate_pem, answer.ca_certificate_pem
+        if former is None or (former.certificate_pem, former.ca_pem) != (
+            certificate.encode(),
+            ca.encode(),
+        ):
+            await self._identity.set_certificate(certificate, ca, member_id)
+            self._admin_tls.use(self._identity.certificate())
+            await processes.start_workers()
+
+    async def _configure(
+        self, change: Callable[[StoredClusterConfig], StoredClusterConfig]
+    ) -> None:
+        async with self._changing:
+            changed = change(self._stored)
+            if changed != self._stored:
+                await self._documents.save(DOCUMENT, changed)
+                self._stored = changed
+
+    def _check_start(self, *, force: bool) -> None:
+        self._hsm.cluster_partition()
+        cluster_config.require_core_address(self.config(), self._settings.interfaces)
+        certificate = self._identity.certificate()
+        if certificate is None:
+            return
+        parsed = certificate.certificate()
+        try:
+            require_valid_now(
+                parsed.not_valid_before_utc, parsed.not_valid_after_utc, self._clock.now()
+            )
+        except NotAllowed as refusal:
+            if not force:
+                raise
+            _log.warning("started with force: %s", refusal)
+
+    async def _remember_cluster(self) -> None:
+        """Note whether a cluster exists, for when its process cannot be asked."""
+        clusters = cast(ClusterList, await self.call("list_clusters", Nothing())).clusters
+        changed = msgspec.structs.replace(self._stored, cluster_created=bool(clusters))
+        if changed != self._stored:
+            await self._documents.save(DOCUMENT, changed)
+            self._stored = changed
+
+    async def _start(self, *, force: bool) -> None:
+        self._check_start(force=force)
+        self._paths.make()
+        self._state = "starting"
+        processes = self._make_processes(self.config())
+        self._processes = processes
+        try:
+            await processes.start()
+            await self._open_admin_door(processes.config)
+        except BaseException:
+            self._state = "stopped"
+            self._processes = None
+            await processes.stop()
+            raise
+        self._state = "running"
+        await self._remember_cluster()
+
+    async def _stop(self) -> None:
+        processes, self._processes = self._processes, None
+        self._state = "stopped"
+        if processes is None:
+            return
+        try:
+            if self._admin_door is not None:
+                await self._admin_door.stop(deadline_seconds=DOOR_STOP_SECONDS)
+        finally:
+            await processes.stop()
+
+    async def _open_admin_door(self, config: ClusterConfig) -> None:
+        if self._admin_door is None:
+            return
+        interfaces = self._settings.interfaces
+        chosen = config.admin.interface
+        addresses = [interfaces[chosen]] if chosen else sorted(set(interfaces.values()))
+        sockets = bind_all(addresses, config.admin.port, what="admin")
+        self._admin_tls.use(self._identity.certificate())
+        await self._admin_door.start(sockets, self._admin_tls.context)
+
+    def _running(self) -> ClusterProcesses:
+        if self._processes is None or self._state != "running":
+            cure = "wait until it has started" if self._state == "starting" else "start it first"
+            message = f"The cluster service is {self._state}: {cure}."
+            raise NotAllowed(faults.SERVICE_STOPPED, message)
+        return self._processes
+
+    async def _require_local_member(self, member_id: str) -> None:
+        members = cast(MemberList, await self.call("list_members", Nothing())).members
+        if not members:
+            message = "There is no cluster on this appliance: create one first."
+            raise NotFound(faults.CLUSTER_NOT_FOUND, message)
+        if not any(member.local and member.member_id == member_id for member in members):
+            message = f"This appliance is not the member {member_id!r}."
+            raise NotFound(faults.MEMBER_NOT_FOUND, message)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
+
+from conclave import faults
+from conclave.appliance.cluster_service import ClusterServiceStatus
+from conclave.errors import NotFound
+
+CLUSTER: Final = "cluster"
+CLUSTER_ACTIONS: Final = ("start", "stop", "restart", "enable", "disable", "factoryreset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +25,53 @@ class ServiceInfo:
     on_boot: bool
     actions: tuple[str, ...]
     """Actions that may be asked for; none for a service that only lives with the daemon."""
+
+
+_WITH_DAEMON: Final[Mapping[str, str]] = {"webserver": "Webserver (REST)"}
+_ABSENT: Final[Mapping[str, str]] = {
+    "ntls": "Network Trust Link",
+    "ntp": "Network Time Protocol",
+    "snmp": "Simple Network Management Protocol",
+    "ssh": "Secure Shell",
+    "syslog": "System log",
+}
+"""Services of the appliance's family that this release does not have: always stopped."""
+
+
+def list_services(cluster: ClusterServiceStatus) -> tuple[ServiceInfo, ...]:
+    """Return all services in the order of their ids."""
+    rows = [
+        ServiceInfo(
+            CLUSTER,
+            "Cluster",
+            cluster.status,
+            cluster.state,
+            cluster.on_boot,
+            CLUSTER_ACTIONS,
+        ),
+        # The admin listener lives and dies with the cluster service.
+        ServiceInfo(
+            "clusteradmin",
+            "Cluster administration",
+            cluster.status,
+            cluster.state,
+            cluster.on_boot,
+            (),
+        ),
+        *(
+            ServiceInfo(key, name, "running", "running", True, ())
+            for key, name in _WITH_DAEMON.items()
+        ),
+        *(ServiceInfo(key, name, "stopped", "stopped", False, ()) for key, name in _ABSENT.items()),
+    ]
+    return tuple(sorted(rows, key=lambda row: row.service_id))
+
+
+def find_service(services: tuple[ServiceInfo, ...], service_id: str) -> ServiceInfo:
+    """Return one service or raise NotFound."""
+    for service in services:
+        if service.service_id == service_id:
+            return service
+    known = ", ".join(service.service_id for service in services)
+    message = f"There is no service {service_id!r}; there are {known}."
+    raise NotFound(faults.SERVICE_NOT_FOUND, message)

@@ -1,0 +1,235 @@
+"""The processes of a running cluster service: one cluster process, the workers, what they share.
+
+Invariant: the SMK is held here exactly while the member is authorized.  It goes into the bootstrap
+frame of a cluster process that is respawned after a crash, and is wiped when the service stops
+(rules C7 and S4); it is never written anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import Final, cast
+
+from conclave import faults
+from conclave.appliance.cluster_config import ClusterConfig, listen_address
+from conclave.appliance.login_service import LoginService
+from conclave.appliance.member_identity import MemberCertificate, MemberIdentity
+from conclave.appliance.network import BACKLOG, bind_socket
+from conclave.appliance.paths import StatePaths
+from conclave.appliance.supervisor import Child, ChildSpec, stop_all
+from conclave.appliance.time import ApplianceTime
+from conclave.errors import InternalFault, Unavailable
+from conclave.service.bootstrap import ClusterBootstrap, WorkerBootstrap, encode_bootstrap
+from conclave.service.channel import ChannelClient
+from conclave.service.messages import Nothing, Quiet, ServiceStatus
+from conclave.service.page import SharedPage
+from conclave.settings import ApplianceConfig
+
+CLUSTER_MODULE: Final = "conclave.cluster.process"
+WORKER_MODULE: Final = "conclave.service.worker"
+SECRET_BYTES: Final = 32
+READY_SECONDS: Final = 60.0
+POLL_SECONDS: Final = 0.05
+
+_log = logging.getLogger(__name__)
+
+
+class ClusterProcesses:
+    """Everything between one start and one stop of the cluster service."""
+
+    def __init__(
+        self,
+        *,
+        settings: ApplianceConfig,
+        paths: StatePaths,
+        login: LoginService,
+        identity: MemberIdentity,
+        time: ApplianceTime,
+        config: ClusterConfig,
+    ) -> None:
+        self._settings = settings
+        self._paths = paths
+        self._login = login
+        self._identity = identity
+        self._time = time
+        self.config: Final = config
+        """The configuration that runs."""
+        self._secrets = {role: os.urandom(SECRET_BYTES) for role in ("daemon", "worker")}
+        self._client = ChannelClient(paths.cluster_socket, self._secrets["daemon"])
+        self._page = SharedPage.create()
+        self._crypto: socket.socket | None = None
+        self._smk: bytearray | None = None
+        self._cluster = Child(self._cluster_spec())
+        self._workers: list[Child] = []
+
+    @property
+    def authorized(self) -> bool:
+        """Tell whether the SMK is held."""
+        return self._smk is not None
+
+    def pids(self) -> dict[str, int]:
+        """Return the ids of the living processes by their names."""
+        return {
+            child.name: child.pid
+            for child in (self._cluster, *self._workers)
+            if child.pid is not None
+        }
+
+    async def start(self) -> None:
+        """Bind the crypto port, start the processes and wait until they are ready."""
+        self._page.set_appliance_offset(self._time.offset_ms)
+        crypto = self.config.crypto
+        address = listen_address(crypto.interface, self._settings.interfaces)
+        # Bound now, so that a taken port refuses the start; open once a worker can accept.
+        self._crypto = bind_socket(address, crypto.port, what="crypto")
+        await self._cluster.start()
+        await self._wait_until_ready()
+        await self.start_workers()
+
+    async def stop(self) -> None:
+        """End all processes, workers first, and wipe the SMK."""
+        try:
+            await stop_all(self._workers)
+            await self._client.close()
+            await self._cluster.stop()
+        finally:
+            self._workers.clear()
+            self._wipe()
+            if self._crypto is not None:
+                self._crypto.close()
+                self._crypto = None
+            self._page.close()
+
+    async def call(self, method: str, params: Quiet, *, timeout_seconds: float) -> Quiet:
+        """Call the cluster process."""
+        answer = await self._client.call(method, params, timeout_seconds=timeout_seconds)
+        return cast(Quiet, answer)
+
+    def keep_smk(self, smk: bytes) -> None:
+        """Hold the SMK for a cluster process that has to be respawned."""
+        self._wipe()
+        self._smk = bytearray(smk)
+
+    def set_clock_offset(self, offset_ms: int) -> None:
+        """Tell the workers and the cluster process about another appliance time."""
+        self._page.set_appliance_offset(offset_ms)
+
+    async def start_workers(self) -> None:
+        """Start the workers once there is a certificate; those that run get the newest one."""
+        certificate = self._identity.certificate()
+        if certificate is None:
+            return
+        if self._workers:
+            for worker in self._workers:
+                worker.replace()
+            return
+        assert self._crypto is not None  # noqa: S101 - start bound it
+        self._crypto.listen(BACKLOG)
+        count = self._settings.workers or os.cpu_count() or 1
+        for index in range(count):
+            worker = Child(self._worker_spec(index, count))
+            self._workers.append(worker)
+            await worker.start()
+
+    async def _wait_until_ready(self) -> None:
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while not await self._is_ready():  # noqa: ASYNC110 - another process, so no event
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            message = f"The cluster process was not ready within {READY_SECONDS:.0f} s."
+            raise Unavailable(faults.SERVICE_FAILED, message) from None
+
+    async def _is_ready(self) -> bool:
+        status = self._cluster.last_status
+        if status is not None and status > 0:
+            message = (
+                f"The cluster process ended with status {status} while it started;"
+                f" {self._paths.log('cluster')} has the cause."
+            )
+            raise InternalFault(faults.SERVICE_FAILED, message)
+        try:
+            answer = await self._client.call("status", Nothing(), timeout_seconds=1.0)
+        except Unavailable:
+            return False
+        return cast(ServiceStatus, answer).ready
+
+    def _wipe(self) -> None:
+        if self._smk is not None:
+            self._smk[:] = bytes(len(self._smk))
+            self._smk = None
+
+    def _cluster_spec(self) -> ChildSpec:
+        return ChildSpec("cluster", CLUSTER_MODULE, self._cluster_frame, (self._page.fd,))
+
+    def _cluster_frame(self) -> bytes:
+        settings = self._settings
+        return encode_bootstrap(
+            ClusterBootstrap(
+                database_path=str(self._paths.cluster_store),
+                socket_path=str(self._paths.cluster_socket),
+                secrets=self._secrets,
+                login_socket_path=str(self._paths.login_socket),
+                login_secret=self._login.secret,
+                page_fd=self._page.fd,
+                limits=settings.limits,
+                cost=settings.password_cost,
+                low_cost_for_tests=settings.low_cost_for_tests,
+                dual_identity=self.config.identity == "dual",
+                server_common_name=settings.server_common_name,
+                host_name=settings.host_name,
+                addresses=list(settings.interfaces.values()),
+                admin_port=self.config.admin.port,
+                crypto_port=self.config.crypto.port,
+                clock_offset_ms=self._time.offset_ms,
+                member_key_spki_der=self._identity.known_public_key_der(),
+                smk=None if self._smk is None else bytes(self._smk),
+                log_path=str(self._paths.log("cluster")),
+            )
+        )
+
+    def _worker_spec(self, index: int, count: int) -> ChildSpec:
+        assert self._crypto is not None  # noqa: S101 - workers start after the port is bound
+        listen_fd = self._crypto.fileno()
+        name = f"worker-{index}"
+        return ChildSpec(
+            name,
+            WORKER_MODULE,
+            self._worker_frame_maker(index, count, listen_fd, name),
+            (listen_fd, self._page.fd),
+        )
+
+    def _worker_frame_maker(
+        self, index: int, count: int, listen_fd: int, name: str
+    ) -> Callable[[], bytes]:
+        def frame() -> bytes:
+            certificate = self._identity.certificate()
+            assert certificate is not None  # noqa: S101 - workers start with a certificate only
+            return encode_bootstrap(
+                self._worker_bootstrap(index, count, listen_fd, name, certificate)
+            )
+
+        return frame
+
+    def _worker_bootstrap(
+        self, index: int, count: int, listen_fd: int, name: str, certificate: MemberCertificate
+    ) -> WorkerBootstrap:
+        return WorkerBootstrap(
+            worker_index=index,
+            worker_count=count,
+            listen_fd=listen_fd,
+            page_fd=self._page.fd,
+            database_path=str(self._paths.cluster_store),
+            cluster_socket_path=str(self._paths.cluster_socket),
+            cluster_secret=self._secrets["worker"],
+            certificate_pem=certificate.certificate_pem,
+            key_pem=certificate.key_pem,
+            ca_pem=certificate.ca_pem,
+            member_id=certificate.member_id,
+            limits=self._settings.limits,
+            log_path=str(self._paths.log(name)),
+        )

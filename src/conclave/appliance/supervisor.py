@@ -1,0 +1,152 @@
+"""Keep child processes alive: start, watch, start again, end.
+
+Invariants: every child is a direct child of the daemon, started from its main thread, so that it
+dies with the daemon (PR_SET_PDEATHSIG follows the thread that started it); its secrets go through
+one frame on its standard input, which stays open as long as the daemon lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from conclave import faults
+from conclave.appliance.respawn import RespawnState, after_death
+from conclave.errors import InternalFault, Unavailable
+
+STOP_SECONDS: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ChildSpec:
+    """What a child is; `bootstrap` is asked at every start, for what has changed meanwhile."""
+
+    name: str
+    module: str
+    bootstrap: Callable[[], bytes]
+    inherited: tuple[int, ...] = ()
+    """Descriptors the child keeps, under the same numbers."""
+
+
+class Child:
+    """One supervised process."""
+
+    def __init__(self, spec: ChildSpec) -> None:
+        self._spec = spec
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.last_status: int | None = None
+        """Exit status of the last process that died, negative for a signal."""
+
+    @property
+    def name(self) -> str:
+        """Return the child's name."""
+        return self._spec.name
+
+    @property
+    def pid(self) -> int | None:
+        """Return the living process's id."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def start(self) -> None:
+        """Start the process and watch it from now on."""
+        await self._spawn()
+        self._task = asyncio.create_task(self._watch(), name=f"watch {self.name}")
+
+    async def stop(self, *, deadline_seconds: float = STOP_SECONDS) -> None:
+        """End the process: ask first, kill at the deadline."""
+        # The watch first: cancelled while it starts a process, it ends that process itself.
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            self._task = None
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            await self._end(process, deadline_seconds)
+        self._close_input(process)
+
+    def replace(self) -> None:
+        """End the process so that it comes back with a new bootstrap frame."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+
+    async def _watch(self) -> None:
+        state = RespawnState()
+        loop = asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            await self._wait_for_death()
+            state, pause = after_death(state, loop.time() - started)
+            await asyncio.sleep(pause)
+            await self._respawn()
+
+    async def _wait_for_death(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        self.last_status = await process.wait()
+        self._close_input(process)
+        _log.warning("child %s (pid %d) ended: %s", self.name, process.pid, self.last_status)
+
+    async def _respawn(self) -> None:
+        try:
+            await self._spawn()
+        except (OSError, Unavailable) as cause:
+            # No memory or no processes left: the watch goes on and tries again after a pause.
+            _log.error("child %s cannot be started: %s", self.name, cause)
+            self._process = None
+
+    async def _spawn(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            message = "Children are started from the main thread only, or they outlive the daemon."
+            raise InternalFault(faults.INTERNAL, message)
+        frame = self._spec.bootstrap()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            self._spec.module,
+            stdin=asyncio.subprocess.PIPE,
+            pass_fds=self._spec.inherited,
+            # A terminal's Ctrl-C is the daemon's to act upon; it ends its children in order.
+            start_new_session=True,
+        )
+        self._process = process
+        assert process.stdin is not None  # noqa: S101 - a pipe was asked for
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            process.stdin.write(frame)
+            await process.stdin.drain()
+        _log.info("child %s started (pid %d)", self.name, process.pid)
+
+    @staticmethod
+    def _close_input(process: asyncio.subprocess.Process | None) -> None:
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+
+    async def _end(self, process: asyncio.subprocess.Process, deadline_seconds: float) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                await process.wait()
+        except TimeoutError:
+            _log.warning("child %s did not end in time and is killed", self.name)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+async def stop_all(children: Sequence[Child], *, deadline_seconds: float = STOP_SECONDS) -> None:
+    """End children side by side."""
+    await asyncio.gather(*(child.stop(deadline_seconds=deadline_seconds) for child in children))

@@ -1,0 +1,129 @@
+"""The command `conclave`: appliances, the client's files, and the demonstration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from conclave import __version__
+from conclave.errors import ConclaveError
+from conclave.settings import ApplianceConfig, load_config
+
+STATE_OPTION = click.option(
+    "--state",
+    "state_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="The appliance's state directory.",
+)
+
+
+class _Commands(click.Group):
+    """A group that prints our refusals as one line and loads distant commands when asked for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; a refusal ends it with status 1."""
+        try:
+            return super().invoke(ctx)
+        except ConclaveError as refusal:
+            raise click.ClickException(refusal.message) from refusal
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="conclave")
+def main() -> None:
+    """Conclave, a software HSM cluster."""
+
+
+@main.group()
+def appliance() -> None:
+    """Make and run an appliance."""
+
+
+@appliance.command("init")
+@STATE_OPTION
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take the settings from this file instead of the defaults.",
+)
+@click.option("--host-name", help="The appliance's host name.")
+@click.option(
+    "--interface",
+    "interfaces",
+    multiple=True,
+    metavar="DEVICE=ADDRESS",
+    help="A network device and its address; may be repeated.",
+)
+def appliance_init(
+    state_dir: Path, config_file: Path | None, host_name: str | None, interfaces: tuple[str, ...]
+) -> None:
+    """Make the state directory of a new appliance: settings, HSM, webserver certificate."""
+    from conclave.appliance.initialize import initialize_appliance
+
+    config = _chosen_config(state_dir, config_file, host_name, interfaces)
+    serial = initialize_appliance(config)
+    click.echo(f"Appliance made in {config.state_dir}; its HSM has the serial number {serial}.")
+
+
+@appliance.command("run")
+@STATE_OPTION
+def appliance_run(state_dir: Path) -> None:
+    """Run the appliance in the foreground until it is told to stop."""
+    from conclave.appliance.daemon import run_appliance
+    from conclave.appliance.paths import StatePaths
+
+    run_appliance(load_config(StatePaths(state_dir.absolute()).config))
+
+
+@main.group()
+def client() -> None:
+    """Help applications find the PKCS#11 module."""
+
+
+@client.command("module-path")
+def client_module_path() -> None:
+    """Print the path of the PKCS#11 module."""
+    from conclave.client.module_path import module_path
+
+    click.echo(str(module_path()))
+
+
+@main.command(
+    "demo",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@click.pass_context
+def demo(ctx: click.Context) -> None:
+    """Set up a complete installation on this machine and sign with it."""
+    from conclave.demo.command import demo as demo_command
+
+    demo_command.main(args=ctx.args, prog_name="conclave demo", standalone_mode=False)
+
+
+def _chosen_config(
+    state_dir: Path, config_file: Path | None, host_name: str | None, interfaces: tuple[str, ...]
+) -> ApplianceConfig:
+    import msgspec
+
+    root = Path(os.path.abspath(state_dir))  # noqa: PTH100 - the directory need not exist yet
+    config = ApplianceConfig(state_dir=root) if config_file is None else load_config(config_file)
+    changes: dict[str, Any] = {"state_dir": root}
+    if host_name is not None:
+        changes["host_name"] = host_name
+    if interfaces:
+        changes["interfaces"] = dict(_split_interface(entry) for entry in interfaces)
+    return msgspec.structs.replace(config, **changes)
+
+
+def _split_interface(entry: str) -> tuple[str, str]:
+    device, separator, address = entry.partition("=")
+    if not (device and separator and address):
+        message = f"must be DEVICE=ADDRESS; it is {entry!r}"
+        raise click.BadParameter(message, param_hint="--interface")
+    return device, address
