@@ -257,8 +257,6 @@ edit_configuration() {
     END {
         if (inside) exit 3
         if (!closed) {
-            if (NR && ENVIRON["TRAILING"] == "no") put("")
-            if (!NR || ENVIRON["TRAILING"] == "no") separator = ""
             put(ENVIRON["SECTION"] " = {")
             put_missing()
             put("}")
@@ -359,8 +357,8 @@ json_field() {
 
 # json_string: standard input as a JSON string
 json_string() {
-    awk '{ gsub(/\\/, "\\\\"); gsub(/"/, "\\\""); text = text (NR > 1 ? "\\n" : "") $0 }
-         END { printf "\"%s\"", text }'
+    sed 's/\\/\\\\/g; s/"/\\"/g' |
+        awk '{ text = text (NR > 1 ? "\\n" : "") $0 } END { printf "\"%s\"", text }'
 }
 
 # ---------------------------------------------------------------- the member

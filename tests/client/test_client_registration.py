@@ -1,0 +1,406 @@
+"""The registration script against a small TLS member: what it asks, sends, writes and refuses."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import os
+import socket
+import ssl
+import stat
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from conclave.client.clusters import registered_clusters
+from conclave.client.configuration import read_document
+from conclave.client.module import registration_script
+
+CLUSTER_ID = "528b9b72-c305-4dd1-bebc-a4ca24f8c28b"
+SERVER_NAME = "lnh.thalesgroup.com"
+PASSWORD = 'pass "word\\ %s;`$x`'
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
+def name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+class Authority:
+    """A certificate authority for one test."""
+
+    def __init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.certificate = self.issue("ca", self.key.public_key(), ca=True)
+
+    def issue(
+        self,
+        common_name: str,
+        public_key: Any,
+        *,
+        ca: bool = False,
+        usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
+    ) -> x509.Certificate:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name(common_name))
+            .issuer_name(name("ca"))
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - datetime.timedelta(days=400))
+            .not_valid_after(NOW + datetime.timedelta(days=4000))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        )
+        if not ca:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        return builder.sign(self.key, hashes.SHA256())
+
+    @property
+    def pem(self) -> str:
+        return pem(self.certificate)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@dataclass
+class Member:
+    """A member that knows two calls, and what it was told."""
+
+    authority: Authority
+    presented_by: Authority
+    port: int = 0
+    refuse: bool = False
+    certify_other_key: bool = False
+    usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH
+    seen: list[tuple[str, str, bytes]] = field(default_factory=list)
+
+    def answer(self, method: str, path: str, authorization: str, body: bytes) -> tuple[int, Any]:
+        self.seen.append((method + " " + path, authorization, body))
+        if path == "/api/cluster/ca":
+            return 200, {
+                "clusterId": CLUSTER_ID,
+                "caCertificate": self.authority.pem,
+                "serverCommonName": SERVER_NAME,
+            }
+        if self.refuse:
+            return 401, {"id": "X", "message": "short", "details": 'Wrong "password".'}
+        request = x509.load_pem_x509_csr(json.loads(body)["certificateRequest"].encode())
+        key = request.public_key()
+        if self.certify_other_key:
+            key = ec.generate_private_key(ec.SECP256R1()).public_key()
+        certificate = self.authority.issue("client", key, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+        return 201, {
+            "note": {"certificate": "a nested one is not meant", "list": ["certificate", 1]},
+            "certificate": pem(certificate),
+            "caCertificate": self.authority.pem,
+            "cryptoPort": 50055,
+            "serverCommonName": SERVER_NAME,
+        }
+
+
+@pytest.fixture
+def member(tmp_path: Path) -> Iterator[Member]:
+    yield from serve(tmp_path, Member(authority := Authority(), authority))
+
+
+def serve(directory: Path, member: Member) -> Iterator[Member]:
+    class Handler(BaseHTTPRequestHandler):
+        def handle_one(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            authorization = self.headers.get("Authorization", "")
+            status, document = member.answer(self.command, self.path, authorization, body)
+            text = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_POST = handle_one  # noqa: N815
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = member.presented_by.issue(SERVER_NAME, key.public_key(), usage=member.usage)
+    both = directory / "server.pem"
+    both.write_bytes(
+        pem(certificate).encode()
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(both)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    member.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield member
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def register(
+    member: Member, tmp_path: Path, *options: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "etc").mkdir(exist_ok=True)
+    return subprocess.run(
+        [
+            *("sh", str(registration_script()), "-n", "192.0.2.5", "-i", "127.0.0.1"),
+            *("-c", CLUSTER_ID, "--admin-port", str(member.port)),
+            *("--client-dir", str(tmp_path / "client"), *options),
+        ],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={
+            **os.environ,
+            "ChrystokiConfigurationPath": str(tmp_path / "etc"),
+            **({"CONCLAVE_ADMIN_PASSWORD": PASSWORD} if environment is None else environment),
+        },
+    )
+
+
+def files_below(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_client_is_registered_and_its_files_are_private(member: Member, tmp_path: Path) -> None:
+    outcome = register(
+        member,
+        tmp_path,
+        "--fingerprint",
+        member.authority.fingerprint,
+        "-l",
+        'a "b\\ c',
+        "-u",
+        "mon",
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    (entry,) = registered_clusters(read_document(tmp_path / "etc" / "Chrystoki.conf"))
+    client = (tmp_path / "client").resolve()
+    assert (entry.index, entry.host, entry.port) == (0, "127.0.0.1", 50055)
+    assert entry.certificate_file == client / "cert/client" / CLUSTER_ID / "192.0.2.5.pem"
+    assert entry.key_file == client / "cert/client" / CLUSTER_ID / "192.0.2.5Key.pem"
+    assert entry.ca_file == client / "cert/server" / CLUSTER_ID / "lnh_ca.pem"
+    assert entry.common_name == SERVER_NAME
+    assert stat.S_IMODE(entry.key_file.stat().st_mode) == 0o600
+    assert len(files_below(client)) == 3
+    key = serialization.load_pem_private_key(entry.key_file.read_bytes(), None)
+    certificate = x509.load_pem_x509_certificate(entry.certificate_file.read_bytes())
+    assert certificate.public_key() == key.public_key()
+    _, authorization, body = member.seen[1]
+    assert base64.b64decode(authorization.removeprefix("Basic ")).decode() == f"admin:{PASSWORD}"
+    assert json.loads(body)["label"] == 'a "b\\ c'
+    assert json.loads(body)["monitorUser"] == "mon"
+    assert PASSWORD not in outcome.stdout + outcome.stderr
+
+
+def test_rule_c24_no_password_leaves_before_the_fingerprint_is_right(
+    member: Member, tmp_path: Path
+) -> None:
+    outcome = register(member, tmp_path, "--fingerprint", "00" * 32)
+    assert outcome.returncode != 0
+    assert "not the fingerprint given" in outcome.stderr
+    assert [line for line, _, _ in member.seen] == ["GET /api/cluster/ca"]
+    assert member.seen[0][1] == ""
+    assert files_below(tmp_path / "client") == set()
+    assert not (tmp_path / "etc" / "Chrystoki.conf").exists()
+
+
+def test_a_member_of_another_authority_gets_no_password(tmp_path: Path) -> None:
+    for impostor in serve(tmp_path, Member(Authority(), Authority())):
+        outcome = register(impostor, tmp_path, "--fingerprint", impostor.authority.fingerprint)
+        assert outcome.returncode != 0
+        assert "no password was sent" in outcome.stderr
+        assert len(impostor.seen) == 1
+        assert files_below(tmp_path / "client") == set()
+
+
+def test_a_clients_certificate_makes_no_member(tmp_path: Path) -> None:
+    authority = Authority()
+    impostor = Member(authority, authority, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+    for _ in serve(tmp_path, impostor):
+        outcome = register(impostor, tmp_path, "--fingerprint", authority.fingerprint)
+        assert outcome.returncode != 0
+        assert len(impostor.seen) == 1
+
+
+def test_a_refusal_leaves_nothing_behind_and_says_why(member: Member, tmp_path: Path) -> None:
+    member.refuse = True
+    outcome = register(member, tmp_path, "--fingerprint", member.authority.fingerprint)
+    assert outcome.returncode != 0
+    assert 'Wrong "password".' in outcome.stderr
+    assert files_below(tmp_path / "client") == set()
+
+
+def test_a_certificate_for_another_key_is_refused(member: Member, tmp_path: Path) -> None:
+    member.certify_other_key = True
+    outcome = register(member, tmp_path, "--fingerprint", member.authority.fingerprint)
+    assert outcome.returncode != 0
+    assert "for another key" in outcome.stderr
+    assert files_below(tmp_path / "client") == set()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"Misc = {\n  a = b;\n}\n", None),
+        (b"Misc = {\n  a = b;\n}", None),
+        (b"", None),
+        (
+            b"LunaSA Client = {\r\n  NetClient = 1;\r\n\r\n}\r\nMisc = {\r\n}\r\n",
+            b"LunaSA Client = {\r\n  NetClient = 1;\r\n\r\n  LNHServer00 = @",
+        ),
+        (
+            b"LunaSA Client = {\n # LNHServer00 = old;\n\tNetClient = 1;\n}\n\nMisc = {\n}",
+            b"LunaSA Client = {\n # LNHServer00 = old;\n\tNetClient = 1;\n\tLNHServer00 = @",
+        ),
+    ],
+)
+def test_every_other_byte_of_the_configuration_stays(
+    member: Member, tmp_path: Path, before: bytes, after: bytes | None
+) -> None:
+    (tmp_path / "etc").mkdir()
+    path = tmp_path / "etc" / "Chrystoki.conf"
+    path.write_bytes(before)
+    path.chmod(0o640)
+    outcome = register(member, tmp_path, "--fingerprint", member.authority.fingerprint)
+    assert outcome.returncode == 0, outcome.stderr
+    edited = path.read_bytes()
+    assert edited.startswith(before if after is None else after[:-1])
+    (entry,) = registered_clusters(read_document(path))
+    assert entry.host == "127.0.0.1"
+    new = [
+        line for line in edited.splitlines(keepends=True) if b"00 = " in line and b"#" not in line
+    ]
+    rest = b"".join(line for line in edited.splitlines(keepends=True) if line not in new)
+    assert len(new) == 5
+    added = b"LunaSA Client = {\n}\n"
+    assert rest in (before, before + added, before + b"\n" + added)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_rule_l1_index_00_is_replaced_with_force_only(member: Member, tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    path = tmp_path / "etc" / "Chrystoki.conf"
+    before = (
+        b"LunaSA Client = {\n LNHServer00 = 192.0.2.9:50052 ; # mine\n"
+        b" LNHServer01 = 192.0.2.7:50052;\n LNHServerCN00 = x;\n}\n"
+    )
+    path.write_bytes(before)
+    refused = register(member, tmp_path, "--fingerprint", member.authority.fingerprint)
+    assert refused.returncode != 0
+    assert "192.0.2.9:50052" in refused.stderr
+    assert path.read_bytes() == before
+    assert member.seen == []
+    replaced = register(member, tmp_path, "--fingerprint", member.authority.fingerprint, "--force")
+    assert replaced.returncode == 0, replaced.stderr
+    edited = path.read_bytes()
+    assert b" LNHServer00 = 127.0.0.1:50055 ; # mine\n LNHServer01 = 192.0.2.7:50052;\n" in edited
+    assert b" LNHServerCN00 = lnh.thalesgroup.com;\n" in edited
+
+
+def test_a_key_that_stands_there_is_never_touched(member: Member, tmp_path: Path) -> None:
+    directory = tmp_path / "client" / "cert" / "client" / CLUSTER_ID
+    directory.mkdir(parents=True)
+    (directory / "192.0.2.5Key.pem").write_text("mine")
+    outcome = register(member, tmp_path, "--fingerprint", member.authority.fingerprint, "--force")
+    assert outcome.returncode != 0
+    assert (directory / "192.0.2.5Key.pem").read_text() == "mine"
+    assert files_below(tmp_path / "client") == {f"cert/client/{CLUSTER_ID}/192.0.2.5Key.pem"}
+
+
+def test_a_configuration_that_only_a_person_can_edit_is_left_alone(
+    member: Member, tmp_path: Path
+) -> None:
+    (tmp_path / "etc").mkdir()
+    path = tmp_path / "etc" / "Chrystoki.conf"
+    for before in (
+        b"LunaSA Client = { NetClient = 1; }\n",
+        b"LunaSA Client = {\n NetClient = 1; LNHServer00 = a:1;\n}\n",
+        b"LunaSA Client = {\n NetClient = 1;\n",
+        b"LunaSA Client = {\n}\nLunaSA Client = {\n}\n",
+    ):
+        path.write_bytes(before)
+        outcome = register(
+            member, tmp_path, "--fingerprint", member.authority.fingerprint, "--force"
+        )
+        assert outcome.returncode != 0
+        assert "only a person can edit" in outcome.stderr
+        assert path.read_bytes() == before
+        assert member.seen == []
+
+
+def test_without_a_terminal_everything_must_be_given(member: Member, tmp_path: Path) -> None:
+    outcome = register(member, tmp_path)
+    assert "--fingerprint" in outcome.stderr
+    outcome = register(
+        member, tmp_path, "--fingerprint", member.authority.fingerprint, environment={}
+    )
+    assert "CONCLAVE_ADMIN_PASSWORD" in outcome.stderr
+    assert member.seen == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "word"),
+    [
+        ("-n", "../evil", "-n"),
+        ("-n", "a\nb", "-n"),
+        ("-c", "528B9B72", "UUID"),
+        ("-i", "a b", "-i"),
+        ("-l", "a\nb", "-l"),
+        ("-u", "a:b", "-u"),
+        ("--admin-port", "70000", "port"),
+        ("--fingerprint", "12", "hexadecimal"),
+        ("-m", "", "not supported"),
+    ],
+)
+def test_bad_arguments_are_named(
+    member: Member, tmp_path: Path, option: str, value: str, word: str
+) -> None:
+    outcome = register(member, tmp_path, option, value)
+    assert outcome.returncode != 0
+    assert word in outcome.stderr
+    assert member.seen == []
+
+
+def test_a_member_that_does_not_listen_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    nobody = Member(authority := Authority(), authority, port=port)
+    outcome = register(nobody, tmp_path, "--fingerprint", authority.fingerprint)
+    assert outcome.returncode != 0
+    assert f"127.0.0.1:{port}" in outcome.stderr
+
+
+def test_the_script_is_portable_and_names_the_default_port() -> None:
+    script = registration_script()
+    assert "50070" in script.read_text()
+    outcome = subprocess.run(
+        ["shellcheck", "--shell=sh", str(script)], check=False, capture_output=True, text=True
+    )
+    assert outcome.returncode == 0, outcome.stdout
