@@ -1,0 +1,63 @@
+"""The form of a row of the mechanism table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from conclave.crypto.parameters import no_parameter
+from conclave.crypto.ready_key import ReadyKey
+from conclave.crypto.standard import Ckf, Ckk, Ckm
+from conclave.keyring.attributes import Attributes
+
+Sign = Callable[[ReadyKey, Any, bytes, bool], bytes]
+"""Key, decoded parameter, data, whether the data are a digest already → signature."""
+Verify = Callable[[ReadyKey, Any, bytes, bytes, bool], None]
+"""Key, decoded parameter, data, signature, digest already; raises for a wrong signature."""
+Crypt = Callable[[ReadyKey, Any, bytes], bytes]
+"""Key, decoded parameter, input → output."""
+Generate = Callable[[Attributes], Attributes]
+"""Planned secret key → material."""
+GeneratePair = Callable[[Attributes, Attributes], tuple[Attributes, Attributes]]
+"""Planned public and private key → their material."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mechanism:
+    """One mechanism: what is not None here is what it can do, and nothing else is advertised."""
+
+    number: Ckm
+    key_types: tuple[Ckk, ...] = ()
+    min_key_size: int = 0
+    max_key_size: int = 0
+    unit: str = ""
+    """What key sizes are counted in, "bits" or "bytes", as the standard has it."""
+    parameter: Callable[[bytes], Any] = no_parameter
+    hashes: bool = False
+    """It hashes the data first, and takes a digest in their place."""
+    sign: Sign | None = None
+    verify: Verify | None = None
+    encrypt: Crypt | None = None
+    decrypt: Crypt | None = None
+    generate: Generate | None = None
+    generate_pair: GeneratePair | None = None
+    digest: bool = False
+    """The module carries it out; it is advertised here."""
+    curve_flags: int = 0
+    takes_long: bool = False
+    """Milliseconds, not microseconds: not for an event loop."""
+
+    @property
+    def flags(self) -> int:
+        """Return the flags of CK_MECHANISM_INFO, which follow from what is there."""
+        abilities = (
+            (self.sign, Ckf.SIGN),
+            (self.verify, Ckf.VERIFY),
+            (self.encrypt, Ckf.ENCRYPT),
+            (self.decrypt, Ckf.DECRYPT),
+            (self.generate, Ckf.GENERATE),
+            (self.generate_pair, Ckf.GENERATE_KEY_PAIR),
+            (self.digest or None, Ckf.DIGEST),
+        )
+        return self.curve_flags | sum(flag for ability, flag in abilities if ability is not None)

@@ -1,0 +1,197 @@
+"""The mechanism table and the operations on it.
+
+Invariant: what the table advertises works, and nothing works that it does not advertise: the flags
+of a row follow from its functions.  A new mechanism is a row in one of the modules below and a
+function beside it; C_GetMechanismInfo and docs/mechanisms.md follow by themselves.
+
+No operation returns a signature or a ciphertext that it has not computed whole; a wrong signature,
+tag or padding raises, so that no caller can forget to look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+from conclave.crypto import curve_mechanisms, rsa_mechanisms, secret_mechanisms
+from conclave.crypto.faults import refused
+from conclave.crypto.mechanism_row import Mechanism
+from conclave.crypto.ready_key import ReadyKey, load_key
+from conclave.crypto.standard import Cka, Ckf, Ckk, Ckm, Cko, name_of
+from conclave.errors import Ckr, ConclaveError
+from conclave.keyring.attributes import Attributes
+from conclave.keyring.templates import STRICT, ObjectPolicy, Template, complete_key, plan_key
+from conclave.service.wire import MechanismInfo
+
+__all__ = [
+    "MECHANISMS",
+    "Mechanism",
+    "ReadyKey",
+    "decrypt",
+    "encrypt",
+    "generate_key",
+    "generate_key_pair",
+    "load_key",
+    "mechanism_infos",
+    "sign",
+    "takes_long",
+    "verify",
+]
+
+MECHANISMS: Final[dict[int, Mechanism]] = {
+    int(row.number): row
+    for row in sorted(
+        (*rsa_mechanisms.ROWS, *curve_mechanisms.ROWS, *secret_mechanisms.ROWS),
+        key=lambda row: row.number,
+    )
+}
+_SIGN: Final = int(Ckf.SIGN)
+_VERIFY: Final = int(Ckf.VERIFY)
+_ENCRYPT: Final = int(Ckf.ENCRYPT)
+_DECRYPT: Final = int(Ckf.DECRYPT)
+_DEFAULT_ID_BYTES: Final = 20
+
+Parameter = msgspec.Raw | bytes
+"""The msgpack form of a mechanism's parameter."""
+
+
+def mechanism_infos() -> list[MechanismInfo]:
+    """Return what C_GetMechanismList and C_GetMechanismInfo report."""
+    return [
+        MechanismInfo(int(row.number), row.min_key_size, row.max_key_size, int(row.flags))
+        for row in MECHANISMS.values()
+    ]
+
+
+def takes_long(mechanism: int) -> bool:
+    """Return whether a mechanism takes milliseconds and so does not belong in an event loop."""
+    row = MECHANISMS.get(mechanism)
+    return row is not None and row.takes_long
+
+
+def sign(
+    mechanism: int, parameter: Parameter, key: ReadyKey, data: bytes, prehashed: bool = False
+) -> bytes:
+    """Return the signature (or MAC) of data; with `prehashed` the data are the digest already."""
+    row = MECHANISMS.get(mechanism)
+    if row is None or row.sign is None:
+        raise _cannot(mechanism, "sign")
+    _admit(row, key, _SIGN, prehashed)
+    return row.sign(key, row.parameter(bytes(parameter)), data, prehashed)
+
+
+def verify(  # noqa: PLR0917 - the shape of VERIFY on the wire
+    mechanism: int,
+    parameter: Parameter,
+    key: ReadyKey,
+    data: bytes,
+    signature: bytes,
+    prehashed: bool = False,
+) -> None:
+    """Raise CKR_SIGNATURE_INVALID or CKR_SIGNATURE_LEN_RANGE unless the signature is right."""
+    row = MECHANISMS.get(mechanism)
+    if row is None or row.verify is None:
+        raise _cannot(mechanism, "verify")
+    _admit(row, key, _VERIFY, prehashed)
+    row.verify(key, row.parameter(bytes(parameter)), data, signature, prehashed)
+
+
+def encrypt(mechanism: int, parameter: Parameter, key: ReadyKey, data: bytes) -> bytes:
+    """Return the ciphertext of data."""
+    row = MECHANISMS.get(mechanism)
+    if row is None or row.encrypt is None:
+        raise _cannot(mechanism, "encrypt")
+    _admit(row, key, _ENCRYPT, False)
+    return row.encrypt(key, row.parameter(bytes(parameter)), data)
+
+
+def decrypt(mechanism: int, parameter: Parameter, key: ReadyKey, data: bytes) -> bytes:
+    """Return the plaintext of data; raise CKR_ENCRYPTED_DATA_INVALID when there is none."""
+    row = MECHANISMS.get(mechanism)
+    if row is None or row.decrypt is None:
+        raise _cannot(mechanism, "decrypt")
+    _admit(row, key, _DECRYPT, False)
+    return row.decrypt(key, row.parameter(bytes(parameter)), data)
+
+
+def generate_key(
+    mechanism: int, parameter: Parameter, template: Template, *, policy: ObjectPolicy = STRICT
+) -> Attributes:
+    """Return a new secret key."""
+    row = MECHANISMS.get(mechanism)
+    if row is None or row.generate is None:
+        raise _cannot(mechanism, "generate keys")
+    row.parameter(bytes(parameter))
+    planned = plan_key(template, Cko.SECRET_KEY, row.key_types[0], policy=policy)
+    return complete_key(planned, row.generate(planned), mechanism)
+
+
+def generate_key_pair(
+    mechanism: int,
+    parameter: Parameter,
+    public_template: Template,
+    private_template: Template,
+    *,
+    policy: ObjectPolicy = STRICT,
+) -> tuple[Attributes, Attributes]:
+    """Return a new public and private key, in this order.
+
+    Without a CKA_ID both get the one that the other has, or else the SHA-256 of the public key cut
+    to 20 bytes, so that applications which pair keys by it find them.
+    """
+    row = MECHANISMS.get(mechanism)
+    if row is None or row.generate_pair is None:
+        raise _cannot(mechanism, "generate key pairs")
+    row.parameter(bytes(parameter))
+    kind: Ckk = row.key_types[0]
+    public_fields, private_fields = list(public_template), list(private_template)
+    public = plan_key(public_fields, Cko.PUBLIC_KEY, kind, policy=policy)
+    private = plan_key(private_fields, Cko.PRIVATE_KEY, kind, policy=policy)
+    public_material, private_material = row.generate_pair(public, private)
+    identity = _given_id(public_fields, private_fields)
+    if identity is None:
+        info = public_material[Cka.PUBLIC_KEY_INFO]
+        identity = hashlib.sha256(info).digest()[:_DEFAULT_ID_BYTES]
+    for planned, fields in ((public, public_fields), (private, private_fields)):
+        if not any(number == Cka.ID for number, _ in fields):
+            planned[Cka.ID] = identity
+    return (
+        complete_key(public, public_material, mechanism),
+        complete_key(private, private_material, mechanism),
+    )
+
+
+def _given_id(*templates: list[tuple[int, bytes]]) -> bytes | None:
+    for template in templates:
+        for number, value in template:
+            if number == Cka.ID:
+                return value
+    return None
+
+
+def _admit(row: Mechanism, key: ReadyKey, usage: int, prehashed: bool) -> None:
+    if key.key_type not in row.key_types:
+        raise refused(
+            Ckr.KEY_TYPE_INCONSISTENT,
+            f"{name_of(Ckm, row.number)} does not work with a {name_of(Ckk, key.key_type)} key.",
+        )
+    if not key.usage & usage:
+        raise refused(
+            Ckr.KEY_FUNCTION_NOT_PERMITTED,
+            f"The key's attributes do not permit CKF_{Ckf(usage).name}.",
+        )
+    if key.allowed_mechanisms and row.number not in key.allowed_mechanisms:
+        raise refused(
+            Ckr.MECHANISM_INVALID,
+            f"The key's CKA_ALLOWED_MECHANISMS do not hold {name_of(Ckm, row.number)}.",
+        )
+    if prehashed and not row.hashes:
+        raise refused(
+            Ckr.MECHANISM_PARAM_INVALID, f"{name_of(Ckm, row.number)} takes no digest for data."
+        )
+
+
+def _cannot(mechanism: int, what: str) -> ConclaveError:
+    return refused(Ckr.MECHANISM_INVALID, f"{name_of(Ckm, mechanism)} does not {what}.")
