@@ -25,7 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from conclave.client.clusters import registered_clusters
 from conclave.client.configuration import read_document
-from conclave.client.module import registration_script
+from conclave.client.module_path import registration_script
 
 CLUSTER_ID = "528b9b72-c305-4dd1-bebc-a4ca24f8c28b"
 SERVER_NAME = "lnh.thalesgroup.com"
