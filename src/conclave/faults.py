@@ -174,6 +174,9 @@ PASSWORD_COST: Final = Fault(
 )
 
 # The cluster store and its writes
+ROLE_UNKNOWN: Final = Fault(
+    "CLUSTERPLUGIN_ROLE_UNKNOWN", 400, "No such keyring role", Ckr.USER_TYPE_INVALID
+)
 STORE_TOO_NEW: Final = Fault("CLUSTERPLUGIN_STORE_TOO_NEW", 500, "The cluster store is too new")
 STORAGE_FAILED: Final = Fault(
     "CLUSTERPLUGIN_STORAGE_FAILED", 500, "The cluster store failed", Ckr.DEVICE_ERROR

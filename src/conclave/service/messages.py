@@ -203,6 +203,24 @@ class NamedClient(Quiet, frozen=True):
     client_id: str
 
 
+class UserRecord(Quiet, frozen=True):
+    """A user of the appliance as the cluster mirrors it; `verifier` is opaque to the cluster."""
+
+    user_id: str
+    role: str
+    full_name: str
+    email: str
+    verifier: bytes
+    enabled: bool
+    revision: int
+
+
+class UserRecords(Quiet, frozen=True):
+    """The whole list of users."""
+
+    users: list[UserRecord]
+
+
 # ------------------------------------------------------------------ cluster process, for workers
 
 
@@ -370,6 +388,8 @@ METHODS: dict[str, Method] = {
         Method("register_client", RegisterClient, RegisteredClient, _DAEMON, writes=True),
         Method("list_clients", Nothing, ClientList, _DAEMON),
         Method("revoke_client", NamedClient, Nothing, _DAEMON, writes=True),
+        Method("put_users", UserRecords, Nothing, _DAEMON, writes=True),
+        Method("list_users", Nothing, UserRecords, _DAEMON),
         Method("worker_keys", Nothing, WorkerKeys, _WORKER),
         Method("login", ClientLogin, TicketResult, _WORKER, writes=True),
         Method("logout", ClientLogout, Nothing, _WORKER, writes=True),

@@ -38,6 +38,7 @@ from conclave.ids import (
 )
 from conclave.store import mapping, schema
 from conclave.store.engine import open_reader_engine
+from conclave.store.migrations import stored_version
 from conclave.store.rows import (
     ClientRow,
     ClusterStateRow,
@@ -104,6 +105,10 @@ class ClusterReader:
         """Let go of the store."""
         self._connection.close()
         self._connection.engine.dispose()
+
+    def schema_version(self) -> int:
+        """Return the store's schema version, 0 while it is empty."""
+        return stored_version(self._connection)
 
     # ------------------------------------------------------------------ cluster
 

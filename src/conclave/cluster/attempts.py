@@ -1,0 +1,161 @@
+"""Keep count of the password attempts under way (rules C8, C21 and C22).
+
+Invariant: an attempt is admitted on failures that were read after every earlier outcome was
+durable: whoever's outcome came in between must read again.  What could not be made durable stays
+in flight, so that a full disk gives nobody free guesses.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
+
+from conclave import faults
+from conclave.clock import boot_time_ms
+from conclave.errors import CredentialRefused, Unavailable
+from conclave.ids import ClientId, KeyringId
+from conclave.keyring.keys import WrongPassword
+from conclave.keyring.roles import Decision, LockState, Outcome, Pace, admit, next_pace
+from conclave.service.wire import Role
+from conclave.settings import Limits
+
+MAX_REMEMBERED: Final = 8192
+MAX_READS: Final = 8
+
+CredentialName = tuple[KeyringId, Role]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a password."""
+
+    client_id: ClientId
+    attempt_id: bytes
+    credential: CredentialName
+    characters: int
+
+    @property
+    def pace_name(self) -> tuple[ClientId, CredentialName]:
+        """Return what a growing delay is kept by."""
+        return self.client_id, self.credential
+
+    @property
+    def name(self) -> tuple[ClientId, bytes]:
+        """Return what the attempt is counted once by."""
+        return self.client_id, self.attempt_id
+
+
+@dataclass(slots=True)
+class _Flight:
+    """The attempts on one credential; gone when nobody uses it and nothing is stuck."""
+
+    users: int = 0
+    admitted: int = 0
+    stuck: int = 0
+    """Failures that could not be made durable."""
+    outcomes: int = 0
+
+
+@dataclass(slots=True)
+class AttemptGate:
+    """Admit attempts and take note of their outcomes; used in one event loop."""
+
+    limits: Limits
+    now_ms: Callable[[], int] = boot_time_ms
+    _flights: dict[CredentialName, _Flight] = field(default_factory=dict)
+    _paces: OrderedDict[tuple[ClientId, CredentialName], Pace] = field(default_factory=OrderedDict)
+    _running: set[tuple[ClientId, bytes]] = field(default_factory=set)
+    _failed: OrderedDict[tuple[ClientId, bytes], None] = field(default_factory=OrderedDict)
+
+    async def enter(
+        self, attempt: Attempt, read: Callable[[], Awaitable[tuple[T, LockState]]]
+    ) -> T:
+        """Admit an attempt on what `read` returns, and return that; `leave` must follow.
+
+        Raises CredentialRefused (locked, or wrong without a check) or Unavailable with BUSY;
+        then `leave` must not follow.
+        """
+        if attempt.name in self._failed:
+            raise WrongPassword
+        if attempt.name in self._running:
+            message = "The same attempt is being checked already; try again."
+            raise Unavailable(faults.BUSY, message)
+        self._running.add(attempt.name)
+        flight = self._flights.setdefault(attempt.credential, _Flight())
+        flight.users += 1
+        try:
+            value, state = await _read_in_step(flight, read)
+            state = replace(state, in_flight=flight.admitted + flight.stuck)
+            pace = self._paces.get(attempt.pace_name, Pace())
+            _, decision = admit(state, pace, attempt.characters, self.now_ms(), self.limits)
+            if decision is not Decision.CHECK:
+                raise _refusal(decision)
+        except BaseException:
+            self._let_go(attempt, flight)
+            raise
+        flight.admitted += 1
+        return value
+
+    def leave(self, attempt: Attempt, outcome: Outcome, *, durable: bool, paced: bool) -> None:
+        """Take note of an outcome; a failure that is not `durable` goes on counting here."""
+        flight = self._flights[attempt.credential]
+        flight.admitted -= 1
+        flight.outcomes += 1
+        flight.stuck += 0 if durable else 1
+        if outcome is Outcome.WRONG and durable:
+            self._failed[attempt.name] = None
+            if len(self._failed) > MAX_REMEMBERED:
+                self._failed.popitem(last=False)
+        if paced:
+            self._set_pace(attempt, outcome)
+        self._let_go(attempt, flight)
+
+    def release(self, keyring_id: KeyringId) -> None:
+        """Forget the delays and the stuck failures of a keyring that was unlocked."""
+        for name in [name for name in self._paces if name[1][0] == keyring_id]:
+            del self._paces[name]
+        for role in Role:
+            flight = self._flights.get((keyring_id, role))
+            if flight is not None:
+                flight.stuck = 0
+
+    def _let_go(self, attempt: Attempt, flight: _Flight) -> None:
+        self._running.discard(attempt.name)
+        flight.users -= 1
+        if not flight.users and not flight.stuck:
+            del self._flights[attempt.credential]
+
+    def _set_pace(self, attempt: Attempt, outcome: Outcome) -> None:
+        pace = next_pace(self._paces.pop(attempt.pace_name, Pace()), outcome, self.now_ms())
+        if pace.failures:
+            self._paces[attempt.pace_name] = pace
+            if len(self._paces) > MAX_REMEMBERED:
+                self._paces.popitem(last=False)
+
+
+async def _read_in_step(
+    flight: _Flight, read: Callable[[], Awaitable[tuple[T, LockState]]]
+) -> tuple[T, LockState]:
+    for _ in range(MAX_READS):
+        outcomes = flight.outcomes
+        found = await read()
+        if flight.outcomes == outcomes:
+            return found
+    message = "Too many attempts on this keyring end at the same time; try again."
+    raise Unavailable(faults.BUSY, message)
+
+
+def _refusal(decision: Decision) -> Exception:
+    if decision is Decision.LOCKED:
+        message = "The keyring is locked after too many wrong passwords: it must be unlocked."
+        return CredentialRefused(faults.PIN_LOCKED, message)
+    if decision is Decision.TOO_SHORT:
+        return WrongPassword()
+    if decision is Decision.DELAYED:
+        message = "After wrong passwords the next attempt must wait; try again."
+        return Unavailable(faults.BUSY, message)
+    message = "As many attempts as may still fail are being checked; try again."
+    return Unavailable(faults.BUSY, message)

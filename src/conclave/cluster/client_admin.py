@@ -1,0 +1,125 @@
+"""Register, list and revoke clients (rules C3 and L1).
+
+Invariant: a connection is accepted by the hash of a public key that stands here and is not
+revoked; the certificate only tells which row that is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from conclave import faults
+from conclave.cluster.ca import ClientRequest, der, pem, read_client_request
+from conclave.cluster.context import Authorized, Context, parse_uuid, require_cluster
+from conclave.errors import BadInput, Conflict, NotFound
+from conclave.ids import ClientId
+from conclave.service.messages import (
+    ClientList,
+    ClientSummary,
+    NamedClient,
+    Nothing,
+    RegisterClient,
+    RegisteredClient,
+)
+from conclave.store.repository import ClusterWriter
+from conclave.store.rows import ClientRow
+
+MAX_TEXT_CHARACTERS = 64
+
+
+@dataclass(slots=True)
+class ClientAdmin:
+    """Handlers of the methods about clients."""
+
+    context: Context
+
+    async def register_client(self, params: RegisterClient, _role: str) -> RegisteredClient:
+        """Certify a client's key.
+
+        The same key with the same name gives the client that it is registered as, so that a
+        registration whose answer was lost can be repeated; raises Conflict otherwise.
+        """
+        authorized = self.context.require_authorized()
+        request = read_client_request(params.request_pem)
+        _check_text("label", params.label)
+        _check_text("monitor user", params.monitor_user)
+        row = await self.context.write(
+            lambda writer: self._register(writer, authorized, request, params)
+        )
+        return RegisteredClient(
+            client=_summary(row),
+            certificate_pem=pem(row.certificate_der),
+            ca_certificate_pem=pem(der(authorized.authority.certificate)),
+            server_common_name=self.context.settings.server_common_name,
+            crypto_port=self.context.settings.crypto_port,
+        )
+
+    def _register(
+        self,
+        writer: ClusterWriter,
+        authorized: Authorized,
+        request: ClientRequest,
+        params: RegisterClient,
+    ) -> ClientRow:
+        require_cluster(writer)
+        existing = writer.client_by_key(request.key_sha256)
+        if existing is not None:
+            return _same_client(existing, request)
+        client_id = ClientId(uuid4().bytes)
+        now = self.context.clock.now()
+        row = ClientRow(
+            client_id=client_id,
+            common_name=request.common_name,
+            label=params.label or request.common_name,
+            monitor_user=params.monitor_user,
+            key_sha256=request.key_sha256,
+            certificate_der=der(authorized.authority.certify_client(request, client_id, now)),
+            revoked=False,
+            created_ms=self.context.clock.now_ms(),
+        )
+        writer.insert_client(row)
+        return row
+
+    async def list_clients(self, _params: Nothing, _role: str) -> ClientList:
+        """Return the clients in the order of their registration."""
+        rows = await self.context.read(lambda reader: reader.clients())
+        return ClientList(clients=[_summary(row) for row in rows])
+
+    async def revoke_client(self, params: NamedClient, _role: str) -> Nothing:
+        """Revoke a client for good; its connections end at their next request."""
+        identity = parse_uuid(params.client_id)
+        if identity is None:
+            message = f"There is no client {params.client_id!r}."
+            raise NotFound(faults.CLIENT_NOT_FOUND, message)
+        client_id = ClientId(identity.bytes)
+        await self.context.write(lambda writer: writer.revoke_client(client_id))
+        return Nothing()
+
+
+def _same_client(existing: ClientRow, request: ClientRequest) -> ClientRow:
+    name = str(UUID(bytes=bytes(existing.client_id)))
+    if existing.revoked:
+        message = f"The key belongs to client {name}, which was revoked: make a new key."
+        raise Conflict(faults.CLIENT_EXISTS, message)
+    if existing.common_name != request.common_name:
+        message = f"The key belongs to client {name}, registered as {existing.common_name!r}."
+        raise Conflict(faults.CLIENT_EXISTS, message)
+    return existing
+
+
+def _check_text(field: str, text: str) -> None:
+    if len(text) > MAX_TEXT_CHARACTERS or not text.isprintable():
+        message = f"A client's {field} has at most {MAX_TEXT_CHARACTERS} printable characters."
+        raise BadInput(faults.BAD_REQUEST, message)
+
+
+def _summary(row: ClientRow) -> ClientSummary:
+    return ClientSummary(
+        client_id=str(UUID(bytes=bytes(row.client_id))),
+        common_name=row.common_name,
+        label=row.label,
+        monitor_user=row.monitor_user,
+        revoked=row.revoked,
+        created_ms=row.created_ms,
+    )

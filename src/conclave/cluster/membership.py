@@ -1,0 +1,292 @@
+"""Create a cluster, authorize its member, say what there is.
+
+Invariant: the SMK's derivatives enter this process by `authorize` only, and only after they opened
+the cluster's own keys, or made them when there were none.  The page says "authorized" after all
+that is in place, never before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from cryptography import x509
+
+from conclave import faults
+from conclave.cluster.ca import (
+    CertificateAuthority,
+    check_validity,
+    der,
+    is_fresh,
+    key_sha256,
+    pem,
+)
+from conclave.cluster.context import Authorized, Context, require_cluster
+from conclave.cluster.master_keys import (
+    ClusterKeys,
+    MasterKeys,
+    derive_master_keys,
+    new_ticket_key,
+    open_cluster_keys,
+    seal_cluster_keys,
+)
+from conclave.errors import BadInput, Conflict, NotFound
+from conclave.ids import ClusterId, MemberId
+from conclave.service.messages import (
+    Authorize,
+    AuthorizeResult,
+    ClusterList,
+    ClusterSummary,
+    CreateCluster,
+    MemberList,
+    MemberSummary,
+    Nothing,
+    ServiceStatus,
+    WorkerKeys,
+)
+from conclave.store.repository import ClusterReader, ClusterWriter, open_reader
+from conclave.store.rows import ClusterStateRow, MemberRow
+
+FEATURE_LEVEL: Final = 1
+FIRST_EPOCH: Final = 1
+MAX_LABEL_CHARACTERS: Final = 64
+DEFAULT_GROUP: Final = "default"
+
+
+@dataclass(slots=True)
+class Membership:
+    """Handlers of the methods about the cluster and its members."""
+
+    context: Context
+
+    async def status(self, _params: Nothing, _role: str) -> ServiceStatus:
+        """Say that the process serves, and whether the member is authorized."""
+        state = await self.context.read(lambda reader: reader.cluster_state())
+        return ServiceStatus(
+            ready=True,
+            authorized=self.context.authorized is not None,
+            cluster_id=state.cluster_id if state else "",
+        )
+
+    async def create_cluster(self, params: CreateCluster, _role: str) -> ClusterSummary:
+        """Make a cluster of one; raise Conflict when there is a cluster."""
+        state, member = _new_cluster(params)
+
+        def work(writer: ClusterWriter) -> None:
+            existing = writer.cluster_state()
+            if existing is not None:
+                message = f"This appliance has the cluster {existing.label!r} already."
+                raise Conflict(faults.CLUSTER_EXISTS, message)
+            writer.put_cluster_state(state)
+            writer.put_member(member)
+
+        await self.context.write(work)
+        self.context.page.set_epoch(state.epoch_number)
+        return _summary(state)
+
+    async def list_clusters(self, _params: Nothing, _role: str) -> ClusterList:
+        """Return the cluster, if there is one."""
+        state = await self.context.read(lambda reader: reader.cluster_state())
+        return ClusterList(clusters=[_summary(state)] if state else [])
+
+    async def list_members(self, _params: Nothing, _role: str) -> MemberList:
+        """Return the members; raise NotFound when there is no cluster."""
+        return await self.context.read(self._members)
+
+    def _members(self, reader: ClusterReader) -> MemberList:
+        state = require_cluster(reader)
+        authorized = self.context.authorized
+        # A cluster of one: its only member is the primary, local, and visible to itself.
+        local = authorized.member_id if authorized else state.primary
+        return MemberList(
+            members=[
+                MemberSummary(
+                    member_id=row.member_id,
+                    name=row.name,
+                    address=row.address,
+                    admin_port=self.context.settings.admin_port,
+                    crypto_port=self.context.settings.crypto_port,
+                    group=row.group,
+                    primary=row.member_id == state.primary,
+                    authorized=authorized is not None and row.member_id == local,
+                    visible=row.member_id in state.visible,
+                    read_write=row.member_id == state.primary and self.context.page.lease_valid(),
+                    local=row.member_id == local,
+                )
+                for row in reader.members()
+            ]
+        )
+
+    # ------------------------------------------------------------------ authorization
+
+    async def authorize(self, params: Authorize, _role: str) -> AuthorizeResult:
+        """Take the SMK; the first time make CA, ticket key and the member's certificate."""
+        master = derive_master_keys(params.smk)
+        now = self.context.clock.now()
+        names = self.context.settings
+
+        def work(writer: ClusterWriter) -> tuple[Authorized, MemberRow]:
+            state = require_cluster(writer)
+            keys, authority = _cluster_keys(writer, state, master, now)
+            check_validity(authority.certificate, now, "cluster CA's")
+            member = _own_member(writer, state.primary)
+            if not _is_certified(member, params.member_key_spki_der, authority, now):
+                certificate = authority.certify_member(
+                    params.member_key_spki_der,
+                    member.member_id,
+                    common_name=names.server_common_name,
+                    other_names=[*names.other_names, member.address],
+                    now=now,
+                )
+                member = replace(
+                    member,
+                    key_sha256=key_sha256(params.member_key_spki_der),
+                    certificate_der=der(certificate),
+                )
+                writer.put_member(member)
+            authorized = Authorized(
+                cluster_id=state.cluster_id,
+                member_id=member.member_id,
+                dual_identity=state.dual_identity,
+                master=master,
+                keys=keys,
+                authority=authority,
+            )
+            return authorized, member
+
+        authorized, member = await self.context.write(work)
+        self.context.authorized = authorized
+        self.context.page.set_authorized(True)
+        return AuthorizeResult(
+            member_certificate_pem=pem(member.certificate_der),
+            ca_certificate_pem=pem(der(authorized.authority.certificate)),
+        )
+
+    async def worker_keys(self, _params: Nothing, _role: str) -> WorkerKeys:
+        """Return the derived keys that a worker needs, none before the authorization."""
+        authorized = self.context.authorized
+        if authorized is None:
+            return WorkerKeys(
+                authorized=False, ticket_keys=[], public_key=b"", cluster_id="", member_id=""
+            )
+        return WorkerKeys(
+            authorized=True,
+            ticket_keys=authorized.keys.ticket_keys,
+            public_key=authorized.master.public,
+            cluster_id=authorized.cluster_id,
+            member_id=authorized.member_id,
+        )
+
+
+def check_certificates(reader: ClusterReader, now: datetime) -> None:
+    """Refuse to serve when `now` is outside the validity of the cluster's certificates (T2)."""
+    state = reader.cluster_state()
+    if state is None or not state.ca_certificate_der:
+        return
+    authority = x509.load_der_x509_certificate(state.ca_certificate_der)
+    check_validity(authority, now, "cluster CA's")
+    member = _own_member(reader, state.primary)
+    if member.certificate_der:
+        check_validity(x509.load_der_x509_certificate(member.certificate_der), now, "member's")
+
+
+def check_start(database: Path, now: datetime) -> None:
+    """As `check_certificates`, for a daemon that is about to start the service."""
+    if not database.exists():
+        return
+    reader = open_reader(database)
+    try:
+        if reader.schema_version():
+            check_certificates(reader, now)
+    finally:
+        reader.close()
+
+
+def _new_cluster(params: CreateCluster) -> tuple[ClusterStateRow, MemberRow]:
+    label = params.label
+    if not 1 <= len(label) <= MAX_LABEL_CHARACTERS or not label.isprintable():
+        message = f"A cluster's label has 1 to {MAX_LABEL_CHARACTERS} characters, not {label!r}."
+        raise BadInput(faults.CLUSTER_CONFIG, message)
+    cluster_id = ClusterId(_canonical_uuid(params.cluster_id, "cluster"))
+    member_id = MemberId(_canonical_uuid(params.member_id, "member"))
+    state = ClusterStateRow(
+        cluster_id=cluster_id,
+        label=label,
+        dual_identity=params.dual_identity,
+        epoch_number=FIRST_EPOCH,
+        epoch_member=member_id,
+        primary=member_id,
+        visible=(member_id,),
+        feature_level=FEATURE_LEVEL,
+        sealed_keys=b"",
+        ca_certificate_der=b"",
+    )
+    member = MemberRow(
+        member_id=member_id,
+        name=params.member_name,
+        address=params.address,
+        admin_port=params.admin_port,
+        crypto_port=params.crypto_port,
+        group=DEFAULT_GROUP,
+        key_sha256=b"",
+        certificate_der=b"",
+    )
+    return state, member
+
+
+def _canonical_uuid(text: str, what: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        message = f"The {what} id must be a UUID; it is {text!r}."
+        raise BadInput(faults.BAD_REQUEST, message) from None
+
+
+def _summary(state: ClusterStateRow) -> ClusterSummary:
+    certificate = state.ca_certificate_der
+    return ClusterSummary(
+        cluster_id=state.cluster_id,
+        label=state.label,
+        dual_identity=state.dual_identity,
+        ca_certificate_pem=pem(certificate) if certificate else "",
+    )
+
+
+def _cluster_keys(
+    writer: ClusterWriter, state: ClusterStateRow, master: MasterKeys, now: datetime
+) -> tuple[ClusterKeys, CertificateAuthority]:
+    """Open the cluster's keys, or make and store them when there are none."""
+    if state.sealed_keys:
+        keys = open_cluster_keys(state.sealed_keys, master, state.cluster_id)
+        return keys, CertificateAuthority.load(keys.ca_key_pkcs8, state.ca_certificate_der)
+    authority = CertificateAuthority.create(state.cluster_id, state.label, now)
+    keys = ClusterKeys(ca_key_pkcs8=authority.key_pkcs8(), ticket_keys=[new_ticket_key(1)])
+    writer.put_cluster_state(
+        replace(
+            state,
+            sealed_keys=seal_cluster_keys(keys, master, state.cluster_id),
+            ca_certificate_der=der(authority.certificate),
+        )
+    )
+    return keys, authority
+
+
+def _own_member(reader: ClusterReader, member_id: MemberId) -> MemberRow:
+    for row in reader.members():
+        if row.member_id == member_id:
+            return row
+    message = f"Member {member_id} is not in the cluster's list."
+    raise NotFound(faults.MEMBER_NOT_FOUND, message)
+
+
+def _is_certified(
+    member: MemberRow, spki: bytes, authority: CertificateAuthority, now: datetime
+) -> bool:
+    """Tell whether the stored certificate is for this key, of this CA, and good for long enough."""
+    if not member.certificate_der or member.key_sha256 != key_sha256(spki):
+        return False
+    certificate = x509.load_der_x509_certificate(member.certificate_der)
+    return certificate.issuer == authority.certificate.subject and is_fresh(certificate, now)

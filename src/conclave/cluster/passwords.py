@@ -1,0 +1,206 @@
+"""Check a keyring's password, counting what goes wrong before anybody learns of it.
+
+Invariant: the answer to an attempt is given after its failure is durable; a success writes only if
+there were failures to reset (rule C22).  Nothing is hashed for a keyring that is locked or
+unknown, nor for a password too short to count (rule C8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from conclave import faults
+from conclave.cluster import idempotency
+from conclave.cluster.attempts import Attempt, AttemptGate
+from conclave.cluster.context import Context, require_client, require_keyring
+from conclave.errors import ConclaveError, NotAllowed, Unavailable
+from conclave.ids import ClientId, ClusterTimeMs, IdempotencyKey, KeyringId
+from conclave.keyring.keys import WrapName, WrongPassword, check_first_password, unwrap_key
+from conclave.keyring.limits import password_characters
+from conclave.keyring.roles import LockState, Outcome, is_initialized, next_failures
+from conclave.service.channel import ChannelClient
+from conclave.service.messages import DerivedKey, HashPassword
+from conclave.service.wire import Role
+from conclave.settings import Limits
+from conclave.store.repository import ClusterReader, ClusterWriter
+from conclave.store.rows import CredentialRow, KeyringRow, KeyringState
+
+HASH_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Attempted:
+    """Who tries which password for what."""
+
+    client_id: ClientId
+    source: str
+    keyring_id: KeyringId
+    role: Role
+    password: bytes
+    attempt_id: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Verified:
+    """A password that was right: the keyring as it was read, and what the password opened."""
+
+    row: KeyringRow
+    kek: bytes
+    key: bytes
+    """KK; empty while the first password is unchanged."""
+
+
+def credential_role(row: KeyringRow, role: Role) -> Role:
+    """Return whose credential a role logs in with: in single identity there is one (rule C2)."""
+    return role if row.krco is not None else Role.KRSO
+
+
+def credential_of(row: KeyringRow, role: Role) -> CredentialRow:
+    """Return the credential that a role logs in with."""
+    return row.krco if role is Role.KRCO and row.krco is not None else row.krso
+
+
+def with_credential(row: KeyringRow, role: Role, credential: CredentialRow) -> KeyringRow:
+    """Return the keyring with the credential of `role` replaced."""
+    if credential_role(row, role) is Role.KRCO:
+        return replace(row, krco=credential)
+    return replace(row, krso=credential)
+
+
+@dataclass(slots=True)
+class PasswordDesk:
+    """Hash passwords in the login process and hold them against keyrings."""
+
+    context: Context
+    login: ChannelClient
+    gate: AttemptGate
+
+    async def hash(self, password: bytes, salt: bytes, source: str) -> bytes:
+        """Derive a key-encryption key; raise Unavailable with BUSY when that is not to be had."""
+        request = HashPassword(password=password, salt=salt, source=source)
+        answer: DerivedKey = await self.login.call(
+            "hash_password", request, timeout_seconds=HASH_SECONDS
+        )
+        return answer.key
+
+    async def verify(self, attempted: Attempted) -> Verified:
+        """Return what a right password opens; raise CredentialRefused for a wrong one."""
+        row = await self.context.read(lambda reader: _readable(reader, attempted))
+        credential_name = (attempted.keyring_id, credential_role(row, attempted.role))
+        characters = password_characters(attempted.password)
+        attempt = Attempt(attempted.client_id, attempted.attempt_id, credential_name, characters)
+
+        async def read() -> tuple[KeyringRow, LockState]:
+            row = await self.context.read(lambda reader: _unfailed(reader, attempted))
+            credential = credential_of(row, attempted.role)
+            return row, LockState(credential.never_locks, credential.failures)
+
+        row = await self.gate.enter(attempt, read)
+        return await self._check(attempt, attempted, row)
+
+    async def _check(self, attempt: Attempt, attempted: Attempted, row: KeyringRow) -> Verified:
+        credential = credential_of(row, attempted.role)
+        outcome, durable = Outcome.ABANDONED, True
+        try:
+            kek = await self._hash_attempt(attempted, credential)
+            try:
+                key = self._open(row, attempted.role, kek)
+            except WrongPassword:
+                outcome, durable = Outcome.WRONG, credential.never_locks
+                if not credential.never_locks:
+                    await self._count_failure(attempted, credential)
+                    durable = True
+                raise
+            outcome = Outcome.GOOD
+            if credential.failures:
+                row = await self._reset(attempted, credential)
+            return Verified(row, kek, key)
+        finally:
+            self.gate.leave(attempt, outcome, durable=durable, paced=credential.never_locks)
+
+    async def _hash_attempt(self, attempted: Attempted, credential: CredentialRow) -> bytes:
+        source = f"{attempted.client_id.hex()}|{attempted.source}"
+        try:
+            return await self.hash(attempted.password, credential.salt, source)
+        except ConclaveError as error:
+            message = f"The password was not checked and not counted: {error.message}"
+            raise Unavailable(faults.BUSY, message) from error
+
+    def _open(self, row: KeyringRow, role: Role, kek: bytes) -> bytes:
+        outer = self.context.require_authorized().master.outer
+        credential = credential_of(row, role)
+        if row.state is KeyringState.INITIAL:
+            check_first_password(outer, kek, row.keyring_id, credential.sealed_outer)
+            return b""
+        name = WrapName(row.keyring_id, credential_role(row, role), row.key_generation)
+        return unwrap_key(outer, kek, credential.sealed_outer, name)
+
+    async def _count_failure(self, attempted: Attempted, credential: CredentialRow) -> None:
+        now_ms, limits = self.context.cluster_time_ms(), self.context.limits
+        await self.context.write(
+            lambda writer: count_failure(writer, attempted, credential, now_ms, limits)
+        )
+
+    async def _reset(self, attempted: Attempted, credential: CredentialRow) -> KeyringRow:
+        return await self.context.write(
+            lambda writer: reset_failures(writer, attempted, credential)
+        )
+
+
+def count_failure(
+    writer: ClusterWriter,
+    attempted: Attempted,
+    credential: CredentialRow,
+    now_ms: ClusterTimeMs,
+    limits: Limits,
+) -> None:
+    """Count one wrong password, once for its attempt id (rule C21)."""
+    if writer.record(attempted.client_id, _attempt_key(attempted)) is not None:
+        return
+    request = idempotency.Request(attempted.client_id, _attempt_key(attempted), b"")
+    row = writer.keyring(attempted.keyring_id)
+    if row is not None and _is_same(stored := credential_of(row, attempted.role), credential):
+        state = LockState(stored.never_locks, stored.failures)
+        failures = next_failures(state, Outcome.WRONG, limits)
+        writer.update_keyring(
+            with_credential(row, attempted.role, replace(stored, failures=failures))
+        )
+    idempotency.record(writer, request, attempted.keyring_id, b"", now_ms)
+
+
+def reset_failures(
+    writer: ClusterWriter, attempted: Attempted, credential: CredentialRow
+) -> KeyringRow:
+    """Set a credential's failures to none after a good password, unless it was replaced."""
+    row = require_keyring(writer, attempted.keyring_id)
+    stored = credential_of(row, attempted.role)
+    if not stored.failures or not _is_same(stored, credential):
+        return row
+    return writer.update_keyring(with_credential(row, attempted.role, replace(stored, failures=0)))
+
+
+def _is_same(one: CredentialRow, other: CredentialRow) -> bool:
+    return one.sealed_outer == other.sealed_outer
+
+
+def _readable(reader: ClusterReader, attempted: Attempted) -> KeyringRow:
+    """Return the keyring if this client may try this role's password at all."""
+    require_client(reader, attempted.client_id)
+    row = require_keyring(reader, attempted.keyring_id)
+    if not is_initialized(attempted.role, row.state):
+        message = f"The KRCO of keyring {row.label!r} is not initialised: the KRSO must do it."
+        raise NotAllowed(faults.USER_PIN_NOT_INITIALIZED, message)
+    return row
+
+
+def _unfailed(reader: ClusterReader, attempted: Attempted) -> KeyringRow:
+    """As `_readable`; an attempt that was counted as wrong stays wrong, whatever it brings now."""
+    row = _readable(reader, attempted)
+    if reader.record(attempted.client_id, _attempt_key(attempted)) is not None:
+        raise WrongPassword
+    return row
+
+
+def _attempt_key(attempted: Attempted) -> IdempotencyKey:
+    return IdempotencyKey(b"attempt" + attempted.attempt_id)
