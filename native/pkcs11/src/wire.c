@@ -217,13 +217,18 @@ static bool grow(cv_writer *writer, size_t wanted)
     return true;
 }
 
-/* The next `count` bytes to fill, or NULL once the writer has failed. */
+/* The next `count` bytes to fill, or NULL once the writer has failed.  A writer that ran out of
+ * memory is left without any, which tells it from one that ran past the bound. */
 static uint8_t *extend(cv_writer *writer, size_t count)
 {
     if (writer->failed)
         return NULL;
-    if (count > CV_WIRE_MAX_FRAME || writer->length + count > CV_WIRE_MAX_FRAME ||
-        (writer->length + count > writer->capacity && !grow(writer, writer->length + count))) {
+    if (count > CV_WIRE_MAX_FRAME || writer->length + count > CV_WIRE_MAX_FRAME) {
+        writer->failed = true;
+        return NULL;
+    }
+    if (writer->length + count > writer->capacity && !grow(writer, writer->length + count)) {
+        cv_writer_free(writer);
         writer->failed = true;
         return NULL;
     }

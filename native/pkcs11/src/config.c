@@ -1,0 +1,270 @@
+/* config.c - see config.h. */
+#define _GNU_SOURCE
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "trace.h"
+
+#define SECTION "LunaSA Client"
+
+struct span {
+    const char *at;
+    size_t length;
+};
+
+/* --- text ----------------------------------------------------------------------------------- */
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static struct span trimmed(struct span text)
+{
+    while (text.length != 0 && is_blank(text.at[0])) {
+        text.at++;
+        text.length--;
+    }
+    while (text.length != 0 && is_blank(text.at[text.length - 1]))
+        text.length--;
+    return text;
+}
+
+static bool equals(struct span text, const char *word)
+{
+    return text.length == strlen(word) && memcmp(text.at, word, text.length) == 0;
+}
+
+/* Copies into a buffer of `size`; false, and an empty buffer, if it does not fit or holds a NUL. */
+static bool copied(struct span text, char *out, size_t size)
+{
+    out[0] = '\0';
+    if (text.length >= size || memchr(text.at, '\0', text.length) != NULL)
+        return false;
+    memcpy(out, text.at, text.length);
+    out[text.length] = '\0';
+    return true;
+}
+
+/* A decimal number of at most nine digits. */
+static bool decimal(struct span text, unsigned *number)
+{
+    *number = 0;
+    for (size_t i = 0; i < text.length; i++) {
+        if (text.at[i] < '0' || text.at[i] > '9' || i == 9)
+            return false;
+        *number = *number * 10 + (unsigned)(text.at[i] - '0');
+    }
+    return text.length != 0;
+}
+
+/* --- entries -------------------------------------------------------------------------------- */
+
+struct parse {
+    struct cv_config *config; /* its clusters lie by index, with gaps, until gather() */
+    bool named[CV_CONFIG_MAX_CLUSTERS];
+    bool inside; /* section "LunaSA Client" */
+};
+
+static void set_address(struct cv_cluster_config *cluster, struct span value)
+{
+    const char *colon = memrchr(value.at, ':', value.length);
+    if (colon == NULL) {
+        cluster->fault = "LNHServer must be ADDRESS:PORT";
+        return;
+    }
+    struct span host = { value.at, (size_t)(colon - value.at) };
+    struct span port = { colon + 1, value.length - host.length - 1 };
+    unsigned number;
+    if (host.length >= 2 && host.at[0] == '[' && host.at[host.length - 1] == ']')
+        host = (struct span){ host.at + 1, host.length - 2 };
+    if (!decimal(port, &number) || number == 0 || number > 65535)
+        cluster->fault = "the port of LNHServer must be 1 to 65535";
+    else if (host.length == 0 || !copied(host, cluster->host, sizeof cluster->host))
+        cluster->fault = "the address of LNHServer must have 1 to 255 characters";
+    else
+        snprintf(cluster->port, sizeof cluster->port, "%u", number);
+}
+
+/* `key` without the two digits at its end, and those as a number below ten. */
+static bool indexed(struct span *key, unsigned *index)
+{
+    unsigned number;
+    if (key->length < 2)
+        return false;
+    struct span digits = { key->at + key->length - 2, 2 };
+    if (!decimal(digits, &number) || number >= CV_CONFIG_MAX_CLUSTERS)
+        return false;
+    key->length -= 2;
+    *index = number;
+    return true;
+}
+
+static void set_cluster_entry(struct parse *parse, struct span key, struct span value)
+{
+    unsigned index;
+    if (!indexed(&key, &index))
+        return;
+    struct cv_cluster_config *cluster = &parse->config->clusters[index];
+    bool fits = true;
+    if (equals(key, "LNHServer")) {
+        parse->named[index] = true;
+        set_address(cluster, value);
+    } else if (equals(key, "LNHServerClientCert")) {
+        fits = copied(value, cluster->certificate, sizeof cluster->certificate);
+    } else if (equals(key, "LNHServerClientKey")) {
+        fits = copied(value, cluster->key, sizeof cluster->key);
+    } else if (equals(key, "LNHServerCAFile")) {
+        fits = copied(value, cluster->authority, sizeof cluster->authority);
+    } else if (equals(key, "LNHServerCN")) {
+        fits = copied(value, cluster->name, sizeof cluster->name);
+    }
+    if (!fits)
+        cluster->fault = "an LNHServer entry is too long";
+}
+
+static void set_entry(struct parse *parse, struct span key, struct span value)
+{
+    unsigned number;
+    if (equals(key, "ReceiveTimeout")) {
+        if (decimal(value, &number) && number != 0)
+            parse->config->receive_timeout_ms = number;
+        else
+            cv_trace("Chrystoki.conf: ReceiveTimeout must be a number of milliseconds above 0");
+    } else if (equals(key, "TCPKeepAlive")) {
+        parse->config->keep_alive = !equals(value, "0");
+    } else if (key.length > 9 && memcmp(key.at, "LNHServer", 9) == 0) {
+        set_cluster_entry(parse, key, value);
+    }
+}
+
+/* --- lines ---------------------------------------------------------------------------------- */
+
+/* `Name = {`, `key = value;`, `}`, a comment, or nothing. */
+static void parse_line(struct parse *parse, struct span line)
+{
+    line = trimmed(line);
+    if (line.length == 0 || line.at[0] == '#')
+        return;
+    if (line.at[0] == '}') {
+        parse->inside = false;
+        return;
+    }
+    const char *sign = memchr(line.at, '=', line.length);
+    if (sign == NULL)
+        return;
+    struct span key = trimmed((struct span){ line.at, (size_t)(sign - line.at) });
+    struct span value = { sign + 1, line.length - (size_t)(sign + 1 - line.at) };
+    value = trimmed(value);
+    if (equals(value, "{")) {
+        parse->inside = equals(key, SECTION);
+        return;
+    }
+    if (value.length != 0 && value.at[value.length - 1] == ';')
+        value = trimmed((struct span){ value.at, value.length - 1 });
+    if (parse->inside)
+        set_entry(parse, key, value);
+}
+
+/* Moves the clusters that have an LNHServer entry together, and finds what they lack. */
+static void gather(struct parse *parse)
+{
+    struct cv_config *config = parse->config;
+    for (unsigned index = 0; index < CV_CONFIG_MAX_CLUSTERS; index++) {
+        if (!parse->named[index])
+            continue;
+        struct cv_cluster_config *cluster = &config->clusters[config->cluster_count++];
+        if (cluster != &config->clusters[index])
+            *cluster = config->clusters[index];
+        cluster->index = index;
+        if (cluster->name[0] == '\0')
+            strcpy(cluster->name, CV_CONFIG_DEFAULT_NAME);
+        if (cluster->fault == NULL &&
+            (cluster->certificate[0] == '\0' || cluster->key[0] == '\0' || cluster->authority[0] == '\0'))
+            cluster->fault = "LNHServerClientCert, LNHServerClientKey and LNHServerCAFile are needed";
+        if (cluster->fault != NULL)
+            cv_trace("Chrystoki.conf: cluster %02u cannot be used: %s", index, cluster->fault);
+    }
+}
+
+void cv_config_parse(const char *text, size_t length, struct cv_config *config)
+{
+    struct parse parse = { .config = config };
+    memset(config, 0, sizeof *config);
+    config->receive_timeout_ms = CV_CONFIG_DEFAULT_RECEIVE_TIMEOUT_MS;
+    config->keep_alive = true;
+    while (length != 0) {
+        const char *end = memchr(text, '\n', length);
+        size_t used = end != NULL ? (size_t)(end - text) + 1 : length;
+        parse_line(&parse, (struct span){ text, used });
+        text += used;
+        length -= used;
+    }
+    gather(&parse);
+}
+
+/* --- file ----------------------------------------------------------------------------------- */
+
+/* Reads a whole regular file of at most CV_CONFIG_MAX_BYTES; NULL with errno set otherwise. */
+static char *read_all(int fd, size_t *length)
+{
+    struct stat status;
+    *length = 0;
+    if (fstat(fd, &status) != 0)
+        return NULL;
+    if (!S_ISREG(status.st_mode) || status.st_size > (off_t)CV_CONFIG_MAX_BYTES) {
+        errno = EFBIG;
+        return NULL;
+    }
+    char *text = malloc((size_t)status.st_size + 1);
+    while (text != NULL && *length < (size_t)status.st_size) {
+        ssize_t got = read(fd, text + *length, (size_t)status.st_size - *length);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        *length += (size_t)got;
+    }
+    return text;
+}
+
+static enum cv_config_outcome read_file(const char *path, struct cv_config *config)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return errno == ENOENT || errno == ENOTDIR ? CV_CONFIG_ABSENT : CV_CONFIG_UNREADABLE;
+    size_t length;
+    char *text = read_all(fd, &length);
+    int reason = errno;
+    close(fd);
+    errno = reason;
+    if (text == NULL)
+        return CV_CONFIG_UNREADABLE;
+    cv_config_parse(text, length, config);
+    free(text);
+    return CV_CONFIG_READ;
+}
+
+enum cv_config_outcome cv_config_read(struct cv_config *config)
+{
+    const char *directory = secure_getenv("ChrystokiConfigurationPath");
+    char path[PATH_MAX];
+    cv_config_parse("", 0, config);
+    if (directory == NULL || *directory == '\0')
+        directory = "/etc";
+    int length = snprintf(path, sizeof path, "%s/Chrystoki.conf", directory);
+    if (length < 0 || (size_t)length >= sizeof path)
+        return CV_CONFIG_UNREADABLE;
+    enum cv_config_outcome outcome = read_file(path, config);
+    if (outcome == CV_CONFIG_UNREADABLE)
+        cv_trace("%s cannot be read: %s", path, strerrorname_np(errno));
+    return outcome;
+}

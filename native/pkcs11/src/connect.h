@@ -1,0 +1,48 @@
+/*
+ * connect.h - from an address to a connection whose greeting has been read.
+ *
+ * A process that was stopped still has its kernel accept connections, so an attempt that has not
+ * finished after 300 ms gets a rival; the first to be greeted wins and the others are closed.
+ */
+#ifndef CONCLAVE_CONNECT_H
+#define CONCLAVE_CONNECT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config.h"
+#include "fault.h"
+#include "moment.h"
+#include "stream.h"
+
+#define CV_PROTOCOL_VERSION 1
+#define CV_FRAME_HEADER 4
+
+struct cv_greeting {
+    unsigned worker_index;
+    unsigned worker_count;
+    int64_t cluster_time_ms;
+    bool authorized;
+};
+
+struct cv_connect_request {
+    const struct cv_cluster_config *config;
+    SSL_CTX *context;
+    bool keep_alive;
+    int stop_descriptor; /* readable when everybody has to leave */
+    cv_moment until;
+};
+
+/* Gives an open stream and its greeting, or says why not. */
+enum cv_fault cv_connect(const struct cv_connect_request *request, struct cv_stream **stream,
+                         struct cv_greeting *greeting);
+
+/* Reads a greeting frame's body; false if it is none of a version we speak. */
+bool cv_greeting_parse(const uint8_t *body, size_t length, struct cv_greeting *greeting);
+
+/* Finds a frame at the front of `bytes`: its body's length, 0 if more must come, or
+ * CV_FRAME_BROKEN if no frame starts so. */
+#define CV_FRAME_BROKEN SIZE_MAX
+size_t cv_frame_length(const uint8_t *bytes, size_t length);
+
+#endif

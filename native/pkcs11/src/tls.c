@@ -1,0 +1,171 @@
+/* tls.c - see tls.h. */
+#define _GNU_SOURCE
+#include "tls.h"
+
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/provider.h>
+#include <openssl/rand.h>
+#include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "trace.h"
+
+static OSSL_LIB_CTX *library;
+static OSSL_PROVIDER *default_provider;
+static _Thread_local bool preparing;
+static _Atomic bool prepared;
+
+/* --- library context ------------------------------------------------------------------------ */
+
+bool cv_tls_start(void)
+{
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
+    library = OSSL_LIB_CTX_new();
+    if (library == NULL)
+        return false;
+    default_provider = OSSL_PROVIDER_load(library, "default");
+    if (default_provider == NULL) {
+        OSSL_LIB_CTX_free(library);
+        library = NULL;
+        return false;
+    }
+    return true;
+}
+
+/* OPENSSL_cleanup has run: an application that finalises us this late gets no more of libcrypto. */
+static bool openssl_is_gone(void)
+{
+    return OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL) == 0;
+}
+
+void cv_tls_stop(bool forked)
+{
+    if (library != NULL && !forked && !openssl_is_gone()) {
+        OSSL_PROVIDER_unload(default_provider);
+        OSSL_LIB_CTX_free(library);
+    }
+    default_provider = NULL;
+    library = NULL;
+}
+
+OSSL_LIB_CTX *cv_tls_library(void)
+{
+    return library;
+}
+
+bool cv_tls_random(uint8_t *out, size_t length)
+{
+    return library != NULL && RAND_bytes_ex(library, out, length, 0) == 1;
+}
+
+bool cv_tls_prepare(void)
+{
+    if (atomic_load_explicit(&prepared, memory_order_acquire))
+        return true;
+    if (preparing)
+        return false;
+    preparing = true;
+    OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
+    preparing = false;
+    atomic_store_explicit(&prepared, true, memory_order_release);
+    return true;
+}
+
+/* --- credentials ---------------------------------------------------------------------------- */
+
+/* Without this OpenSSL would ask for a key's passphrase on the application's terminal. */
+static int no_passphrase(char *buffer, int size, int writing, void *data)
+{
+    (void)buffer, (void)size, (void)writing, (void)data;
+    return 0;
+}
+
+static bool trace_failure(const struct cv_cluster_config *config, const char *what, const char *path)
+{
+    char reason[160];
+    ERR_error_string_n(ERR_peek_last_error(), reason, sizeof reason);
+    cv_trace("cluster %02u: %s %s cannot be used: %s", config->index, what, path, reason);
+    return false;
+}
+
+static bool load_files(SSL_CTX *context, const struct cv_cluster_config *config)
+{
+    if (SSL_CTX_load_verify_file(context, config->authority) != 1)
+        return trace_failure(config, "CA file", config->authority);
+    if (SSL_CTX_use_certificate_chain_file(context, config->certificate) != 1)
+        return trace_failure(config, "client certificate", config->certificate);
+    if (SSL_CTX_use_PrivateKey_file(context, config->key, SSL_FILETYPE_PEM) != 1)
+        return trace_failure(config, "client key", config->key);
+    return SSL_CTX_check_private_key(context) == 1 ||
+           trace_failure(config, "client key (not that of the certificate)", config->key);
+}
+
+/* The server is who LNHServerCN says: by a DNS name of the certificate or by its common name.
+ * The host's clock has no say in it (rule T1). */
+static bool demand_identity(SSL_CTX *context, const struct cv_cluster_config *config)
+{
+    X509_VERIFY_PARAM *rules = SSL_CTX_get0_param(context);
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
+    X509_VERIFY_PARAM_set_hostflags(rules, X509_CHECK_FLAG_NO_WILDCARDS |
+                                               X509_CHECK_FLAG_ALWAYS_CHECK_SUBJECT);
+    return X509_VERIFY_PARAM_set_flags(rules, X509_V_FLAG_NO_CHECK_TIME) == 1 &&
+           X509_VERIFY_PARAM_set1_host(rules, config->name, 0) == 1;
+}
+
+static SSL_CTX *new_context(const struct cv_cluster_config *config)
+{
+    SSL_CTX *context = SSL_CTX_new_ex(library, NULL, TLS_client_method());
+    if (context == NULL)
+        return NULL;
+    SSL_CTX_set_default_passwd_cb(context, no_passphrase);
+    SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_mode(context, SSL_MODE_AUTO_RETRY | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_read_ahead(context, 1);
+    if (SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) != 1 ||
+        !demand_identity(context, config) || !load_files(context, config)) {
+        SSL_CTX_free(context);
+        return NULL;
+    }
+    return context;
+}
+
+static bool unchanged(const struct stat *a, const struct stat *b)
+{
+    return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+enum cv_fault cv_credentials_load(struct cv_credentials *credentials,
+                                  const struct cv_cluster_config *config)
+{
+    const char *paths[3] = { config->certificate, config->key, config->authority };
+    struct stat files[3] = { 0 };
+    bool same = credentials->context != NULL;
+    for (size_t i = 0; i < 3; i++) {
+        bool found = stat(paths[i], &files[i]) == 0;
+        same = same && (!found || unchanged(&files[i], &credentials->files[i]));
+    }
+    if (same)
+        return CV_FAULT_NONE;
+    ERR_set_mark();
+    SSL_CTX *context = new_context(config);
+    ERR_pop_to_mark();
+    if (context == NULL)
+        return credentials->context != NULL ? CV_FAULT_NONE : CV_FAULT_CREDENTIALS;
+    SSL_CTX_free(credentials->context);
+    credentials->context = context;
+    memcpy(credentials->files, files, sizeof files);
+    return CV_FAULT_NONE;
+}
+
+void cv_credentials_free(struct cv_credentials *credentials)
+{
+    if (!openssl_is_gone())
+        SSL_CTX_free(credentials->context);
+    credentials->context = NULL;
+}
