@@ -16,7 +16,7 @@ import msgspec
 from conclave import faults
 from conclave.client.clusters import receive_timeout_seconds, registered_clusters
 from conclave.client.configuration import configuration_path, read_document
-from conclave.client.link import Link
+from conclave.client.link import WRITE_DEADLINE_SECONDS, Link
 from conclave.errors import BadInput, Ckr, CredentialRefused, InternalFault, NotAllowed, NotFound
 from conclave.service import wire
 
@@ -42,7 +42,8 @@ class Client:
                 f"{path} names no cluster; register this client with LNHClientRegistration.sh."
             )
             raise BadInput(faults.CLIENT_CONFIGURATION, message)
-        return cls(Link(clusters[0], timeout_seconds=receive_timeout_seconds(document)))
+        timeout_seconds = max(WRITE_DEADLINE_SECONDS, receive_timeout_seconds(document))
+        return cls(Link(clusters[0], timeout_seconds=timeout_seconds))
 
     def __enter__(self) -> Client:
         return self

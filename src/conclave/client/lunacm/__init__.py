@@ -1,0 +1,1 @@
+"""LunaCM: a keyring's owner at the command line."""

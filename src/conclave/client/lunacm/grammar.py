@@ -1,0 +1,240 @@
+"""The language of LunaCM: one table of commands, and pure functions that read a line by it.
+
+Commands and options ignore case, values keep it; only the short names of the table are understood,
+no other prefixes.  Help and completion come from the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from conclave import faults
+from conclave.errors import BadInput
+
+SEPARATOR: Final = "--"
+"""Stands between two commands of one batch, which share the process and so the login."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a command; `value` names what follows it, None for a switch."""
+
+    name: str
+    short: str
+    value: str | None
+    summary: str
+    required: bool = False
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: its two words (one for help and exit), their short names, its options."""
+
+    words: tuple[str, ...]
+    short: tuple[str, ...]
+    summary: str
+    options: tuple[Option, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Return the command's full name."""
+        return " ".join(self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """A command with its values; switches stand there with an empty value."""
+
+    command: Command
+    values: Mapping[str, str] = field(default_factory=dict)
+    rest: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Invocation({self.command.name!r})"
+
+
+def _credential(name: str, short: str, what: str) -> tuple[Option, Option, Option]:
+    """Return the three ways to give a password without being asked."""
+    return (
+        Option(name, short, "password", f"{what}; visible to others while this runs", secret=True),
+        Option(f"{name}fd", f"{short}fd", "descriptor", f"read {what} as a line from there"),
+        Option(f"{name}env", f"{short}env", "variable", f"take {what} from the environment"),
+    )
+
+
+_ROLE: Final = Option("name", "n", "role", "po (KRSO) or co (KRCO)", required=True)
+_SLOT: Final = Option("slot", "s", "number", "the slot to use from now on", required=True)
+
+COMMANDS: Final = (
+    Command(("slot", "list"), ("s", "l"), "list the slots: one for each keyring"),
+    Command(("slot", "set"), ("s", "s"), "choose the current slot", (_SLOT,)),
+    Command(("role", "list"), ("ro", "l"), "list the roles of the current slot"),
+    Command(
+        ("role", "login"),
+        ("ro", "logi"),
+        "log a role in to the current slot",
+        (_ROLE, *_credential("password", "p", "the password")),
+    ),
+    Command(("role", "logout"), ("ro", "logo"), "log the role of the current slot out"),
+    Command(
+        ("role", "init"),
+        ("ro", "in"),
+        "give the KRCO its password; the KRSO must be logged in",
+        (_ROLE, *_credential("password", "p", "the new password")),
+    ),
+    Command(
+        ("role", "changepw"),
+        ("ro", "cpw"),
+        "change the password of the role that is logged in",
+        (
+            _ROLE,
+            *_credential("oldpw", "old", "the old password"),
+            *_credential("newpw", "new", "the new password"),
+            Option("prompt", "p", None, "ask for both passwords"),
+            Option("force", "f", None, "do not ask whether to proceed"),
+        ),
+    ),
+    Command(("role", "show"), ("ro", "sh"), "show the state of a role", (_ROLE,)),
+    Command(("partition", "contents"), ("par", "con"), "list the objects of the current slot"),
+    Command(("partition", "showinfo"), ("par", "si"), "show the keyring of the current slot"),
+    Command(("help",), ("?",), "list the commands, or explain one"),
+    Command(("exit",), ("e",), "leave"),
+)
+
+
+def split_line(line: str) -> list[str]:
+    """Return a line's words; double quotes hold blanks together. Raises BadInput."""
+    words: list[str] = []
+    word: str | None = None
+    quoted = False
+    for character in line:
+        if character == '"':
+            quoted = not quoted
+            word = word or ""
+        elif character in " \t\r\n" and not quoted:
+            if word is not None:
+                words.append(word)
+            word = None
+        else:
+            word = (word or "") + character
+    if quoted:
+        raise BadInput(faults.COMMAND_LINE, "A double quote is not closed.")
+    return words if word is None else [*words, word]
+
+
+def split_batch(words: Sequence[str]) -> list[list[str]]:
+    """Return the commands of one batch, which SEPARATOR parts."""
+    commands: list[list[str]] = [[]]
+    for word in words:
+        if word == SEPARATOR:
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    return [command for command in commands if command]
+
+
+def parse(words: Sequence[str]) -> Invocation:
+    """Return what the words ask for; raise BadInput naming the word that is not understood."""
+    first = words[0].lower()
+    family = [row for row in COMMANDS if first in (row.words[0], row.short[0])]
+    if not family:
+        raise BadInput(faults.COMMAND_LINE, f'Command "{words[0]}" not found.')
+    if len(family[0].words) == 1:
+        return Invocation(family[0], rest=tuple(words[1:]))
+    if len(words) == 1:
+        names = ", ".join(row.words[1] for row in family)
+        message = f'Command "{family[0].words[0]}" needs a subcommand: {names}.'
+        raise BadInput(faults.COMMAND_LINE, message)
+    second = words[1].lower()
+    for row in family:
+        if second in (row.words[1], row.short[1]):
+            return Invocation(row, _parse_options(row, words[2:]))
+    raise BadInput(faults.COMMAND_LINE, f'Subcommand "{words[1]}" not found.')
+
+
+def _parse_options(command: Command, words: Sequence[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    remaining = iter(words)
+    for word in remaining:
+        option = _find_option(command, word)
+        if option.name in values:
+            raise BadInput(faults.COMMAND_LINE, f"Option -{option.name} was given twice.")
+        values[option.name] = "" if option.value is None else _value(option, remaining)
+    for option in command.options:
+        if option.required and option.name not in values:
+            message = f"{command.name} needs the option -{option.name} <{option.value}>."
+            raise BadInput(faults.COMMAND_LINE, message)
+    return values
+
+
+def _find_option(command: Command, word: str) -> Option:
+    if word.startswith("-"):
+        name = word[1:].lower()
+        for option in command.options:
+            if name in (option.name, option.short):
+                return option
+    known = ", ".join(f"-{option.name}" for option in command.options) or "none"
+    # An unknown word may be a mistyped password, so it is not repeated.
+    shown = f"Option {word}" if word.startswith("-") else "A word that is no option"
+    raise BadInput(faults.COMMAND_LINE, f"{shown} is unknown to {command.name}; it takes {known}.")
+
+
+def _value(option: Option, remaining: Iterator[str]) -> str:
+    value = next(remaining, None)
+    if value is None:
+        raise BadInput(faults.COMMAND_LINE, f"Option -{option.name} needs a {option.value}.")
+    return value
+
+
+def holds_secret(line: str) -> bool:
+    """Tell whether a line may hold a password, so that no history keeps it."""
+    secret = {f"-{o.name}" for c in COMMANDS for o in c.options if o.secret}
+    secret |= {f"-{o.short}" for c in COMMANDS for o in c.options if o.secret}
+    return any(word.lower() in secret for word in line.replace('"', " ").split())
+
+
+def completions(words: Sequence[str], begun: str) -> list[str]:
+    """Return what may follow `words`, given the beginning of the next one."""
+    begun = begun.lower()
+    if not words:
+        candidates = dict.fromkeys(row.words[0] for row in COMMANDS)
+        return [name for name in candidates if name.startswith(begun)]
+    first = words[0].lower()
+    family = [row for row in COMMANDS if first in (row.words[0], row.short[0])]
+    if len(words) == 1:
+        second = [row.words[1] for row in family if len(row.words) == 2]
+        return [name for name in second if name.startswith(begun)]
+    used = {word.lower() for word in words[2:]}
+    return [
+        f"-{option.name}"
+        for row in family
+        if len(row.words) == 2 and words[1].lower() in (row.words[1], row.short[1])
+        for option in row.options
+        if f"-{option.name}".startswith(begun) and f"-{option.name}" not in used
+    ]
+
+
+def help_text(words: Sequence[str]) -> str:
+    """Return help on the commands whose name begins with `words`; raise BadInput for none."""
+    wanted = tuple(word.lower() for word in words)
+    rows = [row for row in COMMANDS if row.words[: len(wanted)] == wanted]
+    if not rows:
+        raise BadInput(faults.COMMAND_LINE, f'Command "{" ".join(words)}" not found.')
+    lines = [_usage(row) for row in rows]
+    if len(rows) == 1:
+        lines += [_option_line(option) for option in rows[0].options]
+    return "\n".join(lines)
+
+
+def _usage(command: Command) -> str:
+    short = " ".join(command.short)
+    return f"    {command.name:<22}{short:<10}{command.summary}"
+
+
+def _option_line(option: Option) -> str:
+    name = f"-{option.name}" + (f" <{option.value}>" if option.value else "")
+    need = "" if option.required else " (optional)"
+    return f"        {name:<28}{'-' + option.short:<10}{option.summary}{need}"
