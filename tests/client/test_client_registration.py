@@ -86,6 +86,7 @@ class Member:
     authority: Authority
     presented_by: Authority
     port: int = 0
+    cluster_id: str = CLUSTER_ID
     refuse: bool = False
     certify_other_key: bool = False
     usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH
@@ -95,13 +96,12 @@ class Member:
         self.seen.append((method + " " + path, authorization, body))
         if path == "/api/cluster/ca":
             return 200, {
-                "clusterId": CLUSTER_ID,
+                "clusterUUID": self.cluster_id,
                 "caCertificate": self.authority.pem,
-                "serverCommonName": SERVER_NAME,
             }
         if self.refuse:
             return 401, {"id": "X", "message": "short", "details": 'Wrong "password".'}
-        request = x509.load_pem_x509_csr(json.loads(body)["certificateRequest"].encode())
+        request = x509.load_pem_x509_csr(json.loads(body)["csr"].encode())
         key = request.public_key()
         if self.certify_other_key:
             key = ec.generate_private_key(ec.SECP256R1()).public_key()
@@ -247,6 +247,14 @@ def test_a_clients_certificate_makes_no_member(tmp_path: Path) -> None:
         outcome = register(impostor, tmp_path, "--fingerprint", authority.fingerprint)
         assert outcome.returncode != 0
         assert len(impostor.seen) == 1
+
+
+def test_a_member_of_another_cluster_is_named(member: Member, tmp_path: Path) -> None:
+    member.cluster_id = CLUSTER_ID.replace("5", "6")
+    outcome = register(member, tmp_path, "--fingerprint", member.authority.fingerprint)
+    assert outcome.returncode != 0
+    assert member.cluster_id in outcome.stderr
+    assert len(member.seen) == 1
 
 
 def test_a_refusal_leaves_nothing_behind_and_says_why(member: Member, tmp_path: Path) -> None:

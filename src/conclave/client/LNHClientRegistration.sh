@@ -397,9 +397,9 @@ fetch_ca() {
         die "no answer from https://$(url_host "$address"):$admin_port; does the cluster service run?"
     [ "$status" = 200 ] || die "the member tells no cluster CA: $(explain "$status")"
     json_field caCertificate "$work/answer" >"$work/lnh_ca.pem"
-    named=$(json_field serverCommonName "$work/answer")
-    [ "$named" = "$server_name" ] ||
-        die "the member calls itself '$named', not '$server_name'; if that is right give --server-cn"
+    named=$(json_field clusterUUID "$work/answer")
+    [ "$named" = "$cluster_id" ] ||
+        die "the member at $address is of cluster '$named', not of $cluster_id (-c)"
     present=$(openssl x509 -in "$work/lnh_ca.pem" -noout -fingerprint -sha256 2>/dev/null) ||
         die 'the member sent no certificate'
     # One certificate and nothing else: what is confirmed is what is trusted.
@@ -457,7 +457,7 @@ credentials() {
 
 request_certificate() {
     {
-        printf '{"certificateRequest": '
+        printf '{"csr": '
         json_string <"$work/request.pem"
         if [ -n "$label" ]; then
             printf ', "label": '
@@ -478,6 +478,10 @@ request_certificate() {
         *) die "the cluster did not certify this client: $(explain "$status")" ;;
     esac
     json_field certificate "$work/answer" >"$work/certificate.pem"
+    # The name is the one that TLS was just verified with, never one that an answer brings.
+    named=$(json_field serverCommonName "$work/answer")
+    [ "$named" = "$server_name" ] ||
+        die "the members call themselves '$named', not '$server_name' (--server-cn)"
     crypto_port=$(json_field cryptoPort "$work/answer")
     check_port "$crypto_port"
 }
