@@ -1,1 +1,1 @@
-"""Administrative operations, declared once for every door."""
+"""Administrative operations, declared once: REST, shells, help and documents come from them."""

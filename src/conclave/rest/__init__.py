@@ -1,1 +1,1 @@
-"""REST: sessions, media types, tasks, routes made from declared operations."""
+"""The REST doors: sessions, media types, tasks, errors, OpenAPI and the two listeners."""

@@ -1,0 +1,160 @@
+"""The appliance as a whole: its links, and its time."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType
+
+from conclave import __version__, faults
+from conclave.errors import BadInput
+from conclave.operations.model import (
+    DONE,
+    OPERATORS,
+    READERS,
+    Arguments,
+    Call,
+    NoArguments,
+    Reply,
+    Result,
+    operation,
+)
+
+ROOT = "/api/lunasa"
+
+
+class ApplianceView(Result, frozen=True):
+    """Links to the parts of the appliance, and a few of its values."""
+
+    cluster: str
+    hsms: str
+    services: str
+    time: str
+    users: str
+    version: str
+    host_name: str
+    system_status: str = "ISO (In Service Okay)"
+    system_status_codes: str = ""
+    force_so_login: bool = False
+
+
+class ClusterLinks(Result, frozen=True):
+    """Links to what belongs to the cluster."""
+
+    config: str = "/api/cluster/config"
+    clusters: str = "/api/clusters"
+    keyrings: str = "/api/keyrings"
+    certificate_authority: str = "/api/cluster/ca"
+    service: str = "/api/lunasa/services/cluster"
+
+
+class TimeView(Result, frozen=True):
+    """Appliance time in its zone."""
+
+    date: str
+    time: str
+    time_zone: str
+
+
+class SetTime(Arguments, frozen=True):
+    """Date, time and zone; what is absent stays."""
+
+    date: Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")] | UnsetType = UNSET
+    time: Annotated[str, Meta(pattern=r"^\d{2}:\d{2}(:\d{2})?$")] | UnsetType = UNSET
+    time_zone: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType = UNSET
+
+
+@operation(
+    "appliance.show",
+    "GET",
+    ROOT,
+    summary="Show the appliance: links to its parts, version, health.",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=ApplianceView,
+)
+async def show_appliance(call: Call, _arguments: NoArguments) -> Reply:
+    """Show the appliance."""
+    return Reply(
+        body=ApplianceView(
+            cluster=f"{ROOT}/cluster",
+            hsms=f"{ROOT}/hsms",
+            services=f"{ROOT}/services",
+            time=f"{ROOT}/time",
+            users="/users",
+            version=__version__,
+            host_name=call.appliance.config.host_name,
+        )
+    )
+
+
+@operation(
+    "appliance.cluster",
+    "GET",
+    f"{ROOT}/cluster",
+    summary="Show where the cluster's resources are.",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=ClusterLinks,
+)
+async def show_cluster_links(_call: Call, _arguments: NoArguments) -> Reply:
+    """Show where the cluster's resources are."""
+    return Reply(body=ClusterLinks())
+
+
+@operation(
+    "time.show",
+    "GET",
+    f"{ROOT}/time",
+    summary="Show the appliance's time and zone.",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=TimeView,
+)
+async def show_time(call: Call, _arguments: NoArguments) -> Reply:
+    """Show the appliance's time and zone."""
+    now = call.appliance.time.local_now()
+    zone = call.appliance.time.zone
+    return Reply(body=TimeView(date=f"{now:%Y-%m-%d}", time=f"{now:%H:%M:%S}", time_zone=zone))
+
+
+async def _set(call: Call, arguments: SetTime) -> Reply:
+    given = (arguments.date, arguments.time, arguments.time_zone)
+    date, time, zone = (None if isinstance(value, UnsetType) else value for value in given)
+    if date is None and time is None and zone is None:
+        message = "Give date, time, timeZone, or several of them."
+        raise BadInput(faults.BAD_REQUEST, message)
+    if time is not None and time.count(":") == 1:
+        time = f"{time}:00"
+    await call.appliance.time.set(date=date, time=time, zone=zone)
+    return DONE
+
+
+@operation(
+    "time.set",
+    "PUT",
+    f"{ROOT}/time",
+    summary="Set the appliance's time; the host's clock is never touched.",
+    chapter="2",
+    arguments=SetTime,
+    roles=OPERATORS,
+)
+async def set_time(call: Call, arguments: SetTime) -> Reply:
+    """Set the appliance's time."""
+    return await _set(call, arguments)
+
+
+@operation(
+    "time.change",
+    "PATCH",
+    f"{ROOT}/time",
+    summary="Set date, time or zone alone.",
+    arguments=SetTime,
+    roles=OPERATORS,
+)
+async def change_time(call: Call, arguments: SetTime) -> Reply:
+    """Set the appliance's time, in the form that older callers use."""
+    return await _set(call, arguments)

@@ -1,0 +1,45 @@
+"""All operations, collected from the modules that declare them."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Final
+
+from conclave.operations import (
+    appliance,
+    clients,
+    clusters,
+    hsm,
+    keyrings,
+    partition_roles,
+    partitions,
+    services,
+    sessions,
+    tasks,
+    users,
+)
+from conclave.operations.model import AnyOperation, Operation
+
+_MODULES: Final = (
+    sessions,
+    appliance,
+    hsm,
+    partitions,
+    partition_roles,
+    services,
+    users,
+    tasks,
+    clusters,
+    clients,
+    keyrings,
+)
+
+
+def declared_in(module: ModuleType) -> tuple[AnyOperation, ...]:
+    """Return a module's operations in the order of their declaration."""
+    return tuple(value for value in vars(module).values() if isinstance(value, Operation))
+
+
+OPERATIONS: Final[tuple[AnyOperation, ...]] = tuple(
+    operation for module in _MODULES for operation in declared_in(module)
+)

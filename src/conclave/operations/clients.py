@@ -1,0 +1,211 @@
+"""Clients of the cluster: register with a certificate request, list, show, revoke."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType, field, structs
+
+from conclave import faults
+from conclave.appliance.user_rules import UserRole
+from conclave.errors import BadInput, NotFound
+from conclave.operations.cluster_calls import ask, the_cluster
+from conclave.operations.clusters import CLUSTER, CLUSTERS
+from conclave.operations.fields import UserId
+from conclave.operations.model import (
+    ADMINS,
+    DONE,
+    READERS,
+    Arguments,
+    Call,
+    Doors,
+    NoArguments,
+    Reply,
+    Result,
+    operation,
+)
+from conclave.service.messages import (
+    ClientList,
+    ClientSummary,
+    NamedClient,
+    Nothing,
+    RegisterClient,
+    RegisteredClient,
+)
+
+CLIENTS = f"{CLUSTER}/clients"
+CLIENT = f"{CLIENTS}/{{clientid}}"
+_MISSING = (faults.SERVICE_STOPPED, faults.CLUSTER_NOT_FOUND)
+Request = Annotated[str, Meta(min_length=64, max_length=8192)]
+
+
+class NewClient(Arguments, frozen=True):
+    """A client's PKCS#10 request in PEM; its private key never leaves the client."""
+
+    certificate_request: Request
+    label: Annotated[str, Meta(max_length=64)] = ""
+    monitor_user: UserId | UnsetType = UNSET
+    """A user of the role monitor who goes with this client."""
+
+
+class ClientView(Result, frozen=True):
+    """One registered client."""
+
+    client_id: str = field(name="clientID")
+    client_label: str
+    common_name: str
+    monitor_user: str
+    revoked: bool
+    created: str
+    url: str
+
+
+class Clients(Result, frozen=True):
+    """All registered clients."""
+
+    data: list[ClientView]
+
+
+class NewClientView(ClientView, frozen=True):
+    """What a client needs to connect."""
+
+    certificate: str
+    ca_certificate: str
+    server_common_name: str
+    crypto_port: int
+
+
+def _view(cluster_id: str, client: ClientSummary) -> ClientView:
+    created = datetime.fromtimestamp(client.created_ms / 1000, UTC)
+    return ClientView(
+        client_id=client.client_id,
+        client_label=client.label,
+        common_name=client.common_name,
+        monitor_user=client.monitor_user,
+        revoked=client.revoked,
+        created=f"{created:%Y-%m-%dT%H:%M:%SZ}",
+        url=f"{CLUSTERS}/{cluster_id}/clients/{client.client_id}",
+    )
+
+
+def check_monitor_user(call: Call, arguments: NewClient) -> None:
+    """The monitor user, if one is named, must exist and have the role monitor."""
+    named = arguments.monitor_user
+    if isinstance(named, UnsetType):
+        return
+    if call.appliance.users.get(named).role is not UserRole.MONITOR:
+        message = f"monitorUser must be a user of the role monitor; {named} is none."
+        raise BadInput(faults.BAD_REQUEST, message)
+
+
+@operation(
+    "client.register",
+    "POST",
+    CLIENTS,
+    summary="Certify a client's key, so that it may use the cluster's crypto service.",
+    chapter="4",
+    doors=Doors.BOTH,
+    arguments=NewClient,
+    roles=ADMINS,
+    statuses=(201,),
+    result=NewClientView,
+    checks=(check_monitor_user,),
+    faults=(
+        *_MISSING,
+        faults.MEMBER_NOT_AUTHORIZED,
+        faults.CLIENT_CERTIFICATE_REQUEST,
+        faults.CLIENT_EXISTS,
+        faults.USER_NOT_FOUND,
+    ),
+)
+async def register_client(call: Call, arguments: NewClient) -> Reply:
+    """Register a client; an unauthorized member refuses (rule L1)."""
+    cluster = await the_cluster(call)
+    monitor = arguments.monitor_user
+    made = await ask(
+        call,
+        "register_client",
+        RegisterClient(
+            request_pem=arguments.certificate_request,
+            label=arguments.label,
+            monitor_user="" if isinstance(monitor, UnsetType) else monitor,
+        ),
+        RegisteredClient,
+    )
+    view = _view(cluster.cluster_id, made.client)
+    body = NewClientView(
+        **structs.asdict(view),
+        certificate=made.certificate_pem,
+        ca_certificate=made.ca_certificate_pem,
+        server_common_name=made.server_common_name,
+        crypto_port=made.crypto_port,
+    )
+    return Reply(body=body, location=view.url)
+
+
+@operation(
+    "client.list",
+    "GET",
+    CLIENTS,
+    summary="List the registered clients.",
+    chapter="4",
+    doors=Doors.BOTH,
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=Clients,
+    faults=_MISSING,
+    paged=True,
+)
+async def list_clients(call: Call, _arguments: NoArguments) -> Reply:
+    """List the registered clients."""
+    cluster = await the_cluster(call)
+    found = await ask(call, "list_clients", Nothing(), ClientList)
+    return Reply(body=Clients(data=[_view(cluster.cluster_id, each) for each in found.clients]))
+
+
+async def _find_client(call: Call) -> ClientView:
+    cluster = await the_cluster(call)
+    found = await ask(call, "list_clients", Nothing(), ClientList)
+    for client in found.clients:
+        if client.client_id == call.path["clientid"].lower():
+            return _view(cluster.cluster_id, client)
+    message = f"The cluster has no client {call.path['clientid'][:64]!r}."
+    raise NotFound(faults.CLIENT_NOT_FOUND, message)
+
+
+@operation(
+    "client.show",
+    "GET",
+    CLIENT,
+    summary="Show a registered client.",
+    chapter="4",
+    doors=Doors.BOTH,
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=ClientView,
+    faults=(*_MISSING, faults.CLIENT_NOT_FOUND),
+)
+async def show_client(call: Call, _arguments: NoArguments) -> Reply:
+    """Show a registered client."""
+    return Reply(body=await _find_client(call))
+
+
+@operation(
+    "client.revoke",
+    "DELETE",
+    CLIENT,
+    summary="Revoke a client: its certificate and its tickets are worth nothing from now on.",
+    chapter="4",
+    doors=Doors.BOTH,
+    arguments=NoArguments,
+    roles=ADMINS,
+    faults=(*_MISSING, faults.CLIENT_NOT_FOUND),
+)
+async def revoke_client(call: Call, _arguments: NoArguments) -> Reply:
+    """Revoke a client."""
+    client = await _find_client(call)
+    await ask(call, "revoke_client", NamedClient(client_id=client.client_id), Nothing)
+    return DONE

@@ -1,0 +1,240 @@
+"""What an administrative operation is, whichever door it is called through.
+
+An operation is one typed function with its name, place, rules, rights and results around it.  The
+doors read those; none of them knows an operation by name.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+
+import msgspec
+
+from conclave.appliance.user_rules import UserRole
+from conclave.appliance.user_store import User
+from conclave.appliance.users import Login
+from conclave.errors import Fault
+
+if TYPE_CHECKING:
+    from conclave.appliance.appliance import Appliance
+    from conclave.operations.login_state import LoginState
+    from conclave.operations.task_table import TaskTable
+
+
+class Arguments(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename="camel"
+):
+    """Base of what callers send; a repr names the fields only, since some are secret."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.__struct_fields__)})"
+
+
+class NoArguments(Arguments, frozen=True):
+    """Nothing is sent: no body, or an empty object."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Base of what callers get."""
+
+
+class Doors(enum.Flag):
+    """Ports that serve an operation."""
+
+    REST = enum.auto()
+    ADMIN = enum.auto()
+    BOTH = REST | ADMIN
+
+
+class Duration(enum.Enum):
+    """Whether an operation is done when it is answered."""
+
+    AT_ONCE = "none"
+    TASK = "task"
+    """It runs as a task; what ends soon, well or badly, is still answered directly."""
+
+
+READERS: Final = frozenset({UserRole.ADMIN, UserRole.OPERATOR, UserRole.MONITOR})
+OPERATORS: Final = frozenset({UserRole.ADMIN, UserRole.OPERATOR})
+ADMINS: Final = frozenset({UserRole.ADMIN})
+EVERYBODY: Final = frozenset(UserRole)
+"""Every user who is logged in, with or without a role."""
+NOBODY: Final[frozenset[UserRole]] = frozenset()
+"""No login is asked for."""
+
+
+class Sessions(Protocol):
+    """What operations need of a door that keeps sessions."""
+
+    def open(self, login: Login) -> str:
+        """Open a private session and return its secret."""
+
+    def renew(self, session: LoginState, login: Login) -> None:
+        """Keep a session over its user's change of password."""
+
+    def close(self, session: LoginState) -> None:
+        """End a session."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Which part of a list is wanted; `limit` None means all of it."""
+
+    offset: int = 0
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who calls, and from where."""
+
+    user: User
+    login: Login
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """All that surrounds the arguments of one call."""
+
+    appliance: Appliance
+    tasks: TaskTable
+    sessions: Sessions
+    caller: Caller | None
+    """None for operations that ask for no login."""
+    session: LoginState | None
+    """The private session, which alone holds logins to HSM and partitions."""
+    source: str
+    """Address of the caller."""
+    path: Mapping[str, str]
+    page: Page = Page()
+
+    @property
+    def by(self) -> Caller:
+        """Return the caller of an operation that asks for a login."""
+        assert self.caller is not None  # noqa: S101 - the doors let nobody else in
+        return self.caller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What an operation answers."""
+
+    body: msgspec.Struct | None = None
+    document: bytes = b""
+    """A ready JSON document, in place of a body."""
+    location: str = ""
+    status: int | None = None
+    """One of the operation's statuses; None means the first."""
+    session_secret: str = ""
+    """Secret of a session that was opened."""
+    session_closed: bool = False
+    total: int | None = None
+    """Length of the whole list when `body` is already the wanted page of it."""
+
+
+DONE: Final = Reply()
+
+A = TypeVar("A", bound=Arguments)
+Handler = Callable[[Call, A], Awaitable[Reply]]
+Check = Callable[[Call, A], None]
+"""A precondition: returns, or raises what forbids the call; its docstring is its description."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Operation(Generic[A]):
+    """One declared operation."""
+
+    name: str
+    """Dotted name, such as `partition.create`."""
+    method: str
+    path: str
+    summary: str
+    chapter: str
+    """Where the cluster administration guide uses it; empty when it does not."""
+    handler: Handler[A]
+    arguments: type[A] | UnionType
+    roles: frozenset[UserRole]
+    doors: Doors
+    statuses: tuple[int, ...]
+    result: type[msgspec.Struct] | None
+    checks: tuple[Check[A], ...]
+    faults: tuple[Fault, ...]
+    """Refusals that are peculiar to the operation, for the documents."""
+    duration: Duration
+    settle_seconds: float
+    """How long a task may take to be answered directly."""
+    waits_when: Callable[[Call, A], bool] | None
+    """Tells whether a call is destructive, so that it becomes a Waiting task."""
+    paged: bool
+    before_password_change: bool
+    """Allowed to a user whose first password is unchanged."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return method and path."""
+        return self.method, self.path
+
+    @property
+    def takes_arguments(self) -> bool:
+        """Tell whether anything may be sent."""
+        return self.arguments is not NoArguments
+
+    def decode(self, body: bytes) -> A:
+        """Decode arguments; raises msgspec.DecodeError or its kin."""
+        decoded: A = msgspec.json.decode(body or b"{}", type=self.arguments)
+        return decoded
+
+
+AnyOperation = Operation[Any]
+
+
+def operation(
+    name: str,
+    method: str,
+    path: str,
+    *,
+    summary: str,
+    arguments: type[A] | UnionType,
+    roles: frozenset[UserRole],
+    chapter: str = "",
+    doors: Doors = Doors.REST,
+    statuses: tuple[int, ...] = (204,),
+    result: type[msgspec.Struct] | None = None,
+    checks: tuple[Check[A], ...] = (),
+    faults: tuple[Fault, ...] = (),
+    duration: Duration = Duration.AT_ONCE,
+    settle_seconds: float = 60.0,
+    waits_when: Callable[[Call, A], bool] | None = None,
+    paged: bool = False,
+    before_password_change: bool = False,
+) -> Callable[[Handler[A]], Operation[A]]:
+    """Declare the decorated function as an operation."""
+
+    def declare(handler: Handler[A]) -> Operation[A]:
+        return Operation(
+            name=name,
+            method=method,
+            path=path,
+            summary=summary,
+            chapter=chapter,
+            handler=handler,
+            arguments=arguments,
+            roles=roles,
+            doors=doors,
+            statuses=statuses,
+            result=result,
+            checks=checks,
+            faults=faults,
+            duration=duration,
+            settle_seconds=settle_seconds,
+            waits_when=waits_when,
+            paged=paged,
+            before_password_change=before_password_change,
+        )
+
+    return declare

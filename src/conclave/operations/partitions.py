@@ -1,0 +1,364 @@
+"""Partitions: create, initialise, delete, log in and out, policies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+
+from conclave import faults
+from conclave.hsm.views import PartitionInfo
+from conclave.operations.fields import (
+    Domain,
+    HsmPassword,
+    PartitionName,
+    Ped,
+    password_bytes,
+    refuse_ped,
+)
+from conclave.operations.hsm import (
+    HSM,
+    Policies,
+    PolicyView,
+    Reference,
+    SetPolicy,
+    check_hsm,
+    check_policy_value,
+    check_private_session,
+    check_so_login,
+    chosen_domain,
+    find_policy,
+    policy_view,
+    private_session,
+)
+from conclave.operations.login_state import require_role
+from conclave.operations.model import (
+    DONE,
+    OPERATORS,
+    READERS,
+    Arguments,
+    Call,
+    NoArguments,
+    Reply,
+    Result,
+    operation,
+)
+
+PARTITIONS = f"{HSM}/partitions"
+PARTITION = f"{PARTITIONS}/{{partitionid}}"
+_MISSING = (faults.INVALID_HSM, faults.INVALID_PARTITION)
+RoleName = Literal["so", "co", "cu"]
+
+
+class Partitions(Result, frozen=True):
+    """All partitions."""
+
+    partitions: list[Reference]
+
+
+class PartitionView(Result, frozen=True):
+    """One partition."""
+
+    id: str
+    serial_number: str
+    name: str
+    label: str
+    state: Literal["initialized", "uninitialized"]
+    version: int
+    has_pso: bool
+    size: int
+    object_count: int
+    policies: str
+    roles: str
+
+
+class CreatePartition(Arguments, frozen=True):
+    """A new partition; a cluster needs version 1."""
+
+    name: PartitionName
+    has_pso: bool
+    all_storage_space: bool = False
+    size: Annotated[int, Meta(ge=1, le=2**62)] | UnsetType = UNSET
+    version: Literal[0, 1] = 0
+
+
+class InitializePartition(Arguments, frozen=True):
+    """What a partition and its PO are initialised with."""
+
+    password: HsmPassword
+    label: PartitionName | UnsetType = UNSET
+    domain: Domain | UnsetType = UNSET
+    default_domain: bool = False
+    domain_label: Annotated[str, Meta(max_length=32)] | UnsetType = UNSET
+    ped: Ped = "0"
+
+
+class LogInRole(Arguments, frozen=True):
+    """A password of a partition's role; `so` is the Partition SO."""
+
+    password: HsmPassword
+    role: RoleName
+    ped: Ped = "0"
+
+
+class LogOutRole(Arguments, frozen=True):
+    """The role to log out; without one, all of them."""
+
+    role: RoleName | UnsetType = UNSET
+
+
+def check_partition(call: Call, arguments: object) -> None:
+    """HSM and partition must exist."""
+    check_hsm(call, arguments)
+    call.appliance.hsm.partition(call.path["partitionid"])
+
+
+def check_po_login(call: Call, _arguments: object) -> None:
+    """The Partition SO must be logged in to the caller's private session."""
+    require_role(call.session, call.appliance.hsm, call.path["partitionid"], "so")
+
+
+def partition_url(call: Call, partition_id: str) -> str:
+    """Return a partition's path."""
+    return f"/api/lunasa/hsms/{call.path['hsmid']}/partitions/{partition_id}"
+
+
+def _view(call: Call, partition: PartitionInfo) -> PartitionView:
+    url = partition_url(call, partition.partition_id)
+    return PartitionView(
+        id=partition.partition_id,
+        serial_number=partition.partition_id,
+        name=partition.name,
+        label=partition.label,
+        state="initialized" if partition.initialized else "uninitialized",
+        version=partition.version,
+        has_pso=partition.has_pso,
+        size=partition.size,
+        object_count=partition.object_count,
+        policies=f"{url}/policies",
+        roles=f"{url}/roles",
+    )
+
+
+@operation(
+    "partition.list",
+    "GET",
+    PARTITIONS,
+    summary="List the partitions.",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=Partitions,
+    checks=(check_hsm,),
+    faults=(faults.INVALID_HSM,),
+    paged=True,
+)
+async def list_partitions(call: Call, _arguments: NoArguments) -> Reply:
+    """List the partitions."""
+    found = [
+        Reference(id=partition.partition_id, url=partition_url(call, partition.partition_id))
+        for partition in call.appliance.hsm.partitions()
+    ]
+    return Reply(body=Partitions(partitions=found))
+
+
+@operation(
+    "partition.show",
+    "GET",
+    PARTITION,
+    summary="Show a partition.",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=PartitionView,
+    checks=(check_partition,),
+    faults=_MISSING,
+)
+async def show_partition(call: Call, _arguments: NoArguments) -> Reply:
+    """Show a partition."""
+    partition = call.appliance.hsm.partition(call.path["partitionid"])
+    return Reply(body=_view(call, partition))
+
+
+@operation(
+    "partition.create",
+    "POST",
+    PARTITIONS,
+    summary="Create a partition; the HSM SO must be logged in.",
+    chapter="2",
+    arguments=CreatePartition,
+    roles=OPERATORS,
+    checks=(check_hsm, check_so_login),
+    faults=(faults.INVALID_HSM, faults.SO_NOT_LOGGED_IN, faults.PARTITION_EXISTS),
+)
+async def create_partition(call: Call, arguments: CreatePartition) -> Reply:
+    """Create a partition."""
+    hsm = call.appliance.hsm
+    size = None if isinstance(arguments.size, UnsetType) else arguments.size
+    if arguments.all_storage_space:
+        info = hsm.info()
+        size = info.storage_total - info.storage_used
+    partition_id = await hsm.create_partition(
+        arguments.name, version=arguments.version, has_pso=arguments.has_pso, size=size
+    )
+    return Reply(location=partition_url(call, partition_id))
+
+
+@operation(
+    "partition.initialize",
+    "PUT",
+    PARTITION,
+    summary="Initialise a partition and its Partition SO, with its cloning domain.",
+    chapter="2",
+    arguments=InitializePartition,
+    roles=OPERATORS,
+    checks=(check_partition,),
+    faults=(*_MISSING, faults.PARTITION_EXISTS, faults.FUNCTION_NOT_SUPPORTED),
+)
+async def initialize_partition(call: Call, arguments: InitializePartition) -> Reply:
+    """Initialise a partition."""
+    refuse_ped(arguments.ped)
+    partition_id = call.path["partitionid"]
+    await call.appliance.hsm.initialize_partition(
+        partition_id,
+        None if isinstance(arguments.label, UnsetType) else arguments.label,
+        password_bytes("password", arguments.password),
+        chosen_domain(arguments.domain, arguments.default_domain),
+        source=call.source,
+    )
+    return Reply(location=partition_url(call, partition_id))
+
+
+@operation(
+    "partition.delete",
+    "DELETE",
+    PARTITION,
+    summary="Delete a partition with its roles and its SMK; the HSM SO must be logged in.",
+    arguments=NoArguments,
+    roles=OPERATORS,
+    checks=(check_partition, check_so_login),
+    faults=(*_MISSING, faults.SO_NOT_LOGGED_IN),
+)
+async def delete_partition(call: Call, _arguments: NoArguments) -> Reply:
+    """Delete a partition."""
+    await call.appliance.hsm.delete_partition(call.path["partitionid"])
+    return DONE
+
+
+@operation(
+    "partition.login",
+    "POST",
+    f"{PARTITION}/login",
+    summary="Log a role of a partition in to the private session.",
+    chapter="2",
+    arguments=LogInRole,
+    roles=OPERATORS,
+    checks=(check_partition, check_private_session),
+    faults=(*_MISSING, faults.CREDENTIAL_INCORRECT, faults.ROLE_LOCKED, faults.HSM_OPERATION),
+)
+async def log_in_role(call: Call, arguments: LogInRole) -> Reply:
+    """Log a role of a partition in."""
+    refuse_ped(arguments.ped)
+    session = private_session(call)
+    partition_id = call.path["partitionid"]
+    version = await call.appliance.hsm.verify_role(
+        partition_id,
+        arguments.role,
+        password_bytes("password", arguments.password),
+        source=call.source,
+    )
+    session.roles[(partition_id, arguments.role)] = version
+    return Reply(location=f"{partition_url(call, partition_id)}/login/{arguments.role}/1")
+
+
+@operation(
+    "partition.logout",
+    "POST",
+    f"{PARTITION}/logout",
+    summary="Log a partition's roles out of the private session.",
+    arguments=LogOutRole,
+    roles=OPERATORS,
+    checks=(check_partition, check_private_session),
+    faults=(*_MISSING, faults.HSM_OPERATION),
+)
+async def log_out_role(call: Call, arguments: LogOutRole) -> Reply:
+    """Log roles of a partition out."""
+    session = private_session(call)
+    partition_id = call.path["partitionid"]
+    if isinstance(arguments.role, UnsetType):
+        session.forget_partition(partition_id)
+    else:
+        session.roles.pop((partition_id, arguments.role), None)
+    return Reply(location=partition_url(call, partition_id))
+
+
+@operation(
+    "partition.policies",
+    "GET",
+    f"{PARTITION}/policies",
+    summary="List a partition's policies.",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=Policies,
+    checks=(check_partition,),
+    faults=_MISSING,
+    paged=True,
+)
+async def list_policies(call: Call, _arguments: NoArguments) -> Reply:
+    """List a partition's policies."""
+    partition_id = call.path["partitionid"]
+    url = f"{partition_url(call, partition_id)}/policies"
+    policies = call.appliance.hsm.partition_policies(partition_id)
+    return Reply(body=Policies(policies=[policy_view(policy, url) for policy in policies]))
+
+
+@operation(
+    "partition.policy",
+    "GET",
+    f"{PARTITION}/policies/{{policyid}}",
+    summary="Show a policy of a partition.",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=PolicyView,
+    checks=(check_partition,),
+    faults=(*_MISSING, faults.INVALID_POLICY),
+)
+async def show_policy(call: Call, _arguments: NoArguments) -> Reply:
+    """Show a policy of a partition."""
+    partition_id = call.path["partitionid"]
+    policies = call.appliance.hsm.partition_policies(partition_id)
+    policy = find_policy(policies, call.path["policyid"])
+    return Reply(body=policy_view(policy, f"{partition_url(call, partition_id)}/policies"))
+
+
+def check_policy(call: Call, arguments: SetPolicy) -> None:
+    """The policy must exist, and the value must lie in its range."""
+    policies = call.appliance.hsm.partition_policies(call.path["partitionid"])
+    check_policy_value(find_policy(policies, call.path["policyid"]), arguments.value)
+
+
+def _destroys(call: Call, _arguments: SetPolicy) -> bool:
+    policies = call.appliance.hsm.partition_policies(call.path["partitionid"])
+    return find_policy(policies, call.path["policyid"]).destructive
+
+
+@operation(
+    "partition.policy.set",
+    "PUT",
+    f"{PARTITION}/policies/{{policyid}}",
+    summary="Set a policy of a partition; a destructive change waits for its start.",
+    chapter="2",
+    arguments=SetPolicy,
+    roles=OPERATORS,
+    checks=(check_partition, check_po_login, check_policy),
+    waits_when=_destroys,
+    faults=(*_MISSING, faults.PARTITION_USER_NOT_AUTHENTICATED, faults.INVALID_POLICY),
+)
+async def set_policy(call: Call, arguments: SetPolicy) -> Reply:
+    """Set a policy of a partition."""
+    await call.appliance.hsm.change_partition_policy(
+        call.path["partitionid"], int(call.path["policyid"]), arguments.value, confirmed=True
+    )
+    return DONE

@@ -1,0 +1,267 @@
+"""Services of the appliance: list, show, start, stop, restart, enable, disable, factory reset."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType
+
+from conclave import faults
+from conclave.appliance.services import ServiceInfo
+from conclave.errors import BadInput, NotFound
+from conclave.operations.hsm import Reference
+from conclave.operations.model import (
+    DONE,
+    OPERATORS,
+    READERS,
+    Arguments,
+    Call,
+    Duration,
+    NoArguments,
+    Reply,
+    Result,
+    operation,
+)
+
+SERVICES = "/api/lunasa/services"
+SERVICE = f"{SERVICES}/{{serviceid}}"
+CLUSTER = "cluster"
+_ANSWERS_WITHIN_SECONDS = 1.0
+"""A start that is refused is refused within this time; one that goes on is answered as a task."""
+
+
+class Services(Result, frozen=True):
+    """All services."""
+
+    services: list[Reference]
+
+
+class ServiceView(Result, frozen=True):
+    """One service: `status` is stopped until it is ready, `state` says when it is starting."""
+
+    id: str
+    name: str
+    status: str
+    state: str
+    on_boot: bool
+    actions: str
+
+
+class Action(Result, frozen=True):
+    """One action with its path."""
+
+    id: str
+    url: str
+
+
+class Actions(Result, frozen=True):
+    """What may be asked for."""
+
+    actions: list[Action]
+
+
+class SetOnBoot(Arguments, frozen=True):
+    """Whether the service starts with the appliance."""
+
+    on_boot: bool
+
+
+class Act(Arguments, frozen=True):
+    """`force` starts the cluster service although the clock is outside its certificate."""
+
+    force: bool | UnsetType = UNSET
+
+
+class NoContent(Result, frozen=True):
+    """An empty object."""
+
+
+def check_service(call: Call, _arguments: object) -> None:
+    """The service must exist."""
+    call.appliance.service(call.path["serviceid"])
+
+
+def check_action(call: Call, arguments: Act) -> None:
+    """The service must have the action; force is for the start of the cluster service only."""
+    service = call.appliance.service(call.path["serviceid"])
+    action = call.path["actionid"]
+    if action not in service.actions:
+        known = ", ".join(service.actions) or "none"
+        message = f"Service {service.service_id} has no action {action[:16]!r}; it has {known}."
+        raise NotFound(faults.SERVICE_ACTION, message)
+    forced = not isinstance(arguments.force, UnsetType)
+    if forced and (service.service_id, action) not in {(CLUSTER, "start"), (CLUSTER, "restart")}:
+        message = "force is allowed for the start of the cluster service only."
+        raise BadInput(faults.BAD_REQUEST, message)
+
+
+@operation(
+    "service.list",
+    "GET",
+    SERVICES,
+    summary="List the services.",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=Services,
+    paged=True,
+)
+async def list_services(call: Call, _arguments: NoArguments) -> Reply:
+    """List the services."""
+    found = [
+        Reference(id=service.service_id, url=f"{SERVICES}/{service.service_id}")
+        for service in call.appliance.services()
+    ]
+    return Reply(body=Services(services=found))
+
+
+@operation(
+    "service.show",
+    "GET",
+    SERVICE,
+    summary="Show a service: status, state, whether it starts with the appliance.",
+    chapter="2",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=ServiceView,
+    checks=(check_service,),
+    faults=(faults.SERVICE_NOT_FOUND,),
+)
+async def show_service(call: Call, _arguments: NoArguments) -> Reply:
+    """Show a service."""
+    service: ServiceInfo = call.appliance.service(call.path["serviceid"])
+    return Reply(
+        body=ServiceView(
+            id=service.service_id,
+            name=service.name,
+            status=service.status,
+            state=service.state,
+            on_boot=service.on_boot,
+            actions=f"{SERVICES}/{service.service_id}/actions",
+        )
+    )
+
+
+@operation(
+    "service.actions",
+    "GET",
+    f"{SERVICE}/actions",
+    summary="List the actions of a service.",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=Actions,
+    checks=(check_service,),
+    faults=(faults.SERVICE_NOT_FOUND,),
+)
+async def list_actions(call: Call, _arguments: NoArguments) -> Reply:
+    """List the actions of a service."""
+    service = call.appliance.service(call.path["serviceid"])
+    url = f"{SERVICES}/{service.service_id}/actions"
+    actions = [Action(id=action, url=f"{url}/{action}") for action in service.actions]
+    return Reply(body=Actions(actions=actions))
+
+
+@operation(
+    "service.configure",
+    "PATCH",
+    SERVICE,
+    summary="Say whether a service starts with the appliance; starts and stops nothing.",
+    chapter="2",
+    arguments=SetOnBoot,
+    roles=OPERATORS,
+    statuses=(200,),
+    result=NoContent,
+    checks=(check_service,),
+    faults=(faults.SERVICE_NOT_FOUND, faults.SERVICE_FIXED),
+)
+async def configure_service(call: Call, arguments: SetOnBoot) -> Reply:
+    """Set onBoot of the cluster service; the other services live with the daemon."""
+    service = call.appliance.service(call.path["serviceid"])
+    if service.service_id == CLUSTER:
+        await call.appliance.cluster.set_on_boot(arguments.on_boot)
+    elif arguments.on_boot != service.on_boot:
+        message = f"onBoot of service {service.service_id} is always {service.on_boot}."
+        raise BadInput(faults.SERVICE_FIXED, message)
+    return Reply(body=NoContent())
+
+
+def _destroys(call: Call, _arguments: Act) -> bool:
+    return call.path["actionid"] == "factoryreset"
+
+
+@operation(
+    "service.act",
+    "POST",
+    f"{SERVICE}/actions/{{actionid}}",
+    summary="Start, stop, restart, enable, disable or factory-reset a service; the last waits.",
+    chapter="2",
+    arguments=Act,
+    roles=OPERATORS,
+    checks=(check_action,),
+    duration=Duration.TASK,
+    settle_seconds=_ANSWERS_WITHIN_SECONDS,
+    waits_when=_destroys,
+    faults=(faults.SERVICE_NOT_FOUND, faults.SERVICE_ACTION, faults.SERVICE_FAILED),
+)
+async def act(call: Call, arguments: Act) -> Reply:
+    """Carry out an action of the cluster service, the only one that has any."""
+    cluster = call.appliance.cluster
+    force = arguments.force is True
+    match call.path["actionid"]:
+        case "start":
+            await cluster.start(force=force)
+        case "stop":
+            await cluster.stop()
+        case "restart":
+            await cluster.restart(force=force)
+        case "enable":
+            await cluster.set_on_boot(True)
+        case "disable":
+            await cluster.set_on_boot(False)
+        case "factoryreset":
+            await cluster.factory_reset()
+        case other:
+            message = f"Action {other} of {call.path['serviceid']} is not served over REST."
+            raise NotFound(faults.SERVICE_ACTION, message)
+    return DONE
+
+
+class Synchronize(Arguments, frozen=True):
+    """The time server to ask; this appliance follows its host's clock, so none can be chosen."""
+
+    server: str | UnsetType = UNSET
+    nts: bool | UnsetType = UNSET
+    key_id: Annotated[int, Meta(ge=1, le=65535)] | UnsetType = UNSET
+    protocol_version: Annotated[int, Meta(ge=3, le=4)] | UnsetType = UNSET
+
+
+def check_synchronize(call: Call, arguments: Synchronize) -> None:
+    """The action must be synchronize, and no server can be named."""
+    if call.path["actionid"] != "synchronize":
+        message = f"Service ntp has no action {call.path['actionid'][:16]!r}; it has synchronize."
+        raise NotFound(faults.SERVICE_ACTION, message)
+    if not isinstance(arguments.server, UnsetType):
+        message = (
+            "server cannot be chosen: the appliance follows its host's clock, which the host's"
+            f" own time service keeps; it is {arguments.server[:64]!r}."
+        )
+        raise BadInput(faults.FUNCTION_NOT_SUPPORTED, message)
+
+
+@operation(
+    "ntp.synchronize",
+    "POST",
+    "/api/lunasa/ntp/actions/{actionid}",
+    summary="Set the appliance's time to its host's.",
+    chapter="2",
+    arguments=Synchronize,
+    roles=OPERATORS,
+    checks=(check_synchronize,),
+    faults=(faults.SERVICE_ACTION, faults.FUNCTION_NOT_SUPPORTED),
+)
+async def synchronize(call: Call, _arguments: Synchronize) -> Reply:
+    """Follow the host's clock again."""
+    await call.appliance.time.synchronize()
+    return DONE

@@ -1,0 +1,196 @@
+"""One REST door as an ASGI application: every operation takes the same way through it.
+
+The way: route, caller and rights, media type, page, body, arguments, preconditions, handler.
+Each step raises one of our errors or passes on; one place turns an error into its body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from conclave import faults
+from conclave.appliance.appliance import Appliance
+from conclave.errors import BadInput, ConclaveError, InternalFault
+from conclave.operations.model import (
+    NOBODY,
+    AnyOperation,
+    Arguments,
+    Call,
+    Doors,
+    Reply,
+)
+from conclave.operations.task_table import TaskTable
+from conclave.rest.errors import (
+    error_body,
+    error_headers,
+    http_status,
+    refused_arguments,
+    too_large,
+)
+from conclave.rest.gate import Gate
+from conclave.rest.media_types import JSON, Strictness, check_media_type
+from conclave.rest.paging import cut, wanted_page
+from conclave.rest.routing import Match, Router
+from conclave.rest.sessions import COOKIE, SessionTable
+from conclave.rest.settings import RestSettings
+from conclave.rest.tasks import execute
+
+_log = logging.getLogger(__name__)
+_COOKIE_RULES: Final = "HttpOnly; Secure; Path=/; SameSite=Strict"
+
+
+class RestApp:
+    """Serve the operations of one door."""
+
+    def __init__(
+        self,
+        appliance: Appliance,
+        operations: tuple[AnyOperation, ...],
+        door: Doors,
+        *,
+        sessions: SessionTable,
+        tasks: TaskTable,
+        settings: RestSettings,
+    ) -> None:
+        self._appliance = appliance
+        self._door = door
+        self._sessions = sessions
+        self._tasks = tasks
+        self._settings = settings
+        self._router = Router(each for each in operations if door & each.doors)
+        keeps_sessions = door is Doors.REST
+        self._gate = Gate(appliance.users, sessions if keeps_sessions else None)
+        self._strictness = settings.strictness if keeps_sessions else Strictness.JSON
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        response = await self._answer(request)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        headers: dict[str, str] = {}
+        try:
+            match = self._router.find(request.scope.get("raw_path") or request.url.path.encode())
+            operation = match.operations.get(request.method)
+            if operation is None:
+                headers["Allow"] = match.allowed
+                message = f"{request.method} is not allowed here; {match.allowed} are."
+                raise BadInput(faults.METHOD_NOT_ALLOWED, message)
+            return await self._serve(request, operation, match)
+        except ConclaveError as error:
+            return self._refuse(request, error, headers)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception:  # noqa: BLE001 - the boundary of a connection: logged, not explained
+            _log.exception("request failed: %s %s", request.method, request.url.path)
+            message = "The request failed inside the appliance; its log says why."
+            return self._refuse(request, InternalFault(faults.INTERNAL, message), headers)
+
+    async def _serve(self, request: Request, operation: AnyOperation, match: Match) -> Response:
+        source = request.client.host if request.client else "unknown"
+        admitted = await self._gate.admit(request, operation, source)
+        self._check_media_type(request, operation)
+        page = wanted_page(operation, request.query_params.multi_items())
+        arguments = _decode(operation, await self._read(request))
+        call = Call(
+            appliance=self._appliance,
+            tasks=self._tasks,
+            sessions=self._sessions,
+            caller=admitted.caller,
+            session=admitted.session,
+            source=source,
+            path=match.path,
+            page=page,
+        )
+        reply = await execute(operation, call, arguments, request.url.path, self._settings)
+        response = _render(operation, reply, call, request.url.path)
+        _log.info(
+            "%s by %s from %s: %d",
+            operation.name,
+            admitted.caller.user.user_id if admitted.caller else "nobody",
+            source,
+            response.status_code,
+        )
+        return response
+
+    def _check_media_type(self, request: Request, operation: AnyOperation) -> None:
+        if operation.roles == NOBODY:
+            return
+        headers = request.headers
+        check_media_type(
+            headers.get("content-type"),
+            headers.get("accept"),
+            has_body=headers.get("content-length", "0") != "0" or "transfer-encoding" in headers,
+            strictness=self._strictness,
+        )
+
+    async def _read(self, request: Request) -> bytes:
+        """Return the body; raise what refuses one that is too large or too slow."""
+        limit = self._settings.max_body_bytes
+        declared = request.headers.get("content-length", "0")
+        if declared.isdigit() and int(declared) > limit:
+            raise too_large(limit)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.body_seconds):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > limit:
+                        raise too_large(limit)
+        except TimeoutError:
+            message = f"The body did not arrive within {self._settings.body_seconds:g} s."
+            raise BadInput(faults.REQUEST_TIMEOUT, message) from None
+        return bytes(body)
+
+    def _refuse(self, request: Request, error: ConclaveError, headers: dict[str, str]) -> Response:
+        status = http_status(error.fault, missing_right=self._appliance.config.missing_right_status)
+        source = request.client.host if request.client else "unknown"
+        _log.info("%s from %s: %d %s", request.method, source, status, error.fault.rest_id)
+        body = msgspec.json.encode(error_body(error, status))
+        return _json(body, status, headers | error_headers(error, status))
+
+
+def _decode(operation: AnyOperation, body: bytes) -> Arguments:
+    try:
+        decoded: Arguments = operation.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # Not chained: the cause may quote what was sent.
+        raise refused_arguments(error, body, operation.arguments) from None
+    return decoded
+
+
+def _render(operation: AnyOperation, reply: Reply, call: Call, path: str) -> Response:
+    status = operation.statuses[0] if reply.status is None else reply.status
+    headers: dict[str, str] = {}
+    body = reply.body
+    if operation.paged:
+        body, headers = cut(reply, call.page, path)
+    if reply.location:
+        headers["Location"] = reply.location
+    if reply.session_secret:
+        headers["Set-Cookie"] = f"{COOKIE}={reply.session_secret}; {_COOKIE_RULES}"
+    elif reply.session_closed:
+        headers["Set-Cookie"] = f"{COOKIE}=; Max-Age=0; {_COOKIE_RULES}"
+    if reply.document:
+        return _json(reply.document, status, headers)
+    if body is None:
+        return Response(status_code=status, headers=_common(headers))
+    return _json(msgspec.json.encode(body), status, headers)
+
+
+def _json(body: bytes, status: int, headers: dict[str, str]) -> Response:
+    return Response(body, status_code=status, headers=_common(headers), media_type=JSON)
+
+
+def _common(headers: dict[str, str]) -> dict[str, str]:
+    return headers | {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}

@@ -1,0 +1,129 @@
+"""Error bodies, and the words for arguments that break a rule."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from types import UnionType
+from typing import Any, Final
+
+import msgspec
+
+from conclave import faults
+from conclave.errors import BadInput, ConclaveError, Fault, LimitReached, Unavailable
+
+_TYPES: Final = (
+    ("FRAMEWORK_", "FRAMEWORK"),
+    ("SERVER_", "SERVER"),
+    ("API_", "API"),
+)
+_SHOWN_CHARACTERS: Final = 64
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What every refusal looks like; `id` is the key that programs may rely on."""
+
+    status: str = "ERROR"
+    return_code: int
+    type: str
+    id: str
+    message: str
+    details: str
+
+
+def http_status(fault: Fault, *, missing_right: int) -> int:
+    """Return the HTTP status of a fault; a missing right's is a setting (rule K5)."""
+    return missing_right if fault is faults.NO_ACL_RULE else fault.http_status
+
+
+def error_body(error: ConclaveError, status: int) -> ErrorBody:
+    """Return the body of a refusal."""
+    fault = error.fault
+    kind = next((name for prefix, name in _TYPES if fault.rest_id.startswith(prefix)), "PLUGIN")
+    return ErrorBody(
+        return_code=status,
+        type=kind,
+        id=fault.rest_id,
+        message=fault.title,
+        details=error.message,
+    )
+
+
+def error_headers(error: ConclaveError, status: int) -> dict[str, str]:
+    """Return the headers that go with a refusal."""
+    headers = {}
+    if error.fault is faults.NOT_AUTHENTICATED and status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Basic realm="Conclave", charset="UTF-8"'
+    if isinstance(error, Unavailable) and error.fault.retry_is_safe:
+        waits = re.search(r"(\d+) s\.$", error.message)
+        headers["Retry-After"] = waits.group(1) if waits else "1"
+    return headers
+
+
+def too_large(limit: int) -> LimitReached:
+    """Return the refusal of a body beyond the limit, in bytes."""
+    message = f"A request's body may have {limit} bytes at most; this one is larger."
+    return LimitReached(faults.REQUEST_TOO_LARGE, message)
+
+
+def refused_arguments(
+    error: Exception, body: bytes, arguments: type[msgspec.Struct] | UnionType
+) -> BadInput:
+    """Return the refusal of arguments that do not decode, naming field, rule and value.
+
+    A value is shown only of a field that is declared and not marked secret.
+    """
+    if not isinstance(error, msgspec.ValidationError):
+        reason = "it nests too deep" if isinstance(error, RecursionError) else str(error)
+        return BadInput(faults.BAD_REQUEST, f"The body is not valid JSON: {reason}.")
+    rule, _, place = str(error).partition(" - at `")
+    path = place.removesuffix("`").removeprefix("$").removeprefix(".")
+    subject = f"Field {path}" if path else "The body"
+    value = _shown_value(body, path, _secret_names(arguments))
+    sentence = f"{subject} breaks a rule: {rule}{f', got {value}' if value else ''}."
+    return BadInput(faults.BAD_REQUEST, sentence)
+
+
+def _shown_value(body: bytes, path: str, secret_names: frozenset[str]) -> str:
+    names = re.findall(r"[^.\[\]]+", path)
+    if not names or any(name in secret_names for name in names):
+        return ""
+    value: Any = msgspec.json.decode(body)
+    for name in names:
+        if isinstance(value, list) and name.isdigit() and int(name) < len(value):
+            value = value[int(name)]
+        elif isinstance(value, dict) and name in value:
+            value = value[name]
+        else:
+            return ""
+    if isinstance(value, str):
+        return repr(value[:_SHOWN_CHARACTERS]) + ("..." if len(value) > _SHOWN_CHARACTERS else "")
+    return repr(value) if isinstance(value, bool | int | float) or value is None else ""
+
+
+def _secret_names(arguments: type[msgspec.Struct] | UnionType) -> frozenset[str]:
+    """Return the names of all fields that are marked secret, anywhere in the arguments."""
+    found: set[str] = set()
+    _collect_secrets(msgspec.inspect.type_info(arguments), found)
+    return frozenset(found)
+
+
+def _collect_secrets(info: msgspec.inspect.Type, found: set[str]) -> None:
+    if isinstance(info, msgspec.inspect.StructType):
+        for field in info.fields:
+            if _is_secret(field.type):
+                found.add(field.encode_name)
+            _collect_secrets(field.type, found)
+    elif isinstance(info, msgspec.inspect.UnionType):
+        for member in info.types:
+            _collect_secrets(member, found)
+    elif isinstance(info, msgspec.inspect.ListType):
+        _collect_secrets(info.item_type, found)
+    elif isinstance(info, msgspec.inspect.Metadata):
+        _collect_secrets(info.type, found)
+
+
+def _is_secret(info: msgspec.inspect.Type) -> bool:
+    if isinstance(info, msgspec.inspect.UnionType):
+        return any(_is_secret(member) for member in info.types)
+    return isinstance(info, msgspec.inspect.Metadata) and bool((info.extra or {}).get("secret"))

@@ -1,0 +1,119 @@
+"""Decide who calls and whether the operation is open to them.
+
+Invariant: nothing of an operation runs, and no argument is read, before its caller is known and
+has one of its roles.  A cookie that is no session's is refused even beside a good password, so
+nobody goes on without the HSM logins of an ended session unawares.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import Request
+
+from conclave import faults
+from conclave.appliance.user_store import User
+from conclave.appliance.users import Login, Users
+from conclave.errors import CredentialRefused, NotAllowed
+from conclave.operations.login_state import LoginState
+from conclave.operations.model import NOBODY, AnyOperation, Caller
+from conclave.rest.sessions import COOKIE, SessionTable
+
+MAX_CREDENTIALS_CHARACTERS: Final = 1024
+_OPENS_SESSION: Final = "session.open"
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A caller who may go on; both are None for operations that ask for no login."""
+
+    caller: Caller | None
+    session: LoginState | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    user_id: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "_Credentials()"
+
+
+class Gate:
+    """The gate of one door; `sessions` None means that the door keeps none."""
+
+    def __init__(self, users: Users, sessions: SessionTable | None) -> None:
+        self._users = users
+        self._sessions = sessions
+
+    async def admit(self, request: Request, operation: AnyOperation, source: str) -> Admitted:
+        """Return the caller; raise CredentialRefused, NotAllowed or Unavailable."""
+        if operation.roles == NOBODY:
+            return Admitted(None, None)
+        credentials = _basic(request)
+        cookie = request.cookies.get(COOKIE)
+        session = None
+        if cookie is not None and self._sessions is not None and operation.name != _OPENS_SESSION:
+            login, session = self._sessions.use(cookie)
+            if credentials is not None and credentials.user_id != login.user_id:
+                message = "The session of this cookie belongs to another user."
+                raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
+        elif credentials is not None:
+            login = await self._users.authenticate(
+                credentials.user_id, credentials.password, source=source
+            )
+        else:
+            message = "Send the header Authorization (Basic) or the cookie of a session."
+            raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
+        user = self._current(login)
+        _require_right(user, operation)
+        return Admitted(Caller(user=user, login=login, source=source), session)
+
+    def _current(self, login: Login) -> User:
+        user = self._users.current(login)
+        if user is None:
+            message = "The login is void: the user or the password has changed since."
+            raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
+        return user
+
+
+def _require_right(user: User, operation: AnyOperation) -> None:
+    if user.must_change and not operation.before_password_change:
+        message = (
+            f"User {user.user_id} must change the password first:"
+            f" POST /users/{user.user_id}/actions/changePassword."
+        )
+        raise NotAllowed(faults.PASSWORD_CHANGE_REQUIRED, message)
+    if user.role not in operation.roles:
+        allowed = ", ".join(sorted(role.value for role in operation.roles))
+        message = (
+            f"There is no rule that lets the role {user.role.value!r} {operation.method}"
+            f" {operation.path}; {allowed} may."
+        )
+        raise NotAllowed(faults.NO_ACL_RULE, message)
+
+
+def _basic(request: Request) -> _Credentials | None:
+    header = request.headers.get("authorization")
+    if header is None:
+        return None
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic" or len(encoded) > MAX_CREDENTIALS_CHARACTERS:
+        raise _bad_header()
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise _bad_header() from None
+    user_id, colon, password = decoded.partition(":")
+    if not colon:
+        raise _bad_header()
+    return _Credentials(user_id, password)
+
+
+def _bad_header() -> CredentialRefused:
+    message = "The header Authorization must be Basic with base64 of user:password in UTF-8."
+    return CredentialRefused(faults.NOT_AUTHENTICATED, message)

@@ -1,0 +1,128 @@
+"""An HTTPS listener: uvicorn over sockets and a TLS context that others made.
+
+Invariant: no peer holds a connection for nothing; a request's head has a deadline, an idle
+connection too, and there is a limit to their number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from asyncio import TimerHandle, Transport
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_SECONDS: Final = 20.0
+KEEP_ALIVE_SECONDS: Final = 30
+START_SECONDS: Final = 10.0
+MAX_HEAD_BYTES: Final = 32 * 1024
+_POLL_SECONDS: Final = 0.01
+
+
+class _BoundedProtocol(H11Protocol):
+    """HTTP/1.1 whose request heads have a deadline."""
+
+    _head_deadline: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._await_head()
+
+    def _await_head(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._forget_deadline()
+        elif self._head_deadline is None and not self.transport.is_closing():
+            seconds = max(HEAD_SECONDS, KEEP_ALIVE_SECONDS)
+            self._head_deadline = self.loop.call_later(seconds, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_deadline = None
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self.transport.close()
+
+    def _forget_deadline(self) -> None:
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
+
+
+class _Server(uvicorn.Server):
+    """A server inside somebody else's process: signals are none of its business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the daemon."""
+        yield
+
+
+class HttpsDoor:
+    """One listener, started and stopped any number of times."""
+
+    def __init__(self, app: ASGIApp, *, max_connections: int) -> None:
+        self._app = app
+        self._max_connections = max_connections
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self, sockets: Sequence[socket.socket], tls: ssl.SSLContext) -> None:
+        """Listen and serve until `stop`."""
+
+        def context_factory(*_unused: Any) -> ssl.SSLContext:
+            return tls
+
+        self._server = _Server(
+            uvicorn.Config(
+                self._app,
+                http=_BoundedProtocol,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                ssl_context_factory=context_factory,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=self._max_connections,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            )
+        )
+        self._serving = asyncio.create_task(self._server.serve(list(sockets)))
+        async with asyncio.timeout(START_SECONDS):
+            while not self._server.started:
+                if self._serving.done():
+                    await self._serving
+                await asyncio.sleep(_POLL_SECONDS)
+
+    async def stop(self, *, deadline_seconds: float) -> None:
+        """Finish what is in flight, at most until the deadline, and close the sockets."""
+        if self._server is None or self._serving is None:
+            return
+        server, serving = self._server, self._serving
+        self._server = self._serving = None
+        server.config.timeout_graceful_shutdown = max(1, int(deadline_seconds))
+        server.should_exit = True
+        done, _ = await asyncio.wait({serving}, timeout=deadline_seconds + 2)
+        if not done:
+            server.force_exit = True
+            serving.cancel()
+            await asyncio.wait({serving})
