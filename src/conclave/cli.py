@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from conclave import __version__
 from conclave.errors import ConclaveError
@@ -77,7 +78,9 @@ def appliance_run(state_dir: Path) -> None:
     from conclave.appliance.daemon import run_appliance
     from conclave.appliance.paths import StatePaths
 
-    run_appliance(load_config(StatePaths(state_dir.absolute()).config))
+    root = state_dir.absolute()
+    # The directory that was named counts: a copied one must not run on its original.
+    run_appliance(msgspec.structs.replace(load_config(StatePaths(root).config), state_dir=root))
 
 
 @main.group()
@@ -109,8 +112,6 @@ def demo(ctx: click.Context) -> None:
 def _chosen_config(
     state_dir: Path, config_file: Path | None, host_name: str | None, interfaces: tuple[str, ...]
 ) -> ApplianceConfig:
-    import msgspec
-
     root = Path(os.path.abspath(state_dir))  # noqa: PTH100 - the directory need not exist yet
     config = ApplianceConfig(state_dir=root) if config_file is None else load_config(config_file)
     changes: dict[str, Any] = {"state_dir": root}

@@ -188,6 +188,8 @@ class ClusterProcesses:
                 clock_offset_ms=self._time.offset_ms,
                 member_key_spki_der=self._identity.known_public_key_der(),
                 smk=None if self._smk is None else bytes(self._smk),
+                # The daemon looked before the start; a respawn is not a start.
+                skip_certificate_check=True,
                 log_path=str(self._paths.log("cluster")),
             )
         )

@@ -27,11 +27,12 @@ from conclave.appliance.cluster_config import (
 from conclave.appliance.cluster_processes import ClusterProcesses
 from conclave.appliance.documents import Documents
 from conclave.appliance.doors import Door
-from conclave.appliance.member_identity import MemberIdentity, require_valid_now
+from conclave.appliance.member_identity import MemberIdentity
 from conclave.appliance.network import bind_all
 from conclave.appliance.paths import StatePaths
 from conclave.appliance.tls_contexts import AdminTls
 from conclave.clock import ApplianceClock
+from conclave.cluster.membership import check_start
 from conclave.errors import Conflict, NotAllowed, NotFound
 from conclave.hsm.hsm import Hsm
 from conclave.service.messages import (
@@ -153,7 +154,7 @@ class ClusterService:
     async def restart(self, *, force: bool = False) -> None:
         """Stop and start: the member must be authorized again (S4)."""
         async with self._changing:
-            self._check_start(force=force)
+            await self._check_start(force=force)
             await self._stop()
             await self._start(force=force)
 
@@ -278,21 +279,17 @@ class ClusterService:
                 await self._documents.save(DOCUMENT, changed)
                 self._stored = changed
 
-    def _check_start(self, *, force: bool) -> None:
+    async def _check_start(self, *, force: bool) -> None:
         self._hsm.cluster_partition()
         cluster_config.require_core_address(self.config(), self._settings.interfaces)
-        certificate = self._identity.certificate()
-        if certificate is None:
-            return
-        parsed = certificate.certificate()
+        loop = asyncio.get_running_loop()
         try:
-            require_valid_now(
-                parsed.not_valid_before_utc, parsed.not_valid_after_utc, self._clock.now()
-            )
-        except NotAllowed as refusal:
-            if not force:
+            now = self._clock.now()
+            await loop.run_in_executor(None, check_start, self._paths.cluster_store, now)
+        except Conflict as refusal:
+            if not force or refusal.fault is not faults.CERTIFICATE_VALIDITY:
                 raise
-            _log.warning("started with force: %s", refusal)
+            _log.warning("started with force: %s", refusal.message)
 
     async def _remember_cluster(self) -> None:
         """Note whether a cluster exists, for when its process cannot be asked."""
@@ -303,7 +300,7 @@ class ClusterService:
             self._stored = changed
 
     async def _start(self, *, force: bool) -> None:
-        self._check_start(force=force)
+        await self._check_start(force=force)
         self._paths.make()
         self._state = "starting"
         processes = self._make_processes(self.config())

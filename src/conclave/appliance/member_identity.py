@@ -6,7 +6,6 @@ belongs to the key beside it.
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from conclave import faults
 from conclave.appliance.documents import Documents
 from conclave.appliance.tls import PrivateKey, key_to_pem, new_private_key, public_key_der
-from conclave.errors import InternalFault, NotAllowed
+from conclave.errors import InternalFault
 from conclave.hsm.hsm import Hsm
 
 DOCUMENT: Final = "member identity"
@@ -41,10 +40,6 @@ class MemberCertificate:
     key_pem: bytes
     ca_pem: bytes
     member_id: str
-
-    def certificate(self) -> x509.Certificate:
-        """Return the certificate."""
-        return x509.load_pem_x509_certificate(self.certificate_pem)
 
 
 class MemberIdentity:
@@ -115,32 +110,3 @@ class MemberIdentity:
         key = serialization.load_pem_private_key(key_pem, None)
         assert isinstance(key, PrivateKey)  # noqa: S101 - new_private_key made it
         return key
-
-
-def require_valid_now(
-    not_before: datetime.datetime, not_after: datetime.datetime, now: datetime.datetime
-) -> None:
-    """Refuse a clock outside a certificate's validity, saying by how much (rule T2)."""
-    if now < not_before:
-        lag, place, edge = not_before - now, "before the beginning", not_before
-    elif now > not_after:
-        lag, place, edge = now - not_after, "after the end", not_after
-    else:
-        return
-    message = (
-        f"The appliance clock, {_stamp(now)}, is {_spell(lag)} {place} of the member"
-        f" certificate's validity, {_stamp(edge)}: correct the time, or start with force."
-    )
-    raise NotAllowed(faults.CERTIFICATE_VALIDITY, message)
-
-
-def _stamp(moment: datetime.datetime) -> str:
-    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _spell(span: datetime.timedelta) -> str:
-    minutes, seconds = divmod(int(span.total_seconds()), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = [(days, "days"), (hours, "h"), (minutes, "min"), (seconds, "s")]
-    return " ".join(f"{amount} {unit}" for amount, unit in parts if amount) or "less than 1 s"

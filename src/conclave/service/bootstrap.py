@@ -76,6 +76,8 @@ class ClusterBootstrap(Quiet, frozen=True, kw_only=True):
     member_id: str | None = None
     member_key_spki_der: bytes = b""
     smk: bytes | None = None
+    skip_certificate_check: bool = False
+    """Start outside the certificates' validity: a forced start, or a respawn after a crash."""
     log_path: str | None = None
     log_level: str = "INFO"
 

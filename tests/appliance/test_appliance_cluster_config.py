@@ -1,0 +1,104 @@
+"""The rules of the cluster service's configuration (S5, S6, K1), as functions."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from conclave.appliance import cluster_config
+from conclave.appliance.cluster_config import StoredClusterConfig
+from conclave.errors import BadInput, Conflict, NotAllowed
+
+INTERFACES = {"eth0": "127.9.9.1", "eth1": "127.9.9.2"}
+NOTHING = StoredClusterConfig()
+
+
+def test_s6_core_address_must_be_one_of_the_interfaces() -> None:
+    with pytest.raises(BadInput, match=r"eth0 127\.9\.9\.1.*eth1 127\.9\.9\.2"):
+        cluster_config.with_core_address(NOTHING, "127.9.9.3", INTERFACES)
+    with pytest.raises(BadInput, match="IP address"):
+        cluster_config.with_core_address(NOTHING, "eth0", INTERFACES)
+
+
+def test_s6_core_address_is_fixed_once_set() -> None:
+    first = cluster_config.with_core_address(NOTHING, "127.9.9.1", INTERFACES)
+    assert cluster_config.with_core_address(first, "127.9.9.1", INTERFACES) == first
+    with pytest.raises(Conflict, match="factory reset"):
+        cluster_config.with_core_address(first, "127.9.9.2", INTERFACES)
+
+
+def test_s6_start_needs_a_core_address_that_still_exists() -> None:
+    config = cluster_config.effective(NOTHING, 50070, 50052)
+    with pytest.raises(NotAllowed, match="set it"):
+        cluster_config.require_core_address(config, INTERFACES)
+    stored = StoredClusterConfig(core_address="127.9.9.1")
+    moved = cluster_config.effective(stored, 50070, 50052)
+    with pytest.raises(NotAllowed, match="no address of the appliance any more"):
+        cluster_config.require_core_address(moved, {"eth0": "127.9.9.7"})
+
+
+@pytest.mark.parametrize(
+    ("service", "port", "allowed"),
+    [
+        *(("admin", port, True) for port in (50070, 50075, 50079)),
+        *(("crypto", port, True) for port in (50052, 50055, 50059)),
+        ("crypto", 50075, False),
+        ("crypto", 50070, False),
+        ("admin", 50055, False),
+        ("admin", 50080, False),
+        ("admin", 0, False),
+        ("crypto", 443, False),
+    ],
+)
+def test_ports_outside_their_range_are_refused_naming_both(
+    service: str, port: int, allowed: bool
+) -> None:
+    if allowed:
+        stored = cluster_config.with_listener(NOTHING, service, None, port, INTERFACES)
+        config = cluster_config.effective(stored, 50070, 50052)
+        assert getattr(config, service).port == port
+        return
+    with pytest.raises(BadInput, match=r"50075 to 50079.*50055 to 50059"):
+        cluster_config.with_listener(NOTHING, service, None, port, INTERFACES)
+
+
+def test_listener_needs_a_known_interface_and_something_to_set() -> None:
+    with pytest.raises(BadInput, match="eth0, eth1"):
+        cluster_config.with_listener(NOTHING, "admin", "eth7", None, INTERFACES)
+    with pytest.raises(BadInput, match="interface or a port"):
+        cluster_config.with_listener(NOTHING, "admin", None, None, INTERFACES)
+    with pytest.raises(BadInput, match="core, admin, crypto or identity"):
+        cluster_config.with_listener(NOTHING, "other", "eth0", None, INTERFACES)
+
+
+def test_listen_address_is_the_interface_or_the_only_address_or_all() -> None:
+    assert cluster_config.listen_address("eth1", INTERFACES) == "127.9.9.2"
+    assert cluster_config.listen_address(None, {"eth0": "127.9.9.1"}) == "127.9.9.1"
+    assert cluster_config.listen_address(None, INTERFACES) == "0.0.0.0"  # noqa: S104
+    assert cluster_config.listen_address(None, INTERFACES | {"eth2": "::1"}) == "::"
+
+
+def test_k1_identity_is_chosen_before_the_cluster_exists() -> None:
+    dual = cluster_config.with_identity(NOTHING, "dual")
+    assert dual.identity == "dual"
+    with pytest.raises(BadInput, match="single or dual"):
+        cluster_config.with_identity(NOTHING, "triple")
+    made = msgspec.structs.replace(dual, cluster_created=True)
+    assert cluster_config.with_identity(made, "dual") == made
+    with pytest.raises(Conflict, match="factory reset"):
+        cluster_config.with_identity(made, "single")
+
+
+def test_s5_each_difference_is_a_cause_of_a_restart() -> None:
+    running = cluster_config.effective(NOTHING, 50070, 50052)
+    assert cluster_config.restart_causes(running, running) == ()
+    changes: list[tuple[dict[str, object], str]] = [
+        ({"admin_port": 50075}, "admin port"),
+        ({"admin_interface": "eth1"}, "admin interface"),
+        ({"crypto_port": 50055}, "crypto port"),
+        ({"crypto_interface": "eth1"}, "crypto interface"),
+    ]
+    for change, cause in changes:
+        stored = msgspec.structs.replace(NOTHING, **change)
+        configured = cluster_config.effective(stored, 50070, 50052)
+        assert cluster_config.restart_causes(running, configured) == (cause,)

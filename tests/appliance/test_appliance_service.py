@@ -1,0 +1,190 @@
+"""The cluster service on real processes: refusals, start and stop, crashes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from conclave import faults
+from conclave.appliance.appliance import Appliance
+from conclave.errors import Conflict, NotAllowed, NotFound
+from conclave.service.messages import ListKeyrings, Nothing, ServiceStatus
+from tests.support.appliance_bench import (
+    authorize,
+    is_alive,
+    local_member_id,
+    make_authorized_cluster,
+    make_config,
+    prepare_partition,
+    until,
+    with_appliance,
+)
+from tests.support.hsm_bench import CO, DOMAIN, SO, make_cluster_partition
+
+pytestmark = pytest.mark.system
+
+
+async def process_is_authorized(appliance: Appliance) -> bool:
+    status: ServiceStatus = await appliance.cluster.call("status", Nothing())
+    return status.authorized
+
+
+async def kill_and_wait(appliance: Appliance, name: str) -> None:
+    killed = appliance.pids()[name]
+    os.kill(killed, signal.SIGKILL)
+    await until(lambda: appliance.pids().get(name, killed) != killed, f"{name} is respawned")
+
+
+def test_calls_to_a_stopped_service_say_how_to_start_it(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        with pytest.raises(NotAllowed, match="start it first") as caught:
+            await appliance.cluster.call("list_keyrings", ListKeyrings())
+        assert caught.value.fault is faults.SERVICE_STOPPED
+        await appliance.cluster.stop()
+        assert appliance.service("cluster").status == "stopped"
+        with pytest.raises(NotFound, match="clusteradmin"):
+            appliance.service("clusters")
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_s1_s6_start_is_refused_until_everything_is_there(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        with pytest.raises(NotAllowed, match="initialise it"):
+            await appliance.cluster.start()
+        await appliance.hsm.initialize("hsm_label", SO, DOMAIN)
+        with pytest.raises(NotAllowed, match="create one of version 1"):
+            await appliance.cluster.start()
+        await make_cluster_partition(appliance.hsm)
+        with pytest.raises(NotAllowed, match="core address: set it"):
+            await appliance.cluster.start()
+        assert appliance.cluster.status().state == "stopped"
+        assert list(appliance.pids()) == ["login"]
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_s4_a_stop_and_a_restart_end_the_authorization(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        service = appliance.cluster
+        assert service.status().authorized
+        assert await process_is_authorized(appliance)
+        await service.restart()
+        assert not service.status().authorized
+        assert not await process_is_authorized(appliance)
+        await authorize(appliance)
+        assert await process_is_authorized(appliance)
+        children = service.status().pids
+        await service.stop()
+        assert not any(is_alive(pid) for pid in children.values())
+        assert service.status().pids == {}
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_s4_c7_every_killed_child_comes_back_and_the_member_stays_authorized(
+    tmp_path: Path,
+) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        for name in ("cluster", "worker-0", "worker-1", "login"):
+            await kill_and_wait(appliance, name)
+            assert await process_is_authorized(appliance)
+            await appliance.cluster.call("list_keyrings", ListKeyrings())
+        assert appliance.cluster.status().authorized
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_s4_the_end_of_the_daemon_ends_the_authorization(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+
+    async def first(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        await appliance.cluster.set_on_boot(True)
+
+    async def second(appliance: Appliance) -> None:
+        await appliance.cluster.start_on_boot()
+        assert appliance.cluster.status().state == "running"
+        assert not await process_is_authorized(appliance)
+        # Workers run, since there is a certificate, and tell their clients why they do nothing.
+        assert "worker-0" in appliance.pids()
+        await authorize(appliance)
+
+    with_appliance(config, first)
+    with_appliance(config, second)
+
+
+def test_one_cluster_one_member_and_the_right_names(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await prepare_partition(appliance)
+        await appliance.cluster.start()
+        with pytest.raises(NotFound, match="create one first"):
+            await appliance.cluster.authorize("nobody", "par", CO)
+        with pytest.raises(NotAllowed, match="2 attempts are left"):
+            await appliance.cluster.create_cluster("testCluster", b"wrong-password")
+        await appliance.cluster.create_cluster("testCluster", SO)
+        with pytest.raises(Conflict, match="testCluster"):
+            await appliance.cluster.create_cluster("other", SO)
+        member_id = await local_member_id(appliance)
+        with pytest.raises(NotFound, match="nobody"):
+            await appliance.cluster.authorize("nobody", "par", CO)
+        with pytest.raises(NotFound, match="par"):
+            await appliance.cluster.authorize(member_id, "another", CO)
+        with pytest.raises(NotAllowed, match="9 attempts are left"):
+            await appliance.cluster.authorize(member_id, "par", b"wrong-password")
+        assert not appliance.cluster.status().authorized
+        with pytest.raises(Conflict, match="factory reset"):
+            await appliance.cluster.set_identity("dual")
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_t2_start_names_the_skew_and_force_passes_over_it(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        await appliance.cluster.stop()
+        await appliance.time.synchronize(-2 * 3600_000)
+        with pytest.raises(Conflict, match=r"begins 5\d min") as caught:
+            await appliance.cluster.start()
+        assert caught.value.fault is faults.CERTIFICATE_VALIDITY
+        await appliance.cluster.start(force=True)
+        assert appliance.cluster.status().status == "running"
+        await appliance.time.synchronize(0)
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_s8_factory_reset_keeps_hsm_and_smk(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        first = await make_authorized_cluster(appliance)
+        smk = await appliance.hsm.unlock_smk("par", CO)
+        await appliance.cluster.factory_reset()
+        assert appliance.cluster.config().core_address is None
+        assert appliance.cluster.status().state == "stopped"
+        assert await appliance.hsm.unlock_smk("par", CO) == smk
+        (address,) = appliance.config.interfaces.values()
+        await appliance.cluster.set_core_address(address)
+        await appliance.cluster.set_identity("dual")
+        await appliance.cluster.start()
+        second = await appliance.cluster.create_cluster("second", SO)
+        assert second.cluster_id != first.cluster_id
+        assert second.dual_identity
+        await authorize(appliance)
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_s5_a_changed_port_asks_for_a_restart(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        await appliance.cluster.set_listener("crypto", port=50055)
+        assert appliance.cluster.status().restart_required == ("crypto port",)
+        await appliance.cluster.restart()
+        assert appliance.cluster.status().restart_required == ()
+
+    with_appliance(make_config(tmp_path), scene)
