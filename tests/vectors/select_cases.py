@@ -1,0 +1,292 @@
+"""Select published test vectors out of an unpacked cryptography-vectors package.
+
+python tests/vectors/select_cases.py UNPACKED_DIRECTORY
+
+Writes the JSON files beside this script.  They are committed; this is how they were made, and how
+another selection would be.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+Case = dict[str, str]
+
+
+def fields(text: str) -> Iterator[Case]:
+    """Yield each blank-separated group of `name = value` lines, with the [section] values above."""
+    section: Case = {}
+    case: Case = {}
+    for line in [*text.splitlines(), ""]:
+        stripped = line.strip()
+        if stripped.startswith("#"):
+            continue
+        if stripped.startswith("["):
+            for part in stripped.strip("[]").split(","):
+                name, _, value = part.partition("=")
+                section[name.strip() if value else f"_{part[0]}"] = (value or part).strip()
+        elif "=" in stripped:
+            name, _, value = stripped.partition("=")
+            case[name.strip()] = value.strip()
+        elif case:
+            yield {**section, **case}
+            case = {}
+
+
+def write(name: str, origin: str, licence: str, cases: list[Case]) -> None:
+    """Write one vector file."""
+    if not cases:
+        raise SystemExit(f"{name}: nothing was selected")
+    content = {"origin": origin, "licence": licence, "cases": cases}
+    (HERE / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def first_of_each(cases: Iterator[Case], names: tuple[str, ...], count: int = 1) -> list[Case]:
+    """Return the first `count` cases of each combination of values."""
+    seen: dict[tuple[str, ...], int] = {}
+    chosen = []
+    for case in cases:
+        key = tuple(case.get(name, "") for name in names)
+        seen[key] = seen.get(key, 0) + 1
+        if seen[key] <= count:
+            chosen.append(case)
+    return chosen
+
+
+def aes_blocks(root: Path, mode: str) -> list[Case]:
+    """Return the multi-block messages of AESAVS."""
+    folder = root / "ciphers/AES" / mode
+    cases = []
+    for bits in (128, 192, 256):
+        text = (folder / f"{mode}MMT{bits}.rsp").read_text()
+        cases += [case for case in fields(text.partition("[DECRYPT]")[0]) if "KEY" in case]
+    return [
+        {
+            name.lower(): case[name]
+            for name in ("KEY", "IV", "PLAINTEXT", "CIPHERTEXT")
+            if name in case
+        }
+        for case in cases
+    ]
+
+
+def aes_ctr(root: Path) -> list[Case]:
+    """Return RFC 3686's vectors."""
+    cases = []
+    for bits in (128, 192, 256):
+        text = (root / f"ciphers/AES/CTR/aes-{bits}-ctr.txt").read_text()
+        cases += [case for case in fields(text) if "KEY" in case]
+    return [
+        {name.lower(): case[name] for name in ("KEY", "IV", "PLAINTEXT", "CIPHERTEXT")}
+        for case in cases
+    ]
+
+
+def aes_gcm(root: Path) -> list[Case]:
+    """Return one GCM case of each supported combination of lengths, and one that must fail."""
+    cases: list[Case] = []
+    groups = ("IVlen", "PTlen", "AADlen", "Taglen")
+    for bits in (128, 192, 256):
+        for part in ("gcmEncryptExtIV", "gcmDecrypt"):
+            lines = (root / f"ciphers/AES/GCM/{part}{bits}.rsp").read_text()
+            # A case that must fail has FAIL on a line of its own.
+            marked = re.sub(r"^FAIL$", "PT = FAIL", lines, flags=re.MULTILINE)
+            wanted = (
+                case
+                for case in fields(marked)
+                if case.get("Key")
+                and int(case["Taglen"]) >= 96
+                and case["IVlen"] in {"96", "1024"}
+                and case["PTlen"] in {"0", "104", "256"}
+                and case["AADlen"] in {"0", "160"}
+                and (part == "gcmEncryptExtIV" or case.get("PT") == "FAIL")
+            )
+            cases += first_of_each(wanted, groups)
+    return [
+        {
+            "key": case["Key"],
+            "nonce": case["IV"],
+            "aad": case["AAD"],
+            "plaintext": case["PT"],
+            "ciphertext": case["CT"],
+            "tag": case["Tag"],
+        }
+        for case in cases
+    ]
+
+
+def hmacs(root: Path) -> list[Case]:
+    """Return the HMAC vectors of RFC 2202 and RFC 4231."""
+    cases: list[Case] = []
+    for file, name in (
+        ("rfc-2202-sha1", "sha1"),
+        *((f"rfc-4231-sha{n}", f"sha{n}") for n in (224, 256, 384, 512)),
+    ):
+        text = (root / f"HMAC/{file}.txt").read_text()
+        cases += [
+            {"hash": name, "key": case["Key"], "message": case["Msg"], "mac": case["MD"]}
+            for case in fields(text)
+            if "MD" in case
+        ]
+    return cases
+
+
+def ed25519(root: Path) -> list[Case]:
+    """Return every 32nd message length of the reference implementation's vectors."""
+    lines = (root / "asymmetric/Ed25519/sign.input").read_text().splitlines()
+    cases = []
+    for line in lines[:4] + lines[4:512:32]:
+        secret, public, message, signed = line.split(":")[:4]
+        cases.append(
+            {
+                "secret": secret[:64],
+                "public": public,
+                "message": message,
+                "signature": signed[:128],
+            }
+        )
+    return cases
+
+
+def ecdsa(root: Path) -> list[Case]:
+    """Return verification cases of FIPS 186-3 on the three curves, right and wrong ones."""
+    text = (root / "asymmetric/ECDSA/FIPS_186-3/SigVer.rsp").read_text()
+    cases = []
+    group = ""
+    for block in re.split(r"\n\s*\n", text):
+        heading = re.search(r"\[(P-\d+),SHA-(\d+)\]", block)
+        if heading:
+            group = f"{heading[1]} sha{heading[2]}"
+        for case in fields(block):
+            if "Qx" in case and group.startswith(("P-256", "P-384", "P-521")):
+                cases.append(
+                    {**case, "curve": group[:5], "hash": group[6:], "ok": case["Result"][0]}
+                )
+    names = {"Msg": "message", "Qx": "x", "Qy": "y", "R": "r", "S": "s"}
+    chosen = first_of_each(iter(cases), ("curve", "hash", "Result"))
+    return [
+        {
+            "curve": c["curve"],
+            "hash": c["hash"],
+            **{v: c[k] for k, v in names.items()},
+            "result": c["ok"],
+        }
+        for c in chosen
+    ]
+
+
+def rsa_verify(root: Path, file: str) -> list[Case]:
+    """Return verification cases of FIPS 186-3 for the supported sizes of modulus."""
+    text = (root / f"asymmetric/RSA/FIPS_186-2/{file}").read_text()
+    modulus, cases = "", []
+    for case in fields(text):
+        modulus = case.get("n", modulus)
+        if "S" in case and int(case["mod"]) in {2048, 3072, 4096} and "Result" in case:
+            cases.append({**case, "n": modulus, "ok": case["Result"][0]})
+    chosen = first_of_each(iter(cases), ("mod", "SHAAlg", "ok"))
+    return [
+        {
+            "hash": case["SHAAlg"].lower(),
+            "modulus": case["n"],
+            "exponent": case["e"],
+            "message": case["Msg"],
+            "signature": case["S"],
+            "salt": case["SaltVal"],
+            "result": case["ok"],
+        }
+        for case in chosen
+    ]
+
+
+PARTS = {
+    "Modulus": "modulus",
+    "Public exponent": "public_exponent",
+    "Exponent": "exponent",
+    "Prime 1": "prime_1",
+    "Prime 2": "prime_2",
+    "Prime exponent 1": "exponent_1",
+    "Prime exponent 2": "exponent_2",
+    "Coefficient": "coefficient",
+    "Message": "message",
+    "Encryption": "output",
+    "Signature": "output",
+}
+
+
+def named_values(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, hexadecimal) from `# Name:` headings and the lines below them."""
+    name, digits = "", ""
+    for line in [*text.splitlines(), "# end"]:
+        if line.startswith("#"):
+            if digits:
+                yield name, digits.rjust(len(digits) + len(digits) % 2, "0")
+            heading = re.match(r"#\s*([A-Z][A-Za-z0-9 ]*?)(?: to be \w+)?:\s*$", line)
+            name, digits = (PARTS.get(heading[1], "") if heading else ""), ""
+        elif name:
+            digits += re.sub(r"\s", "", line)
+
+
+def rsa_private(path: Path, **more: str) -> list[Case]:
+    """Return the cases with a private key of 2048 bits from a file in RSA Laboratories' form."""
+    key: Case = {}
+    message, cases = "", []
+    for name, value in named_values(path.read_text()):
+        if name == "message":
+            message = value
+        elif name == "output":
+            cases.append({**more, **key, "message": message, "output": value})
+        elif name == "modulus":
+            key = {name: value}
+        else:
+            key[name] = value
+    return [case for case in cases if int(case["modulus"], 16).bit_length() == 2048]
+
+
+def oaep(folder: Path) -> list[Case]:
+    """Return two OAEP cases for each of some pairs of hash functions."""
+    cases = rsa_private(folder / "pkcs-1v2-1d2-vec/oaep-vect.txt", hash="sha1", mask="sha1")[:2]
+    pairs = (("sha1", "sha256"), ("sha256", "sha1"), ("sha256", "sha256"), ("sha512", "sha384"))
+    for mask, digest in pairs:
+        file = folder / f"oaep-custom/oaep-{mask}-{digest}.txt"
+        cases += rsa_private(file, hash=digest, mask=mask)[:2]
+    return cases
+
+
+NIST = "Public domain (work of the United States government)"
+IETF = "IETF Trust, Simplified BSD License for code components"
+LABORATORIES = "RSA Laboratories, published with PKCS #1 for free use"
+
+
+def main(root: Path) -> None:
+    """Write all files."""
+    rsa = root / "asymmetric/RSA"
+    reference = "Ed25519 reference implementation (sign.input), from RFC 8032's section 7.1 on"
+    derived = "RSA Laboratories' OAEP vectors, and pyca/cryptography's derived from them for SHA-2"
+    either = f"{LABORATORIES}; pyca/cryptography: Apache-2.0 OR BSD-3-Clause"
+    sign, decrypt = "PKCS #1 v1.5 signatures with SHA-1", "PKCS #1 v1.5 encryption"
+    write("aes_ecb", "NIST AESAVS, multi-block messages", NIST, aes_blocks(root, "ECB"))
+    write("aes_cbc", "NIST AESAVS, multi-block messages", NIST, aes_blocks(root, "CBC"))
+    write("aes_ctr", "RFC 3686, section 6", IETF, aes_ctr(root))
+    write("aes_gcm", "NIST GCMVS, selected lengths", NIST, aes_gcm(root))
+    write("hmac", "RFC 2202 (SHA-1) and RFC 4231 (SHA-2)", IETF, hmacs(root))
+    write("ed25519", reference, "Public domain", ed25519(root))
+    write("ecdsa_verify", "NIST FIPS 186-3 ECDSA SigVer, selected", NIST, ecdsa(root))
+    for name, response in (("pkcs", "SigVer15_186-3.rsp"), ("pss", "SigVerPSS_186-3.rsp")):
+        cases = rsa_verify(root, response)
+        write(f"rsa_{name}_verify", f"NIST FIPS 186-3 {response}, selected", NIST, cases)
+    for name, title, file in (
+        ("sign", sign, "sign-vectors"),
+        ("decrypt", decrypt, "crypt-vectors"),
+    ):
+        cases = rsa_private(rsa / f"pkcs1v15{file}.txt")
+        write(f"rsa_pkcs_{name}", f"RSA Laboratories, {title}", LABORATORIES, cases)
+    write("rsa_oaep_decrypt", derived, either, oaep(rsa))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
