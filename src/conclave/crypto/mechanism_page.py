@@ -1,0 +1,94 @@
+"""Write docs/mechanisms.md from the mechanism table.
+
+python -m conclave.crypto.mechanism_page docs/mechanisms.md
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from conclave.crypto import parameters
+from conclave.crypto.mechanism_row import Mechanism
+from conclave.crypto.mechanisms import MECHANISMS
+from conclave.crypto.standard import Ckf
+
+_HEAD: Final = """\
+# Mechanisms
+
+Made from the table in `conclave.crypto.mechanisms`; a test fails when this page is not current.
+Make it anew with `python -m conclave.crypto.mechanism_page docs/mechanisms.md`.
+
+C_GetMechanismInfo reports exactly this. Key sizes are in the unit that the standard gives the
+mechanism. A mechanism marked *digest* lets the module hash long data itself and send the digest.
+
+| mechanism | number | key types | key sizes | does | parameter |
+|---|---|---|---|---|---|
+"""
+_TAIL: Final = """
+## Choices
+
+* RSA keys have 2048 to 4096 bits in whole bytes. New keys have the public exponent 65537; imported
+  ones any odd exponent from 3 to 2^64. An imported private key must bring its primes, exponents and
+  coefficient (CKA_PRIME_1 and so on).
+* CKM_RSA_X_509 runs in the system's libcrypto.so.3 and is not advertised where that is missing.
+* CKM_ECDSA takes a digest of any length from 1 byte on; only the leftmost bits count, as many as
+  the order of the curve has (FIPS 186-5, 6.4.1). Signatures are r ‖ s, each as long as the order.
+* Ed25519 keys name their curve as 1.3.101.112 or "edwards25519". CKA_EC_POINT is an OCTET STRING;
+  the bare point is accepted too. Ed25519ctx and Ed25519ph are not offered.
+* AES-GCM takes nonces of 8 to 128 bytes and tags of 96 to 128 bits. The caller chooses the nonce
+  and must never use one twice with the same key.
+* AES-CTR refuses data that would overflow the counter's own bits (CKR_DATA_LEN_RANGE).
+* A wrong PKCS #1 v1.5 padding decrypts to random bytes instead of an error, so that the answer
+  tells an attacker nothing.
+* SHA-1 serves signatures and MACs that exist already; choose another hash for new ones.
+* CKA_ALWAYS_AUTHENTICATE true is refused (CKR_ATTRIBUTE_VALUE_INVALID): there is no context login.
+* CKA_WRAP, CKA_UNWRAP and CKA_DERIVE are false unless asked for; the uses that a key's type is for
+  are true. CKA_SENSITIVE is true and CKA_EXTRACTABLE false unless the template says otherwise.
+* A generated pair without a CKA_ID gets one: 20 bytes of the SHA-256 of its public key, on both.
+"""
+_ABILITIES: Final = (
+    (Ckf.DIGEST, "digest in the module"),
+    (Ckf.GENERATE, "generate a key"),
+    (Ckf.GENERATE_KEY_PAIR, "generate a pair"),
+    (Ckf.SIGN, "sign"),
+    (Ckf.VERIFY, "verify"),
+    (Ckf.ENCRYPT, "encrypt"),
+    (Ckf.DECRYPT, "decrypt"),
+)
+_PARAMETERS: Final = {
+    parameters.no_parameter: "none",
+    parameters.pss: "CK_RSA_PKCS_PSS_PARAMS",
+    parameters.oaep: "CK_RSA_PKCS_OAEP_PARAMS",
+    parameters.block_vector: "16-byte IV",
+    parameters.ctr: "CK_AES_CTR_PARAMS",
+    parameters.gcm: "CK_GCM_PARAMS",
+    parameters.output_length: "CK_MAC_GENERAL_PARAMS",
+}
+
+
+def mechanism_page() -> str:
+    """Return the text of docs/mechanisms.md."""
+    return _HEAD + "".join(map(_line, MECHANISMS.values())) + _TAIL
+
+
+def _line(row: Mechanism) -> str:
+    kinds = ", ".join(f"CKK_{kind.name}" for kind in row.key_types) or "none"
+    sizes = f"{row.min_key_size} to {row.max_key_size} {row.unit}"
+    if row.min_key_size == row.max_key_size:
+        sizes = f"{row.min_key_size} {row.unit}"
+    does = ", ".join(word for flag, word in _ABILITIES if row.flags & flag)
+    cells = (
+        f"CKM_{row.number.name}",
+        f"0x{row.number:04x}",
+        kinds,
+        sizes if row.key_types else "none",
+        does + (" (digest)" if row.hashes else ""),
+        _PARAMETERS[row.parameter],
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(mechanism_page(), encoding="utf-8")
