@@ -43,7 +43,7 @@ Request = Annotated[str, Meta(min_length=64, max_length=8192)]
 class NewClient(Arguments, frozen=True):
     """A client's PKCS#10 request in PEM; its private key never leaves the client."""
 
-    certificate_request: Request
+    csr: Request
     label: Annotated[str, Meta(max_length=64)] = ""
     monitor_user: UserId | UnsetType = UNSET
     """A user of the role monitor who goes with this client."""
@@ -127,7 +127,7 @@ async def register_client(call: Call, arguments: NewClient) -> Reply:
         call,
         "register_client",
         RegisterClient(
-            request_pem=arguments.certificate_request,
+            request_pem=arguments.csr,
             label=arguments.label,
             monitor_user="" if isinstance(monitor, UnsetType) else monitor,
         ),
