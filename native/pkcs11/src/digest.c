@@ -1,0 +1,97 @@
+/* digest.c - message digesting (PKCS#11 3.0, section 5.12): done here, no worker is asked. */
+#include "operation.h"
+#include "state.h"
+
+static CK_RV end_digest(struct cv_session *session, CK_RV value)
+{
+    session->digest = NULL;
+    return value;
+}
+
+static CK_RV digest_init(struct cv_session *session, const CK_MECHANISM *mechanism)
+{
+    if (mechanism == NULL)
+        return session->digest == NULL ? CKR_ARGUMENTS_BAD : end_digest(session, CKR_OK);
+    if (session->digest != NULL)
+        return CKR_OPERATION_ACTIVE;
+    const struct cv_mechanism *row = cv_mechanism_find(mechanism->mechanism);
+    if (row == NULL || !(row->usage & CKF_DIGEST))
+        return CKR_MECHANISM_INVALID;
+    if (mechanism->ulParameterLen != 0)
+        return CKR_MECHANISM_PARAM_INVALID;
+    CK_RV value = cv_digest_begin(&session->digest_context, row->digest);
+    if (value == CKR_OK) {
+        session->digest = row;
+        session->digest_multi_part = false;
+    }
+    return value;
+}
+
+static CK_RV digest_update(struct cv_session *session, const uint8_t *part, CK_ULONG length)
+{
+    if (session->digest == NULL)
+        return CKR_OPERATION_NOT_INITIALIZED;
+    if (cv_bad_input(part, length))
+        return end_digest(session, CKR_ARGUMENTS_BAD);
+    session->digest_multi_part = true;
+    CK_RV value = cv_digest_add(session->digest_context, part, length);
+    return value == CKR_OK ? CKR_OK : end_digest(session, value);
+}
+
+static CK_RV finish(struct cv_session *session, uint8_t *out, CK_ULONG *out_length)
+{
+    uint8_t digest[CV_DIGEST_MAX];
+    CK_RV value = cv_digest_end(session->digest_context, digest);
+    if (value == CKR_OK)
+        value = cv_give(digest, cv_digest_length(session->digest->digest), out, out_length);
+    return end_digest(session, value);
+}
+
+static CK_RV digest_final(struct cv_session *session, uint8_t *out, CK_ULONG *out_length)
+{
+    CK_RV value;
+    if (session->digest == NULL)
+        return CKR_OPERATION_NOT_INITIALIZED;
+    if (out_length == NULL)
+        return end_digest(session, CKR_ARGUMENTS_BAD);
+    if (cv_only_length(cv_digest_length(session->digest->digest), out, out_length, &value))
+        return value;
+    return finish(session, out, out_length);
+}
+
+static CK_RV digest(struct cv_session *session, const uint8_t *data, CK_ULONG length,
+                    uint8_t *out, CK_ULONG *out_length)
+{
+    CK_RV value;
+    if (session->digest == NULL)
+        return CKR_OPERATION_NOT_INITIALIZED;
+    if (session->digest_multi_part)
+        return end_digest(session, CKR_OPERATION_ACTIVE);
+    if (out_length == NULL || cv_bad_input(data, length))
+        return end_digest(session, CKR_ARGUMENTS_BAD);
+    if (cv_only_length(cv_digest_length(session->digest->digest), out, out_length, &value))
+        return value;
+    value = cv_digest_add(session->digest_context, data, length);
+    return value == CKR_OK ? finish(session, out, out_length) : end_digest(session, value);
+}
+
+CK_RV C_DigestInit(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism)
+{
+    CV_IN_SESSION(handle, digest_init(session, mechanism));
+}
+
+CK_RV C_Digest(CK_SESSION_HANDLE handle, CK_BYTE_PTR data, CK_ULONG length, CK_BYTE_PTR out,
+               CK_ULONG_PTR out_length)
+{
+    CV_IN_SESSION(handle, digest(session, data, length, out, out_length));
+}
+
+CK_RV C_DigestUpdate(CK_SESSION_HANDLE handle, CK_BYTE_PTR part, CK_ULONG length)
+{
+    CV_IN_SESSION(handle, digest_update(session, part, length));
+}
+
+CK_RV C_DigestFinal(CK_SESSION_HANDLE handle, CK_BYTE_PTR out, CK_ULONG_PTR out_length)
+{
+    CV_IN_SESSION(handle, digest_final(session, out, out_length));
+}

@@ -1,0 +1,121 @@
+/* keys.c - key generation (PKCS#11 3.0, section 5.18). */
+#include <string.h>
+
+#include "objects.h"
+
+struct template {
+    const CK_ATTRIBUTE *attributes;
+    CK_ULONG count;
+};
+
+static bool is_token(const struct template *template)
+{
+    return cv_template_flag(template->attributes, template->count, CKA_TOKEN, false);
+}
+
+/* Begins the arguments: keyring, mechanism, parameter. */
+static CK_RV put_mechanism(struct cv_session *session, const CK_MECHANISM *mechanism,
+                           CK_FLAGS usage, size_t elements)
+{
+    struct cv_parameter facts;
+    if (mechanism == NULL)
+        return CKR_ARGUMENTS_BAD;
+    const struct cv_mechanism *row = cv_mechanism_find(mechanism->mechanism);
+    if (row == NULL || !(row->usage & usage))
+        return CKR_MECHANISM_INVALID;
+    cv_write_array(&session->args, elements);
+    cv_write_bin(&session->args, session->slot->keyring, CV_ID_BYTES);
+    cv_write_uint(&session->args, mechanism->mechanism);
+    return cv_mechanism_put_parameter(row, mechanism, &session->args, &facts);
+}
+
+static CK_RV put_template(struct cv_session *session, const struct template *template)
+{
+    CK_RV value = cv_template_check(template->attributes, template->count);
+    if (value == CKR_OK)
+        value = cv_check_write(session, is_token(template));
+    if (value == CKR_OK)
+        value = cv_template_put(template->attributes, template->count, &session->args);
+    return value;
+}
+
+static CK_RV generate_key(struct cv_session *session, const CK_MECHANISM *mechanism,
+                          struct template template, CK_OBJECT_HANDLE *key)
+{
+    struct cv_reply reply = {0};
+    CK_RV value = key == NULL ? CKR_ARGUMENTS_BAD
+                              : put_mechanism(session, mechanism, CKF_GENERATE, 5);
+    if (value == CKR_OK)
+        value = put_template(session, &template);
+    if (value == CKR_OK)
+        value = cv_put_write_if(session, is_token(&template), &session->args);
+    if (value == CKR_OK)
+        value = cv_call_and_reply(session, CV_GENERATE_KEY, &reply);
+    if (value == CKR_OK)
+        value = cv_keep_object(session, is_token(&template), &reply.result, key);
+    cv_reply_free(&reply);
+    return value;
+}
+
+struct pair {
+    struct template public_template, private_template;
+    CK_OBJECT_HANDLE *public_key, *private_key;
+};
+
+static CK_RV keep_pair(struct cv_session *session, const struct pair *pair, cv_reader *result)
+{
+    CK_OBJECT_HANDLE public_key, private_key;
+    if (cv_read_array(result) != 2)
+        return CKR_DEVICE_ERROR;
+    CK_RV value = cv_keep_object(session, is_token(&pair->public_template), result, &public_key);
+    if (value == CKR_OK)
+        value = cv_keep_object(session, is_token(&pair->private_template), result, &private_key);
+    if (value == CKR_OK) {
+        *pair->public_key = public_key;
+        *pair->private_key = private_key;
+    }
+    return value;
+}
+
+static CK_RV generate_key_pair(struct cv_session *session, const CK_MECHANISM *mechanism,
+                               const struct pair *pair)
+{
+    struct cv_reply reply = {0};
+    bool token = false;
+    CK_RV value = pair->public_key == NULL || pair->private_key == NULL
+                      ? CKR_ARGUMENTS_BAD
+                      : put_mechanism(session, mechanism, CKF_GENERATE_KEY_PAIR, 6);
+    if (value == CKR_OK)
+        value = put_template(session, &pair->public_template);
+    if (value == CKR_OK)
+        value = put_template(session, &pair->private_template);
+    if (value == CKR_OK) {
+        token = is_token(&pair->public_template) || is_token(&pair->private_template);
+        value = cv_put_write_if(session, token, &session->args);
+    }
+    if (value == CKR_OK)
+        value = cv_call_and_reply(session, CV_GENERATE_KEY_PAIR, &reply);
+    if (value == CKR_OK)
+        value = keep_pair(session, pair, &reply.result);
+    cv_reply_free(&reply);
+    return value;
+}
+
+CK_RV C_GenerateKey(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
+                    CK_ATTRIBUTE_PTR template, CK_ULONG count, CK_OBJECT_HANDLE_PTR key)
+{
+    CV_IN_SESSION(handle,
+                  generate_key(session, mechanism, (struct template){template, count}, key));
+}
+
+CK_RV C_GenerateKeyPair(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
+                        CK_ATTRIBUTE_PTR public_template, CK_ULONG public_count,
+                        CK_ATTRIBUTE_PTR private_template, CK_ULONG private_count,
+                        CK_OBJECT_HANDLE_PTR public_key, CK_OBJECT_HANDLE_PTR private_key)
+{
+    const struct pair pair = {{public_template, public_count},
+                              {private_template, private_count},
+                              public_key,
+                              private_key};
+    CV_IN_SESSION(handle, generate_key_pair(session, mechanism, &pair));
+}

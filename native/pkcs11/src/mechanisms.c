@@ -1,0 +1,237 @@
+/* mechanisms.c - the table of mechanisms, and how their parameters go on the wire. */
+#include "mechanisms.h"
+
+#include <string.h>
+
+#define NONCE_MAX 256       /* PKCS#11 2.40, section 2.12.3: ulIvLen is 1 to 256 */
+#define ASSOCIATED_MAX ((1u << 20) - 8192) /* leaves room in a frame */
+#define LABEL_MAX 65536
+
+static CK_RV put_none(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                      struct cv_parameter *facts)
+{
+    (void)row;
+    (void)facts;
+    if (given->ulParameterLen != 0)
+        return CKR_MECHANISM_PARAM_INVALID;
+    cv_write_nil(out);
+    return CKR_OK;
+}
+
+static CK_RV put_pss(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                     struct cv_parameter *facts)
+{
+    (void)row;
+    (void)facts;
+    CK_RSA_PKCS_PSS_PARAMS pss;
+    if (given->ulParameterLen != sizeof pss)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&pss, given->pParameter, sizeof pss);
+    if (pss.sLen > 1024)
+        return CKR_MECHANISM_PARAM_INVALID;
+    cv_write_array(out, 3);
+    cv_write_uint(out, pss.hashAlg);
+    cv_write_uint(out, pss.mgf);
+    cv_write_uint(out, pss.sLen);
+    return CKR_OK;
+}
+
+static CK_RV put_oaep(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                      struct cv_parameter *facts)
+{
+    (void)row;
+    (void)facts;
+    CK_RSA_PKCS_OAEP_PARAMS oaep;
+    if (given->ulParameterLen != sizeof oaep)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&oaep, given->pParameter, sizeof oaep);
+    if (oaep.ulSourceDataLen > LABEL_MAX || (oaep.pSourceData == NULL && oaep.ulSourceDataLen > 0))
+        return CKR_MECHANISM_PARAM_INVALID;
+    /* Source 0 is what callers without a label often leave there. */
+    if (oaep.source != CKZ_DATA_SPECIFIED && (oaep.source != 0 || oaep.ulSourceDataLen > 0))
+        return CKR_MECHANISM_PARAM_INVALID;
+    cv_write_array(out, 3);
+    cv_write_uint(out, oaep.hashAlg);
+    cv_write_uint(out, oaep.mgf);
+    cv_write_bin(out, oaep.pSourceData, oaep.ulSourceDataLen);
+    return CKR_OK;
+}
+
+static CK_RV put_iv(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                    struct cv_parameter *facts)
+{
+    (void)row;
+    if (given->ulParameterLen != CV_BLOCK)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(facts->block, given->pParameter, CV_BLOCK);
+    cv_write_bin(out, facts->block, CV_BLOCK);
+    return CKR_OK;
+}
+
+static CK_RV put_counter(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                         struct cv_parameter *facts)
+{
+    (void)row;
+    CK_AES_CTR_PARAMS counter;
+    if (given->ulParameterLen != sizeof counter)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&counter, given->pParameter, sizeof counter);
+    if (counter.ulCounterBits < 1 || counter.ulCounterBits > 8 * CV_BLOCK)
+        return CKR_MECHANISM_PARAM_INVALID;
+    facts->counter_bits = (unsigned)counter.ulCounterBits;
+    memcpy(facts->block, counter.cb, CV_BLOCK);
+    cv_write_array(out, 2);
+    cv_write_uint(out, facts->counter_bits);
+    cv_write_bin(out, facts->block, CV_BLOCK);
+    return CKR_OK;
+}
+
+static CK_RV put_gcm(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                     struct cv_parameter *facts)
+{
+    (void)row;
+    CK_GCM_PARAMS gcm;
+    if (given->ulParameterLen != sizeof gcm)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&gcm, given->pParameter, sizeof gcm);
+    if (gcm.pIv == NULL || gcm.ulIvLen < 1 || gcm.ulIvLen > NONCE_MAX)
+        return CKR_MECHANISM_PARAM_INVALID;
+    if (gcm.ulAADLen > ASSOCIATED_MAX || (gcm.pAAD == NULL && gcm.ulAADLen > 0))
+        return CKR_MECHANISM_PARAM_INVALID;
+    if (gcm.ulTagBits < 32 || gcm.ulTagBits > 128 || gcm.ulTagBits % 8 != 0)
+        return CKR_MECHANISM_PARAM_INVALID;
+    facts->result_bytes = gcm.ulTagBits / 8;
+    cv_write_array(out, 3);
+    cv_write_bin(out, gcm.pIv, gcm.ulIvLen);
+    cv_write_bin(out, gcm.pAAD, gcm.ulAADLen);
+    cv_write_uint(out, gcm.ulTagBits);
+    return CKR_OK;
+}
+
+static CK_RV put_mac_length(const struct cv_mechanism *row, const CK_MECHANISM *given,
+                            cv_writer *out, struct cv_parameter *facts)
+{
+    CK_ULONG length;
+    if (given->ulParameterLen != sizeof length)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&length, given->pParameter, sizeof length);
+    if (length < 1 || length > cv_digest_length(row->digest))
+        return CKR_MECHANISM_PARAM_INVALID;
+    facts->result_bytes = length;
+    cv_write_uint(out, length);
+    return CKR_OK;
+}
+
+#define SIGNS (CKF_SIGN | CKF_VERIFY)
+#define CIPHERS (CKF_ENCRYPT | CKF_DECRYPT)
+
+#define RSA_HASHED(name, hash)                                                           \
+    {CKM_##name##_RSA_PKCS, SIGNS, CV_RSA, put_none, CV_HASH, CV_LENGTH_MODULUS, hash},  \
+    {CKM_##name##_RSA_PKCS_PSS, SIGNS, CV_RSA, put_pss, CV_HASH, CV_LENGTH_MODULUS, hash}
+#define ECDSA_HASHED(name, hash)                                                         \
+    {CKM_ECDSA_##name, SIGNS, CV_EC, put_none, CV_HASH, CV_LENGTH_TWICE, hash}
+#define MAC(name, hash)                                                                  \
+    {CKM_##name, CKF_DIGEST, CV_ANY_KEY, put_none, CV_HASH, CV_LENGTH_DIGEST, hash},     \
+    {CKM_##name##_HMAC, SIGNS, CV_MAC, put_none, CV_COLLECT, CV_LENGTH_DIGEST, hash},    \
+    {CKM_##name##_HMAC_GENERAL, SIGNS, CV_MAC, put_mac_length, CV_COLLECT,               \
+     CV_LENGTH_PARAMETER, hash}
+#define GENERATES(name, flag)                                                            \
+    {name, flag, CV_ANY_KEY, put_none, CV_COLLECT, CV_LENGTH_DATA, CV_NO_DIGEST}
+
+static const struct cv_mechanism table[] = {
+    {CKM_RSA_PKCS, SIGNS | CIPHERS, CV_RSA, put_none, CV_COLLECT, CV_LENGTH_MODULUS, 0},
+    {CKM_RSA_X_509, SIGNS | CIPHERS, CV_RSA, put_none, CV_COLLECT, CV_LENGTH_MODULUS, 0},
+    {CKM_RSA_PKCS_OAEP, CIPHERS, CV_RSA, put_oaep, CV_COLLECT, CV_LENGTH_MODULUS, 0},
+    {CKM_RSA_PKCS_PSS, SIGNS, CV_RSA, put_pss, CV_COLLECT, CV_LENGTH_MODULUS, 0},
+    RSA_HASHED(SHA1, CV_SHA_1),
+    RSA_HASHED(SHA224, CV_SHA_224),
+    RSA_HASHED(SHA256, CV_SHA_256),
+    RSA_HASHED(SHA384, CV_SHA_384),
+    RSA_HASHED(SHA512, CV_SHA_512),
+    {CKM_ECDSA, SIGNS, CV_EC, put_none, CV_COLLECT, CV_LENGTH_TWICE, 0},
+    ECDSA_HASHED(SHA1, CV_SHA_1),
+    ECDSA_HASHED(SHA224, CV_SHA_224),
+    ECDSA_HASHED(SHA256, CV_SHA_256),
+    ECDSA_HASHED(SHA384, CV_SHA_384),
+    ECDSA_HASHED(SHA512, CV_SHA_512),
+    {CKM_EDDSA, SIGNS, CV_EDWARDS, put_none, CV_COLLECT, CV_LENGTH_TWICE, 0},
+    {CKM_AES_ECB, CIPHERS, CV_AES, put_none, CV_CHAIN_ECB, CV_LENGTH_DATA, 0},
+    {CKM_AES_CBC, CIPHERS, CV_AES, put_iv, CV_CHAIN_CBC, CV_LENGTH_DATA, 0},
+    {CKM_AES_CBC_PAD, CIPHERS, CV_AES, put_iv, CV_CHAIN_CBC_PAD, CV_LENGTH_PADDED, 0},
+    {CKM_AES_CTR, CIPHERS, CV_AES, put_counter, CV_CHAIN_CTR, CV_LENGTH_DATA, 0},
+    {CKM_AES_GCM, CIPHERS, CV_AES, put_gcm, CV_COLLECT, CV_LENGTH_TAGGED, 0},
+    MAC(SHA_1, CV_SHA_1),
+    MAC(SHA224, CV_SHA_224),
+    MAC(SHA256, CV_SHA_256),
+    MAC(SHA384, CV_SHA_384),
+    MAC(SHA512, CV_SHA_512),
+    GENERATES(CKM_AES_KEY_GEN, CKF_GENERATE),
+    GENERATES(CKM_GENERIC_SECRET_KEY_GEN, CKF_GENERATE),
+    GENERATES(CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
+    GENERATES(CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
+    GENERATES(CKM_EC_EDWARDS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
+};
+
+const struct cv_mechanism *cv_mechanism_find(CK_MECHANISM_TYPE type)
+{
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (table[i].type == type)
+            return &table[i];
+    return NULL;
+}
+
+bool cv_mechanism_fits(const struct cv_mechanism *row, CK_KEY_TYPE key_type)
+{
+    switch (row->family) {
+    case CV_ANY_KEY:
+        return true;
+    case CV_RSA:
+        return key_type == CKK_RSA;
+    case CV_EC:
+        return key_type == CKK_EC;
+    case CV_EDWARDS:
+        return key_type == CKK_EC_EDWARDS;
+    case CV_AES:
+        return key_type == CKK_AES;
+    case CV_MAC:
+        return key_type == CKK_GENERIC_SECRET || key_type == CKK_SHA_1_HMAC ||
+               (key_type >= CKK_SHA256_HMAC && key_type <= CKK_SHA224_HMAC);
+    }
+    return false;
+}
+
+CK_RV cv_mechanism_put_parameter(const struct cv_mechanism *row, const CK_MECHANISM *given,
+                                 cv_writer *out, struct cv_parameter *facts)
+{
+    memset(facts, 0, sizeof *facts);
+    if (given->pParameter == NULL && given->ulParameterLen != 0)
+        return CKR_ARGUMENTS_BAD;
+    CK_RV value = row->put_parameter(row, given, out, facts);
+    if (value == CKR_OK && out->failed)
+        return CKR_HOST_MEMORY;
+    return value;
+}
+
+size_t cv_mechanism_result_length(const struct cv_mechanism *row, const struct cv_parameter *facts,
+                                  CK_ULONG bits, bool decrypting, size_t data_length)
+{
+    switch (row->length) {
+    case CV_LENGTH_MODULUS:
+        return (bits + 7) / 8;
+    case CV_LENGTH_TWICE:
+        return 2 * ((bits + 7) / 8);
+    case CV_LENGTH_DIGEST:
+        return cv_digest_length(row->digest);
+    case CV_LENGTH_PARAMETER:
+        return facts->result_bytes;
+    case CV_LENGTH_DATA:
+        return data_length;
+    case CV_LENGTH_PADDED:
+        return decrypting ? data_length : (data_length / CV_BLOCK + 1) * CV_BLOCK;
+    case CV_LENGTH_TAGGED:
+        if (!decrypting)
+            return data_length + facts->result_bytes;
+        return data_length < facts->result_bytes ? 0 : data_length - facts->result_bytes;
+    }
+    return 0;
+}

@@ -1,0 +1,180 @@
+/* operation.c - see operation.h. */
+#include "operation.h"
+
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEPT_BUFFER 65536 /* a larger one is given back after the operation */
+
+static void empty(cv_writer *writer)
+{
+    if (writer->length > 0)
+        OPENSSL_cleanse(writer->bytes, writer->length);
+    writer->length = 0;
+    writer->failed = false;
+    if (writer->capacity > KEPT_BUFFER)
+        cv_writer_free(writer);
+}
+
+CK_RV cv_operation_end(struct cv_operation *operation, CK_RV value)
+{
+    operation->mechanism = NULL;
+    cv_object_release(operation->key);
+    operation->key = NULL;
+    operation->multi_part = false;
+    empty(&operation->parameter);
+    empty(&operation->collected);
+    OPENSSL_cleanse(operation->pending, sizeof operation->pending);
+    operation->pending_length = 0;
+    operation->counter_spent = false;
+    return value;
+}
+
+CK_RV cv_operation_end_unless(struct cv_operation *operation, CK_RV value, bool asked_length)
+{
+    if (value == CKR_BUFFER_TOO_SMALL || (value == CKR_OK && asked_length))
+        return value;
+    return cv_operation_end(operation, value);
+}
+
+static void reset(struct cv_operation *operation)
+{
+    cv_operation_end(operation, CKR_OK);
+    cv_writer_free(&operation->parameter);
+    cv_writer_free(&operation->collected);
+}
+
+void cv_operations_reset(struct cv_session *session)
+{
+    reset(&session->sign);
+    reset(&session->verify);
+    reset(&session->encrypt);
+    reset(&session->decrypt);
+    session->digest = NULL;
+    session->find.active = false;
+    free(session->find.handles);
+    session->find.handles = NULL;
+}
+
+CK_RV cv_operation_check(const struct cv_operation *operation, bool single)
+{
+    if (operation->mechanism == NULL)
+        return CKR_OPERATION_NOT_INITIALIZED;
+    return single && operation->multi_part ? CKR_OPERATION_ACTIVE : CKR_OK;
+}
+
+static CK_RV judge_key(const struct cv_mechanism *row, CK_FLAGS usage,
+                       const struct cv_key_info *info)
+{
+    if (!cv_mechanism_fits(row, info->key_type))
+        return CKR_KEY_TYPE_INCONSISTENT;
+    return (info->usage & usage) != 0 ? CKR_OK : CKR_KEY_FUNCTION_NOT_PERMITTED;
+}
+
+/* What is remembered of a key may permit; only a fresh answer may forbid, since somebody else
+ * may have changed the key. */
+static CK_RV check_key(struct cv_operation *operation, const struct cv_mechanism *row,
+                       CK_FLAGS usage)
+{
+    CK_RV value = cv_object_check_login(operation->key);
+    if (value == CKR_OK)
+        value = cv_object_learn_key(operation->key, false, &operation->info);
+    if (value == CKR_OK && judge_key(row, usage, &operation->info) != CKR_OK) {
+        value = cv_object_learn_key(operation->key, true, &operation->info);
+        if (value == CKR_OK)
+            value = judge_key(row, usage, &operation->info);
+    }
+    return value == CKR_OBJECT_HANDLE_INVALID ? CKR_KEY_HANDLE_INVALID : value;
+}
+
+CK_RV cv_operation_begin(struct cv_session *session, struct cv_operation *operation,
+                         CK_FLAGS usage, const CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
+{
+    if (mechanism == NULL)
+        return operation->mechanism == NULL ? CKR_ARGUMENTS_BAD
+                                            : cv_operation_end(operation, CKR_OK);
+    if (operation->mechanism != NULL)
+        return CKR_OPERATION_ACTIVE;
+    const struct cv_mechanism *row = cv_mechanism_find(mechanism->mechanism);
+    if (row == NULL || !(row->usage & usage))
+        return CKR_MECHANISM_INVALID;
+    if (cv_object_take(session->slot, key, &operation->key) != CKR_OK)
+        return CKR_KEY_HANDLE_INVALID;
+    CK_RV value = cv_mechanism_put_parameter(row, mechanism, &operation->parameter,
+                                             &operation->facts);
+    if (value == CKR_OK)
+        value = check_key(operation, row, usage);
+    if (value != CKR_OK)
+        return cv_operation_end(operation, value);
+    operation->mechanism = row;
+    return CKR_OK;
+}
+
+CK_RV cv_operation_collect(struct cv_operation *operation, const uint8_t *data, size_t length)
+{
+    if (length > CV_DATA_MAX || operation->collected.length + length > CV_DATA_MAX)
+        return CKR_DATA_LEN_RANGE;
+    cv_write_raw(&operation->collected, data, length);
+    return operation->collected.failed ? CKR_HOST_MEMORY : CKR_OK;
+}
+
+/* The session's buffer may be in use by nobody else: its mutex is held. */
+static void clear_args(cv_writer *args)
+{
+    if (args->length > 0)
+        OPENSSL_cleanse(args->bytes, args->length);
+    args->length = 0;
+    args->failed = false;
+}
+
+static size_t elements(unsigned operation)
+{
+    return operation == CV_VERIFY ? 7 : operation == CV_SIGN ? 6 : 5;
+}
+
+CK_RV cv_use_key(struct cv_session *session, struct cv_operation *operation,
+                 const struct cv_use *use, struct cv_reply *reply)
+{
+    cv_writer *args = &session->args;
+    clear_args(args);
+    memset(reply, 0, sizeof *reply);
+    if (use->length > CV_DATA_MAX)
+        return CKR_DATA_LEN_RANGE;
+    CK_RV value = cv_object_put_request(operation->key, elements(use->operation), args);
+    if (value == CKR_OBJECT_HANDLE_INVALID)
+        return CKR_KEY_HANDLE_INVALID;
+    cv_write_uint(args, use->mechanism);
+    cv_write_raw(args, use->parameter->bytes, use->parameter->length);
+    cv_write_bin(args, use->data, use->length);
+    if (use->operation == CV_VERIFY)
+        cv_write_bin(args, use->signature, use->signature_length);
+    if (use->operation == CV_VERIFY || use->operation == CV_SIGN)
+        cv_write_bool(args, use->prehashed);
+    if (args->failed)
+        return CKR_DATA_LEN_RANGE; /* with the key's blob it is too long for a frame */
+    value = cv_slot_call(session->slot, use->operation, args, reply);
+    if (value == CKR_KEY_FUNCTION_NOT_PERMITTED)
+        cv_object_forget_key_info(operation->key);
+    return value == CKR_OBJECT_HANDLE_INVALID ? CKR_KEY_HANDLE_INVALID : value;
+}
+
+bool cv_only_length(size_t length, const uint8_t *out, CK_ULONG *out_length, CK_RV *value)
+{
+    *value = out == NULL ? CKR_OK : CKR_BUFFER_TOO_SMALL;
+    if (out != NULL && *out_length >= length)
+        return false;
+    *out_length = length;
+    return true;
+}
+
+CK_RV cv_give(const uint8_t *result, size_t length, uint8_t *out, CK_ULONG *out_length)
+{
+    CK_RV value;
+    if (cv_only_length(length, out, out_length, &value))
+        return value;
+    if (length > 0)
+        memcpy(out, result, length);
+    *out_length = length;
+    return CKR_OK;
+}

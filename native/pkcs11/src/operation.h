@@ -1,0 +1,54 @@
+/* operation.h - what signing, verifying, encrypting and decrypting have in common. */
+#ifndef CONCLAVE_OPERATION_H
+#define CONCLAVE_OPERATION_H
+
+#include "operations.h"
+#include "state.h"
+
+/* Data that cannot be there: no pointer, or more than any memory holds. */
+static inline bool cv_bad_input(const void *data, CK_ULONG length)
+{
+    return (data == NULL && length > 0) || length > SIZE_MAX / 2;
+}
+
+/* C_xInit: checks mechanism, parameter and key, and makes the operation active.  A mechanism of
+ * NULL ends one that is (PKCS#11 3.0, section 5.8). */
+CK_RV cv_operation_begin(struct cv_session *session, struct cv_operation *operation,
+                         CK_FLAGS usage, const CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key);
+/* Ends it and passes `value` on: `return cv_operation_end(operation, value)`. */
+CK_RV cv_operation_end(struct cv_operation *operation, CK_RV value);
+/* Ends it unless the standard says that the caller may try again: a length was asked for, or
+ * the buffer was too small. */
+CK_RV cv_operation_end_unless(struct cv_operation *operation, CK_RV value, bool asked_length);
+/* The checks with which each function of an operation begins.  `single` tells C_Sign and its like
+ * from those of a multi-part operation. */
+CK_RV cv_operation_check(const struct cv_operation *operation, bool single);
+/* All operations of a session. */
+void cv_operations_reset(struct cv_session *session);
+
+/* Keeps a part of data that go out as one; CKR_DATA_LEN_RANGE beyond CV_DATA_MAX. */
+CK_RV cv_operation_collect(struct cv_operation *operation, const uint8_t *data, size_t length);
+
+/* What is sent: data under a mechanism, a signature if it is to be verified. */
+struct cv_use {
+    unsigned operation; /* CV_SIGN, CV_VERIFY, CV_ENCRYPT or CV_DECRYPT */
+    CK_MECHANISM_TYPE mechanism;
+    const cv_writer *parameter;
+    const uint8_t *data;
+    size_t length;
+    const uint8_t *signature;
+    size_t signature_length;
+    bool prehashed;
+};
+
+/* One round trip.  The reply is to be freed. */
+CK_RV cv_use_key(struct cv_session *session, struct cv_operation *operation,
+                 const struct cv_use *use, struct cv_reply *reply);
+
+/* Gives a result as the standard wants it (section 5.2): with `out` NULL its length only, with
+ * too small a buffer the length and CKR_BUFFER_TOO_SMALL. */
+CK_RV cv_give(const uint8_t *result, size_t length, uint8_t *out, CK_ULONG *out_length);
+/* The same before there is a result: true if there is nothing to do now but return `*value`. */
+bool cv_only_length(size_t length, const uint8_t *out, CK_ULONG *out_length, CK_RV *value);
+
+#endif

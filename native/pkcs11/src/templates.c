@@ -1,0 +1,173 @@
+/* templates.c - see templates.h. */
+#include "templates.h"
+
+#include <string.h>
+
+#define WIRE_ULONG 8
+
+static const CK_ATTRIBUTE_TYPE numbers[] = {
+    CKA_CLASS,           CKA_CERTIFICATE_TYPE,   CKA_CERTIFICATE_CATEGORY,
+    CKA_KEY_TYPE,        CKA_MODULUS_BITS,       CKA_VALUE_BITS,
+    CKA_VALUE_LEN,       CKA_KEY_GEN_MECHANISM,  CKA_PRIME_BITS,
+    CKA_SUB_PRIME_BITS,  CKA_HW_FEATURE_TYPE,    CKA_MECHANISM_TYPE,
+    CKA_PROFILE_ID,      CKA_AUTH_PIN_FLAGS,     CKA_ALLOWED_MECHANISMS,
+    CKA_JAVA_MIDP_SECURITY_DOMAIN, CKA_NAME_HASH_ALGORITHM,
+};
+
+static bool is_number(CK_ATTRIBUTE_TYPE type)
+{
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (numbers[i] == type)
+            return true;
+    return false;
+}
+
+/* Templates inside templates are arrays of pointers, which mean nothing to a worker. */
+static bool holds_pointers(CK_ATTRIBUTE_TYPE type)
+{
+    return (type & CKF_ARRAY_ATTRIBUTE) != 0 && type != CKA_ALLOWED_MECHANISMS;
+}
+
+CK_RV cv_template_check(const CK_ATTRIBUTE *template, CK_ULONG count)
+{
+    if (count > CV_TEMPLATE_MAX || (template == NULL && count > 0))
+        return CKR_ARGUMENTS_BAD;
+    for (CK_ULONG i = 0; i < count; i++) {
+        if (template[i].pValue == NULL && template[i].ulValueLen > 0)
+            return CKR_ARGUMENTS_BAD;
+        if (template[i].ulValueLen == CK_UNAVAILABLE_INFORMATION)
+            return CKR_ARGUMENTS_BAD;
+        if (template[i].ulValueLen > CV_ATTRIBUTE_MAX)
+            return CKR_ATTRIBUTE_VALUE_INVALID;
+        if (holds_pointers(template[i].type))
+            return CKR_ATTRIBUTE_TYPE_INVALID;
+        if (is_number(template[i].type) && template[i].ulValueLen % sizeof(CK_ULONG) != 0)
+            return CKR_ATTRIBUTE_VALUE_INVALID;
+    }
+    return CKR_OK;
+}
+
+static void number_to_wire(const uint8_t *memory, uint8_t *wire)
+{
+    CK_ULONG number;
+    memcpy(&number, memory, sizeof number);
+    for (size_t i = 0; i < WIRE_ULONG; i++)
+        wire[i] = i < sizeof number ? (uint8_t)(number >> (8 * i)) : 0;
+}
+
+static CK_ULONG number_from_wire(const uint8_t *wire)
+{
+    uint64_t number = 0;
+    for (size_t i = WIRE_ULONG; i-- > 0;)
+        number = number << 8 | wire[i];
+    return (CK_ULONG)number;
+}
+
+static void put_numbers(const CK_ATTRIBUTE *attribute, cv_writer *out)
+{
+    uint8_t wire[WIRE_ULONG * CV_TEMPLATE_MAX];
+    size_t count = attribute->ulValueLen / sizeof(CK_ULONG);
+    if (count > CV_TEMPLATE_MAX) {
+        out->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        number_to_wire((const uint8_t *)attribute->pValue + i * sizeof(CK_ULONG),
+                       wire + i * WIRE_ULONG);
+    cv_write_bin(out, wire, count * WIRE_ULONG);
+}
+
+CK_RV cv_template_put(const CK_ATTRIBUTE *template, CK_ULONG count, cv_writer *out)
+{
+    cv_write_array(out, count);
+    for (CK_ULONG i = 0; i < count; i++) {
+        cv_write_array(out, 2);
+        cv_write_uint(out, template[i].type);
+        if (is_number(template[i].type))
+            put_numbers(&template[i], out);
+        else
+            cv_write_bin(out, template[i].pValue, template[i].ulValueLen);
+    }
+    return out->failed ? CKR_ATTRIBUTE_VALUE_INVALID : CKR_OK;
+}
+
+bool cv_template_flag(const CK_ATTRIBUTE *template, CK_ULONG count, CK_ATTRIBUTE_TYPE type,
+                      bool otherwise)
+{
+    for (CK_ULONG i = 0; i < count; i++)
+        if (template[i].type == type && template[i].ulValueLen == sizeof(CK_BBOOL))
+            return *(const CK_BBOOL *)template[i].pValue != CK_FALSE;
+    return otherwise;
+}
+
+bool cv_template_has(const CK_ATTRIBUTE *template, CK_ULONG count, CK_ATTRIBUTE_TYPE type)
+{
+    for (CK_ULONG i = 0; i < count; i++)
+        if (template[i].type == type)
+            return true;
+    return false;
+}
+
+bool cv_attribute_equals(const CK_ATTRIBUTE *wanted, const uint8_t *value, size_t length)
+{
+    if (!is_number(wanted->type))
+        return wanted->ulValueLen == length &&
+               (length == 0 || memcmp(wanted->pValue, value, length) == 0);
+    size_t count = wanted->ulValueLen / sizeof(CK_ULONG);
+    if (count * WIRE_ULONG != length)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        CK_ULONG number;
+        memcpy(&number, (const uint8_t *)wanted->pValue + i * sizeof number, sizeof number);
+        if (number != number_from_wire(value + i * WIRE_ULONG))
+            return false;
+    }
+    return true;
+}
+
+static CK_RV give_bytes(CK_ATTRIBUTE *wanted, const void *value, size_t length)
+{
+    CK_ULONG room = wanted->ulValueLen;
+    wanted->ulValueLen = length;
+    if (wanted->pValue == NULL)
+        return CKR_OK;
+    if (room < length) {
+        wanted->ulValueLen = CK_UNAVAILABLE_INFORMATION;
+        return CKR_BUFFER_TOO_SMALL;
+    }
+    if (length > 0)
+        memcpy(wanted->pValue, value, length);
+    return CKR_OK;
+}
+
+CK_RV cv_attribute_give(CK_ATTRIBUTE *wanted, const uint8_t *value, size_t length)
+{
+    CK_ULONG memory[CV_TEMPLATE_MAX];
+    if (!is_number(wanted->type) || length % WIRE_ULONG != 0 ||
+        length / WIRE_ULONG > CV_TEMPLATE_MAX)
+        return give_bytes(wanted, value, length);
+    for (size_t i = 0; i < length / WIRE_ULONG; i++)
+        memory[i] = number_from_wire(value + i * WIRE_ULONG);
+    return give_bytes(wanted, memory, length / WIRE_ULONG * sizeof(CK_ULONG));
+}
+
+static int rank(CK_RV value)
+{
+    switch (value) {
+    case CKR_OK:
+        return 0;
+    case CKR_BUFFER_TOO_SMALL:
+        return 1;
+    case CKR_ATTRIBUTE_TYPE_INVALID:
+        return 2;
+    case CKR_ATTRIBUTE_SENSITIVE:
+        return 3;
+    default:
+        return 4;
+    }
+}
+
+CK_RV cv_attribute_worse(CK_RV one, CK_RV other)
+{
+    return rank(other) > rank(one) ? other : one;
+}
