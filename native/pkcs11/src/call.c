@@ -219,13 +219,11 @@ CK_RV cv_call(cv_cluster *cluster, unsigned operation, const uint8_t *ticket, si
     memset(reply, 0, sizeof *reply);
     cv_reader_init(&reply->result, nil, sizeof nil);
     CK_RV value = check_request(&request, args);
-    if (value == CKR_OK) {
-        if (cv_runtime_enter(&attempt.alone)) {
-            value = run(&attempt, retry);
-            cv_runtime_leave();
-        } else {
-            value = CKR_CRYPTOKI_NOT_INITIALIZED;
-        }
+    if (value == CKR_OK && !cv_runtime_enter(&attempt.alone)) {
+        value = CKR_CRYPTOKI_NOT_INITIALIZED;
+    } else if (value == CKR_OK) {
+        value = cv_runtime_has(cluster) ? run(&attempt, retry) : CKR_CRYPTOKI_NOT_INITIALIZED;
+        cv_runtime_leave();
     }
     reply->value = value;
     return value;
@@ -236,7 +234,7 @@ static bool knows_time(cv_cluster *cluster, int64_t *now_ms)
     bool alone;
     if (!cv_runtime_enter(&alone))
         return false;
-    bool known = cv_cluster_time_ms(cluster, now_ms);
+    bool known = cv_runtime_has(cluster) && cv_cluster_time_ms(cluster, now_ms);
     cv_runtime_leave();
     return known;
 }

@@ -36,6 +36,7 @@ enum { STOPPED, RUNNING, STOPPING };
 static _Atomic int state = STOPPED;
 static _Atomic uint32_t calls; /* under way */
 static struct instance *_Atomic running;
+static uint8_t process_id[16];
 
 /* --- fork ------------------------------------------------------------------------------------ */
 
@@ -77,7 +78,7 @@ static void abandon(void)
     cv_sockets_drop(); /* a child made by clone() alone has run no fork handler */
     if (instance != NULL)
         close(instance->surroundings.stop_descriptor);
-    cv_tls_stop(true);
+    cv_tls_abandon();
 }
 
 /* --- start ----------------------------------------------------------------------------------- */
@@ -103,8 +104,9 @@ static CK_RV fill_instance(struct instance *instance)
     surroundings->receive_timeout_ms = config->receive_timeout_ms;
     surroundings->keep_alive = config->keep_alive;
     surroundings->stop_descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (surroundings->stop_descriptor < 0 || getrandom(surroundings->process_id, 16, 0) != 16)
+    if (surroundings->stop_descriptor < 0 || getrandom(process_id, sizeof process_id, 0) != sizeof process_id)
         value = CKR_HOST_MEMORY;
+    memcpy(surroundings->process_id, process_id, sizeof process_id);
     for (size_t i = 0; i < config->cluster_count && value == CKR_OK; i++) {
         struct cv_cluster *cluster = cv_cluster_new(&config->clusters[i], surroundings);
         if (cluster == NULL)
@@ -133,7 +135,6 @@ CK_RV cv_runtime_start(void)
     CK_RV value = cv_tls_start() ? fill_instance(instance) : CKR_HOST_MEMORY;
     if (value != CKR_OK) {
         free_instance(instance);
-        cv_tls_stop(false);
         return value;
     }
     atomic_store(fork_page, PRESENT);
@@ -181,12 +182,10 @@ void cv_runtime_stop(void)
         wake_callers(instance);
     bool alone = wait_for_callers();
     atomic_store(&running, NULL);
-    if (alone) {
+    if (alone)
         free_instance(instance);
-        cv_tls_stop(false);
-    } else {
+    else
         cv_trace("a caller did not leave in time; its memory is left behind");
-    }
     atomic_store(&state, STOPPED);
     cv_trace_stop();
 }
@@ -208,23 +207,40 @@ void cv_runtime_leave(void)
         cv_word_wake(&calls, INT_MAX);
 }
 
+bool cv_runtime_has(const cv_cluster *cluster)
+{
+    const struct instance *instance = atomic_load(&running);
+    for (size_t i = 0; i < instance->cluster_count; i++) {
+        if (instance->clusters[i] == cluster)
+            return true;
+    }
+    return false;
+}
+
 size_t cv_cluster_count(void)
 {
-    struct instance *instance = atomic_load(&running);
-    return instance != NULL ? instance->cluster_count : 0;
+    bool alone;
+    if (!cv_runtime_enter(&alone))
+        return 0;
+    size_t count = atomic_load(&running)->cluster_count;
+    cv_runtime_leave();
+    return count;
 }
 
 cv_cluster *cv_cluster_at(size_t index)
 {
-    struct instance *instance = atomic_load(&running);
-    return instance != NULL && index < instance->cluster_count ? instance->clusters[index] : NULL;
+    bool alone;
+    if (!cv_runtime_enter(&alone))
+        return NULL;
+    const struct instance *instance = atomic_load(&running);
+    cv_cluster *cluster = index < instance->cluster_count ? instance->clusters[index] : NULL;
+    cv_runtime_leave();
+    return cluster;
 }
 
 const uint8_t *cv_process_id(void)
 {
-    static const uint8_t nobody[16];
-    struct instance *instance = atomic_load(&running);
-    return instance != NULL ? instance->surroundings.process_id : nobody;
+    return process_id;
 }
 
 CK_RV cv_random(uint8_t *out, size_t length)

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "moment.h"
+#include "rpc.h"
 
 /* How long a call may take with all its repetitions.  Tests shorten it. */
 extern cv_moment cv_call_time;
@@ -20,5 +21,8 @@ extern cv_moment cv_call_time;
  * `*alone`: no other call is under way in this process. */
 bool cv_runtime_enter(bool *alone);
 void cv_runtime_leave(void);
+
+/* Between the two: whether a cluster is one of this instance, and not of one that was stopped. */
+bool cv_runtime_has(const cv_cluster *cluster);
 
 #endif

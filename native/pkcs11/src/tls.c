@@ -14,7 +14,6 @@
 #include "trace.h"
 
 static OSSL_LIB_CTX *library;
-static OSSL_PROVIDER *default_provider;
 static _Thread_local bool preparing;
 static _Atomic bool prepared;
 
@@ -22,33 +21,26 @@ static _Atomic bool prepared;
 
 bool cv_tls_start(void)
 {
+    if (library != NULL)
+        return true;
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
     library = OSSL_LIB_CTX_new();
-    if (library == NULL)
-        return false;
-    default_provider = OSSL_PROVIDER_load(library, "default");
-    if (default_provider == NULL) {
+    if (library != NULL && OSSL_PROVIDER_load(library, "default") == NULL) {
         OSSL_LIB_CTX_free(library);
         library = NULL;
-        return false;
     }
-    return true;
+    return library != NULL;
+}
+
+void cv_tls_abandon(void)
+{
+    library = NULL;
 }
 
 /* OPENSSL_cleanup has run: an application that finalises us this late gets no more of libcrypto. */
 static bool openssl_is_gone(void)
 {
     return OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL) == 0;
-}
-
-void cv_tls_stop(bool forked)
-{
-    if (library != NULL && !forked && !openssl_is_gone()) {
-        OSSL_PROVIDER_unload(default_provider);
-        OSSL_LIB_CTX_free(library);
-    }
-    default_provider = NULL;
-    library = NULL;
 }
 
 OSSL_LIB_CTX *cv_tls_library(void)

@@ -18,10 +18,13 @@
 #include "config.h"
 #include "fault.h"
 
-/* Makes the library context; once per process, and again in a forked child that starts. */
+/* Makes the library context at the first start of a process.  It is kept for good: every thread
+ * that has drawn random bytes from it has a state in it, and OpenSSL clears that state when the
+ * thread ends, which may be long after the stop. */
 bool cv_tls_start(void);
-/* Frees it.  `forked` abandons it instead, as its locks may be held by threads that are gone. */
-void cv_tls_stop(bool forked);
+/* In a forked child: leaves the parent's context where it is, since its locks may be held by
+ * threads that are gone.  The next start makes another. */
+void cv_tls_abandon(void);
 /* Our library context, for whoever hashes or draws random bytes; NULL before the start. */
 OSSL_LIB_CTX *cv_tls_library(void);
 bool cv_tls_random(uint8_t *out, size_t length);
