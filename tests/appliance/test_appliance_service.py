@@ -188,3 +188,17 @@ def test_s5_a_changed_port_asks_for_a_restart(tmp_path: Path) -> None:
         assert appliance.cluster.status().restart_required == ()
 
     with_appliance(make_config(tmp_path), scene)
+
+
+def test_zeroizing_the_hsm_stops_the_service(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        for _ in range(3):
+            with pytest.raises(NotAllowed):
+                await appliance.hsm.verify_so(b"wrong-password")
+        await until(lambda: appliance.cluster.status().state == "stopped", "the service stops")
+        assert not appliance.cluster.status().authorized
+        with pytest.raises(NotAllowed, match="zeroized"):
+            await appliance.cluster.start()
+
+    with_appliance(make_config(tmp_path), scene)

@@ -9,10 +9,11 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from conclave.appliance import services
-from conclave.appliance.cluster_config import ClusterConfig, StoredClusterConfig
+from conclave.appliance.admin_listener import AdminListener
+from conclave.appliance.cluster_config import ClusterConfig
 from conclave.appliance.cluster_processes import ClusterProcesses
-from conclave.appliance.cluster_service import DOCUMENT as CLUSTER_DOCUMENT
 from conclave.appliance.cluster_service import ClusterService
+from conclave.appliance.cluster_settings import ClusterSettings
 from conclave.appliance.documents import Documents
 from conclave.appliance.login_service import LoginService
 from conclave.appliance.member_identity import MemberIdentity
@@ -122,17 +123,16 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             )
 
         cluster = ClusterService(
-            settings=config,
             paths=paths,
-            documents=documents,
-            stored=await documents.load(CLUSTER_DOCUMENT, StoredClusterConfig),
+            configured=await ClusterSettings.open(config, documents),
             hsm=hsm,
             identity=identity,
             clock=time.clock,
             make_processes=make_processes,
-            admin_tls=admin_tls,
+            admin=AdminListener(config, admin_tls),
         )
         time.on_change(cluster.set_clock_offset)
+        hsm.on_smk_lost(cluster.stop_soon)
         closing.push_async_callback(cluster.stop)
         yield Appliance(
             config=config,

@@ -15,25 +15,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-import msgspec
-
 from conclave import faults
 from conclave.appliance import cluster_config
-from conclave.appliance.cluster_config import (
-    ClusterConfig,
-    ListenerConfig,
-    StoredClusterConfig,
-)
+from conclave.appliance.admin_listener import AdminListener
+from conclave.appliance.cluster_config import ClusterConfig, ListenerConfig
 from conclave.appliance.cluster_processes import ClusterProcesses
-from conclave.appliance.documents import Documents
+from conclave.appliance.cluster_settings import ClusterSettings
 from conclave.appliance.doors import Door
 from conclave.appliance.member_identity import MemberIdentity
-from conclave.appliance.network import bind_all
 from conclave.appliance.paths import StatePaths
-from conclave.appliance.tls_contexts import AdminTls
 from conclave.clock import ApplianceClock
 from conclave.cluster.membership import check_start
-from conclave.errors import Conflict, NotAllowed, NotFound
+from conclave.errors import ConclaveError, Conflict, NotAllowed, NotFound
 from conclave.hsm.hsm import Hsm
 from conclave.service.messages import (
     Authorize,
@@ -45,13 +38,10 @@ from conclave.service.messages import (
     Nothing,
     Quiet,
 )
-from conclave.settings import ApplianceConfig
 
 __all__ = ["ClusterConfig", "ClusterService", "ClusterServiceStatus", "ListenerConfig"]
 
-DOCUMENT: Final = "cluster service"
 CALL_SECONDS: Final = 30.0
-DOOR_STOP_SECONDS: Final = 3.0
 
 ServiceState = Literal["stopped", "starting", "running"]
 
@@ -77,66 +67,57 @@ class ClusterService:
     def __init__(
         self,
         *,
-        settings: ApplianceConfig,
         paths: StatePaths,
-        documents: Documents,
-        stored: StoredClusterConfig,
+        configured: ClusterSettings,
         hsm: Hsm,
         identity: MemberIdentity,
         clock: ApplianceClock,
         make_processes: Callable[[ClusterConfig], ClusterProcesses],
-        admin_tls: AdminTls,
+        admin: AdminListener,
     ) -> None:
-        self._settings = settings
         self._paths = paths
-        self._documents = documents
-        self._stored = stored
+        self._configured = configured
         self._hsm = hsm
         self._identity = identity
         self._clock = clock
         self._make_processes = make_processes
-        self._admin_tls = admin_tls
-        self._admin_door: Door | None = None
+        self._admin = admin
         self._processes: ClusterProcesses | None = None
         self._state: ServiceState = "stopped"
         self._changing = asyncio.Lock()
+        self._stopping: asyncio.Task[None] | None = None
 
     def attach_admin_door(self, door: Door) -> None:
         """Name the listener that is open while the service runs."""
-        self._admin_door = door
+        self._admin.attach(door)
 
     # ---- configuration
 
     def config(self) -> ClusterConfig:
         """Return the configuration."""
-        settings = self._settings
-        return cluster_config.effective(self._stored, settings.admin_port, settings.crypto_port)
+        return self._configured.config()
 
     async def set_core_address(self, address: str) -> None:
         """Fix the core address: one of the appliance's, once until factory reset (S6)."""
-        interfaces = self._settings.interfaces
-        await self._configure(
-            lambda stored: cluster_config.with_core_address(stored, address, interfaces)
-        )
+        async with self._changing:
+            await self._configured.set_core_address(address)
 
     async def set_listener(
         self, service: str, *, interface: str | None = None, port: int | None = None
     ) -> None:
         """Bind admin or crypto to an interface, a port, or both; None leaves it as it is."""
-        interfaces = self._settings.interfaces
-        await self._configure(
-            lambda stored: cluster_config.with_listener(
-                stored, service, interface, port, interfaces
-            )
-        )
+        async with self._changing:
+            await self._configured.set_listener(service, interface, port)
 
     async def set_identity(self, mode: str) -> None:
         """Choose single or dual identity; Conflict once a cluster exists (K1)."""
-        await self._configure(lambda stored: cluster_config.with_identity(stored, mode))
+        async with self._changing:
+            await self._configured.set_identity(mode)
 
     async def set_on_boot(self, value: bool) -> None:
         """Say whether the service starts with the appliance; starts and stops nothing (S3)."""
-        await self._configure(lambda stored: msgspec.structs.replace(stored, on_boot=value))
+        async with self._changing:
+            await self._configured.set_on_boot(value)
 
     # ---- start and stop
 
@@ -165,18 +146,23 @@ class ClusterService:
             directory = self._paths.cluster
             await asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, directory)
             await self._identity.forget()
-            self._admin_tls.use(None)
-            self._stored = StoredClusterConfig()
-            await self._documents.save(DOCUMENT, self._stored)
+            self._admin.use(None)
+            await self._configured.reset()
             self._paths.make()
 
     async def start_on_boot(self) -> None:
         """Start when it was enabled; a refusal is logged, the appliance serves without it."""
-        if self._stored.on_boot:
+        if self._configured.stored.on_boot:
             try:
                 await self.start()
-            except (NotAllowed, NotFound, Conflict) as refusal:
-                _log.error("the cluster service did not start: %s", refusal)
+            except ConclaveError as refusal:
+                _log.error("the cluster service did not start: %s", refusal.message)
+
+    def stop_soon(self) -> None:
+        """Stop because the HSM lost the SMK: what it zeroizes must not go on serving."""
+        if self._state != "stopped":
+            _log.warning("the HSM lost the SMK: the cluster service stops")
+            self._stopping = asyncio.create_task(self.stop())
 
     def status(self) -> ClusterServiceStatus:
         """Return status, state and processes."""
@@ -184,7 +170,7 @@ class ClusterService:
         return ClusterServiceStatus(
             status="running" if self._state == "running" else "stopped",
             state=self._state,
-            on_boot=self._stored.on_boot,
+            on_boot=self._configured.stored.on_boot,
             authorized=processes is not None and processes.authorized,
             pids={} if processes is None else processes.pids(),
             restart_required=()
@@ -215,7 +201,7 @@ class ClusterService:
         self._running()
         self._hsm.cluster_partition()
         config = self.config()
-        address = cluster_config.require_core_address(config, self._settings.interfaces)
+        address = self._configured.core_address()
         clusters = cast(ClusterList, await self.call("list_clusters", Nothing()))
         if clusters.clusters:
             message = f"The appliance is in the cluster {clusters.clusters[0].label} already."
@@ -267,21 +253,12 @@ class ClusterService:
             ca.encode(),
         ):
             await self._identity.set_certificate(certificate, ca, member_id)
-            self._admin_tls.use(self._identity.certificate())
+            self._admin.use(self._identity.certificate())
             await processes.start_workers()
-
-    async def _configure(
-        self, change: Callable[[StoredClusterConfig], StoredClusterConfig]
-    ) -> None:
-        async with self._changing:
-            changed = change(self._stored)
-            if changed != self._stored:
-                await self._documents.save(DOCUMENT, changed)
-                self._stored = changed
 
     async def _check_start(self, *, force: bool) -> None:
         self._hsm.cluster_partition()
-        cluster_config.require_core_address(self.config(), self._settings.interfaces)
+        self._configured.core_address()
         loop = asyncio.get_running_loop()
         try:
             now = self._clock.now()
@@ -292,12 +269,8 @@ class ClusterService:
             _log.warning("started with force: %s", refusal.message)
 
     async def _remember_cluster(self) -> None:
-        """Note whether a cluster exists, for when its process cannot be asked."""
         clusters = cast(ClusterList, await self.call("list_clusters", Nothing())).clusters
-        changed = msgspec.structs.replace(self._stored, cluster_created=bool(clusters))
-        if changed != self._stored:
-            await self._documents.save(DOCUMENT, changed)
-            self._stored = changed
+        await self._configured.remember_cluster(bool(clusters))
 
     async def _start(self, *, force: bool) -> None:
         await self._check_start(force=force)
@@ -307,7 +280,8 @@ class ClusterService:
         self._processes = processes
         try:
             await processes.start()
-            await self._open_admin_door(processes.config)
+            self._admin.use(self._identity.certificate())
+            await self._admin.open(processes.config)
         except BaseException:
             self._state = "stopped"
             self._processes = None
@@ -322,20 +296,9 @@ class ClusterService:
         if processes is None:
             return
         try:
-            if self._admin_door is not None:
-                await self._admin_door.stop(deadline_seconds=DOOR_STOP_SECONDS)
+            await self._admin.close()
         finally:
             await processes.stop()
-
-    async def _open_admin_door(self, config: ClusterConfig) -> None:
-        if self._admin_door is None:
-            return
-        interfaces = self._settings.interfaces
-        chosen = config.admin.interface
-        addresses = [interfaces[chosen]] if chosen else sorted(set(interfaces.values()))
-        sockets = bind_all(addresses, config.admin.port, what="admin")
-        self._admin_tls.use(self._identity.certificate())
-        await self._admin_door.start(sockets, self._admin_tls.context)
 
     def _running(self) -> ClusterProcesses:
         if self._processes is None or self._state != "running":

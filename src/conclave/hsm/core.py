@@ -47,6 +47,8 @@ class HsmCore:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hsm")
         self._changing = asyncio.Lock()
         self._so_waits_until_ms = 0
+        self.on_smk_lost: Callable[[], None] = _nothing
+        """Called after a change that destroyed or replaced a partition's SMK."""
         self._file: StateFile
         self.keys: MasterKeys
         self.state: HsmState
@@ -64,10 +66,12 @@ class HsmCore:
     async def apply(self, transition: Transition) -> None:
         """Replace the state by what `transition` makes of it, durably, one at a time."""
         async with self._changing:
-            changed = transition(self.state)
-            if changed is not self.state:
+            before = self.state
+            changed = transition(before)
+            if changed is not before:
                 await self._on_thread(lambda: self._file.save(changed))
                 self.state = changed
+                self._tell(before, changed)
 
     async def password_key(self, password: bytes, source: str) -> tuple[bytes, bytes]:
         """Return a new salt and the key that a new password gives under it."""
@@ -100,8 +104,10 @@ class HsmCore:
     async def _refuse(self, owner: Owner) -> NoReturn:
         async with self._changing:
             # In memory first: a disk that takes no more must not give free guesses.
-            counted = rules.after_failure(self.state, owner, zeroizes=self._zeroizes)
+            before = self.state
+            counted = rules.after_failure(before, owner, zeroizes=self._zeroizes)
             self.state = counted
+            self._tell(before, counted)
             self._delay_so()
             await self._on_thread(lambda: self._file.save(counted))
         if counted.zeroized:
@@ -110,6 +116,10 @@ class HsmCore:
         left = rules.attempts_left(counted, owner, rules.find_credential(counted, owner))
         message = f"The password of role {owner.role.value} is wrong; {left} attempts are left."
         raise CredentialRefused(faults.CREDENTIAL_INCORRECT, message)
+
+    def _tell(self, before: HsmState, after: HsmState) -> None:
+        if rules.smks_lost(before, after):
+            self.on_smk_lost()
 
     def _delay_so(self) -> None:
         failures = self.state.so.failures if self.state.so else 0
@@ -140,3 +150,7 @@ class HsmCore:
             found = HsmState(serial=new_serial)
             self._file.save(found)
         self.state = found
+
+
+def _nothing() -> None:
+    """Serve as the listener of an HSM that nobody listens to."""

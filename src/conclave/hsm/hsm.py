@@ -66,6 +66,10 @@ class Hsm:
         """Close the store."""
         await self._core.close()
 
+    def on_smk_lost(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change that destroyed or replaced a partition's SMK."""
+        self._core.on_smk_lost = listener
+
     @property
     def _state(self) -> HsmState:
         return self._core.state

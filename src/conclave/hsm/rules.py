@@ -381,6 +381,15 @@ def with_smk(state: HsmState, owner: Owner, sealed_smk: bytes) -> HsmState:
     )
 
 
+def smks_lost(before: HsmState, after: HsmState) -> bool:
+    """Tell whether a change destroyed or replaced the SMK of a partition."""
+    kept = {partition.partition_id: partition.sealed_smk for partition in after.partitions}
+    return any(
+        partition.sealed_smk and kept.get(partition.partition_id) != partition.sealed_smk
+        for partition in before.partitions
+    )
+
+
 def check_initialize_role(state: HsmState, owner: Owner, *, again: bool) -> Partition:
     """Return the partition whose role may be given its first password now."""
     require_initialized(state)
