@@ -87,7 +87,10 @@ def _agreed(attributes: Attributes, number: Cka, computed: bytes) -> bytes:
 
 
 def _require_rsa_size(attributes: Attributes) -> int:
-    bits = int.from_bytes(attributes[Cka.MODULUS]).bit_length()
+    modulus = int.from_bytes(attributes[Cka.MODULUS])
+    bits = modulus.bit_length()
+    if modulus % 2 == 0:
+        raise _invalid("CKA_MODULUS must be odd; it is even.")
     if not rsa_bits_in_range(bits):
         raise _invalid(
             f"CKA_MODULUS must have {RSA_MIN_BITS} to {RSA_MAX_BITS} bits in whole bytes;"
