@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from conclave import faults
 from conclave.appliance.appliance import Appliance
+from conclave.appliance.network import bind_all
 from conclave.errors import Conflict, NotAllowed, NotFound
 from conclave.service.messages import ListKeyrings, Nothing, ServiceStatus
 from tests.support.appliance_bench import (
@@ -65,6 +67,49 @@ def test_s1_s6_start_is_refused_until_everything_is_there(tmp_path: Path) -> Non
         assert list(appliance.pids()) == ["login"]
 
     with_appliance(make_config(tmp_path), scene)
+
+
+def test_s2_a_starting_service_reports_stopped_with_state_starting(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await prepare_partition(appliance)
+        starting = asyncio.create_task(appliance.cluster.start())
+        await until(lambda: appliance.cluster.status().state == "starting", "it is starting")
+        assert appliance.service("cluster").status == "stopped"
+        assert appliance.service("cluster").state == "starting"
+        with pytest.raises(NotAllowed, match="wait until it has started"):
+            await appliance.cluster.call("list_keyrings", ListKeyrings())
+        await starting
+        assert appliance.service("cluster").status == "running"
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_a_process_killed_while_the_service_starts_does_not_fail_the_start(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await prepare_partition(appliance)
+        starting = asyncio.create_task(appliance.cluster.start())
+        await until(lambda: "cluster" in appliance.pids(), "the cluster process exists")
+        os.kill(appliance.pids()["cluster"], signal.SIGKILL)
+        await starting
+        assert appliance.cluster.status().state == "running"
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_a_taken_crypto_port_refuses_the_start_and_leaves_nothing(tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+
+    async def scene(appliance: Appliance) -> None:
+        await prepare_partition(appliance)
+        (taken,) = bind_all(config.interfaces.values(), config.crypto_port, what="test")
+        with pytest.raises(NotAllowed, match=f"port {config.crypto_port}"):
+            await appliance.cluster.start()
+        assert appliance.cluster.status().state == "stopped"
+        assert list(appliance.pids()) == ["login"]
+        taken.close()
+        await appliance.cluster.start()
+
+    with_appliance(config, scene)
 
 
 def test_s4_a_stop_and_a_restart_end_the_authorization(tmp_path: Path) -> None:

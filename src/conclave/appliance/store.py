@@ -17,7 +17,7 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, event, text
 
 from conclave import faults
-from conclave.errors import InternalFault
+from conclave.errors import InternalFault, Unavailable
 
 Result = TypeVar("Result")
 Migration = str
@@ -80,8 +80,12 @@ class ApplianceStore:
     def _transact(self, function: Callable[[Connection], Result]) -> Result:
         if self._engine is None:
             raise InternalFault(faults.INTERNAL, "The appliance store is closed.")
-        with self._engine.begin() as connection:
-            return function(connection)
+        try:
+            with self._engine.begin() as connection:
+                return function(connection)
+        except sqlalchemy.exc.OperationalError as cause:
+            message = f"The appliance store takes nothing now: {cause.orig}. Nothing was changed."
+            raise Unavailable(faults.STORAGE_FULL, message) from cause
 
     def _dispose(self) -> None:
         if self._engine is not None:

@@ -71,6 +71,13 @@ class StateFile:
     def __init__(self, path: Path, keys: MasterKeys) -> None:
         path.touch(mode=0o600, exist_ok=True)
         self._key = keys.state
+        try:
+            self._open(path)
+        except sqlite3.Error as cause:
+            message = f"The HSM's state {path} cannot be opened: {cause}."
+            raise InternalFault(faults.INTERNAL, message) from cause
+
+    def _open(self, path: Path) -> None:
         self._database = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=True
         )
