@@ -32,14 +32,14 @@ DENIED_LOGINS: Final = 1024
 _WORD_MASK: Final = (1 << 64) - 1
 _MAGIC_WORD: Final = 0
 _VERSION_WORD: Final = 1
-_GLOBAL_GENERATION: Final = 2
-_CLIENT_GENERATION: Final = 3
+GLOBAL_GENERATION: Final = 2
+CLIENT_GENERATION: Final = 3
 _CLUSTER_TIME_OFFSET: Final = 4
 _LEASE_END: Final = 5
 _EPOCH: Final = 6
-_AUTHORIZED: Final = 7
-_LOG_POSITION: Final = 8
-_DENIED_HEAD: Final = 9
+AUTHORIZED: Final = 7
+LOG_POSITION: Final = 8
+DENIED_HEAD: Final = 9
 _APPLIANCE_OFFSET: Final = 10
 _DENIED_RING: Final = 16
 _KEYRING_WORDS: Final = 4096
@@ -103,19 +103,19 @@ class SharedPage:
 
     def global_generation(self) -> int:
         """Return the generation that covers every keyring, every key and the cluster itself."""
-        return self.words[_GLOBAL_GENERATION]
+        return self.words[GLOBAL_GENERATION]
 
     def bump_global(self) -> None:
         """Make every cache of every worker void."""
-        self._bump(_GLOBAL_GENERATION)
+        self._bump(GLOBAL_GENERATION)
 
     def client_generation(self) -> int:
         """Return the generation of the list of clients."""
-        return self.words[_CLIENT_GENERATION]
+        return self.words[CLIENT_GENERATION]
 
     def bump_clients(self) -> None:
         """Make workers read their clients' rows again."""
-        self._bump(_CLIENT_GENERATION)
+        self._bump(CLIENT_GENERATION)
 
     def keyring_generation(self, keyring_id: KeyringId) -> int:
         """Return the generation of one keyring."""
@@ -143,11 +143,11 @@ class SharedPage:
 
     def authorized(self) -> bool:
         """Tell whether the member holds the SMK."""
-        return self.words[_AUTHORIZED] == 1
+        return self.words[AUTHORIZED] == 1
 
     def set_authorized(self, authorized: bool) -> None:
         """Say whether the member holds the SMK."""
-        self.words[_AUTHORIZED] = int(authorized)
+        self.words[AUTHORIZED] = int(authorized)
 
     def lease_valid(self) -> bool:
         """Tell whether the member may write: boot time has not reached the end of the lease."""
@@ -167,27 +167,27 @@ class SharedPage:
 
     def log_position(self) -> RowRevision:
         """Return the newest row revision that this member holds."""
-        return RowRevision(self.words[_LOG_POSITION])
+        return RowRevision(self.words[LOG_POSITION])
 
     def set_log_position(self, revision: RowRevision) -> None:
         """Set the newest row revision."""
-        self.words[_LOG_POSITION] = revision
+        self.words[LOG_POSITION] = revision
 
     def deny_login(self, login_id: LoginId) -> None:
         """Append a login id to the bounded list of those that were logged out (rule C13)."""
-        head = self.words[_DENIED_HEAD]
+        head = self.words[DENIED_HEAD]
         at = _DENIED_RING + 2 * (head % DENIED_LOGINS)
         self.words[at] = int.from_bytes(login_id[:8], "big")
         self.words[at + 1] = int.from_bytes(login_id[8:], "big")
-        self.words[_DENIED_HEAD] = head + 1
+        self.words[DENIED_HEAD] = head + 1
 
     def denied_head(self) -> int:
         """Return how many login ids were ever denied."""
-        return self.words[_DENIED_HEAD]
+        return self.words[DENIED_HEAD]
 
     def denied_since(self, head: int) -> tuple[int, list[LoginId]]:
         """Return the present head and the ids denied since `head`, at most the newest 1024."""
-        newest = self.words[_DENIED_HEAD]
+        newest = self.words[DENIED_HEAD]
         first = max(head, newest - DENIED_LOGINS, 0)
         return newest, [self._denied(number) for number in range(first, newest)]
 

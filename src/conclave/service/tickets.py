@@ -36,7 +36,6 @@ from conclave.store.rows import KeyringRow
 VERSION_BYTES: Final = 4
 MAX_TICKET_BYTES: Final = 1024
 DAY_MS: Final = 86_400_000
-_RENEW_AFTER_SHARE: Final = 16
 _AAD: Final = b"conclave ticket"
 
 
@@ -152,12 +151,9 @@ def prove(ticket: Ticket, row: KeyringRow) -> None:
         raise refused("it does not hold the key of its keyring") from None
 
 
-def renewed(ticket: Ticket, now_ms: int, *, idle_days: int) -> Ticket | None:
-    """Return the ticket with a later expiry once a sixteenth of its life has passed, else None."""
-    life = idle_days * DAY_MS
-    if now_ms - ticket.issued_ms < life // _RENEW_AFTER_SHARE:
-        return None
-    return msgspec.structs.replace(ticket, issued_ms=now_ms, expires_ms=now_ms + life)
+def renewed(ticket: Ticket, now_ms: int, *, idle_days: int) -> Ticket:
+    """Return the ticket with a later expiry; the login id, and all else, stays."""
+    return msgspec.structs.replace(ticket, issued_ms=now_ms, expires_ms=now_ms + idle_days * DAY_MS)
 
 
 def refused(reason: str) -> CredentialRefused:

@@ -1,0 +1,46 @@
+"""The table from operation to handler."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from conclave.service import (
+    change_handlers,
+    key_handlers,
+    login_handlers,
+    object_handlers,
+    token_handlers,
+)
+from conclave.service.requests import Handler
+from conclave.service.wire import Operation
+
+HANDLERS: Final[dict[int, Handler]] = {
+    int(operation): handler
+    for operation, handler in (
+        (Operation.HELLO, token_handlers.hello),
+        (Operation.PING, token_handlers.ping),
+        (Operation.LIST_TOKENS, token_handlers.list_tokens),
+        (Operation.TOKEN_INFO, token_handlers.token_info),
+        (Operation.MECHANISMS, token_handlers.mechanisms),
+        (Operation.LOGIN, login_handlers.login),
+        (Operation.LOGOUT, login_handlers.logout),
+        (Operation.SET_PIN, login_handlers.set_pin),
+        (Operation.INIT_PIN, login_handlers.init_pin),
+        (Operation.INIT_TOKEN, login_handlers.init_token),
+        (Operation.FIND, object_handlers.find),
+        (Operation.GET_ATTRIBUTES, object_handlers.get_attributes),
+        (Operation.SET_ATTRIBUTES, change_handlers.set_attributes),
+        (Operation.CREATE_OBJECT, change_handlers.create_object),
+        (Operation.COPY_OBJECT, change_handlers.copy_object),
+        (Operation.DESTROY_OBJECT, change_handlers.destroy_object),
+        (Operation.OBJECT_SIZE, object_handlers.get_size),
+        (Operation.KEY_INFO, object_handlers.get_key_info),
+        (Operation.GENERATE_KEY, change_handlers.generate_key),
+        (Operation.GENERATE_KEY_PAIR, change_handlers.generate_key_pair),
+        (Operation.SIGN, key_handlers.sign),
+        (Operation.VERIFY, key_handlers.verify),
+        (Operation.ENCRYPT, key_handlers.encrypt),
+        (Operation.DECRYPT, key_handlers.decrypt),
+        (Operation.RANDOM, token_handlers.random_bytes),
+    )
+}

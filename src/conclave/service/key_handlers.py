@@ -1,0 +1,86 @@
+"""SIGN, VERIFY, ENCRYPT and DECRYPT: the straight line that everything else is laid out for.
+
+Invariant: a private key works only under a proven ticket of the KRCO.  `Session.ready` holds keys
+that passed that test under the view's present generation, so a hit there needs no further one.
+"""
+
+from __future__ import annotations
+
+from conclave.crypto import mechanisms
+from conclave.crypto.faults import refused
+from conclave.crypto.ready_key import ReadyKey
+from conclave.errors import Ckr, NotFound
+from conclave.service.cache import KeyringView
+from conclave.service.core import Core, first_password
+from conclave.service.references import Access, resolve
+from conclave.service.requests import Caller, args_decoder
+from conclave.service.wire import Request, UseKey, VerifySignature
+
+MAX_READY: int = 4096
+
+_decode_use = args_decoder(UseKey)
+_decode_verify = args_decoder(VerifySignature)
+_sign = mechanisms.sign
+_verify = mechanisms.verify
+_encrypt = mechanisms.encrypt
+_decrypt = mechanisms.decrypt
+
+
+def sign(core: Core, caller: Caller, request: Request) -> bytes:
+    """Sign data, or a digest."""
+    args = _decode_use(request.args)
+    key = _key(core, caller, core.view(args.keyring_id), request.ticket, args.reference)
+    return _sign(args.mechanism, args.parameter, key, args.data, args.prehashed)
+
+
+def verify(core: Core, caller: Caller, request: Request) -> None:
+    """Raise unless a signature is right."""
+    args = _decode_verify(request.args)
+    key = _key(core, caller, core.view(args.keyring_id), request.ticket, args.reference)
+    _verify(args.mechanism, args.parameter, key, args.data, args.signature, args.prehashed)
+
+
+def encrypt(core: Core, caller: Caller, request: Request) -> bytes:
+    """Encrypt data."""
+    args = _decode_use(request.args)
+    key = _key(core, caller, core.view(args.keyring_id), request.ticket, args.reference)
+    return _encrypt(args.mechanism, args.parameter, key, args.data)
+
+
+def decrypt(core: Core, caller: Caller, request: Request) -> bytes:
+    """Decrypt data."""
+    args = _decode_use(request.args)
+    key = _key(core, caller, core.view(args.keyring_id), request.ticket, args.reference)
+    return _decrypt(args.mechanism, args.parameter, key, args.data)
+
+
+def _key(
+    core: Core, caller: Caller, view: KeyringView, ticket: bytes | None, reference: bytes
+) -> ReadyKey:
+    session = view.sessions.get(ticket) if ticket is not None else None
+    if (
+        session is not None
+        and session.client_id == caller.client_id
+        and core.now_ms < session.renew_ms
+    ):
+        ready = session.ready.get(reference)
+        if ready is not None:
+            return ready
+    return _load(core, caller, view, ticket, reference)
+
+
+def _load(
+    core: Core, caller: Caller, view: KeyringView, ticket: bytes | None, reference: bytes
+) -> ReadyKey:
+    session = core.session(view, ticket, caller.client_id)
+    if session is not None and session.unlocked is None:
+        raise first_password()
+    try:
+        key = resolve(Access(core, caller, view, session), reference).ready_key()
+    except NotFound as error:
+        raise refused(Ckr.KEY_HANDLE_INVALID, error.message) from error
+    if session is not None:
+        if len(session.ready) >= MAX_READY:
+            session.ready.clear()
+        session.ready[reference] = key
+    return key

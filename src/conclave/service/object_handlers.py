@@ -1,0 +1,77 @@
+"""Find and read objects."""
+
+from __future__ import annotations
+
+from conclave.keyring.objects import (
+    AttributeAnswer,
+    key_info,
+    object_size,
+    readable,
+    search_terms,
+)
+from conclave.service.cache import ObjectEntry, Session
+from conclave.service.core import Core, first_password
+from conclave.service.references import Access, resolve
+from conclave.service.requests import Caller, args_decoder, bad_argument, check_template
+from conclave.service.wire import (
+    MAX_FIND_RESULTS,
+    MAX_TEMPLATE_ATTRIBUTES,
+    Find,
+    GetAttributes,
+    KeyInfo,
+    ObjectReference,
+    Request,
+)
+
+_decode_find = args_decoder(Find)
+_decode_get = args_decoder(GetAttributes)
+_decode_reference = args_decoder(ObjectReference)
+
+
+def reading(core: Core, caller: Caller, request: Request, keyring_id: bytes) -> Access:
+    """Return what the caller may read: public objects at least, but nothing on a first password."""
+    view = core.view(keyring_id)
+    session = core.session(view, request.ticket, caller.client_id)
+    _refuse_first_password(session)
+    return Access(core, caller, view, session)
+
+
+def _refuse_first_password(session: Session | None) -> None:
+    if session is not None and session.unlocked is None:
+        raise first_password()
+
+
+def find(core: Core, caller: Caller, request: Request) -> list[bytes]:
+    """Return the ids of the token objects that match a template."""
+    args: Find = _decode_find(request.args)
+    check_template(args.template)
+    access = reading(core, caller, request, args.keyring_id)
+    limit = min(args.limit, MAX_FIND_RESULTS)
+    if limit < 1:
+        raise bad_argument(f"Limit must be at least 1, not {args.limit}.")
+    found = access.view.find(search_terms(args.template), access.session)
+    return found[:limit]  # type: ignore[return-value]
+
+
+def get_attributes(core: Core, caller: Caller, request: Request) -> list[AttributeAnswer]:
+    """Return attributes of an object, each with the reason if it has no value."""
+    args: GetAttributes = _decode_get(request.args)
+    if len(args.types) > MAX_TEMPLATE_ATTRIBUTES:
+        raise bad_argument(f"At most {MAX_TEMPLATE_ATTRIBUTES} attributes may be asked for.")
+    access = reading(core, caller, request, args.keyring_id)
+    return readable(resolve(access, args.reference).attributes, args.types)
+
+
+def get_size(core: Core, caller: Caller, request: Request) -> int:
+    """Return the bytes that an object's values take."""
+    return object_size(_named(core, caller, request).attributes)
+
+
+def get_key_info(core: Core, caller: Caller, request: Request) -> KeyInfo:
+    """Return what a module must know before it works with a key."""
+    return key_info(_named(core, caller, request).attributes)
+
+
+def _named(core: Core, caller: Caller, request: Request) -> ObjectEntry:
+    args: ObjectReference = _decode_reference(request.args)
+    return resolve(reading(core, caller, request, args.keyring_id), args.reference)

@@ -1,0 +1,203 @@
+"""A worker's view of the cluster store: one thread that reads, coalesced and tagged.
+
+Invariant: the generations are taken before the store is read, and travel with what was read (rule
+C15).  A load that somebody joins had not taken its generations when he asked, so what he gets is
+at least as new as his question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from conclave import faults
+from conclave.errors import Unavailable
+from conclave.ids import KeyringId, ObjectId, RowRevision
+from conclave.service.page import SharedPage
+from conclave.store.repository import ClusterReader, open_reader
+from conclave.store.rows import ClientRow, KeyringRow, ObjectRow
+
+OBJECTS_PER_QUERY: Final = 500
+
+_log = logging.getLogger(__name__)
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedKeyring:
+    """A keyring as the store had it, or without a row if it had none."""
+
+    keyring_id: KeyringId
+    generation: int
+    global_generation: int
+    row: KeyringRow | None
+    revisions: Mapping[ObjectId, RowRevision]
+    changed: list[ObjectRow]
+    """The objects whose revision the asker did not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTokens:
+    """All keyrings in the order of their slots; fresh while the log position is `log_position`."""
+
+    log_position: int
+    global_generation: int
+    rows: list[KeyringRow]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedClient:
+    """A client as the store had it, or no row if its key is not listed."""
+
+    client_generation: int
+    row: ClientRow | None
+
+
+@dataclass(slots=True)
+class _Load:
+    """A load of one thing; it may be joined until it has started."""
+
+    task: asyncio.Task[Any] = field(init=False)
+    started: bool = False
+
+
+class StoreReader:
+    """Read the cluster store in one dedicated thread."""
+
+    def __init__(
+        self,
+        database: Path,
+        page: SharedPage,
+        *,
+        opener: Callable[[Path], ClusterReader] = open_reader,
+    ) -> None:
+        self._database = database
+        self._page = page
+        self._opener = opener
+        self._reader: ClusterReader | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
+        self._loads: dict[object, _Load] = {}
+
+    def close(self) -> None:
+        """End the thread after the load under way."""
+        self._thread.submit(self._forget_reader)
+        self._thread.shutdown(wait=True)
+
+    async def keyring(
+        self,
+        keyring_id: KeyringId,
+        known: Mapping[ObjectId, RowRevision],
+        apply: Callable[[LoadedKeyring], T],
+    ) -> T:
+        """Read a keyring and those of its objects that `known` has not in the same revision.
+
+        Return what `apply` makes of it, in the event loop, once for all who wait for this load:
+        `known` belongs to the one who started it.
+        """
+
+        def read() -> LoadedKeyring:
+            return _read_keyring(self._open(), self._page, keyring_id, known)
+
+        return await self._load(keyring_id, read, apply)
+
+    async def tokens(self) -> LoadedTokens:
+        """Read the list of keyrings."""
+        return await self._load(
+            "tokens", lambda: _read_tokens(self._open(), self._page), _unchanged
+        )
+
+    async def client(self, key_sha256: bytes) -> LoadedClient:
+        """Read the client that registered a key."""
+        return await self._load(
+            (key_sha256,), lambda: _read_client(self._open(), self._page, key_sha256), _unchanged
+        )
+
+    async def cluster_id(self) -> str:
+        """Return the id of the cluster, empty before it was created."""
+
+        def read() -> str:
+            state = self._open().cluster_state()
+            return state.cluster_id if state else ""
+
+        return await self._load("cluster", read, _unchanged)
+
+    # ------------------------------------------------------------------ the thread
+
+    async def _load(self, name: object, read: Callable[[], S], apply: Callable[[S], T]) -> T:
+        load = self._loads.get(name)
+        if load is None or load.started:
+            load = _Load()
+            self._loads[name] = load
+            load.task = asyncio.create_task(self._run(load, read, apply))
+            load.task.add_done_callback(lambda task: self._done(name, load, task))
+        # Shielded: who waits may go away, the others must not suffer from it.
+        return cast(T, await asyncio.shield(load.task))
+
+    async def _run(self, load: _Load, read: Callable[[], S], apply: Callable[[S], T]) -> T:
+        def work() -> S:
+            load.started = True
+            try:
+                return read()
+            except SQLAlchemyError as error:
+                self._forget_reader()
+                _log.exception("The cluster store cannot be read.")
+                message = "The cluster store cannot be read; the log has the cause."
+                raise Unavailable(faults.BUSY, message) from error
+
+        loop = asyncio.get_running_loop()
+        return apply(await loop.run_in_executor(self._thread, work))
+
+    def _done(self, name: object, load: _Load, task: asyncio.Task[Any]) -> None:
+        if self._loads.get(name) is load:
+            del self._loads[name]
+        if not task.cancelled():
+            task.exception()  # an asker that went away must not cause a warning
+
+    def _open(self) -> ClusterReader:
+        if self._reader is None:
+            self._reader = self._opener(self._database)
+        return self._reader
+
+    def _forget_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+
+def _unchanged(value: T) -> T:
+    return value
+
+
+def _read_keyring(
+    reader: ClusterReader,
+    page: SharedPage,
+    keyring_id: KeyringId,
+    known: Mapping[ObjectId, RowRevision],
+) -> LoadedKeyring:
+    generation = page.keyring_generation(keyring_id)
+    global_generation = page.global_generation()
+    row = reader.keyring(keyring_id)
+    revisions = dict(reader.object_revisions(keyring_id)) if row else {}
+    wanted = [name for name, revision in revisions.items() if known.get(name) != revision]
+    changed: list[ObjectRow] = []
+    for start in range(0, len(wanted), OBJECTS_PER_QUERY):
+        changed += reader.objects(keyring_id, wanted[start : start + OBJECTS_PER_QUERY])
+    return LoadedKeyring(keyring_id, generation, global_generation, row, revisions, changed)
+
+
+def _read_tokens(reader: ClusterReader, page: SharedPage) -> LoadedTokens:
+    position, generation = page.log_position(), page.global_generation()
+    return LoadedTokens(position, generation, reader.keyrings())
+
+
+def _read_client(reader: ClusterReader, page: SharedPage, key_sha256: bytes) -> LoadedClient:
+    generation = page.client_generation()
+    return LoadedClient(generation, reader.client_by_key(key_sha256))

@@ -1,0 +1,132 @@
+"""Operations that need no keyring key: greetings, lists, counts, random bytes."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from conclave.crypto.mechanisms import mechanism_infos
+from conclave.keyring.roles import LockState, is_locked
+from conclave.service.core import Core
+from conclave.service.requests import Caller, ProtocolBroken, args_decoder, bad_argument
+from conclave.service.wire import (
+    MAX_ATTRIBUTE_BYTES,
+    MAX_PASSWORD_BYTES,
+    Empty,
+    Hello,
+    ListTokens,
+    MechanismInfo,
+    Random,
+    Request,
+    Token,
+    TokenDetails,
+    TokenInfo,
+)
+from conclave.settings import Limits
+from conclave.store.rows import CredentialRow, KeyringRow, KeyringState
+
+PROCESS_ID_BYTES: Final = 16
+MAX_SOFTWARE_CHARACTERS: Final = 128
+MAX_TOKENS: Final = 4096
+
+CKF_RNG: Final = 0x1
+CKF_LOGIN_REQUIRED: Final = 0x4
+CKF_USER_PIN_INITIALIZED: Final = 0x8
+CKF_TOKEN_INITIALIZED: Final = 0x400
+CKF_USER_PIN_COUNT_LOW: Final = 0x10000
+CKF_USER_PIN_FINAL_TRY: Final = 0x20000
+CKF_USER_PIN_LOCKED: Final = 0x40000
+CKF_SO_PIN_TO_BE_CHANGED: Final = 0x800000
+_SO_SHIFT: Final = 4
+"""The KRSO's three counter flags stand four bits above the KRCO's."""
+
+_decode_hello = args_decoder(Hello)
+_decode_empty = args_decoder(Empty)
+_decode_list = args_decoder(ListTokens)
+_decode_info = args_decoder(TokenInfo)
+_decode_random = args_decoder(Random)
+_MECHANISMS: Final[list[MechanismInfo]] = mechanism_infos()
+
+
+def hello(_core: Core, caller: Caller, request: Request) -> None:
+    """Learn the process id: once, first."""
+    args: Hello = _decode_hello(request.args)
+    if caller.process_id or len(args.process_id) != PROCESS_ID_BYTES:
+        raise ProtocolBroken("HELLO came twice, or its process id has not 16 bytes")
+    if len(args.software) > MAX_SOFTWARE_CHARACTERS:
+        raise ProtocolBroken("the name of the client's software is too long")
+    caller.process_id = args.process_id  # type: ignore[assignment]
+
+
+def ping(_core: Core, _caller: Caller, request: Request) -> None:
+    """Answer."""
+    _decode_empty(request.args)
+
+
+def mechanisms(_core: Core, _caller: Caller, request: Request) -> list[MechanismInfo]:
+    """List the mechanisms."""
+    _decode_empty(request.args)
+    return _MECHANISMS
+
+
+def random_bytes(_core: Core, _caller: Caller, request: Request) -> bytes:
+    """Return random bytes of the kernel."""
+    args: Random = _decode_random(request.args)
+    if not 1 <= args.length <= MAX_ATTRIBUTE_BYTES:
+        raise bad_argument(f"Length must lie between 1 and {MAX_ATTRIBUTE_BYTES}: {args.length}.")
+    return os.urandom(args.length)
+
+
+def list_tokens(core: Core, _caller: Caller, request: Request) -> list[Token]:
+    """List keyrings; labels are no secret, so an unauthorized member lists them too."""
+    args: ListTokens = _decode_list(request.args)
+    limit = min(max(args.limit, 0) or MAX_TOKENS, MAX_TOKENS)
+    rows = [row for row in core.token_list().rows if row.slot >= args.first_slot]
+    return [_token(row, core.limits) for row in rows[:limit]]
+
+
+def token_info(core: Core, _caller: Caller, request: Request) -> TokenDetails:
+    """Describe one keyring."""
+    args: TokenInfo = _decode_info(request.args)
+    view = core.view(args.keyring_id)
+    row = view.row
+    return TokenDetails(
+        token=_token(row, core.limits),
+        object_count=len(view.rows),
+        max_objects=core.limits.max_objects,
+        dual_identity=row.krco is not None,
+        failed_attempts=max(row.krso.failures, row.krco.failures if row.krco else 0),
+    )
+
+
+def _token(row: KeyringRow, limits: Limits) -> Token:
+    return Token(
+        slot=row.slot,
+        keyring_id=row.keyring_id,
+        label=row.label,
+        serial=row.serial,
+        flags=_flags(row, limits),
+        min_pin_bytes=limits.min_password_characters,
+        max_pin_bytes=MAX_PASSWORD_BYTES,
+    )
+
+
+def _flags(row: KeyringRow, limits: Limits) -> int:
+    flags = CKF_RNG | CKF_LOGIN_REQUIRED | CKF_TOKEN_INITIALIZED
+    if row.state is KeyringState.READY:
+        flags |= CKF_USER_PIN_INITIALIZED
+    if row.state is KeyringState.INITIAL:
+        flags |= CKF_SO_PIN_TO_BE_CHANGED
+    flags |= _counter_flags(row.krco or row.krso, limits)
+    return flags | _counter_flags(row.krso, limits) << _SO_SHIFT
+
+
+def _counter_flags(credential: CredentialRow, limits: Limits) -> int:
+    if credential.never_locks:
+        return 0
+    if is_locked(LockState(credential.never_locks, credential.failures), limits):
+        return CKF_USER_PIN_LOCKED
+    flags = CKF_USER_PIN_COUNT_LOW if credential.failures else 0
+    if credential.failures == limits.lock_after - 1:
+        flags |= CKF_USER_PIN_FINAL_TRY
+    return flags
