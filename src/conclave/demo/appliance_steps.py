@@ -1,0 +1,164 @@
+"""Set up an appliance, its HSM and a cluster, over REST as the guide's chapters 2, 3 and 5 do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from conclave.demo.errors import step_failed
+from conclave.demo.narrator import Narrator
+from conclave.demo.options import DemoOptions, new_password
+from conclave.demo.rest import RestClient
+from conclave.settings import ApplianceConfig, Limits, write_config
+
+PARTITION: Final = "clusterpar"
+CLUSTER: Final = "demo"
+DEVICE: Final = "eth0"
+ADMIN: Final = "admin"
+FACTORY_PASSWORD: Final = "PASSWORD"  # noqa: S105 - public: every appliance begins with it
+PER_CALL: Final = 100
+SERVICE: Final = "/api/lunasa/services/cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Passwords:
+    """Every password above the keyrings."""
+
+    admin: str = field(default_factory=new_password, repr=False)
+    hsm_so: str = field(default_factory=new_password, repr=False)
+    po: str = field(default_factory=new_password, repr=False)
+    first_co: str = field(default_factory=new_password, repr=False)
+    co: str = field(default_factory=new_password, repr=False)
+    domain: str = field(default_factory=new_password, repr=False)
+    first_krso: str = field(default_factory=new_password, repr=False)
+
+
+def settings(options: DemoOptions, address: str) -> ApplianceConfig:
+    """Return the appliance's settings: one loopback address, standard ports."""
+    limits = Limits()
+    if options.min_password is not None:
+        limits = msgspec.structs.replace(limits, min_password_characters=options.min_password)
+    if options.max_objects is not None:
+        limits = msgspec.structs.replace(limits, max_objects=options.max_objects)
+    return ApplianceConfig(
+        state_dir=options.state_dir,
+        host_name="conclave-demo",
+        interfaces={DEVICE: address},
+        # Three wrong HSM SO passwords would zeroize the HSM: not in a place to try things.
+        so_lockout="backoff",
+        limits=limits,
+    )
+
+
+def make_appliance(options: DemoOptions, address: str, narrator: Narrator) -> None:
+    """Make the appliance's state directory with `conclave appliance init`."""
+    chosen = options.directory / "settings.toml"
+    write_config(settings(options, address), chosen)
+    words = ("appliance", "init", "--state", str(options.state_dir), "--config", str(chosen))
+    narrator.detail("conclave " + " ".join(words))
+    outcome = subprocess.run(
+        [sys.executable, "-m", "conclave.cli", *words],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if outcome.returncode != 0:
+        raise step_failed(f"`conclave appliance init` failed: {outcome.stderr.strip()}")
+
+
+def rest_client(options: DemoOptions, address: str, port: int, narrator: Narrator) -> RestClient:
+    """Return a client that trusts this appliance's own certificate and no other."""
+    return RestClient(address, port, ca_file(options), told=narrator.detail)
+
+
+def ca_file(options: DemoOptions) -> Path:
+    """Return the file with which REST's certificate is verified."""
+    return options.state_dir / "webserver" / "server.pem"
+
+
+def log_in(rest: RestClient, passwords: Passwords) -> None:
+    """Change the administrator's first password and open a private session."""
+    rest.use_password(ADMIN, FACTORY_PASSWORD)
+    words = {"currentPassword": FACTORY_PASSWORD, "password": passwords.admin}
+    rest.call("POST", f"/users/{ADMIN}/actions/changePassword", words)
+    rest.use_password(ADMIN, passwords.admin)
+    rest.open_session()
+
+
+def initialize_hsm(rest: RestClient, passwords: Passwords) -> str:
+    """Initialise the HSM, log its SO in, and return its path."""
+    hsm = str(rest.get("/api/lunasa/hsms")["hsms"][0]["url"])
+    body = {"label": "demo_hsm", "password": passwords.hsm_so, "domain": passwords.domain}
+    rest.call("PUT", hsm, body)
+    login = {"ped": "0", "password": passwords.hsm_so, "role": "so"}
+    rest.call("POST", f"{hsm}/login", login)
+    return hsm
+
+
+def make_partition(rest: RestClient, hsm: str, passwords: Passwords) -> None:
+    """Make the V1 partition that a cluster needs, with policy 40 off and its roles set."""
+    made = {"name": PARTITION, "hasPso": True, "allStorageSpace": True, "version": 1}
+    partition = rest.call("POST", f"{hsm}/partitions", made).location
+    body = {"label": PARTITION, "password": passwords.po, "domain": passwords.domain}
+    rest.call("PUT", partition, body)
+    login = {"ped": "0", "password": passwords.po, "role": "so"}
+    rest.call("POST", f"{partition}/login", login)
+    rest.call("PUT", f"{partition}/policies/40", {"value": 0})
+    role = f"{partition}/roles/co"
+    first = {"password": passwords.first_co, "ped": "0", "defaultChallenge": False}
+    rest.call("PUT", role, first)
+    change = {"oldPassword": passwords.first_co, "newPassword": passwords.co}
+    rest.call("PATCH", role, change)
+
+
+def start_service(rest: RestClient, options: DemoOptions, address: str) -> None:
+    """Configure the cluster service and start it."""
+    config = "/api/cluster/config"
+    rest.call("PUT", config, {"service": "core", "IpAddress": address})
+    rest.call("PUT", config, {"service": "identity", "mode": options.identity})
+    rest.call("PATCH", SERVICE, {"onBoot": True})
+    rest.call("POST", f"{SERVICE}/actions/start", {})
+    if rest.get(SERVICE)["status"] != "running":
+        message = f"The cluster service did not start; see the logs in {options.state_dir}/log."
+        raise step_failed(message)
+
+
+def create_cluster(rest: RestClient, passwords: Passwords) -> str:
+    """Create the cluster and return its id."""
+    so = [{"type": "SO", "password": passwords.hsm_so}]
+    rest.call("POST", "/api/clusters", {"authentication": so, "clusterLabel": CLUSTER})
+    return str(rest.get("/api/clusters")["data"][0]["clusterUUID"])
+
+
+def authorize(rest: RestClient, cluster_id: str, co_password: str) -> dict[str, Any]:
+    """Authorize the local member and return its description."""
+    members = f"/api/clusters/{cluster_id}/members"
+    member = rest.get(members)["data"][0]
+    co = [{"type": "CO", "password": co_password, "partitionLabel": PARTITION}]
+    body = {"action": "authorize", "authentication": co}
+    rest.call("PUT", f"{members}/{member['memberUUID']}", body)
+    authorized: dict[str, Any] = rest.get(f"{members}/{member['memberUUID']}")
+    if not authorized["memberActive"]:
+        raise step_failed("The member is not active after its authorization.")
+    return authorized
+
+
+def create_keyrings(rest: RestClient, passwords: Passwords, count: int) -> list[dict[str, Any]]:
+    """Create demo1 to demo`count` and return them as listed."""
+    co = [{"type": "CO", "password": passwords.co, "partitionLabel": PARTITION}]
+    made: list[dict[str, Any]] = []
+    while len(made) < count:
+        body = {
+            "authentication": co,
+            "keyRingLabel": "demo",
+            "keyRingPassword": passwords.first_krso,
+            "total": min(PER_CALL, count - len(made)),
+            "index": len(made) + 1,
+        }
+        made += rest.call("POST", "/api/keyrings", body).body["data"]
+    return made

@@ -1,0 +1,213 @@
+"""The command `conclave demo`: a complete installation in one directory, from nothing.
+
+Invariant: whatever ends the command, an error, Ctrl-C or a signal, no process stays behind, unless
+--detach was given and every step succeeded.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final, Literal
+
+import click
+
+from conclave.demo import installation
+from conclave.demo.daemon import Daemon, running_pid, start_daemon, stop_daemon, stop_running
+from conclave.demo.document import FILE_NAME, DemoDocument, read_document, write_document
+from conclave.demo.errors import directory_missing, directory_taken
+from conclave.demo.narrator import Narrator
+from conclave.demo.options import DemoOptions
+from conclave.demo.page import next_steps
+from conclave.errors import ConclaveError
+
+DEFAULT_DIRECTORY: Final = Path("conclave-demo")
+INTERRUPTED_STATUS: Final = 130
+
+
+@click.command("demo", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument(
+    "directory", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_DIRECTORY
+)
+@click.option("--keyrings", type=click.IntRange(1, 3500), default=1, show_default=True)
+@click.option(
+    "--identity",
+    type=click.Choice(["single", "dual"]),
+    default="single",
+    show_default=True,
+    help="One password for both roles of a keyring, or one each.",
+)
+@click.option(
+    "--min-password", type=click.IntRange(7, 64), help="Least characters of a keyring password."
+)
+@click.option(
+    "--max-objects", type=click.IntRange(0, 1_000_000), help="Objects of a keyring; 0: no limit."
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write everything a script needs to this file.",
+)
+@click.option("--detach", is_flag=True, help="Leave it running.")
+@click.option(
+    "--stop",
+    "stop_directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Stop the installation in this directory.",
+)
+def demo(
+    *,
+    directory: Path,
+    keyrings: int,
+    identity: Literal["single", "dual"],
+    min_password: int | None,
+    max_objects: int | None,
+    json_file: Path | None,
+    detach: bool,
+    stop_directory: Path | None,
+) -> None:
+    """Set up a complete installation in DIRECTORY and sign with a key in it.
+
+    A stopped installation is started again, with what it holds.
+    """
+    if stop_directory is not None:
+        _stop(stop_directory.absolute())
+        return
+    options = DemoOptions(
+        directory=directory.absolute(),
+        keyrings=keyrings,
+        identity=identity,
+        min_password=min_password,
+        max_objects=max_objects,
+        json_file=None if json_file is None else json_file.absolute(),
+        detach=detach,
+    )
+    with _signals_as_interrupts():
+        try:
+            _run(options, Narrator(_write))
+        except KeyboardInterrupt:
+            _write("\nInterrupted; everything is stopped.\n")
+            raise SystemExit(INTERRUPTED_STATUS) from None
+
+
+demo_command = demo
+
+
+def _run(options: DemoOptions, narrator: Narrator) -> None:
+    known = _known(options.directory)
+    daemons: list[Daemon] = []
+    left_running = False
+    try:
+        try:
+            document = _bring_up(options, narrator, known, daemons)
+        except ConclaveError as failure:
+            _explain(options, known)
+            raise click.ClickException(failure.message) from failure
+        _hand_over(options, document)
+        left_running = options.detach
+        if not left_running:
+            _stay(daemons[0])
+    finally:
+        if not left_running:
+            for daemon in daemons:
+                stop_daemon(daemon)
+
+
+def _bring_up(
+    options: DemoOptions,
+    narrator: Narrator,
+    known: DemoDocument | None,
+    daemons: list[Daemon],
+) -> DemoDocument:
+    def start() -> Daemon:
+        daemon = start_daemon(options.state_dir, outlives_us=options.detach)
+        daemons.append(daemon)
+        return daemon
+
+    if known is None:
+        return installation.build(options, narrator, start)
+    return installation.resume(options, narrator, known, start)
+
+
+def _known(directory: Path) -> DemoDocument | None:
+    """Return the stopped installation in a directory, or None for a new directory."""
+    if not directory.exists() or not any(directory.iterdir()):
+        return None
+    if not (directory / FILE_NAME).exists():
+        message = (
+            f"{directory} holds something that is no complete demonstration;"
+            " choose another directory, or remove it first."
+        )
+        raise directory_taken(message)
+    document = read_document(directory)
+    if running_pid(Path(document.members[0].state_dir)) is not None:
+        message = (
+            f"The demonstration in {directory} is running already;"
+            f" `conclave demo --stop {directory}` stops it."
+        )
+        raise directory_taken(message)
+    _write(f"{directory} holds a demonstration; it is started again with what it holds.\n")
+    return document
+
+
+def _hand_over(options: DemoOptions, document: DemoDocument) -> None:
+    write_document(document, options.directory / FILE_NAME)
+    if options.json_file is not None:
+        write_document(document, options.json_file)
+    _write(next_steps(document, options.directory, detached=options.detach))
+
+
+def _stay(daemon: Daemon) -> None:
+    """Wait for Ctrl-C; without a terminal nobody could press it, so end at once."""
+    if not sys.stdin.isatty():
+        _write("\nThere is no terminal to wait at, so it is stopped now; --detach leaves it on.\n")
+        return
+    status = daemon.process.wait()
+    raise click.ClickException(f"The appliance ended by itself with status {status}.")
+
+
+def _stop(directory: Path) -> None:
+    try:
+        document = read_document(directory)
+    except ConclaveError as failure:
+        raise directory_missing(failure.message) from failure
+    stopped = [stop_running(Path(member.state_dir)) for member in document.members]
+    _write(f"{directory} is stopped.\n" if any(stopped) else f"{directory} was not running.\n")
+
+
+def _explain(options: DemoOptions, known: DemoDocument | None) -> None:
+    _write(
+        f"\nA step failed; nothing is left running. Logs are in {options.state_dir / 'log'} and"
+        f" {options.directory / 'appliance.log'}.\n"
+    )
+    if known is None:
+        _write(f"To begin anew: rm -r {options.directory} and run the same command again.\n")
+
+
+@contextmanager
+def _signals_as_interrupts() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the command as Ctrl-C does, so that it cleans up."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write(text: str) -> None:
+    click.echo(text, nl=False)
