@@ -128,3 +128,7 @@ def _split_interface(entry: str) -> tuple[str, str]:
         message = f"must be DEVICE=ADDRESS; it is {entry!r}"
         raise click.BadParameter(message, param_hint="--interface")
     return device, address
+
+
+if __name__ == "__main__":
+    main()
