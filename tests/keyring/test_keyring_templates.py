@@ -105,6 +105,7 @@ def test_a_generated_key_remembers_how_it_was_born() -> None:
         (Ckm.EC_KEY_PAIR_GEN, (Cka.EC_PARAMS, P256.params)),
         (Ckm.EC_KEY_PAIR_GEN, (Cka.EC_PARAMS, CURVES[2].params)),
         (Ckm.EC_EDWARDS_KEY_PAIR_GEN, (Cka.EC_PARAMS, b"\x13\x0cedwards25519")),
+        (Ckm.EC_EDWARDS_KEY_PAIR_GEN, (Cka.EC_PARAMS, bytes.fromhex("06092b06010401da470f01"))),
     ],
 )
 def test_generated_pairs_can_be_imported_again(mechanism: Ckm, template: tuple[int, bytes]) -> None:
@@ -132,9 +133,12 @@ def test_a_given_id_goes_to_both_halves_unless_both_have_one() -> None:
     generate = mechanisms.generate_key_pair
     public, private = generate(Ckm.EC_KEY_PAIR_GEN, NIL, [params], [(Cka.ID, b"one")])
     assert public[Cka.ID] == private[Cka.ID] == b"one"
-    templates = [params, (Cka.ID, b"one")], [(Cka.ID, b"")]
+    templates = [params, (Cka.ID, b"one")], [(Cka.ID, b"two")]
     public, private = generate(Ckm.EC_KEY_PAIR_GEN, NIL, *templates)
-    assert (public[Cka.ID], private[Cka.ID]) == (b"one", b"")
+    assert (public[Cka.ID], private[Cka.ID]) == (b"one", b"two")
+    templates = [params, (Cka.ID, b"")], [(Cka.ID, b"")]
+    public, private = generate(Ckm.EC_KEY_PAIR_GEN, NIL, *templates)
+    assert len(public[Cka.ID]) == len(private[Cka.ID]) == 20
 
 
 # ------------------------------------------------------------------ refused templates

@@ -15,7 +15,14 @@ ED25519_BYTES: Final = 32
 ED25519_BITS: Final = 255
 ED25519_PARAMS: Final = bytes.fromhex("06032b6570")
 """DER of the object identifier 1.3.101.112 (RFC 8410)."""
-_ED25519_NAMES: Final = frozenset({ED25519_PARAMS, b"\x13\x0cedwards25519"})
+_ED25519_NAMES: Final = frozenset(
+    {
+        ED25519_PARAMS,
+        b"\x13\x0cedwards25519",
+        # 1.3.6.1.4.1.11591.15.1, which older tools send: it was in use before RFC 8410.
+        bytes.fromhex("06092b06010401da470f01"),
+    }
+)
 _OBJECT_IDENTIFIER: Final = 0x06
 _PRINTABLE_STRING: Final = 0x13
 _OCTET_STRING: Final = 0x04

@@ -35,8 +35,9 @@ _TAIL: Final = """
 * CKM_RSA_X_509 runs in the system's libcrypto.so.3 and is not advertised where that is missing.
 * CKM_ECDSA takes a digest of any length from 1 byte on; only the leftmost bits count, as many as
   the order of the curve has (FIPS 186-5, 6.4.1). Signatures are r ‖ s, each as long as the order.
-* Ed25519 keys name their curve as 1.3.101.112 or "edwards25519". CKA_EC_POINT is an OCTET STRING;
-  the bare point is accepted too. Ed25519ctx and Ed25519ph are not offered.
+* Ed25519 keys name their curve as 1.3.101.112, "edwards25519" or 1.3.6.1.4.1.11591.15.1.
+  CKA_EC_POINT is an OCTET STRING; the bare point is accepted too. Ed25519ctx and Ed25519ph are not
+  offered.
 * AES-GCM takes nonces of 8 to 128 bytes and tags of 96 to 128 bits. The caller chooses the nonce
   and must never use one twice with the same key.
 * AES-CTR refuses data that would overflow the counter's own bits (CKR_DATA_LEN_RANGE).
@@ -46,7 +47,8 @@ _TAIL: Final = """
 * CKA_ALWAYS_AUTHENTICATE true is refused (CKR_ATTRIBUTE_VALUE_INVALID): there is no context login.
 * CKA_WRAP, CKA_UNWRAP and CKA_DERIVE are false unless asked for; the uses that a key's type is for
   are true. CKA_SENSITIVE is true and CKA_EXTRACTABLE false unless the template says otherwise.
-* A generated pair without a CKA_ID gets one: 20 bytes of the SHA-256 of its public key, on both.
+* A generated pair without a CKA_ID, or with empty ones, gets one on both halves: 20 bytes of the
+  SHA-256 of its public key.
 """
 _ABILITIES: Final = (
     (Ckf.DIGEST, "digest in the module"),

@@ -138,37 +138,25 @@ def generate_key_pair(
 ) -> tuple[Attributes, Attributes]:
     """Return a new public and private key, in this order.
 
-    Without a CKA_ID both get the one that the other has, or else the SHA-256 of the public key cut
-    to 20 bytes, so that applications which pair keys by it find them.
+    A half without CKA_ID, or with an empty one, gets the other's; if neither has one, both get the
+    SHA-256 of the public key cut to 20 bytes, so that applications which pair keys by it find them.
     """
     row = MECHANISMS.get(mechanism)
     if row is None or row.generate_pair is None:
         raise _cannot(mechanism, "generate key pairs")
     row.parameter(bytes(parameter))
     kind: Ckk = row.key_types[0]
-    public_fields, private_fields = list(public_template), list(private_template)
-    public = plan_key(public_fields, Cko.PUBLIC_KEY, kind, policy=policy)
-    private = plan_key(private_fields, Cko.PRIVATE_KEY, kind, policy=policy)
+    public = plan_key(public_template, Cko.PUBLIC_KEY, kind, policy=policy)
+    private = plan_key(private_template, Cko.PRIVATE_KEY, kind, policy=policy)
     public_material, private_material = row.generate_pair(public, private)
-    identity = _given_id(public_fields, private_fields)
-    if identity is None:
-        info = public_material[Cka.PUBLIC_KEY_INFO]
-        identity = hashlib.sha256(info).digest()[:_DEFAULT_ID_BYTES]
-    for planned, fields in ((public, public_fields), (private, private_fields)):
-        if not any(number == Cka.ID for number, _ in fields):
-            planned[Cka.ID] = identity
+    info_hash = hashlib.sha256(public_material[Cka.PUBLIC_KEY_INFO]).digest()
+    identity = public[Cka.ID] or private[Cka.ID] or info_hash[:_DEFAULT_ID_BYTES]
+    for planned in (public, private):
+        planned[Cka.ID] = planned[Cka.ID] or identity
     return (
         complete_key(public, public_material, mechanism),
         complete_key(private, private_material, mechanism),
     )
-
-
-def _given_id(*templates: list[tuple[int, bytes]]) -> bytes | None:
-    for template in templates:
-        for number, value in template:
-            if number == Cka.ID:
-                return value
-    return None
 
 
 def _admit(row: Mechanism, key: ReadyKey, usage: int, prehashed: bool) -> None:
