@@ -114,7 +114,7 @@ def sign_and_verify(options: DemoOptions, narrator: Narrator, keyring: KeyringRo
         public = options.directory / f"{key.label}.pub.der"
         read = ("--read-object", "--type", "pubkey", "--label", key.label)
         pkcs11_tool(options, keyring, *read, "--output-file", str(public))
-        sign = ["--sign", "--mechanism", key.mechanism, "--label", key.label]
+        sign = ["--sign", "--mechanism", key.mechanism, "--id", key.identifier]
         files = ["--input-file", str(data), "--output-file", str(signature)]
         pkcs11_tool(options, keyring, *sign, *key.signature_format, *files)
         narrator.detail(f"pkcs11-tool --module M --login {' '.join(sign)}")

@@ -49,7 +49,7 @@ def _commands(document: DemoDocument, keyring: KeyringRow) -> str:
         'pkcs11-tool --module "$M" --list-token-slots',
         f"{login} --list-objects",
         f"{login} --keypairgen --key-type EC:secp384r1 --label mine --id 10",
-        f"echo hello | {login} --sign --mechanism ECDSA-SHA256 --label demo-ec"
+        f"echo hello | {login} --sign --mechanism ECDSA-SHA256 --id 02"
         " --signature-format openssl --output-file hello.sig",
         f"lunacm -q slot set -slot {keyring.slot}"
         " -- role login -name co -passwordenv PIN -- partition contents",
