@@ -46,9 +46,9 @@ def find(core: Core, caller: Caller, request: Request) -> list[bytes]:
     args: Find = _decode_find(request.args)
     check_template(args.template)
     access = reading(core, caller, request, args.keyring_id)
-    limit = min(args.limit, MAX_FIND_RESULTS)
-    if limit < 1:
-        raise bad_argument(f"Limit must be at least 1, not {args.limit}.")
+    if args.limit < 0:
+        raise bad_argument(f"Limit must be 0 (no limit) or more, not {args.limit}.")
+    limit = min(args.limit or MAX_FIND_RESULTS, MAX_FIND_RESULTS)
     found = access.view.find(search_terms(args.template), access.session)
     return found[:limit]  # type: ignore[return-value]
 

@@ -46,7 +46,7 @@ QUIET_SECONDS: Final = 60.0
 """One line in the log per source and so many seconds, however often it misbehaves."""
 MAX_SOURCES: Final = 1024
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("conclave.service.worker")
 
 
 class Worker:
