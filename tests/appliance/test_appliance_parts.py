@@ -15,7 +15,12 @@ from sqlalchemy import text
 from conclave.appliance.documents import Documents
 from conclave.appliance.network import bind_all
 from conclave.appliance.paths import StatePaths
-from conclave.appliance.respawn import LONGEST_PAUSE_SECONDS, RespawnState, after_death
+from conclave.appliance.respawn import (
+    LONGEST_PAUSE_AFTER_SIGNAL_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    RespawnState,
+    after_death,
+)
 from conclave.appliance.store import ApplianceStore
 from conclave.appliance.time import ApplianceTime, StoredTime
 from conclave.appliance.tls import ensure_webserver_certificate
@@ -139,9 +144,10 @@ def test_a_state_directory_too_long_for_sockets_is_refused(tmp_path: Path) -> No
 def test_respawn_is_immediate_at_first_then_slower_and_forgives() -> None:
     state, pauses = RespawnState(), []
     for _ in range(12):
-        state, pause = after_death(state, 0.1)
+        state, pause = after_death(state, 0.1, by_signal=False)
         pauses.append(pause)
     assert pauses[0] == 0.0
     assert pauses == sorted(pauses)
     assert pauses[-1] == LONGEST_PAUSE_SECONDS
-    assert after_death(state, 60.0) == (RespawnState(), 0.0)
+    assert after_death(state, 60.0, by_signal=False) == (RespawnState(), 0.0)
+    assert after_death(state, 0.1, by_signal=True)[1] == LONGEST_PAUSE_AFTER_SIGNAL_SECONDS

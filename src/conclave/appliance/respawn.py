@@ -9,6 +9,8 @@ LIVED_SECONDS: Final = 2.0
 """A child that lived this long counts as having worked."""
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 5.0
+LONGEST_PAUSE_AFTER_SIGNAL_SECONDS: Final = 0.2
+"""Whoever kills a child kills it from outside: waiting longer would only prolong the outage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,9 @@ class RespawnState:
     quick_deaths: int = 0
 
 
-def after_death(state: RespawnState, lived_seconds: float) -> tuple[RespawnState, float]:
+def after_death(
+    state: RespawnState, lived_seconds: float, *, by_signal: bool
+) -> tuple[RespawnState, float]:
     """Return the next state and the pause before the next start, in seconds.
 
     The first respawn is immediate, since a killed process must be back at once (rule S4); a child
@@ -30,4 +34,5 @@ def after_death(state: RespawnState, lived_seconds: float) -> tuple[RespawnState
     if deaths == 1:
         return RespawnState(deaths), 0.0
     pause = FIRST_PAUSE_SECONDS * (1 << min(deaths - 2, 16))
-    return RespawnState(deaths), min(pause, LONGEST_PAUSE_SECONDS)
+    longest = LONGEST_PAUSE_AFTER_SIGNAL_SECONDS if by_signal else LONGEST_PAUSE_SECONDS
+    return RespawnState(deaths), min(pause, longest)

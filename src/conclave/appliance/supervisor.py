@@ -88,7 +88,8 @@ class Child:
         while True:
             started = loop.time()
             await self._wait_for_death()
-            state, pause = after_death(state, loop.time() - started)
+            by_signal = self.last_status is not None and self.last_status < 0
+            state, pause = after_death(state, loop.time() - started, by_signal=by_signal)
             await asyncio.sleep(pause)
             await self._respawn()
 
