@@ -35,7 +35,7 @@ def house(fresh: House) -> House:
 
 @pytest.fixture(scope="session")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    """Open an appliance with an authorized cluster for the whole session; tests add, never break."""
+    """Open an appliance with an authorized cluster once; tests add, never break."""
     with open_house(tmp_path_factory.mktemp("town") / "appliance") as opened:
         settle_users(opened)
         yield Town(opened, make_cluster(opened))

@@ -66,9 +66,7 @@ def chapter_2_partition(client: Client, house: House) -> str:
 
 def chapter_2_service(client: Client, house: House) -> None:
     """Configure and start the cluster service, as steps 4 to 7 say."""
-    assert expect(
-        client.patch("/api/lunasa/services/cluster", {"onBoot": True}), 200
-    ).json() == {}
+    assert expect(client.patch("/api/lunasa/services/cluster", {"onBoot": True}), 200).json() == {}
     (address,) = house.appliance.config.interfaces.values()
     expect(client.put("/api/cluster/config", {"service": "core", "IpAddress": address}), 204)
     started = expect(client.post("/api/lunasa/services/cluster/actions/start"), 204)

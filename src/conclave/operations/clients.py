@@ -25,6 +25,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.refusals import CLUSTER_CALL
 from conclave.service.messages import (
     ClientList,
     ClientSummary,
@@ -36,7 +37,6 @@ from conclave.service.messages import (
 
 CLIENTS = f"{CLUSTER}/clients"
 CLIENT = f"{CLIENTS}/{{clientid}}"
-_MISSING = (faults.SERVICE_STOPPED, faults.CLUSTER_NOT_FOUND)
 Request = Annotated[str, Meta(min_length=64, max_length=8192)]
 
 
@@ -112,8 +112,7 @@ def check_monitor_user(call: Call, arguments: NewClient) -> None:
     result=NewClientView,
     checks=(check_monitor_user,),
     faults=(
-        *_MISSING,
-        faults.MEMBER_NOT_AUTHORIZED,
+        *CLUSTER_CALL,
         faults.CLIENT_CERTIFICATE_REQUEST,
         faults.CLIENT_EXISTS,
         faults.USER_NOT_FOUND,
@@ -155,7 +154,7 @@ async def register_client(call: Call, arguments: NewClient) -> Reply:
     roles=READERS,
     statuses=(200,),
     result=Clients,
-    faults=_MISSING,
+    faults=CLUSTER_CALL,
     paged=True,
 )
 async def list_clients(call: Call, _arguments: NoArguments) -> Reply:
@@ -186,7 +185,7 @@ async def _find_client(call: Call) -> ClientView:
     roles=READERS,
     statuses=(200,),
     result=ClientView,
-    faults=(*_MISSING, faults.CLIENT_NOT_FOUND),
+    faults=(*CLUSTER_CALL, faults.CLIENT_NOT_FOUND),
 )
 async def show_client(call: Call, _arguments: NoArguments) -> Reply:
     """Show a registered client."""
@@ -202,7 +201,7 @@ async def show_client(call: Call, _arguments: NoArguments) -> Reply:
     doors=Doors.BOTH,
     arguments=NoArguments,
     roles=ADMINS,
-    faults=(*_MISSING, faults.CLIENT_NOT_FOUND),
+    faults=(*CLUSTER_CALL, faults.CLIENT_NOT_FOUND),
 )
 async def revoke_client(call: Call, _arguments: NoArguments) -> Reply:
     """Revoke a client."""

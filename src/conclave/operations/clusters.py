@@ -26,14 +26,13 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.refusals import CLUSTER_CALL, CREDENTIAL, PARTITION_FOR_CLUSTER
 from conclave.service.messages import ClusterSummary, MemberList, MemberSummary, Nothing
 
 CONFIG = "/api/cluster/config"
 CLUSTERS = "/api/clusters"
 CLUSTER = f"{CLUSTERS}/{{clusterid}}"
 MEMBER = f"{CLUSTER}/members/{{memberid}}"
-_STOPPED = (faults.SERVICE_STOPPED,)
-_MISSING = (faults.SERVICE_STOPPED, faults.CLUSTER_NOT_FOUND)
 ClusterLabel = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\- ]+$")]
 Address = Annotated[str, Meta(min_length=2, max_length=45, pattern=r"^[0-9A-Fa-f:.]+$")]
 Interface = Annotated[str, Meta(min_length=1, max_length=16, pattern=r"^[a-z][a-z0-9.:_-]*$")]
@@ -295,7 +294,7 @@ async def set_config(call: Call, arguments: Configure) -> Reply:
     roles=READERS,
     statuses=(200,),
     result=Clusters,
-    faults=_STOPPED,
+    faults=CLUSTER_CALL,
     paged=True,
 )
 async def list_clusters(call: Call, _arguments: NoArguments) -> Reply:
@@ -324,11 +323,12 @@ async def list_clusters(call: Call, _arguments: NoArguments) -> Reply:
     statuses=(201,),
     result=ClusterView,
     faults=(
-        *_STOPPED,
+        *CLUSTER_CALL,
+        *PARTITION_FOR_CLUSTER,
+        *CREDENTIAL,
         faults.CLUSTER_EXISTS,
-        faults.CREDENTIAL_INCORRECT,
-        faults.HSM_ZEROIZED,
-        faults.FUNCTION_NOT_SUPPORTED,
+        faults.CLUSTER_CONFIG,
+        faults.CLUSTER_CONFIG_MISSING,
     ),
 )
 async def create_cluster(call: Call, arguments: CreateCluster) -> Reply:
@@ -351,7 +351,7 @@ async def create_cluster(call: Call, arguments: CreateCluster) -> Reply:
     roles=READERS,
     statuses=(200,),
     result=ClusterView,
-    faults=_MISSING,
+    faults=CLUSTER_CALL,
 )
 async def show_cluster(call: Call, _arguments: NoArguments) -> Reply:
     """Show a cluster."""
@@ -369,7 +369,7 @@ async def show_cluster(call: Call, _arguments: NoArguments) -> Reply:
     roles=NOBODY,
     statuses=(200,),
     result=Authority,
-    faults=(*_MISSING, faults.MEMBER_NOT_AUTHORIZED),
+    faults=CLUSTER_CALL,
 )
 async def show_authority(call: Call, _arguments: NoArguments) -> Reply:
     """Show the cluster's certificate authority; it exists once a member was authorized."""
@@ -401,7 +401,7 @@ async def show_authority(call: Call, _arguments: NoArguments) -> Reply:
     roles=READERS,
     statuses=(200,),
     result=Members,
-    faults=_MISSING,
+    faults=CLUSTER_CALL,
     paged=True,
 )
 async def list_members(call: Call, _arguments: NoArguments) -> Reply:
@@ -433,7 +433,7 @@ async def _find_member(call: Call) -> tuple[ClusterSummary, MemberSummary]:
     roles=READERS,
     statuses=(200,),
     result=MemberView,
-    faults=(*_MISSING, faults.MEMBER_NOT_FOUND),
+    faults=(*CLUSTER_CALL, faults.MEMBER_NOT_FOUND),
 )
 async def show_member(call: Call, _arguments: NoArguments) -> Reply:
     """Show a member."""
@@ -451,12 +451,10 @@ async def show_member(call: Call, _arguments: NoArguments) -> Reply:
     arguments=AuthorizeMember,
     roles=ADMINS,
     faults=(
-        *_MISSING,
+        *CLUSTER_CALL,
+        *PARTITION_FOR_CLUSTER,
+        *CREDENTIAL,
         faults.MEMBER_NOT_FOUND,
-        faults.CREDENTIAL_INCORRECT,
-        faults.ROLE_LOCKED,
-        faults.CREDENTIAL_UNCHANGED,
-        faults.FUNCTION_NOT_SUPPORTED,
     ),
 )
 async def authorize_member(call: Call, arguments: AuthorizeMember) -> Reply:

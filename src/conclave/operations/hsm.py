@@ -31,6 +31,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.refusals import CREDENTIAL, HSM_CHANGE
 
 HSM = "/api/lunasa/hsms/{hsmid}"
 DEFAULT_DOMAIN = b"default domain"
@@ -242,7 +243,7 @@ def _destroys(call: Call, _arguments: InitializeHsm) -> bool:
     roles=ADMINS,
     checks=(check_hsm,),
     waits_when=_destroys,
-    faults=(faults.INVALID_HSM, faults.FUNCTION_NOT_SUPPORTED),
+    faults=(*HSM_CHANGE, faults.FUNCTION_NOT_SUPPORTED),
 )
 async def initialize_hsm(call: Call, arguments: InitializeHsm) -> Reply:
     """Initialise the HSM with label, SO password and cloning domain."""
@@ -267,7 +268,7 @@ async def initialize_hsm(call: Call, arguments: InitializeHsm) -> Reply:
     arguments=LogIn,
     roles=OPERATORS,
     checks=(check_hsm, check_private_session),
-    faults=(faults.INVALID_HSM, faults.CREDENTIAL_INCORRECT, faults.HSM_OPERATION),
+    faults=(*HSM_CHANGE, *CREDENTIAL),
 )
 async def log_in_so(call: Call, arguments: LogIn) -> Reply:
     """Log the HSM SO in."""
@@ -286,7 +287,7 @@ async def log_in_so(call: Call, arguments: LogIn) -> Reply:
     arguments=NoArguments,
     roles=OPERATORS,
     checks=(check_hsm, check_private_session),
-    faults=(faults.INVALID_HSM, faults.HSM_OPERATION),
+    faults=HSM_CHANGE,
 )
 async def log_out_so(call: Call, _arguments: NoArguments) -> Reply:
     """Log the HSM SO out."""
@@ -363,7 +364,7 @@ def _policy_destroys(call: Call, _arguments: SetPolicy) -> bool:
     roles=OPERATORS,
     checks=(check_hsm, check_so_login, check_policy),
     waits_when=_policy_destroys,
-    faults=(faults.INVALID_HSM, faults.SO_NOT_LOGGED_IN, faults.INVALID_POLICY),
+    faults=(*HSM_CHANGE, faults.SO_NOT_LOGGED_IN, faults.INVALID_POLICY),
 )
 async def set_policy(call: Call, arguments: SetPolicy) -> Reply:
     """Set a policy of the HSM."""
@@ -464,7 +465,7 @@ async def show_role(call: Call, _arguments: NoArguments) -> Reply:
     statuses=(202,),
     checks=(check_hsm, check_so_role),
     duration=Duration.TASK,
-    faults=(faults.INVALID_HSM, faults.INVALID_ROLE, faults.CREDENTIAL_INCORRECT),
+    faults=(*HSM_CHANGE, *CREDENTIAL, faults.INVALID_ROLE),
 )
 async def change_so_password(call: Call, arguments: ChangePassword) -> Reply:
     """Change the HSM SO's password; the caller's own login stands."""

@@ -32,6 +32,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.refusals import CLUSTER_CALL, CREDENTIAL, PARTITION_FOR_CLUSTER
 from conclave.service.messages import (
     CreateKeyrings,
     KeyringList,
@@ -43,8 +44,7 @@ from conclave.service.messages import (
 
 KEYRINGS = "/api/keyrings"
 KEYRING = f"{KEYRINGS}/{{keyringid}}"
-_STOPPED = (faults.SERVICE_STOPPED, faults.CLUSTER_NOT_FOUND)
-_CO = (faults.CREDENTIAL_INCORRECT, faults.ROLE_LOCKED, faults.FUNCTION_NOT_SUPPORTED)
+_BY_CO = (*CLUSTER_CALL, *PARTITION_FOR_CLUSTER, *CREDENTIAL)
 
 
 class NewKeyrings(Arguments, frozen=True):
@@ -168,9 +168,7 @@ def _labels(call: Call, arguments: NewKeyrings) -> list[str]:
     checks=(check_labels,),
     duration=Duration.TASK,
     faults=(
-        *_STOPPED,
-        *_CO,
-        faults.MEMBER_NOT_AUTHORIZED,
+        *_BY_CO,
         faults.KEYRING_EXISTS,
         faults.KEYRING_LIMIT,
         faults.KEYRING_LABEL,
@@ -214,7 +212,7 @@ async def create_keyrings(call: Call, arguments: NewKeyrings) -> Reply:
     roles=READERS,
     statuses=(200,),
     result=Keyrings,
-    faults=_STOPPED,
+    faults=CLUSTER_CALL,
     paged=True,
 )
 async def list_keyrings(call: Call, _arguments: NoArguments) -> Reply:
@@ -236,7 +234,7 @@ async def list_keyrings(call: Call, _arguments: NoArguments) -> Reply:
     roles=READERS,
     statuses=(200,),
     result=KeyringView,
-    faults=(*_STOPPED, faults.KEYRING_NOT_FOUND, faults.KEYRING_EXISTS),
+    faults=(*CLUSTER_CALL, faults.KEYRING_NOT_FOUND, faults.KEYRING_EXISTS),
 )
 async def show_keyring(call: Call, _arguments: NoArguments) -> Reply:
     """Show a keyring."""
@@ -253,7 +251,7 @@ async def show_keyring(call: Call, _arguments: NoArguments) -> Reply:
     doors=Doors.BOTH,
     arguments=UnlockKeyring,
     roles=ADMINS,
-    faults=(*_STOPPED, *_CO, faults.KEYRING_NOT_FOUND, faults.KEYRING_EXISTS),
+    faults=(*_BY_CO, faults.KEYRING_NOT_FOUND, faults.KEYRING_EXISTS),
 )
 async def unlock_keyring(call: Call, arguments: UnlockKeyring) -> Reply:
     """Unlock a keyring."""
@@ -271,7 +269,7 @@ async def unlock_keyring(call: Call, arguments: UnlockKeyring) -> Reply:
     doors=Doors.BOTH,
     arguments=DeleteKeyring,
     roles=ADMINS,
-    faults=(*_STOPPED, *_CO, faults.KEYRING_NOT_FOUND, faults.KEYRING_EXISTS),
+    faults=(*_BY_CO, faults.KEYRING_NOT_FOUND, faults.KEYRING_EXISTS),
 )
 async def delete_keyring(call: Call, arguments: DeleteKeyring) -> Reply:
     """Delete a keyring."""

@@ -27,9 +27,11 @@ from conclave.operations.partitions import (
     check_po_login,
     partition_url,
 )
+from conclave.operations.refusals import CREDENTIAL, HSM_CHANGE
 
 ROLE = f"{PARTITION}/roles/{{roleid}}"
 _MISSING = (faults.INVALID_HSM, faults.INVALID_PARTITION, faults.INVALID_ROLE)
+_CHANGE = (*HSM_CHANGE, faults.INVALID_PARTITION, faults.INVALID_ROLE)
 
 
 class InitializeRole(Arguments, frozen=True):
@@ -125,7 +127,7 @@ async def show_role(call: Call, _arguments: NoArguments) -> Reply:
     arguments=InitializeRole,
     roles=OPERATORS,
     checks=(check_role, check_superior_login),
-    faults=(*_MISSING, faults.PARTITION_USER_NOT_AUTHENTICATED, faults.FUNCTION_NOT_SUPPORTED),
+    faults=(*_CHANGE, faults.PARTITION_USER_NOT_AUTHENTICATED, faults.FUNCTION_NOT_SUPPORTED),
 )
 async def initialize_role(call: Call, arguments: InitializeRole) -> Reply:
     """Initialise a role of a partition."""
@@ -166,7 +168,7 @@ async def _change(call: Call, arguments: ChangePassword) -> Reply:
     statuses=(202,),
     checks=(check_role,),
     duration=Duration.TASK,
-    faults=(*_MISSING, faults.CREDENTIAL_INCORRECT, faults.ROLE_LOCKED),
+    faults=(*_CHANGE, *CREDENTIAL),
 )
 async def change_password(call: Call, arguments: ChangePassword) -> Reply:
     """Change a role's password."""
@@ -181,7 +183,7 @@ async def change_password(call: Call, arguments: ChangePassword) -> Reply:
     arguments=ChangePassword,
     roles=OPERATORS,
     checks=(check_role,),
-    faults=(*_MISSING, faults.CREDENTIAL_INCORRECT, faults.ROLE_LOCKED),
+    faults=(*_CHANGE, *CREDENTIAL),
 )
 async def put_password(call: Call, arguments: ChangePassword) -> Reply:
     """Change a role's password."""
@@ -201,7 +203,7 @@ def _loses_key(_call: Call, arguments: ResetRole) -> bool:
     roles=OPERATORS,
     checks=(check_role, check_po_login),
     waits_when=_loses_key,
-    faults=(*_MISSING, faults.PARTITION_USER_NOT_AUTHENTICATED),
+    faults=(*_CHANGE, faults.PARTITION_USER_NOT_AUTHENTICATED, faults.FUNCTION_NOT_SUPPORTED),
 )
 async def reset_role(call: Call, arguments: ResetRole) -> Reply:
     """Unlock a role or give it a new first password."""

@@ -43,10 +43,12 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.refusals import CREDENTIAL, HSM_CHANGE
 
 PARTITIONS = f"{HSM}/partitions"
 PARTITION = f"{PARTITIONS}/{{partitionid}}"
 _MISSING = (faults.INVALID_HSM, faults.INVALID_PARTITION)
+_CHANGE = (*HSM_CHANGE, faults.INVALID_PARTITION)
 RoleName = Literal["so", "co", "cu"]
 
 
@@ -189,7 +191,12 @@ async def show_partition(call: Call, _arguments: NoArguments) -> Reply:
     arguments=CreatePartition,
     roles=OPERATORS,
     checks=(check_hsm, check_so_login),
-    faults=(faults.INVALID_HSM, faults.SO_NOT_LOGGED_IN, faults.PARTITION_EXISTS),
+    faults=(
+        *HSM_CHANGE,
+        faults.SO_NOT_LOGGED_IN,
+        faults.PARTITION_EXISTS,
+        faults.PARTITION_LIMIT,
+    ),
 )
 async def create_partition(call: Call, arguments: CreatePartition) -> Reply:
     """Create a partition."""
@@ -213,7 +220,7 @@ async def create_partition(call: Call, arguments: CreatePartition) -> Reply:
     arguments=InitializePartition,
     roles=OPERATORS,
     checks=(check_partition,),
-    faults=(*_MISSING, faults.PARTITION_EXISTS, faults.FUNCTION_NOT_SUPPORTED),
+    faults=(*_CHANGE, faults.PARTITION_EXISTS, faults.FUNCTION_NOT_SUPPORTED),
 )
 async def initialize_partition(call: Call, arguments: InitializePartition) -> Reply:
     """Initialise a partition."""
@@ -237,7 +244,7 @@ async def initialize_partition(call: Call, arguments: InitializePartition) -> Re
     arguments=NoArguments,
     roles=OPERATORS,
     checks=(check_partition, check_so_login),
-    faults=(*_MISSING, faults.SO_NOT_LOGGED_IN),
+    faults=(*_CHANGE, faults.SO_NOT_LOGGED_IN),
 )
 async def delete_partition(call: Call, _arguments: NoArguments) -> Reply:
     """Delete a partition."""
@@ -254,7 +261,7 @@ async def delete_partition(call: Call, _arguments: NoArguments) -> Reply:
     arguments=LogInRole,
     roles=OPERATORS,
     checks=(check_partition, check_private_session),
-    faults=(*_MISSING, faults.CREDENTIAL_INCORRECT, faults.ROLE_LOCKED, faults.HSM_OPERATION),
+    faults=(*_CHANGE, *CREDENTIAL),
 )
 async def log_in_role(call: Call, arguments: LogInRole) -> Reply:
     """Log a role of a partition in."""
@@ -279,7 +286,7 @@ async def log_in_role(call: Call, arguments: LogInRole) -> Reply:
     arguments=LogOutRole,
     roles=OPERATORS,
     checks=(check_partition, check_private_session),
-    faults=(*_MISSING, faults.HSM_OPERATION),
+    faults=_CHANGE,
 )
 async def log_out_role(call: Call, arguments: LogOutRole) -> Reply:
     """Log roles of a partition out."""
@@ -354,7 +361,7 @@ def _destroys(call: Call, _arguments: SetPolicy) -> bool:
     roles=OPERATORS,
     checks=(check_partition, check_po_login, check_policy),
     waits_when=_destroys,
-    faults=(*_MISSING, faults.PARTITION_USER_NOT_AUTHENTICATED, faults.INVALID_POLICY),
+    faults=(*_CHANGE, faults.PARTITION_USER_NOT_AUTHENTICATED, faults.INVALID_POLICY),
 )
 async def set_policy(call: Call, arguments: SetPolicy) -> Reply:
     """Set a policy of a partition."""

@@ -22,6 +22,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.refusals import PARTITION_FOR_CLUSTER
 
 SERVICES = "/api/lunasa/services"
 SERVICE = f"{SERVICES}/{{serviceid}}"
@@ -203,7 +204,14 @@ def _destroys(call: Call, _arguments: Act) -> bool:
     duration=Duration.TASK,
     settle_seconds=_ANSWERS_WITHIN_SECONDS,
     waits_when=_destroys,
-    faults=(faults.SERVICE_NOT_FOUND, faults.SERVICE_ACTION, faults.SERVICE_FAILED),
+    faults=(
+        *PARTITION_FOR_CLUSTER,
+        faults.SERVICE_NOT_FOUND,
+        faults.SERVICE_ACTION,
+        faults.SERVICE_FAILED,
+        faults.CERTIFICATE_VALIDITY,
+        faults.CLUSTER_CONFIG_MISSING,
+    ),
 )
 async def act(call: Call, arguments: Act) -> Reply:
     """Carry out an action of the cluster service, the only one that has any."""
@@ -231,7 +239,7 @@ async def act(call: Call, arguments: Act) -> Reply:
 class Synchronize(Arguments, frozen=True):
     """The time server to ask; this appliance follows its host's clock, so none can be chosen."""
 
-    server: str | UnsetType = UNSET
+    server: Annotated[str, Meta(min_length=1, max_length=255)] | UnsetType = UNSET
     nts: bool | UnsetType = UNSET
     key_id: Annotated[int, Meta(ge=1, le=65535)] | UnsetType = UNSET
     protocol_version: Annotated[int, Meta(ge=3, le=4)] | UnsetType = UNSET

@@ -79,13 +79,16 @@ def refused_arguments(
     rule, _, place = str(error).partition(" - at `")
     path = place.removesuffix("`").removeprefix("$").removeprefix(".")
     subject = f"Field {path}" if path else "The body"
+    if rule.startswith("Invalid"):
+        # The library's sentence repeats what was sent, at any length, and not what it may be.
+        rule = f"Expected one of {_choices(arguments, _names(path))}"
     value = _shown_value(body, path, _secret_names(arguments))
     sentence = f"{subject} breaks a rule: {rule}{f', got {value}' if value else ''}."
     return BadInput(faults.BAD_REQUEST, sentence)
 
 
 def _shown_value(body: bytes, path: str, secret_names: frozenset[str]) -> str:
-    names = re.findall(r"[^.\[\]]+", path)
+    names = _names(path)
     if not names or any(name in secret_names for name in names):
         return ""
     value: Any = msgspec.json.decode(body)
@@ -99,6 +102,43 @@ def _shown_value(body: bytes, path: str, secret_names: frozenset[str]) -> str:
     if isinstance(value, str):
         return repr(value[:_SHOWN_CHARACTERS]) + ("..." if len(value) > _SHOWN_CHARACTERS else "")
     return repr(value) if isinstance(value, bool | int | float) or value is None else ""
+
+
+def _names(path: str) -> list[str]:
+    return re.findall(r"[^.\[\]]+", path)
+
+
+def _choices(arguments: type[msgspec.Struct] | UnionType, names: list[str]) -> str:
+    """Return what a field of few values may be, as a list for people."""
+    infos = [msgspec.inspect.type_info(arguments)]
+    for name in names:
+        infos = [inner for info in infos for inner in _inside(info, name)]
+    values = [value for info in infos for value in _literals(info)]
+    return ", ".join(repr(value) for value in values) or "the declared values"
+
+
+def _inside(info: msgspec.inspect.Type, name: str) -> list[msgspec.inspect.Type]:
+    """Return the types that a field, or a place in a list, may have."""
+    match info:
+        case msgspec.inspect.Metadata():
+            return _inside(info.type, name)
+        case msgspec.inspect.UnionType():
+            return [inner for member in info.types for inner in _inside(member, name)]
+        case msgspec.inspect.ListType():
+            return [info.item_type]
+        case msgspec.inspect.StructType() if info.tag_field == name:
+            return [msgspec.inspect.LiteralType((info.tag,))]
+        case msgspec.inspect.StructType():
+            return [field.type for field in info.fields if field.encode_name == name]
+    return []
+
+
+def _literals(info: msgspec.inspect.Type) -> list[object]:
+    if isinstance(info, msgspec.inspect.Metadata):
+        return _literals(info.type)
+    if isinstance(info, msgspec.inspect.UnionType):
+        return [value for member in info.types for value in _literals(member)]
+    return list(info.values) if isinstance(info, msgspec.inspect.LiteralType) else []
 
 
 def _secret_names(arguments: type[msgspec.Struct] | UnionType) -> frozenset[str]:

@@ -211,6 +211,8 @@ def _faults(each: AnyOperation) -> tuple[Fault, ...]:
     found = [*_ALWAYS]
     if each.roles != NOBODY:
         found += _BEHIND_A_LOGIN
+    if each.method != "GET":
+        found.append(faults.STORAGE_FULL)
     found += [*_WITH_A_BODY, *each.faults]
     return tuple(dict.fromkeys(found))
 
