@@ -19,11 +19,12 @@
 #define FIRST_BACKOFF (10 * CV_MILLISECOND)
 #define LONGEST_BACKOFF (500 * CV_MILLISECOND)
 /* One more connection: after so many overlapping calls, with so many tries to fall on a new
- * worker, within this time, and not again for that long if it fails. */
+ * worker, within this time.  If it fails it is tried again after a pause that doubles. */
 #define OVERLAPS_BEFORE_GROWTH 8u
 #define GROWTH_TRIES 6u
 #define GROWTH_TIME (400 * CV_MILLISECOND)
-#define GROWTH_PAUSE (2 * CV_SECOND)
+#define FIRST_GROWTH_PAUSE (100 * CV_MILLISECOND)
+#define LONGEST_GROWTH_PAUSE (10 * CV_SECOND)
 
 struct cv_cluster {
     struct cv_cluster_config config;
@@ -44,6 +45,7 @@ struct cv_cluster {
     cv_moment not_before;               /* of the next attempt */
     cv_moment last_contact;             /* of a greeting, or of the end of a link; 0 never */
     unsigned overlaps;
+    cv_moment growth_pause;
     cv_moment grow_not_before;
 };
 
@@ -226,12 +228,15 @@ static enum cv_fault connect_once(struct cv_cluster *cluster, cv_moment until,
         .until = until,
     };
     fault = cv_connect(&request, stream, greeting);
-    if (fault == CV_FAULT_NONE)
-        learn_time(cluster, greeting);
-    else
+    if (fault != CV_FAULT_NONE) {
         cv_trace("cluster %02u at %s port %s: %s", cluster->config.index, cluster->config.host,
                  cluster->config.port, cv_fault_name(fault));
-    return fault;
+        return fault;
+    }
+    cv_trace("cluster %02u: greeted by worker %u of %u", cluster->config.index,
+             greeting->worker_index, greeting->worker_count);
+    learn_time(cluster, greeting);
+    return CV_FAULT_NONE;
 }
 
 /* Adds a connection, unless its worker has one.  Takes the lock itself. */
@@ -290,8 +295,11 @@ static void grow_locked(struct cv_cluster *cluster, cv_moment until)
     pthread_mutex_lock(&cluster->lock);
     cluster->connecting = false;
     cluster->overlaps = 0;
+    cluster->growth_pause = grown || cluster->growth_pause == 0
+                                ? FIRST_GROWTH_PAUSE
+                                : cv_earlier(2 * cluster->growth_pause, LONGEST_GROWTH_PAUSE);
     if (!grown)
-        cluster->grow_not_before = cv_now() + GROWTH_PAUSE;
+        cluster->grow_not_before = cv_now() + cluster->growth_pause;
     pthread_cond_broadcast(&cluster->changed);
 }
 
