@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime
 import json
 import os
 import socket
@@ -19,64 +18,18 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from conclave.client.clusters import registered_clusters
 from conclave.client.configuration import read_document
 from conclave.client.module_path import registration_script
+from tests.support.authority import Authority, pem
 
 CLUSTER_ID = "528b9b72-c305-4dd1-bebc-a4ca24f8c28b"
 SERVER_NAME = "lnh.thalesgroup.com"
 PASSWORD = 'pass "word\\ %s;`$x`'
-NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-
-
-def name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-
-class Authority:
-    """A certificate authority for one test."""
-
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self.issue("ca", self.key.public_key(), ca=True)
-
-    def issue(
-        self,
-        common_name: str,
-        public_key: Any,
-        *,
-        ca: bool = False,
-        usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
-    ) -> x509.Certificate:
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name(common_name))
-            .issuer_name(name("ca"))
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - datetime.timedelta(days=400))
-            .not_valid_after(NOW + datetime.timedelta(days=4000))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        )
-        if not ca:
-            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-        return builder.sign(self.key, hashes.SHA256())
-
-    @property
-    def pem(self) -> str:
-        return pem(self.certificate)
-
-    @property
-    def fingerprint(self) -> str:
-        return self.certificate.fingerprint(hashes.SHA256()).hex()
-
-
-def pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
 @dataclass

@@ -1,0 +1,382 @@
+"""The client's link against a scripted worker: names, retries, deadlines, broken peers."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from conclave import faults
+from conclave.client.clusters import ClusterEntry
+from conclave.client.connection import Interrupted
+from conclave.client.link import Link, Waiting
+from conclave.client.session import Client, KeyringSession
+from conclave.errors import (
+    BadInput,
+    Ckr,
+    CredentialRefused,
+    InternalFault,
+    NotAllowed,
+    NotFound,
+    Unavailable,
+)
+from conclave.service import wire
+from tests.support.authority import Authority, key_pem, pem
+
+SERVER_NAME = "lnh.example"
+CLUSTER_TIME_MS = 1_900_000_000_000
+GREETING = (0, "conclave", wire.PROTOCOL_VERSION, 0, 1, "c", "m", CLUSTER_TIME_MS, True)
+DROP = "drop"
+SILENCE = "silence"
+KEYRING = b"k" * 16
+
+Step = str | bytes | tuple[object, ...]
+"""DROP, SILENCE, raw bytes, or (value, result, ticket)."""
+
+
+@dataclass
+class Worker:
+    """Greets, answers HELLO, and then plays its script, one step for each request."""
+
+    directory: Path
+    script: list[Step] = field(default_factory=list)
+    name: str = SERVER_NAME
+    greeting: object = GREETING
+    hello: int = 0
+    begins: datetime.datetime = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
+    ends: datetime.datetime = datetime.datetime(2125, 1, 1, tzinfo=datetime.UTC)
+    usage: object = ExtendedKeyUsageOID.SERVER_AUTH
+    requests: list[wire.Request] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    connections: int = 0
+
+    def __post_init__(self) -> None:
+        self.authority = Authority()
+        self._stopped = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._context = self._make_context()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        with contextlib.suppress(OSError):
+            socket.create_connection(self._listener.getsockname(), timeout=5).close()
+        self._thread.join()
+        self._listener.close()
+
+    def entry(self, common_name: str = SERVER_NAME) -> ClusterEntry:
+        client_key = ec.generate_private_key(ec.SECP256R1())
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH
+        certificate = self.authority.issue("client", client_key.public_key(), usage=usage)
+        files = {"c.pem": pem(certificate), "k.pem": key_pem(client_key), "ca": self.authority.pem}
+        for name, text in files.items():
+            (self.directory / name).write_text(text)
+        port = int(self._listener.getsockname()[1])
+        certificate_file, key_file, ca_file = (self.directory / name for name in files)
+        return ClusterEntry(0, "127.0.0.1", port, certificate_file, key_file, ca_file, common_name)
+
+    def _make_context(self) -> ssl.SSLContext:
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self.authority.issue(
+            self.name,
+            key.public_key(),
+            usage=self.usage,  # type: ignore[arg-type]
+            begins=self.begins,
+            ends=self.ends,
+        )
+        both = self.directory / "server.pem"
+        both.write_text(pem(certificate) + key_pem(key))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(both)
+        context.load_verify_locations(cadata=self.authority.pem)
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def _serve(self) -> None:
+        while True:
+            plain, _ = self._listener.accept()
+            if self._stopped.is_set():
+                plain.close()
+                return
+            self.connections += 1
+            plain.settimeout(20)
+            with (
+                contextlib.suppress(OSError, EOFError),
+                self._context.wrap_socket(plain, server_side=True) as stream,
+            ):
+                self._talk(stream)
+            plain.close()
+
+    def _talk(self, stream: ssl.SSLSocket) -> None:
+        send(stream, self.greeting)
+        while True:
+            body = receive(stream)
+            request = msgspec.msgpack.decode(body, type=wire.Request)
+            if request.operation == wire.Operation.HELLO:
+                send(stream, (request.request_id, self.hello))
+                continue
+            self.requests.append(request)
+            self.bodies.append(bytes(request.args))
+            step = self.script.pop(0) if self.script else (0, None)
+            if step == DROP:
+                return
+            if step == SILENCE:
+                self._stopped.wait(10)
+                return
+            if isinstance(step, bytes):
+                stream.sendall(step)
+                continue
+            send(stream, (request.request_id, *step))
+
+
+def send(stream: ssl.SSLSocket, message: object) -> None:
+    body = msgspec.msgpack.encode(message)
+    stream.sendall(len(body).to_bytes(4, "big") + body)
+
+
+def receive(stream: ssl.SSLSocket) -> bytes:
+    def exactly(size: int) -> bytes:
+        received = b""
+        while len(received) < size:
+            part = stream.recv(size - len(received))
+            if not part:
+                raise EOFError
+            received += part
+        return received
+
+    return exactly(int.from_bytes(exactly(4), "big"))
+
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    workers: list[Worker] = []
+
+    def make(*script: Step, **changes: object) -> Worker:
+        workers.append(Worker(tmp_path, list(script), **changes))  # type: ignore[arg-type]
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        worker.stop()
+
+
+@contextlib.contextmanager
+def link_to(
+    worker: Worker, *, timeout_seconds: float = 5.0, name: str = SERVER_NAME
+) -> Iterator[Link]:
+    link = Link(
+        worker.entry(name),
+        timeout_seconds=timeout_seconds,
+        waiting=Waiting(jitter=lambda: 0.0),
+    )
+    try:
+        yield link
+    finally:
+        link.close()
+
+
+def session(link: Link) -> KeyringSession:
+    return KeyringSession(link, KEYRING)
+
+
+def test_a_lost_connection_is_replaced_and_the_same_write_is_sent_again(start: Start) -> None:
+    worker = start(DROP, DROP, (0, None))
+    with link_to(worker) as link:
+        session(link).destroy_object(b"o" * 16)
+    assert worker.connections == 3
+    assert len(set(worker.bodies)) == 1
+    write = msgspec.msgpack.decode(worker.bodies[0], type=wire.DestroyObject).write
+    assert len(write.idempotency_key) == 16
+    assert CLUSTER_TIME_MS < write.deadline_ms <= CLUSTER_TIME_MS + 60_000
+
+
+def test_c21_a_login_is_tried_once_and_repeated_with_its_attempt_id_only(start: Start) -> None:
+    worker = start((Ckr.PIN_INCORRECT,), DROP, (0, None, b"ticket"))
+    with link_to(worker) as link:
+        with pytest.raises(CredentialRefused) as refused:
+            session(link).login(wire.Role.KRCO, b"wrong")
+        assert refused.value.fault.ckr is Ckr.PIN_INCORRECT
+        assert len(worker.requests) == 1
+        session(link).login(wire.Role.KRCO, b"right")
+    attempts = [msgspec.msgpack.decode(body, type=wire.Login).attempt_id for body in worker.bodies]
+    assert attempts[1] == attempts[2] != attempts[0]
+
+
+def test_busy_is_waited_for_until_the_deadline(start: Start) -> None:
+    worker = start((wire.BUSY,), (wire.BUSY,), (0, None))
+    with link_to(worker) as link:
+        Client(link).ping()
+    assert len(worker.requests) == 3
+    assert worker.connections == 1
+    always = start(*[(wire.BUSY,)] * 100)
+    with link_to(always, timeout_seconds=0.3) as link, pytest.raises(Unavailable) as late:
+        Client(link).ping()
+    assert late.value.fault is faults.UNABLE_TO_CONNECT
+
+
+def test_an_unanswered_request_has_an_unknown_outcome(start: Start) -> None:
+    worker = start(SILENCE)
+    with link_to(worker, timeout_seconds=0.5) as link, pytest.raises(Unavailable) as late:
+        session(link).destroy_object(b"o" * 16)
+    assert late.value.fault is faults.OUTCOME_UNKNOWN
+    assert late.value.fault.ckr is Ckr.DEVICE_ERROR
+
+
+def test_a_busy_answer_after_a_lost_one_leaves_the_outcome_unknown(start: Start) -> None:
+    worker = start(DROP, *[(wire.BUSY,)] * 100)
+    with link_to(worker, timeout_seconds=0.5) as link, pytest.raises(Unavailable) as late:
+        session(link).destroy_object(b"o" * 16)
+    assert late.value.fault is faults.OUTCOME_UNKNOWN
+
+
+def test_a_cluster_that_cannot_be_reached_is_told_so_in_time(start: Start) -> None:
+    worker = start()
+    entry = worker.entry()
+    worker.stop()
+    link = Link(entry, timeout_seconds=0.3)
+    with pytest.raises(Unavailable) as refused:
+        Client(link).ping()
+    assert refused.value.fault is faults.UNABLE_TO_CONNECT
+    assert f"127.0.0.1:{entry.port}" in refused.value.message
+
+
+def test_only_the_fixed_server_name_is_a_member(start: Start) -> None:
+    worker = start(name="another.example")
+    with link_to(worker) as link, pytest.raises(NotAllowed, match=r"another\.example"):
+        Client(link).ping()
+    assert worker.requests == []
+
+
+def test_a_clients_certificate_is_no_members(start: Start) -> None:
+    worker = start(usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+    with link_to(worker, timeout_seconds=0.3) as link, pytest.raises(Unavailable, match="TLS"):
+        Client(link).ping()
+
+
+def test_another_authoritys_member_is_refused(start: Start) -> None:
+    worker = start()
+    entry = worker.entry()
+    entry.ca_file.write_text(Authority().pem)
+    with pytest.raises(Unavailable, match="TLS"):
+        Client(Link(entry, timeout_seconds=0.3)).ping()
+
+
+def test_t1_the_hosts_clock_does_not_judge_certificates(start: Start) -> None:
+    past = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
+    worker = start(begins=past, ends=past + datetime.timedelta(days=1))
+    # The worker verifies with the host's clock; the client's certificate is valid there.
+    with link_to(worker) as link:
+        Client(link).ping()
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (b"\xff\xff\xff\xff", "frame of 4294967295 bytes"),
+        (b"\0\0\0\0", "frame of 0 bytes"),
+        (b"\0\0\0\x01\xc1", "another shape"),
+        (b"\0\0\0\x03\x92\x63\0", "another request"),
+        (b"\0\0\0\x01\x05", "another shape"),
+    ],
+)
+def test_a_peer_that_breaks_the_protocol_is_dropped(start: Start, step: bytes, words: str) -> None:
+    worker = start(step, (0, None))
+    with link_to(worker) as link:
+        with pytest.raises(InternalFault, match=words):
+            Client(link).ping()
+        Client(link).ping()
+    assert worker.connections == 2
+
+
+@pytest.mark.parametrize(
+    "greeting", [(0, "http", 1, 0, 1, "c", "m", 1, True), (*GREETING[:2], 99, *GREETING[3:]), "x"]
+)
+def test_another_greeting_is_refused(start: Start, greeting: object) -> None:
+    worker = start(greeting=greeting)
+    with link_to(worker) as link, pytest.raises(InternalFault, match="protocol"):
+        Client(link).ping()
+
+
+def test_a_revoked_client_learns_why(start: Start) -> None:
+    worker = start(hello=Ckr.TOKEN_NOT_PRESENT)
+    with link_to(worker) as link, pytest.raises(NotFound) as refused:
+        Client(link).ping()
+    assert refused.value.fault.ckr is Ckr.TOKEN_NOT_PRESENT
+
+
+def test_a_newer_ticket_replaces_the_old_one_and_a_void_one_is_forgotten(start: Start) -> None:
+    worker = start((0, None, b"one"), (0, [], b"two"), (0, []), (Ckr.USER_NOT_LOGGED_IN,), (0, []))
+    with link_to(worker) as link:
+        keyring = session(link)
+        keyring.login(wire.Role.KRCO, b"password")
+        with pytest.raises(NotAllowed, match="logged in already"):
+            keyring.login(wire.Role.KRCO, b"password")
+        assert keyring.find() == keyring.find() == []
+        with pytest.raises(CredentialRefused):
+            keyring.find()
+        assert keyring.role is None
+        keyring.find()
+    assert [request.ticket for request in worker.requests] == [None, b"one", b"two", b"two", None]
+
+
+def test_logout_forgets_the_ticket_even_when_nobody_hears(start: Start) -> None:
+    worker = start((0, None, b"one"), SILENCE)
+    with link_to(worker, timeout_seconds=0.5) as link:
+        keyring = session(link)
+        keyring.login(wire.Role.KRSO, b"password")
+        with pytest.raises(Unavailable):
+            keyring.logout()
+        assert keyring.role is None
+
+
+def test_slots_are_read_page_by_page(start: Start) -> None:
+    rows = [(slot, KEYRING, f"ring{slot}", "s", 0, 8, 255) for slot in range(500)]
+    last = [(700, KEYRING, "last", "s", 0, 8, 255)]
+    worker = start((0, rows), (0, last), (0, rows), (0, rows), (0, last), (0, []))
+    with link_to(worker) as link:
+        client = Client(link)
+        assert [token.slot for token in client.tokens()] == [*range(500), 700]
+        assert client.token("ring7").slot == 7
+        assert client.token(700).label == "last"
+        with pytest.raises(NotFound, match="'nobody'"):
+            client.token("nobody")
+    pages = [msgspec.msgpack.decode(body, type=wire.ListTokens) for body in worker.bodies]
+    assert [page.first_slot for page in pages][:2] == [0, 500]
+
+
+def test_an_answer_of_another_shape_is_our_fault_not_the_callers(start: Start) -> None:
+    worker = start((0, "text"))
+    with link_to(worker) as link, pytest.raises(InternalFault, match="FIND"):
+        session(link).find()
+
+
+def test_too_long_a_request_is_refused_before_it_is_sent(start: Start) -> None:
+    worker = start((0, b""))
+    with link_to(worker) as link:
+        with pytest.raises(BadInput, match="longer than"):
+            session(link).sign(b"o" * 16, 1, b"x" * wire.MAX_FRAME_BYTES)
+        session(link).sign(b"o" * 16, 1, b"x")
+    assert len(worker.requests) == 1
+
+
+def test_bad_certificate_files_are_named(start: Start) -> None:
+    worker = start()
+    entry = worker.entry()
+    entry.key_file.unlink()
+    with pytest.raises(BadInput, match=r"k\.pem"):
+        Link(entry)
+    assert issubclass(Interrupted, Unavailable)
