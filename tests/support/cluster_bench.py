@@ -68,7 +68,7 @@ class ClusterBench:
 
     directory: Path
     page: SharedPage
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     clock_offset_ms: int = 0
     smk: bytes = field(default_factory=lambda: os.urandom(32))
     cluster_id: str = field(default_factory=lambda: str(uuid4()))

@@ -22,7 +22,7 @@ import uvloop
 
 from conclave import faults
 from conclave.crypto.password_hash import Argon2Cost, check_cost, hash_password
-from conclave.errors import Unavailable
+from conclave.errors import BadInput, Unavailable
 from conclave.service.bootstrap import (
     LoginBootstrap,
     configure_logging,
@@ -35,6 +35,8 @@ from conclave.service.messages import DerivedKey, HashPassword, Quiet
 
 MEMORY_BOUND_KIB: Final = 192 * 1024
 NICENESS: Final = 15
+REFUSED_STATUS: Final = 78
+"""Exit status of a start that was refused for a reason in the log (EX_CONFIG)."""
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +182,11 @@ def main() -> None:
     bootstrap = read_bootstrap(sys.stdin.buffer, LoginBootstrap)
     configure_logging(bootstrap.log_path, level=bootstrap.log_level)
     watch_parent(sys.stdin.buffer)
-    check_cost(bootstrap.cost, allow_low_cost=bootstrap.low_cost_for_tests)
+    try:
+        check_cost(bootstrap.cost, allow_low_cost=bootstrap.low_cost_for_tests)
+    except BadInput as error:
+        logger.error("The login process cannot start: %s", error.message)
+        sys.exit(REFUSED_STATUS)
     lower_priority()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(bootstrap))

@@ -1,0 +1,110 @@
+"""Registration of clients (rules C3 and L1)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from conclave import faults
+from conclave.cluster.ca import key_sha256, read_client_request
+from conclave.errors import BadInput, Conflict, NotFound
+from conclave.service.messages import ClientList, NamedClient, Nothing
+from conclave.store.repository import open_reader
+from tests.support.cluster_bench import client_request, cluster_bench
+
+
+@pytest.mark.system
+def test_a_client_is_certified_and_listed_by_its_key(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            key = ec.generate_private_key(ec.SECP384R1())
+            generation = bench.page.client_generation()
+            result = await bench.register("host-7", pem=client_request("host-7", key))
+            assert bench.page.client_generation() > generation
+            certificate = x509.load_pem_x509_certificate(result.certificate_pem.encode())
+            authority = x509.load_pem_x509_certificate(result.ca_certificate_pem.encode())
+            certificate.verify_directly_issued_by(authority)
+            names = {item.oid: item.value for item in certificate.subject}
+            assert names[NameOID.COMMON_NAME] == "host-7"
+            assert names[NameOID.SERIAL_NUMBER] == result.client.client_id
+            usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+            assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+            spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+            reader = open_reader(bench.database)
+            row = reader.client_by_key(key_sha256(spki))
+            reader.close()
+            assert row is not None
+            assert row.common_name == "host-7"
+            assert (result.server_common_name, result.crypto_port) == ("lnh.test", 50052)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.system
+def test_a_registration_may_be_repeated_but_a_key_has_one_client(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            key = ec.generate_private_key(ec.SECP256R1())
+            first = await bench.register(pem=client_request("host", key))
+            assert await bench.register(pem=client_request("host", key)) == first
+            with pytest.raises(Conflict) as error:
+                await bench.register(pem=client_request("other", key))
+            assert error.value.fault is faults.CLIENT_EXISTS
+            revoke = NamedClient(client_id=first.client.client_id)
+            await bench.daemon.call("revoke_client", revoke)
+            await bench.daemon.call("revoke_client", revoke)
+            with pytest.raises(Conflict):
+                await bench.register(pem=client_request("host", key))
+            listed: ClientList = await bench.daemon.call("list_clients", Nothing())
+            assert [item.revoked for item in listed.clients] == [False, True]
+            for name in ("00000000-0000-0000-0000-000000000000", "nobody"):
+                with pytest.raises(NotFound):
+                    await bench.daemon.call("revoke_client", NamedClient(client_id=name))
+
+    asyncio.run(scenario())
+
+
+def damaged(text: str) -> str:
+    request = x509.load_pem_x509_csr(text.encode())
+    raw = bytearray(request.public_bytes(Encoding.DER))
+    raw[-1] ^= 1
+    return x509.load_der_x509_csr(bytes(raw)).public_bytes(Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        ec.generate_private_key(ec.SECP521R1()),
+        rsa.generate_private_key(65537, 1024),  # noqa: S505 - it must be refused
+        ed25519.Ed25519PrivateKey.generate(),
+    ],
+    ids=["P-521", "RSA-1024", "Ed25519"],
+)
+def test_keys_of_other_kinds_are_refused(key: CertificateIssuerPrivateKeyTypes) -> None:
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "client")])
+        builder = x509.CertificateSigningRequestBuilder().subject_name(name)
+        text = builder.sign(key, None).public_bytes(Encoding.PEM).decode()
+    else:
+        text = client_request("client", key)
+    with pytest.raises(BadInput) as error:
+        read_client_request(text)
+    assert error.value.fault is faults.CLIENT_CERTIFICATE_REQUEST
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "no request", client_request("a\tb"), "x" * 20_000, damaged(client_request())],
+    ids=["empty", "text", "control character", "long", "broken signature"],
+)
+def test_bad_requests_are_refused(text: str) -> None:
+    with pytest.raises(BadInput) as error:
+        read_client_request(text)
+    assert error.value.fault is faults.CLIENT_CERTIFICATE_REQUEST

@@ -1,0 +1,238 @@
+"""Writes of token objects: idempotency, revisions, limits, all or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from conclave import faults
+from conclave.errors import ConclaveError, Conflict, LimitReached, Unavailable
+from conclave.ids import KeyringId, ObjectId
+from conclave.service.messages import LookupWrite, ObjectDelete, WriteResult
+from conclave.service.wire import Role
+from conclave.settings import Limits
+from conclave.store.repository import open_reader
+from tests.support.cluster_bench import (
+    PASSWORD,
+    ClusterBench,
+    cluster_bench,
+    gathered,
+    new_object,
+)
+
+pytestmark = pytest.mark.system
+
+
+def ids(bench: ClusterBench, keyring: bytes) -> dict[ObjectId, int]:
+    reader = open_reader(bench.database)
+    try:
+        return dict(reader.object_revisions(KeyringId(keyring)))
+    finally:
+        reader.close()
+
+
+def stored_bytes(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in directory.glob("cluster.db*"))
+
+
+async def lookup(bench: ClusterBench, key: bytes, mac: bytes = b"mac") -> WriteResult:
+    params = LookupWrite(client_id=bench.client_id, idempotency_key=key, request_mac=mac)
+    result: WriteResult = await bench.worker.call("lookup_write", params)
+    return result
+
+
+def test_rule_c21_a_repeated_write_is_carried_out_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            keyring, ticket = await bench.ready_keyring()
+            key, write = os.urandom(16), new_object()
+            assert not (await lookup(bench, key)).repeated
+            first = await bench.write(keyring, ticket, writes=[write], key=key)
+            assert not first.repeated
+            for repeat in (
+                bench.write(keyring, ticket, writes=[write], key=key),
+                lookup(bench, key),
+            ):
+                generation = bench.page.keyring_generation(KeyringId(keyring))
+                again = await repeat
+                assert again == WriteResult(
+                    repeated=True, result=b"result", revision=first.revision
+                )
+                assert bench.page.keyring_generation(KeyringId(keyring)) > generation
+            assert len(ids(bench, keyring)) == 1
+            await bench.write(
+                keyring, ticket, deletes=[ObjectDelete(write.object_id, first.revision)]
+            )
+            again = await bench.write(keyring, ticket, writes=[write], key=key)
+            assert again.repeated
+            assert ids(bench, keyring) == {}
+
+    asyncio.run(scenario())
+
+
+def test_rule_c21_another_body_under_the_same_key_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            keyring, ticket = await bench.ready_keyring()
+            key = os.urandom(16)
+            await bench.write(keyring, ticket, writes=[new_object()], key=key)
+            for call in (
+                bench.write(keyring, ticket, writes=[new_object()], key=key, mac=b"other"),
+                lookup(bench, key, b"other"),
+            ):
+                with pytest.raises(Conflict) as error:
+                    await call
+                assert error.value.fault is faults.IDEMPOTENCY_MISMATCH
+
+    asyncio.run(scenario())
+
+
+def test_the_store_keeps_no_idempotency_key(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            keyring, ticket = await bench.ready_keyring()
+            key = os.urandom(16)
+            await bench.write(keyring, ticket, writes=[new_object()], key=key)
+            stored = await asyncio.to_thread(stored_bytes, tmp_path)
+            assert bench.client_id in stored
+            assert key not in stored
+
+    asyncio.run(scenario())
+
+
+def test_rule_c20_a_write_on_an_older_revision_is_refused_as_a_whole(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            keyring, ticket = await bench.ready_keyring()
+            write = new_object()
+            first = await bench.write(keyring, ticket, writes=[write])
+            changed = new_object(write.object_id, version=2, expected_revision=first.revision)
+            second = await bench.write(keyring, ticket, writes=[changed])
+            assert second.revision > first.revision
+            stale_calls = (
+                {"writes": [new_object(), changed]},
+                {"deletes": [ObjectDelete(write.object_id, first.revision)]},
+                {"writes": [new_object(write.object_id)]},
+            )
+            for stale in stale_calls:
+                with pytest.raises(Conflict) as error:
+                    await bench.write(keyring, ticket, **stale)
+                assert error.value.fault is faults.WRITE_CONFLICT
+            assert ids(bench, keyring) == {write.object_id: second.revision}
+
+    asyncio.run(scenario())
+
+
+def test_writers_of_one_object_at_once_take_turns(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            keyring, ticket = await bench.ready_keyring()
+            write = new_object()
+            first = await bench.write(keyring, ticket, writes=[write])
+            changed = new_object(write.object_id, version=2, expected_revision=first.revision)
+            answers = await gathered(
+                *(bench.write(keyring, ticket, writes=[changed]) for _ in range(10))
+            )
+            assert sum(isinstance(answer, WriteResult) for answer in answers) == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("limit", [3, 0])
+def test_rule_k4_the_number_of_objects_is_limited_by_a_setting(tmp_path: Path, limit: int) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path, limits=Limits(max_objects=limit)) as bench:
+            keyring, ticket = await bench.ready_keyring()
+            answers = await gathered(
+                *(bench.write(keyring, ticket, writes=[new_object()]) for _ in range(5))
+            )
+            refused = [answer for answer in answers if isinstance(answer, LimitReached)]
+            assert len(refused) == (2 if limit else 0)
+            assert len(ids(bench, keyring)) == (limit or 5)
+
+    asyncio.run(scenario())
+
+
+def test_the_krso_writes_no_private_objects(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            keyring, ticket = await bench.ready_keyring()
+            krso = await bench.login(keyring, PASSWORD, Role.KRSO)
+            private = new_object()
+            made = await bench.write(keyring, ticket, writes=[private])
+            await bench.write(keyring, krso, writes=[new_object(private=False)])
+            with pytest.raises(ConclaveError) as error:
+                await bench.write(keyring, krso, writes=[new_object()])
+            assert error.value.fault is faults.NOT_LOGGED_IN
+            with pytest.raises(ConclaveError):
+                await bench.write(
+                    keyring, krso, deletes=[ObjectDelete(private.object_id, made.revision)]
+                )
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_somebody_else_holds_refuses_and_goes_on_afterwards(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            keyring, ticket = await bench.ready_keyring()
+            bench.kill("cluster")
+            holder = sqlite3.connect(bench.database, isolation_level=None)
+            bench.start_cluster(with_smk=False)
+            await bench.ready()
+            await bench.authorize()
+            holder.execute("BEGIN IMMEDIATE")
+            try:
+                with pytest.raises(Unavailable) as error:
+                    await bench.write(keyring, ticket, writes=[new_object()])
+                assert error.value.fault is faults.BUSY
+            finally:
+                holder.execute("ROLLBACK")
+                holder.close()
+            await bench.write(keyring, ticket, writes=[new_object()])
+            assert len(ids(bench, keyring)) == 1
+
+    asyncio.run(scenario())
+
+
+def test_acknowledged_objects_survive_kill_9(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            keyring, ticket = await bench.ready_keyring()
+            acknowledged: set[bytes] = set()
+            for _ in range(5):
+                writers = [
+                    asyncio.create_task(_write_until_broken(bench, keyring, ticket, acknowledged))
+                    for _ in range(4)
+                ]
+                target = len(acknowledged) + 20
+                async with asyncio.timeout(20):
+                    while len(acknowledged) < target:  # noqa: ASYNC110
+                        await asyncio.sleep(0.001)
+                bench.kill("cluster")
+                await asyncio.gather(*writers)
+                bench.start_cluster(with_smk=True)
+                await bench.ready()
+            assert acknowledged <= set(ids(bench, keyring))
+            assert len(acknowledged) >= 100
+
+    asyncio.run(scenario())
+
+
+async def _write_until_broken(
+    bench: ClusterBench, keyring: bytes, ticket: bytes, acknowledged: set[bytes]
+) -> None:
+    while True:
+        write = new_object()
+        try:
+            await bench.write(keyring, ticket, writes=[write])
+        except Unavailable as error:
+            assert error.fault in (faults.OUTCOME_UNKNOWN, faults.BUSY)
+            return
+        except LimitReached:
+            return
+        acknowledged.add(write.object_id)

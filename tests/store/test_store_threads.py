@@ -1,0 +1,200 @@
+"""The writer thread: commit, bump, answer; nothing half done when the disk is full."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import OperationalError
+
+from conclave import faults
+from conclave.cluster.store_threads import ReaderThread, WriterThread
+from conclave.errors import BadInput, InternalFault, Unavailable
+from conclave.store.engine import open_writer_engine
+from conclave.store.migrations import migrate
+from conclave.store.repository import ClusterReader, ClusterWriter, Touched, open_reader
+from conclave.store.rows import UserRow
+from tests.store.test_store_contract import new_keyring, new_object
+from tests.support.cluster_bench import gathered
+
+
+@dataclass
+class Threads:
+    engine: Engine
+    writer: WriterThread
+    reader: ReaderThread
+    published: list[Touched] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def threads(
+    directory: Path, *, max_queued: int = 100, on_publish: Callable[[], None] | None = None
+) -> AsyncIterator[Threads]:
+    path = directory / "cluster.db"
+    engine = open_writer_engine(path)
+    migrate(engine)
+    published: list[Touched] = []
+
+    def publish(touched: Touched) -> None:
+        if on_publish is not None:
+            on_publish()
+        published.append(touched)
+
+    writer = WriterThread(engine, publish, max_queued=max_queued)
+    reader = ReaderThread(lambda: open_reader(path))
+    try:
+        yield Threads(engine, writer, reader, published)
+    finally:
+        await asyncio.to_thread(writer.close)
+        reader.close()
+        engine.dispose()
+
+
+def labels(reader: ClusterReader) -> set[str]:
+    return {row.label for row in reader.keyrings()}
+
+
+def test_a_change_is_committed_then_published_then_answered(tmp_path: Path) -> None:
+    seen: list[set[str]] = []
+
+    def look() -> None:
+        reader = open_reader(tmp_path / "cluster.db")
+        seen.append(labels(reader))
+        reader.close()
+
+    async def scenario() -> None:
+        async with threads(tmp_path, on_publish=look) as store:
+            row = new_keyring()
+            await store.writer.write(lambda writer: writer.insert_keyrings([row]))
+            assert seen == [{"ring"}]
+            assert [item.keyrings for item in store.published] == [{row.keyring_id}]
+
+    asyncio.run(scenario())
+
+
+def test_jobs_that_wait_are_committed_together_and_fail_apart(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with threads(tmp_path) as store:
+            gate = threading.Event()
+
+            def insert(number: int) -> Callable[[ClusterWriter], None]:
+                def work(writer: ClusterWriter) -> None:
+                    writer.insert_keyrings([new_keyring(f"ring{number}", number)])
+                    if number % 3 == 0:
+                        raise BadInput(faults.BAD_REQUEST, "No multiples of three.")
+
+                return work
+
+            first = asyncio.create_task(store.writer.write(lambda _writer: gate.wait(10)))
+            jobs = [asyncio.create_task(store.writer.write(insert(n))) for n in range(9)]
+            await asyncio.sleep(0)
+            gate.set()
+            answers = await gathered(first, *jobs)
+            failed = [number for number, a in enumerate(answers[1:]) if isinstance(a, BadInput)]
+            assert failed == [0, 3, 6]
+            found = await store.reader.read(labels)
+            assert found == {f"ring{number}" for number in (1, 2, 4, 5, 7, 8)}
+            assert len(store.published) <= 2
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_is_busy(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with threads(tmp_path, max_queued=2) as store:
+            gate, started = threading.Event(), threading.Event()
+
+            def hold(_writer: ClusterWriter) -> None:
+                started.set()
+                gate.wait(10)
+
+            tasks = [asyncio.create_task(store.writer.write(hold))]
+            await asyncio.to_thread(started.wait, 10)
+            tasks += [asyncio.create_task(store.writer.write(hold)) for _ in range(3)]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            gate.set()
+            (refused,) = done
+            error = refused.exception()
+            assert isinstance(error, Unavailable)
+            assert error.fault is faults.BUSY
+            await gathered(*tasks)
+
+    asyncio.run(scenario())
+
+
+def test_a_full_disk_changes_nothing_and_passes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with threads(tmp_path) as store:
+            row = new_keyring()
+            await store.writer.write(lambda writer: writer.insert_keyrings([row]))
+
+            def limit(pages: int) -> Callable[[ClusterWriter], object]:
+                statement = f"PRAGMA max_page_count={pages}"
+                return lambda writer: writer._connection.exec_driver_sql(statement).scalar()
+
+            def fill(writer: ClusterWriter) -> None:
+                for _ in range(50):
+                    big = new_object(row)
+                    writer.insert_object(big)
+                    writer.put_users([UserRow("u", "r", "", "", os.urandom(20_000), True, 1)])
+
+            await store.writer.write(limit(30))
+            small = asyncio.create_task(
+                store.writer.write(lambda writer: writer.insert_keyrings([new_keyring("b", 1)]))
+            )
+            with pytest.raises(Unavailable) as error:
+                await store.writer.write(fill)
+            assert error.value.fault is faults.STORAGE_FULL
+            await gathered(small)
+            assert await store.reader.read(lambda r: r.object_count(row.keyring_id)) == 0
+            # The connection was opened again, so the limit is gone: there is room.
+            await store.writer.write(fill)
+            assert await store.reader.read(lambda r: r.object_count(row.keyring_id)) == 50
+
+    asyncio.run(scenario())
+
+
+def test_a_commit_that_fails_is_an_unknown_outcome(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with threads(tmp_path) as store:
+
+            def insert(label: str, slot: int) -> Callable[[ClusterWriter], None]:
+                return lambda writer: writer.insert_keyrings([new_keyring(label, slot)])
+
+            def break_commit(_connection: object) -> None:
+                cause = sqlite3.OperationalError("disk I/O error")
+                cause.sqlite_errorcode = sqlite3.SQLITE_IOERR
+                raise OperationalError("COMMIT", {}, cause)
+
+            event.listen(store.engine, "commit", break_commit)
+            with pytest.raises(Unavailable) as error:
+                await store.writer.write(insert("a", 0))
+            assert error.value.fault is faults.OUTCOME_UNKNOWN
+            event.remove(store.engine, "commit", break_commit)
+            assert await store.reader.read(labels) == set()
+            assert store.published == []
+            await store.writer.write(insert("b", 1))
+
+    asyncio.run(scenario())
+
+
+def test_a_broken_constraint_is_our_own_fault_and_takes_one_job_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with threads(tmp_path) as store:
+            row = new_keyring()
+            good = store.writer.write(lambda writer: writer.insert_keyrings([row]))
+            bad = store.writer.write(lambda writer: writer.insert_keyrings([row]))
+            answers = await gathered(good, bad)
+            assert answers[0] is None
+            assert isinstance(answers[1], InternalFault)
+            assert await store.reader.read(labels) == {"ring"}
+
+    asyncio.run(scenario())
