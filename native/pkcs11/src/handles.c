@@ -259,7 +259,7 @@ CK_RV cv_object_of_session(struct cv_slot *slot, CK_SESSION_HANDLE session,
     if (object != NULL && set_contents(object, result)) {
         link_object(shard, object);
         *handle = object->handle;
-        atomic_fetch_add(&object->references, 1); /* of the slot's list */
+        atomic_fetch_add(&object->references, 2); /* of the slot's list, and our own */
     } else if (object != NULL) {
         shard->count--;
         free_object(object);
@@ -269,6 +269,7 @@ CK_RV cv_object_of_session(struct cv_slot *slot, CK_SESSION_HANDLE session,
     if (object == NULL)
         return CKR_HOST_MEMORY;
     cv_session_objects_add(object);
+    cv_object_release(object);
     return CKR_OK;
 }
 

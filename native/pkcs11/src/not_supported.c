@@ -16,8 +16,7 @@ static CK_RV refuse_parallel(void)
     CV_GUARDED(CKR_FUNCTION_NOT_PARALLEL);
 }
 
-/* The compiler needs no parameter names in a definition's cast; the lists below are the
- * prototypes of cryptoki.h with their parameters marked as unused. */
+/* The parameters of what follows are there for the prototypes alone. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 #define REFUSED(name, ...)   \

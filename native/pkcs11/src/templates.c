@@ -22,6 +22,21 @@ static bool is_number(CK_ATTRIBUTE_TYPE type)
     return false;
 }
 
+/* Written with or without leading zeros, it is the same number. */
+static bool is_big_integer(CK_ATTRIBUTE_TYPE type)
+{
+    return (type >= CKA_MODULUS && type <= CKA_COEFFICIENT && type != CKA_MODULUS_BITS) ||
+           (type >= CKA_PRIME && type <= CKA_BASE);
+}
+
+static void skip_zeros(const uint8_t **bytes, size_t *length)
+{
+    while (*length > 0 && **bytes == 0) {
+        ++*bytes;
+        --*length;
+    }
+}
+
 /* Templates inside templates are arrays of pointers, which mean nothing to a worker. */
 static bool holds_pointers(CK_ATTRIBUTE_TYPE type)
 {
@@ -110,9 +125,15 @@ bool cv_template_has(const CK_ATTRIBUTE *template, CK_ULONG count, CK_ATTRIBUTE_
 
 bool cv_attribute_equals(const CK_ATTRIBUTE *wanted, const uint8_t *value, size_t length)
 {
-    if (!is_number(wanted->type))
-        return wanted->ulValueLen == length &&
-               (length == 0 || memcmp(wanted->pValue, value, length) == 0);
+    if (!is_number(wanted->type)) {
+        const uint8_t *bytes = wanted->pValue;
+        size_t wanted_length = wanted->ulValueLen;
+        if (is_big_integer(wanted->type)) {
+            skip_zeros(&bytes, &wanted_length);
+            skip_zeros(&value, &length);
+        }
+        return wanted_length == length && (length == 0 || memcmp(bytes, value, length) == 0);
+    }
     size_t count = wanted->ulValueLen / sizeof(CK_ULONG);
     if (count * WIRE_ULONG != length)
         return false;

@@ -114,6 +114,12 @@ static bool replaced_or_void(struct cv_slot *slot, const struct ticket_copy *use
     return newer;
 }
 
+/* A worker that refuses a role, but not its ticket, gives the ticket back with the answer. */
+static bool says_void(const struct ticket_copy *used, CK_RV value, const struct cv_reply *reply)
+{
+    return used->length > 0 && value == CKR_USER_NOT_LOGGED_IN && reply->ticket == NULL;
+}
+
 CK_RV cv_slot_call(struct cv_slot *slot, unsigned operation, const cv_writer *args,
                    struct cv_reply *reply)
 {
@@ -128,8 +134,7 @@ CK_RV cv_slot_call(struct cv_slot *slot, unsigned operation, const cv_writer *ar
                         args, CV_RETRY_ALWAYS, reply);
         if (used.length > 0 && reply->ticket != NULL)
             renew(slot, &used, operation, reply);
-        again = used.length > 0 && value == CKR_USER_NOT_LOGGED_IN &&
-                replaced_or_void(slot, &used, operation) && first;
+        again = says_void(&used, value, reply) && replaced_or_void(slot, &used, operation) && first;
         if (again)
             cv_reply_free(reply);
     }

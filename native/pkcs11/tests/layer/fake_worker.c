@@ -1,0 +1,470 @@
+/* fake_worker.c - see fake_worker.h. */
+#define _GNU_SOURCE
+#include "fake_worker.h"
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/rand.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "operations.h"
+
+struct fake fake;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static char clusters[4];
+static _Atomic bool running;
+static pid_t owner;
+static unsigned blobs; /* given so far */
+
+void fake_reset(void)
+{
+    memset(&fake, 0, sizeof fake);
+    fake.clusters = 1;
+    fake.tokens = 2;
+    fake.usage = CKF_SIGN | CKF_VERIFY | CKF_ENCRYPT | CKF_DECRYPT;
+    strcpy(fake.ticket, "first ticket");
+}
+
+/* ---------------------------------------------------------------- rpc.h */
+
+CK_RV cv_runtime_start(void)
+{
+    running = true;
+    owner = getpid();
+    return CKR_OK;
+}
+
+void cv_runtime_stop(void)
+{
+    running = false;
+}
+
+bool cv_runtime_forked(void)
+{
+    return owner != 0 && owner != getpid();
+}
+
+size_t cv_cluster_count(void)
+{
+    return fake.clusters;
+}
+
+cv_cluster *cv_cluster_at(size_t index)
+{
+    return (cv_cluster *)&clusters[index];
+}
+
+CK_RV cv_put_write(cv_cluster *cluster, cv_writer *args)
+{
+    (void)cluster;
+    cv_write_array(args, 2);
+    cv_write_bin(args, "0123456789abcdef", 16);
+    cv_write_uint(args, 1);
+    return CKR_OK;
+}
+
+const uint8_t *cv_process_id(void)
+{
+    return (const uint8_t *)"0123456789abcdef";
+}
+
+CK_RV cv_random(uint8_t *out, size_t length)
+{
+    return RAND_bytes(out, (int)length) == 1 ? CKR_OK : CKR_DEVICE_ERROR;
+}
+
+void cv_reply_free(struct cv_reply *reply)
+{
+    free(reply->storage);
+    memset(reply, 0, sizeof *reply);
+}
+
+/* ---------------------------------------------------------------- what it answers */
+
+static void put_token(cv_writer *out, unsigned number)
+{
+    char keyring[17], label[32];
+    snprintf(keyring, sizeof keyring, "keyring %08u", number);
+    snprintf(label, sizeof label, "token %u", number);
+    cv_write_array(out, 7);
+    cv_write_uint(out, number);
+    cv_write_bin(out, keyring, 16);
+    cv_write_str(out, label);
+    cv_write_str(out, "0000000000000001");
+    cv_write_uint(out, CKF_TOKEN_INITIALIZED | CKF_LOGIN_REQUIRED | CKF_USER_PIN_INITIALIZED);
+    cv_write_uint(out, 8);
+    cv_write_uint(out, 255);
+}
+
+static CK_RV list_tokens(cv_reader *args, cv_writer *out)
+{
+    uint64_t first = cv_read_uint(args), limit = cv_read_uint(args), count = 0;
+    for (uint64_t i = first; i < fake.tokens && count < limit && count < 3; i++)
+        count++;
+    cv_write_array(out, count);
+    for (uint64_t i = 0; i < count; i++)
+        put_token(out, (unsigned)(first + i));
+    return CKR_OK;
+}
+
+static void put_id(cv_writer *out, unsigned object)
+{
+    uint8_t id[16] = {0};
+    id[0] = (uint8_t)object;
+    cv_write_bin(out, id, sizeof id);
+}
+
+static bool private_object(unsigned object)
+{
+    return object == FAKE_PRIVATE_AES;
+}
+
+/* Finds by label, or everything. */
+static CK_RV find(cv_reader *args, bool logged_in, cv_writer *out)
+{
+    size_t count = cv_read_array(args), length;
+    unsigned wanted = 0, found = 0;
+    for (size_t i = 0; i < count; i++) {
+        cv_read_array(args);
+        bool label = cv_read_uint(args) == CKA_LABEL;
+        const uint8_t *value = cv_read_bin(args, &length);
+        if (label && length > 0)
+            wanted = *value - '0';
+    }
+    for (unsigned i = 1; i < FAKE_OBJECTS; i++)
+        found += (wanted == 0 || wanted == i) && (logged_in || !private_object(i));
+    cv_write_array(out, found);
+    for (unsigned i = 1; i < FAKE_OBJECTS; i++)
+        if ((wanted == 0 || wanted == i) && (logged_in || !private_object(i)))
+            put_id(out, i);
+    return CKR_OK;
+}
+
+static unsigned object_of(const uint8_t *reference, size_t length)
+{
+    return length == 16 ? reference[0] : length > 16 ? FAKE_AES : 0;
+}
+
+static CK_RV key_info(unsigned object, cv_writer *out)
+{
+    static const struct { CK_KEY_TYPE type; unsigned bits; } keys[] = {
+        [FAKE_AES] = {CKK_AES, 256},  [FAKE_MAC] = {CKK_GENERIC_SECRET, 256},
+        [FAKE_RSA] = {CKK_RSA, 2048}, [FAKE_EC] = {CKK_EC, 521},
+        [FAKE_PRIVATE_AES] = {CKK_AES, 128},
+    };
+    if (object == 0 || object >= FAKE_OBJECTS)
+        return CKR_OBJECT_HANDLE_INVALID;
+    cv_write_array(out, 6);
+    cv_write_uint(out, CKO_SECRET_KEY);
+    cv_write_uint(out, keys[object].type);
+    cv_write_uint(out, keys[object].bits);
+    cv_write_uint(out, fake.usage);
+    cv_write_bool(out, private_object(object));
+    cv_write_bool(out, false);
+    return CKR_OK;
+}
+
+static CK_RV get_attributes(unsigned object, cv_reader *args, cv_writer *out)
+{
+    uint8_t number[8] = {0x1f, 0};
+    uint8_t private = private_object(object);
+    size_t count = cv_read_array(args);
+    cv_write_array(out, count);
+    for (size_t i = 0; i < count; i++) {
+        uint64_t type = cv_read_uint(args);
+        cv_write_array(out, 3);
+        cv_write_uint(out, type);
+        cv_write_uint(out, type == CKA_VALUE    ? CKR_ATTRIBUTE_SENSITIVE
+                           : type == CKA_OWNER ? CKR_ATTRIBUTE_TYPE_INVALID
+                                               : CKR_OK);
+        if (type == CKA_VALUE || type == CKA_OWNER)
+            cv_write_nil(out);
+        else if (type == CKA_KEY_TYPE)
+            cv_write_bin(out, number, sizeof number);
+        else if (type == CKA_PRIVATE)
+            cv_write_bin(out, &private, 1);
+        else
+            cv_write_bin(out, "label", 5);
+    }
+    return CKR_OK;
+}
+
+/* A session object's blob says nothing; its attributes are the template it was made with. */
+static CK_RV create(cv_reader *args, cv_writer *out)
+{
+    const uint8_t *template = args->at;
+    cv_reader ahead = *args;
+    size_t length, count = cv_read_array(&ahead);
+    bool token = false, private = false;
+    for (size_t i = 0; i < count; i++) {
+        cv_read_array(&ahead);
+        uint64_t type = cv_read_uint(&ahead);
+        const uint8_t *value = cv_read_bin(&ahead, &length);
+        token |= type == CKA_TOKEN && length == 1 && *value;
+        private |= type == CKA_PRIVATE && length == 1 && *value;
+    }
+    char blob[40];
+    snprintf(blob, sizeof blob, "blob of a session object %u", ++blobs);
+    cv_write_array(out, 3);
+    if (token)
+        put_id(out, 100 + blobs);
+    else
+        cv_write_bin(out, blob, strlen(blob));
+    cv_write_bool(out, private);
+    cv_write_raw(out, template, (size_t)(ahead.at - template));
+    return CKR_OK;
+}
+
+/* ---------------------------------------------------------------- keys */
+
+static const uint8_t key_bytes[32] = "0123456789abcdef0123456789abcde";
+
+struct use {
+    uint64_t mechanism;
+    cv_reader parameter;
+    const uint8_t *data;
+    size_t length;
+};
+
+static void read_use(cv_reader *args, struct use *use)
+{
+    use->mechanism = cv_read_uint(args);
+    use->parameter = *args;
+    cv_read_skip(args);
+    use->data = cv_read_bin(args, &use->length);
+}
+
+/* For HMAC the MAC; for the rest a copy of what came, at the length of a signature. */
+static CK_RV signature(unsigned object, struct use *use, bool prehashed, uint8_t *out,
+                       size_t *length)
+{
+    if (object == FAKE_MAC) {
+        unsigned written;
+        HMAC(EVP_sha256(), key_bytes, sizeof key_bytes, use->data, use->length, out, &written);
+        *length = written;
+        if (use->mechanism == CKM_SHA256_HMAC_GENERAL)
+            *length = cv_read_uint(&use->parameter);
+        return CKR_OK;
+    }
+    *length = object == FAKE_RSA ? 256 : 132;
+    memset(out, prehashed ? 1 : 0, *length);
+    memcpy(out + 1, use->data, use->length < *length - 1 ? use->length : *length - 1);
+    return CKR_OK;
+}
+
+static CK_RV sign(unsigned object, cv_reader *args, cv_writer *out)
+{
+    struct use use;
+    uint8_t made[512];
+    size_t length;
+    read_use(args, &use);
+    CK_RV value = signature(object, &use, cv_read_bool(args), made, &length);
+    cv_write_bin(out, made, length);
+    return value;
+}
+
+static CK_RV verify(unsigned object, cv_reader *args)
+{
+    struct use use;
+    uint8_t made[512];
+    size_t length, given_length;
+    read_use(args, &use);
+    const uint8_t *given = cv_read_bin(args, &given_length);
+    CK_RV value = signature(object, &use, cv_read_bool(args), made, &length);
+    if (value == CKR_OK && given_length != length)
+        return CKR_SIGNATURE_LEN_RANGE;
+    return memcmp(given, made, length) == 0 ? value : CKR_SIGNATURE_INVALID;
+}
+
+static const EVP_CIPHER *cipher_of(uint64_t mechanism)
+{
+    return mechanism == CKM_AES_ECB   ? EVP_aes_256_ecb()
+           : mechanism == CKM_AES_CTR ? EVP_aes_256_ctr()
+           : mechanism == CKM_AES_GCM ? EVP_aes_256_gcm()
+                                      : EVP_aes_256_cbc();
+}
+
+static CK_RV cipher(cv_reader *args, bool encrypt, cv_writer *out)
+{
+    static uint8_t made[2 << 20];
+    struct use use;
+    size_t length = 0;
+    const uint8_t *iv = NULL, *tag = NULL;
+    int first = 0, last = 0;
+    read_use(args, &use);
+    if (use.mechanism == CKM_AES_CTR || use.mechanism == CKM_AES_GCM)
+        cv_read_array(&use.parameter);
+    if (use.mechanism == CKM_AES_CTR)
+        cv_read_uint(&use.parameter);
+    if (use.mechanism != CKM_AES_ECB)
+        iv = cv_read_bin(&use.parameter, &length);
+    EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
+    EVP_CipherInit_ex(context, cipher_of(use.mechanism), NULL, key_bytes, iv, encrypt);
+    EVP_CIPHER_CTX_set_padding(context, use.mechanism == CKM_AES_CBC_PAD);
+    if (use.mechanism == CKM_AES_GCM && !encrypt) {
+        use.length -= 16;
+        tag = use.data + use.length;
+        EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, 16, (void *)tag);
+    }
+    bool good = EVP_CipherUpdate(context, made, &first, use.data, (int)use.length) == 1 &&
+                EVP_CipherFinal_ex(context, made + first, &last) == 1;
+    length = (size_t)first + (size_t)last;
+    if (use.mechanism == CKM_AES_GCM && encrypt) {
+        EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, 16, made + length);
+        length += 16;
+    }
+    EVP_CIPHER_CTX_free(context);
+    cv_write_bin(out, made, length);
+    return good ? CKR_OK : CKR_ENCRYPTED_DATA_INVALID;
+}
+
+/* ---------------------------------------------------------------- dispatch */
+
+static CK_RV with_object(unsigned operation, cv_reader *args, bool logged_in, cv_writer *out)
+{
+    size_t length;
+    const uint8_t *reference = cv_read_bin(args, &length);
+    unsigned object = object_of(reference, length);
+    if (private_object(object) && !logged_in)
+        return CKR_USER_NOT_LOGGED_IN;
+    switch (operation) {
+    case CV_KEY_INFO:
+        return key_info(object, out);
+    case CV_GET_ATTRIBUTES:
+        return get_attributes(object, args, out);
+    case CV_COPY_OBJECT:
+    case CV_SET_ATTRIBUTES:
+        return create(args, out);
+    case CV_SIGN:
+        return sign(object, args, out);
+    case CV_VERIFY:
+        return verify(object, args);
+    case CV_ENCRYPT:
+    case CV_DECRYPT:
+        return cipher(args, operation == CV_ENCRYPT, out);
+    default:
+        cv_write_uint(out, 1234);
+        return CKR_OK;
+    }
+}
+
+static CK_RV answer(unsigned operation, cv_reader *args, bool logged_in, cv_writer *out)
+{
+    cv_read_array(args);
+    if (operation == CV_LIST_TOKENS)
+        return list_tokens(args, out);
+    if (operation == CV_RANDOM) {
+        uint8_t zeros[65536] = {0};
+        cv_write_bin(out, zeros, cv_read_uint(args));
+        return CKR_OK;
+    }
+    if (operation == CV_LOGIN || operation == CV_LOGOUT || operation == CV_SET_PIN ||
+        operation == CV_INIT_PIN || operation == CV_INIT_TOKEN)
+        return CKR_OK;
+    if (operation == CV_MECHANISMS) {
+        cv_write_array(out, 1);
+        cv_write_array(out, 4);
+        cv_write_uint(out, CKM_AES_GCM);
+        cv_write_uint(out, 16);
+        cv_write_uint(out, 32);
+        cv_write_uint(out, CKF_ENCRYPT | CKF_DECRYPT);
+        return CKR_OK;
+    }
+    size_t length;
+    const uint8_t *keyring = cv_read_bin(args, &length);
+    if (operation == CV_TOKEN_INFO) {
+        cv_write_array(out, 1);
+        put_token(out, (unsigned)strtoul((const char *)keyring + 8, NULL, 10));
+        return CKR_OK;
+    }
+    if (operation == CV_FIND)
+        return find(args, logged_in, out);
+    if (operation == CV_GENERATE_KEY) {
+        cv_read_skip(args);
+        cv_read_skip(args);
+    }
+    if (operation == CV_CREATE_OBJECT || operation == CV_GENERATE_KEY)
+        return create(args, out);
+    return with_object(operation, args, logged_in, out);
+}
+
+static CK_RV serve(unsigned operation, const uint8_t *ticket, size_t ticket_length,
+                   const cv_writer *args, cv_writer *out, char *new_ticket)
+{
+    cv_reader reader;
+    cv_reader_init(&reader, args->bytes, args->length);
+    fake.calls[operation]++;
+    if (fake.refuse[operation] != CKR_OK) {
+        if (fake.keep_ticket)
+            strcpy(new_ticket, fake.ticket);
+        return fake.refuse[operation];
+    }
+    if (ticket != NULL && (ticket_length != strlen(fake.ticket) ||
+                           memcmp(ticket, fake.ticket, ticket_length) != 0))
+        return CKR_USER_NOT_LOGGED_IN;
+    CK_RV value = answer(operation, &reader, ticket != NULL, out);
+    CHECK(!reader.broken);
+    if (value == CKR_OK && fake.next_ticket[0] != 0) {
+        strcpy(fake.ticket, fake.next_ticket);
+        fake.next_ticket[0] = 0;
+        strcpy(new_ticket, fake.ticket);
+    }
+    if (operation == CV_LOGIN)
+        strcpy(new_ticket, fake.ticket);
+    return value;
+}
+
+CK_RV cv_call(cv_cluster *cluster, unsigned operation, const uint8_t *ticket, size_t ticket_length,
+              const cv_writer *args, enum cv_retry retry, struct cv_reply *reply)
+{
+    char new_ticket[32] = "";
+    cv_writer out;
+    (void)retry;
+    memset(reply, 0, sizeof *reply);
+    if (!running)
+        return CKR_CRYPTOKI_NOT_INITIALIZED;
+    if (fake.before != NULL)
+        fake.before(operation);
+    if (fake.dead[(char *)cluster - clusters])
+        return CKR_DEVICE_ERROR;
+    cv_writer_init(&out);
+    pthread_mutex_lock(&mutex);
+    reply->value = serve(operation, ticket, ticket_length, args, &out, new_ticket);
+    pthread_mutex_unlock(&mutex);
+    size_t result_length = out.length;
+    cv_write_raw(&out, (const uint8_t *)new_ticket, strlen(new_ticket));
+    CHECK(!out.failed);
+    reply->storage = out.bytes;
+    reply->storage_length = out.length;
+    cv_reader_init(&reply->result, out.bytes, result_length);
+    if (new_ticket[0] != 0) {
+        reply->ticket = out.bytes + result_length;
+        reply->ticket_length = strlen(new_ticket);
+    }
+    return reply->value;
+}
+
+/* ---------------------------------------------------------------- for tests */
+
+CK_SESSION_HANDLE fake_session(CK_FLAGS flags)
+{
+    CK_SESSION_HANDLE session;
+    CHECK_RV(CKR_OK, C_OpenSession(0, CKF_SERIAL_SESSION | flags, NULL, NULL, &session));
+    return session;
+}
+
+CK_OBJECT_HANDLE fake_find(CK_SESSION_HANDLE session, unsigned object)
+{
+    char label[2] = {(char)('0' + object), 0};
+    CK_ATTRIBUTE template[] = {{CKA_LABEL, label, 1}};
+    CK_OBJECT_HANDLE handle = 0;
+    CK_ULONG found;
+    CHECK_RV(CKR_OK, C_FindObjectsInit(session, template, 1));
+    CHECK_RV(CKR_OK, C_FindObjects(session, &handle, 1, &found));
+    CHECK_RV(CKR_OK, C_FindObjectsFinal(session));
+    CHECK(found == 1);
+    return handle;
+}

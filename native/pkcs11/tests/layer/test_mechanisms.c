@@ -1,0 +1,153 @@
+/* test_mechanisms.c - parameters on the wire, hostile ones too, and lengths of results. */
+#include <string.h>
+
+#include "check.h"
+#include "mechanisms.h"
+
+static cv_writer out;
+static struct cv_parameter facts;
+
+static CK_RV put(CK_MECHANISM_TYPE type, void *parameter, CK_ULONG length)
+{
+    CK_MECHANISM given = {type, parameter, length};
+    cv_writer_free(&out);
+    return cv_mechanism_put_parameter(cv_mechanism_find(type), &given, &out, &facts);
+}
+
+static bool is(const char *bytes, size_t length)
+{
+    return out.length == length && memcmp(out.bytes, bytes, length) == 0;
+}
+
+static void test_without_parameter(void)
+{
+    CHECK_RV(CKR_OK, put(CKM_ECDSA, NULL, 0));
+    CHECK(is("\xc0", 1));
+    CHECK_RV(CKR_OK, put(CKM_ECDSA, &out, 0));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_ECDSA, &out, 1));
+    CHECK_RV(CKR_ARGUMENTS_BAD, put(CKM_ECDSA, NULL, 16));
+}
+
+static void test_iv(void)
+{
+    char iv[16] = "0123456789abcdef";
+    CHECK_RV(CKR_OK, put(CKM_AES_CBC, iv, 16));
+    CHECK(is("\xc4\x10" "0123456789abcdef", 18));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_CBC, iv, 15));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_CBC_PAD, iv, ~0UL));
+    CHECK_RV(CKR_ARGUMENTS_BAD, put(CKM_AES_CBC, NULL, 16));
+}
+
+static void test_counter(void)
+{
+    CK_AES_CTR_PARAMS counter = {.ulCounterBits = 32, .cb = "0123456789abcde"};
+    CHECK_RV(CKR_OK, put(CKM_AES_CTR, &counter, sizeof counter));
+    CHECK(is("\x92\x20\xc4\x10" "0123456789abcde", 20));
+    counter.ulCounterBits = 0;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_CTR, &counter, sizeof counter));
+    counter.ulCounterBits = 129;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_CTR, &counter, sizeof counter));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_CTR, &counter, 16));
+}
+
+static void test_gcm(void)
+{
+    uint8_t nonce[12] = "0123456789ab";
+    const CK_GCM_PARAMS good = {
+        .pIv = nonce, .ulIvLen = 12, .pAAD = nonce, .ulAADLen = 2, .ulTagBits = 128};
+    CK_GCM_PARAMS gcm = good;
+    CHECK_RV(CKR_OK, put(CKM_AES_GCM, &gcm, sizeof gcm));
+    CHECK(is("\x93\xc4\x0c" "0123456789ab\xc4\x02" "01\xcc\x80", 21));
+    CHECK(facts.result_bytes == 16);
+    gcm.pAAD = NULL;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_GCM, &gcm, sizeof gcm));
+    gcm.ulAADLen = 0;
+    CHECK_RV(CKR_OK, put(CKM_AES_GCM, &gcm, sizeof gcm));
+    gcm = good;
+    gcm.ulIvLen = ~0UL;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_GCM, &gcm, sizeof gcm));
+    gcm.ulIvLen = 0;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_GCM, &gcm, sizeof gcm));
+    gcm = good;
+    gcm.ulAADLen = 1UL << 62;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_GCM, &gcm, sizeof gcm));
+    gcm = good;
+    gcm.ulTagBits = 129;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_GCM, &gcm, sizeof gcm));
+    gcm.ulTagBits = 0;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_GCM, &gcm, sizeof gcm));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_GCM, &gcm, sizeof gcm - 8));
+}
+
+static void test_rsa(void)
+{
+    CK_RSA_PKCS_PSS_PARAMS pss = {CKM_SHA256, CKG_MGF1_SHA256, 32};
+    CHECK_RV(CKR_OK, put(CKM_SHA256_RSA_PKCS_PSS, &pss, sizeof pss));
+    CHECK(is("\x93\xcd\x02\x50\x02\x20", 6));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_RSA_PKCS_PSS, NULL, 0));
+    pss.sLen = ~0UL;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_RSA_PKCS_PSS, &pss, sizeof pss));
+    CK_RSA_PKCS_OAEP_PARAMS oaep = {CKM_SHA_1, CKG_MGF1_SHA1, CKZ_DATA_SPECIFIED, NULL, 0};
+    CHECK_RV(CKR_OK, put(CKM_RSA_PKCS_OAEP, &oaep, sizeof oaep));
+    CHECK(is("\x93\xcd\x02\x20\x01\xc4\x00", 7));
+    oaep.ulSourceDataLen = 5;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_RSA_PKCS_OAEP, &oaep, sizeof oaep));
+    oaep.pSourceData = &pss;
+    oaep.ulSourceDataLen = ~0UL;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_RSA_PKCS_OAEP, &oaep, sizeof oaep));
+}
+
+static void test_mac_length(void)
+{
+    CK_ULONG length = 16;
+    CHECK_RV(CKR_OK, put(CKM_SHA256_HMAC_GENERAL, &length, sizeof length));
+    CHECK(is("\x10", 1) && facts.result_bytes == 16);
+    length = 33;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_SHA256_HMAC_GENERAL, &length, sizeof length));
+    length = 0;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_SHA256_HMAC_GENERAL, &length, sizeof length));
+}
+
+static size_t length_of(CK_MECHANISM_TYPE type, CK_ULONG bits, bool decrypting, size_t data)
+{
+    return cv_mechanism_result_length(cv_mechanism_find(type), &facts, bits, decrypting, data);
+}
+
+static void test_lengths(void)
+{
+    facts.result_bytes = 12;
+    CHECK(length_of(CKM_RSA_PKCS, 2048, false, 5) == 256);
+    CHECK(length_of(CKM_RSA_PKCS, 2049, false, 5) == 257);
+    CHECK(length_of(CKM_ECDSA, 521, false, 5) == 132);
+    CHECK(length_of(CKM_EDDSA, 255, false, 5) == 64);
+    CHECK(length_of(CKM_SHA384_HMAC, 256, false, 5) == 48);
+    CHECK(length_of(CKM_SHA384_HMAC_GENERAL, 256, false, 5) == 12);
+    CHECK(length_of(CKM_AES_CBC_PAD, 256, false, 16) == 32);
+    CHECK(length_of(CKM_AES_CBC_PAD, 256, true, 32) == 32);
+    CHECK(length_of(CKM_AES_GCM, 256, false, 5) == 17);
+    CHECK(length_of(CKM_AES_GCM, 256, true, 17) == 5);
+    CHECK(length_of(CKM_AES_GCM, 256, true, 3) == 0);
+}
+
+static void test_table(void)
+{
+    CHECK(cv_mechanism_find(CKM_DES_CBC) == NULL);
+    CHECK(cv_mechanism_find(~0UL) == NULL);
+    CHECK(cv_mechanism_fits(cv_mechanism_find(CKM_SHA256_HMAC), CKK_SHA256_HMAC));
+    CHECK(!cv_mechanism_fits(cv_mechanism_find(CKM_SHA256_HMAC), CKK_AES));
+    CHECK(!cv_mechanism_fits(cv_mechanism_find(CKM_ECDSA), CKK_EC_EDWARDS));
+}
+
+int main(void)
+{
+    test_without_parameter();
+    test_iv();
+    test_counter();
+    test_gcm();
+    test_rsa();
+    test_mac_length();
+    test_lengths();
+    test_table();
+    cv_writer_free(&out);
+    return 0;
+}
