@@ -330,10 +330,11 @@ class ViewCache:
         self.views[view.keyring_id] = view
         total = sum(item.held_bytes for item in self.views.values())
         for item in sorted(self.views.values(), key=lambda item: item.used_ms):
-            if total <= self._max_bytes or item is view:
+            if total <= self._max_bytes:
                 break
-            total -= item.held_bytes
-            del self.views[item.keyring_id]
+            if item is not view:
+                total -= item.held_bytes
+                del self.views[item.keyring_id]
 
     def end_login(self, login_id: LoginId) -> None:
         """Forget every ticket of a login."""
