@@ -83,13 +83,14 @@ def test_pkcs11_tool_test_has_no_failure_that_softhsm2_has_not(
 @pytest.mark.parametrize("kind", ["rsa:2048", "EC:prime256v1", "EC:secp384r1", "EC:secp521r1"])
 def test_pkcs11_tool_signs_and_openssl_verifies(token: Token, kind: str, tmp_path: Path) -> None:
     label = f"tool-{kind.replace(':', '-')}"
-    token.generate(kind, label, label.encode().hex()[:16])
+    identifier = label.encode().hex()
+    token.generate(kind, label, identifier)
     data, signature = tmp_path / "data", tmp_path / "signature"
     data.write_bytes(b"to be signed " * 1000)
     mechanism = "SHA256-RSA-PKCS" if kind.startswith("rsa") else "ECDSA-SHA256"
     token.pkcs11_tool(
         *("--sign", "--mechanism", mechanism, "--signature-format", "openssl"),
-        *("--label", label, "--input-file", str(data), "--output-file", str(signature)),
+        *("--id", identifier, "--input-file", str(data), "--output-file", str(signature)),
     )
     public = token.public_key(label, tmp_path)
     token.run(
