@@ -23,7 +23,7 @@ from conclave.demo.document import FILE_NAME, DemoDocument, read_document, write
 from conclave.demo.errors import directory_missing, directory_taken
 from conclave.demo.narrator import Narrator
 from conclave.demo.options import DemoOptions
-from conclave.demo.page import next_steps
+from conclave.demo.page import Ending, next_steps, write_curl_file
 from conclave.errors import ConclaveError
 
 DEFAULT_DIRECTORY: Final = Path("conclave-demo")
@@ -111,7 +111,7 @@ def _run(options: DemoOptions, narrator: Narrator) -> None:
             raise click.ClickException(failure.message) from failure
         _hand_over(options, document)
         left_running = options.detach
-        if not left_running:
+        if _ending(options) is Ending.AT_TERMINAL:
             _stay(daemons[0])
     finally:
         if not left_running:
@@ -160,15 +160,24 @@ def _hand_over(options: DemoOptions, document: DemoDocument) -> None:
     write_document(document, options.directory / FILE_NAME)
     if options.json_file is not None:
         write_document(document, options.json_file)
-    _write(next_steps(document, options.directory, detached=options.detach))
+    write_curl_file(document, options.directory)
+    _write(next_steps(document, options.directory, _ending(options)))
+
+
+def _ending(options: DemoOptions) -> Ending:
+    """Tell how the installation is left: without a terminal nobody could press Ctrl-C."""
+    if options.detach:
+        return Ending.DETACHED
+    return Ending.AT_TERMINAL if sys.stdin.isatty() else Ending.STOPPED
 
 
 def _stay(daemon: Daemon) -> None:
-    """Wait for Ctrl-C; without a terminal nobody could press it, so end at once."""
-    if not sys.stdin.isatty():
-        _write("\nThere is no terminal to wait at, so it is stopped now; --detach leaves it on.\n")
+    """Wait for Ctrl-C."""
+    try:
+        status = daemon.process.wait()
+    except KeyboardInterrupt:
+        _write("\nStopping.\n")
         return
-    status = daemon.process.wait()
     raise click.ClickException(f"The appliance ended by itself with status {status}.")
 
 

@@ -2,48 +2,90 @@
 
 from __future__ import annotations
 
+import enum
+import os
 import shlex
+import shutil
+import sys
 from pathlib import Path
+from typing import Final
 
-from conclave.demo.document import DemoDocument, KeyringRow
+from conclave.demo.document import FILE_NAME, DemoDocument, KeyringRow
+
+CURL_FILE: Final = "curl.conf"
+"""For `curl --config`: the administrator's password stays off the command line."""
 
 
-def next_steps(document: DemoDocument, directory: Path, *, detached: bool) -> str:
+class Ending(enum.Enum):
+    """How the installation is left."""
+
+    DETACHED = enum.auto()
+    AT_TERMINAL = enum.auto()
+    STOPPED = enum.auto()
+
+
+def next_steps(document: DemoDocument, directory: Path, ending: Ending) -> str:
     """Return the page."""
-    keyring = document.keyrings[0]
+    place = shlex.quote(str(directory))
+    last_words = {
+        Ending.DETACHED: f"Stop it:\n    conclave demo --stop {place}",
+        Ending.AT_TERMINAL: "Use another terminal; Ctrl-C in this one stops everything.",
+        Ending.STOPPED: (
+            "There is no terminal to wait at, so it is stopped now. Start it again and leave it"
+            f" running:\n    conclave demo {place} --detach"
+        ),
+    }
+    if ending is Ending.STOPPED:
+        return f"\n{last_words[ending]}\n"
     member = document.members[0]
-    exports = "\n".join(
-        f"    export {name}={shlex.quote(value)}"
-        for name, value in document.client.environment.items()
-    )
-    rest = f"https://{member.address}:{member.rest_port}"
-    stop = (
-        f"    conclave demo --stop {shlex.quote(str(directory))}"
-        if detached
-        else "    Ctrl-C in this terminal"
-    )
     return f"""
 Ready. A cluster of one member serves {len(document.keyrings)} keyring(s) at {member.address}.
-Every password is in {directory / "demo.json"} (mode 0600).
+Every password is in {directory / FILE_NAME} (mode 0600).
 
 Tell programs where the cluster is:
-{exports}
-    export M={shlex.quote(document.client.module)}
-    export PIN={shlex.quote(keyring.pin)}
+{_exports(document)}
 
 Try:
-{_commands(document, keyring)}
+{_commands(document.keyrings)}
 
 Look at it over REST, as the administrator:
-    curl --cacert {shlex.quote(document.ca_file)} -u admin:{document.admin_password} \\
-        -H 'Accept: application/vnd.safenetinc.lunasa+json;version=' {rest}/api/keyrings
+    curl --config {shlex.quote(str(directory / CURL_FILE))} \\
+        https://{member.address}:{member.rest_port}/api/keyrings
 
-Stop it:
-{stop}
+{last_words[ending]}
 """
 
 
-def _commands(document: DemoDocument, keyring: KeyringRow) -> str:
+def write_curl_file(document: DemoDocument, directory: Path) -> None:
+    """Write what curl needs to call REST as the administrator, mode 0600."""
+    lines = (
+        f'user = "admin:{document.admin_password}"',
+        f'cacert = "{document.ca_file}"',
+        'header = "Accept: application/vnd.safenetinc.lunasa+json;version="',
+        'header = "Content-Type: application/vnd.safenetinc.lunasa+json;version="',
+        "silent",
+        "show-error",
+    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    descriptor = os.open(directory / CURL_FILE, flags, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write("\n".join(lines) + "\n")
+
+
+def _exports(document: DemoDocument) -> str:
+    lines = [
+        f"export {name}={shlex.quote(value)}" for name, value in document.client.environment.items()
+    ]
+    lines.append(f"export M={shlex.quote(document.client.module)}")
+    lines.append(f"export PIN={shlex.quote(document.keyrings[0].pin)}")
+    ours = Path(sys.executable).parent
+    if shutil.which("lunacm") is None and (ours / "lunacm").exists():
+        lines.append(f'export PATH={shlex.quote(str(ours))}:"$PATH"')
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def _commands(keyrings: list[KeyringRow]) -> str:
+    keyring = keyrings[0]
     login = f'pkcs11-tool --module "$M" --token-label {keyring.label} --login --pin env:PIN'
     lines = [
         'pkcs11-tool --module "$M" --list-token-slots',
@@ -55,6 +97,6 @@ def _commands(document: DemoDocument, keyring: KeyringRow) -> str:
         " -- role login -name co -passwordenv PIN -- partition contents",
         "lunacm",
     ]
-    if len(document.keyrings) > 1:
-        lines.append(f"# the next keyring: --token-label {document.keyrings[1].label}")
+    if len(keyrings) > 1:
+        lines.append(f"# the next keyring: --token-label {keyrings[1].label}")
     return "\n".join(f"    {line}" for line in lines)

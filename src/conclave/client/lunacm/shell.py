@@ -11,6 +11,7 @@ from conclave.client.lunacm import grammar, render
 from conclave.client.lunacm.grammar import Invocation
 from conclave.client.lunacm.prompts import Cancelled, Prompts, given_password
 from conclave.client.session import Client, KeyringSession
+from conclave.client.templates import ulong
 from conclave.crypto.standard import Cka
 from conclave.errors import BadInput, ConclaveError, NotAllowed, NotFound
 from conclave.service import wire
@@ -197,13 +198,14 @@ class Shell:
 
     def _partition_contents(self, _invocation: Invocation) -> str:
         session = self._session()
-        wanted = (Cka.LABEL, Cka.CLASS)
+        wanted = (Cka.LABEL, Cka.CLASS, Cka.UNIQUE_ID)
         rows = []
         for handle, reference in enumerate(session.find(), start=1):
             values = session.attributes(reference, wanted)
             label = (values[Cka.LABEL] or b"").decode("utf-8", "replace")
-            object_class = int.from_bytes(values[Cka.CLASS] or b"", "little")
-            rows.append(render.ObjectLine(handle, label, object_class, reference.hex()))
+            object_class = ulong(values[Cka.CLASS])
+            identifier = (values[Cka.UNIQUE_ID] or b"").decode("ascii", "replace")
+            rows.append(render.ObjectLine(handle, label, object_class, identifier))
         return render.contents(session.role, rows)
 
     def _partition_showinfo(self, _invocation: Invocation) -> str:
