@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from conclave.appliance.appliance import Appliance, open_appliance
 from conclave.appliance.users import DEFAULT_PASSWORD
-from conclave.errors import NotFound
+from conclave.errors import BadInput, NotFound
 from conclave.operations.model import Doors
 from conclave.rest.doors import make_apps
 from conclave.rest.openapi import OPERATIONS, document
@@ -115,7 +115,7 @@ def require_documented(method: str, response: httpx.Response) -> str:
     """Return the operation's name; fail when its document does not name the answer's status."""
     try:
         operation = _ROUTER.find(response.request.url.raw_path).operations[method]
-    except (NotFound, KeyError):
+    except (BadInput, NotFound, KeyError):
         return ""
     responses = DOCUMENT["paths"][operation.path][method.lower()]["responses"]
     known = str(response.status_code) in responses or "default" in responses

@@ -91,7 +91,11 @@ def _shown_value(body: bytes, path: str, secret_names: frozenset[str]) -> str:
     names = _names(path)
     if not names or any(name in secret_names for name in names):
         return ""
-    value: Any = msgspec.json.decode(body)
+    try:
+        value: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # The rest, which the first broken rule kept from being read, is broken too.
+        return ""
     for name in names:
         if isinstance(value, list) and name.isdigit() and int(name) < len(value):
             value = value[int(name)]
