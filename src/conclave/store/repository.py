@@ -18,12 +18,12 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
-    exists,
     func,
     insert,
     select,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 
 from conclave import faults
 from conclave.errors import Conflict, NotFound
@@ -65,12 +65,6 @@ _OBJECT_COUNT: Final = (
     .select_from(schema.objects)
     .where(schema.objects.c.keyring_id == bindparam("id"))
 )
-_OBJECT_EXISTS: Final = select(
-    exists().where(
-        schema.objects.c.keyring_id == bindparam("id"),
-        schema.objects.c.object_id == bindparam("object"),
-    )
-)
 _CLIENT_BY_KEY: Final = select(schema.clients).where(
     schema.clients.c.key_sha256 == bindparam("key")
 )
@@ -80,6 +74,7 @@ _NEXT: Final = (
     update(schema.counters)
     .where(schema.counters.c.name == bindparam("counter"))
     .values(value=schema.counters.c.value + bindparam("step"))
+    .returning(schema.counters.c.value)
 )
 _COUNTER: Final = select(schema.counters.c.value).where(
     schema.counters.c.name == bindparam("counter")
@@ -93,6 +88,14 @@ _INSERT_OBJECT: Final = insert(schema.objects)
 _REPLACE_OBJECT: Final = update(schema.objects).where(_MATCHING_OBJECT)
 _DELETE_OBJECT: Final = delete(schema.objects).where(_MATCHING_OBJECT)
 _INSERT_RECORD: Final = insert(schema.idempotency)
+_FORGET_RECORDS: Final = delete(schema.idempotency).where(
+    schema.idempotency.c.record_id.in_(
+        select(schema.idempotency.c.record_id)
+        .where(schema.idempotency.c.expires_ms < bindparam("now"))
+        .order_by(schema.idempotency.c.expires_ms)
+        .limit(bindparam("at_most"))
+    )
+)
 
 
 class ClusterReader:
@@ -331,10 +334,12 @@ class ClusterWriter(ClusterReader):
 
     def insert_object(self, row: ObjectRow) -> None:
         """Insert an object; raises Conflict when the keyring has one of that id."""
-        names = {"id": row.keyring_id, "object": row.object_id}
-        if self._connection.execute(_OBJECT_EXISTS, names).scalar_one():
-            raise _object_conflict(row.object_id, "exists already")
-        self._connection.execute(_INSERT_OBJECT, mapping.object_values(row))
+        try:
+            self._connection.execute(_INSERT_OBJECT, mapping.object_values(row))
+        except IntegrityError as error:
+            if "foreign key" in str(error.orig).lower():
+                raise
+            raise _object_conflict(row.object_id, "exists already") from error
         self.touched.keyrings.add(row.keyring_id)
 
     def replace_object(self, row: ObjectRow, expected: RowRevision) -> None:
@@ -403,21 +408,15 @@ class ClusterWriter(ClusterReader):
 
     def forget_records(self, now_ms: ClusterTimeMs, *, at_most: int) -> int:
         """Delete up to `at_most` expired idempotency records; return how many went."""
-        table = schema.idempotency
-        expired = (
-            select(table.c.record_id)
-            .where(table.c.expires_ms < now_ms)
-            .order_by(table.c.expires_ms)
-            .limit(at_most)
-        )
-        statement = delete(table).where(table.c.record_id.in_(expired))
-        return self._connection.execute(statement).rowcount
+        bounds = {"now": now_ms, "at_most": at_most}
+        return self._connection.execute(_FORGET_RECORDS, bounds).rowcount
 
     # ------------------------------------------------------------------ helpers
 
     def _take(self, counter: str, step: int) -> int:
-        self._connection.execute(_NEXT, {"counter": counter, "step": step})
-        return self._counter(counter)
+        taken = self._connection.execute(_NEXT, {"counter": counter, "step": step})
+        value: int = taken.scalar_one()
+        return value
 
     def _put(self, table: Table, key: dict[str, object], values: dict[str, object]) -> None:
         matches = and_(*(table.c[name] == value for name, value in key.items()))
