@@ -21,7 +21,9 @@ SCALARS = (
 )
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.integers(0, 9), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=20) | st.dictionaries(st.integers(0, 9), inner, max_size=4)
+    ),
     max_leaves=40,
 )
 

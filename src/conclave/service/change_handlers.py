@@ -196,8 +196,10 @@ def _changing(
     """
     if not token and not private:
         return reading(core, caller, request, keyring_id)
-    lenient = token and not fresh
-    view = core.lenient_view(keyring_id) if lenient else core.view(keyring_id)
+    if token and not fresh:
+        view = core.lenient_view(keyring_id, request.ticket)
+    else:
+        view = core.view(keyring_id)
     return Access(core, caller, view, core.krco(view, request.ticket, caller.client_id))
 
 

@@ -198,13 +198,13 @@ class Core:
             raise keyring_not_found(keyring_id)
         raise Later(lambda pins: self.load_view(KeyringId(keyring_id), pins))
 
-    def lenient_view(self, keyring_id: bytes) -> KeyringView:
-        """Return a keyring that may be behind the page.
+    def lenient_view(self, keyring_id: bytes, ticket: bytes | None) -> KeyringView:
+        """Return a keyring that may be behind the page, if it knows the ticket already.
 
         For requests whose every condition the primary checks again inside the transaction (C20).
         """
         view = self.views.views.get(KeyringId(keyring_id))
-        if self.serving and view is not None:
+        if self.serving and view is not None and ticket in view.sessions:
             view.used_ms = self.now_ms
             return view
         return self.view(keyring_id)
