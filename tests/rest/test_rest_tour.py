@@ -1,0 +1,179 @@
+"""A tour on which every declared operation succeeds at least once."""
+
+from __future__ import annotations
+
+from conclave.rest.openapi import OPERATIONS
+from tests.rest.test_rest_guide import (
+    CO,
+    CO_FIRST,
+    PO,
+    SO,
+    chapter_2_partition,
+    chapter_2_service,
+    chapter_3,
+    chapter_4,
+    chapter_5,
+    co,
+    expect,
+)
+from tests.support.rest_house import Client, House
+
+
+def look_at_the_appliance(client: Client) -> None:
+    for path in (
+        "/api/lunasa",
+        "/api/lunasa/cluster",
+        "/api/lunasa/hsms",
+        "/api/lunasa/time",
+        "/api/lunasa/services",
+        "/api/lunasa/services/cluster/actions",
+        "/api/cluster/config",
+        "/api/openapi.json",
+        "/roles",
+        "/users",
+        "/tasks",
+    ):
+        expect(client.get(path), 200)
+
+
+def look_at_the_hsm(client: Client, house: House, partition: str) -> None:
+    hsm = house.hsm_url
+    (listed,) = client.get("/api/lunasa/hsms").json()["hsms"]
+    assert listed == {"id": hsm.rpartition("/")[2], "url": hsm}
+    assert client.get(hsm).json()["soLoginsLeft"] == 3
+    for path in ("policies", "policies/21", "roles", "roles/so"):
+        expect(client.get(f"{hsm}/{path}"), 200)
+    found = client.get(f"{hsm}/partitions").json()["partitions"]
+    assert [each["url"] for each in found] == [partition]
+    shown = client.get(partition).json()
+    assert (shown["name"], shown["version"], shown["state"]) == ("clusterpar", 1, "initialized")
+    for path in ("policies", "policies/40", "roles", "roles/co"):
+        expect(client.get(f"{partition}/{path}"), 200)
+    roles = {each["id"]: each for each in client.get(f"{partition}/roles").json()["roles"]}
+    assert sorted(roles) == ["co", "cu", "so"]
+    assert (roles["co"]["initialized"], roles["co"]["pinToBeChanged"]) == (True, False)
+    assert roles["cu"]["initialized"] is False
+
+
+def change_the_hsm(client: Client, house: House, partition: str) -> None:
+    hsm = house.hsm_url
+    so = {"password": SO, "role": "so"}
+    expect(client.put(f"{hsm}/policies/21", {"value": 1}), 204, 202)
+    change = {"oldPassword": SO, "newPassword": "new-so-password"}
+    expect(client.patch(f"{hsm}/roles/so", change), 202)
+    expect(client.post(f"{hsm}/login", so | {"password": "new-so-password"}), 204)
+    new = {"name": "other", "hasPso": True, "allStorageSpace": False}
+    other = expect(client.post(f"{hsm}/partitions", new), 204).headers["Location"]
+    expect(client.delete(other), 204)
+    back = {"oldPassword": "new-so-password", "newPassword": SO}
+    expect(client.patch(f"{hsm}/roles/so", back), 202)
+    password = {"oldPassword": CO, "newPassword": CO_FIRST, "ped": "0"}
+    expect(client.put(f"{partition}/roles/co/password", password), 204)
+    back = {"oldPassword": CO_FIRST, "newPassword": CO}
+    expect(client.put(f"{partition}/roles/co/password", back), 204)
+    expect(client.post(f"{partition}/login", {"password": PO, "role": "so"}), 204)
+    expect(client.post(f"{partition}/roles/co/actions/reset"), 204)
+    expect(client.post(f"{partition}/login", {"password": CO, "role": "co"}), 204)
+    expect(client.post(f"{partition}/logout", {"role": "co"}), 204)
+    expect(client.post(f"{partition}/logout"), 204)
+    expect(client.post(f"{hsm}/logout"), 204)
+
+
+def change_the_appliance(client: Client) -> None:
+    expect(client.put("/api/lunasa/time", {"time": "15:00:00", "date": "2031-05-27"}), 204)
+    shown = client.get("/api/lunasa/time").json()
+    assert (shown["date"], shown["time"][:5]) == ("2031-05-27", "15:00")
+    expect(client.patch("/api/lunasa/time", {"timeZone": "EST"}), 204)
+    assert client.get("/api/lunasa/time").json()["timeZone"] == "EST"
+    expect(client.post("/api/lunasa/ntp/actions/synchronize"), 204)
+    assert client.get("/api/lunasa/time").json()["date"] != "2031-05-27"
+
+
+def change_users(client: Client) -> None:
+    new = {"userId": "joe", "password": "First-Password-1", "role": "monitor"}
+    expect(client.post("/users", new), 204)
+    expect(client.get("/users/joe"), 200)
+    expect(client.patch("/users/joe", {"fullName": "Joe"}), 204)
+    expect(client.put("/users/joe", {"email": "joe@x"}), 204)
+    password = {"password": "Second-Password-2"}
+    expect(client.post("/users/joe/actions/changePassword", password), 204)
+    for action in ("disable", "enable", "roleClear"):
+        expect(client.post(f"/users/joe/actions/{action}"), 204)
+    expect(client.delete("/users/joe"), 204)
+
+
+def use_a_task(client: Client) -> None:
+    waiting = expect(client.post("/api/lunasa/services/cluster/actions/factoryreset"), 202)
+    url = waiting.headers["Location"]
+    expect(client.get(url), 200)
+    expect(client.get(f"{url}/actions"), 200)
+    expect(client.post(f"{url}/actions/cancel"), 204)
+
+
+def test_every_operation_succeeds(house: House) -> None:
+    client, nobody = house.client().open_session(), house.client(None)
+    look_at_the_appliance(client)
+    partition = chapter_2_partition(client, house)
+    look_at_the_hsm(client, house, partition)
+    change_the_hsm(client, house, partition)
+    change_the_appliance(client)
+    change_users(client)
+    identity = {"service": "identity", "mode": "dual"}
+    expect(client.put("/api/cluster/config", identity), 204)
+    expect(client.put("/api/cluster/config", {"service": "crypto", "port": 50055}), 204)
+    expect(client.put("/api/cluster/config", {"service": "crypto", "port": 50052}), 204)
+    chapter_2_service(client, house)
+    cluster = chapter_3(client)
+    assert expect(client.get(cluster), 200).json()["identityMode"] == "dual"
+    refused = expect(client.put("/api/cluster/config", identity | {"mode": "single"}), 409)
+    assert refused.json()["id"] == "CLUSTERPLUGIN_CONFIG_FIXED"
+    chapter_5(client)
+    chapter_4(client, nobody, cluster)
+    use_a_task(client)
+    expect(client.delete("/auth/session"), 204)
+    answers = client.answered + nobody.answered
+    succeeded = {name for name, status in answers if status < 400}
+    assert {each.name for each in OPERATIONS} - succeeded == set()
+
+
+def test_ports_outside_the_ranges_are_refused_naming_both(house: House) -> None:
+    client = house.client()
+    refused = client.put(
+        "/api/cluster/config", {"service": "crypto", "interface": "eth0", "port": 50075}
+    )
+    assert refused.status_code == 400
+    assert "50055" in refused.json()["details"]
+    assert "50059" in refused.json()["details"]
+
+
+def test_the_core_address_has_two_spellings_and_one_value(house: House) -> None:
+    client = house.client()
+    (address,) = house.appliance.config.interfaces.values()
+    both = {"service": "core", "IpAddress": address, "ipAddress": "127.9.9.9"}
+    assert client.put("/api/cluster/config", both).status_code == 400
+    assert client.put("/api/cluster/config", {"service": "core"}).status_code == 400
+    foreign = {"service": "core", "ipAddress": "192.0.2.200"}
+    assert client.put("/api/cluster/config", foreign).status_code == 400
+    small = {"service": "core", "ipAddress": address}
+    assert client.put("/api/cluster/config", small).status_code == 204
+    assert client.get("/api/cluster/config").json()["data"][0] == {
+        "service": "core",
+        "IpAddress": address,
+    }
+
+
+def test_a_wrong_co_password_creates_nothing_and_is_counted(house: House) -> None:
+    client = house.client().open_session()
+    partition = chapter_2_partition(client, house)
+    chapter_2_service(client, house)
+    cluster = chapter_3(client)
+    (member,) = client.get(f"{cluster}/members").json()["data"]
+    authorize = {"action": "authorize", "authentication": co(password="wrong-password")}
+    refused = client.put(f"{cluster}/members/{member['memberUUID']}", authorize)
+    assert (refused.status_code, refused.json()["id"]) == (401, "HSMPLUGIN_CREDENTIAL_INCORRECT")
+    left = client.get(f"{partition}/roles/co").json()["loginAttemptsLeft"]
+    assert left == 9
+    other = "00000000-0000-0000-0000-000000000000"
+    assert client.get(f"/api/clusters/{other}").status_code == 404
+    assert client.get(f"{cluster}/members/{other}").status_code == 404
+    assert client.get(f"{cluster}/clients/{other}").status_code == 404
