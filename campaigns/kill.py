@@ -100,9 +100,11 @@ class Load:
     def finish(self) -> None:
         """Let it end by itself."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(120)
         self._reader.join(30)
+        self._process.stdout.close()
 
     def verify(self) -> list[str]:
         """Check every receipt with a fresh process and return its complaints."""
