@@ -12,7 +12,7 @@ Value = bool | int | str | bytes
 
 
 def template(attributes: Mapping[int, Value]) -> Template:
-    """Return the wire's form: bool as CK_BBOOL, int as CK_ULONG, str as UTF-8, bytes as they are."""
+    """Return the wire form: bool as CK_BBOOL, int as CK_ULONG, str as UTF-8, bytes unchanged."""
     return [(int(kind), encode(value)) for kind, value in attributes.items()]
 
 
