@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 SOFTHSM_MODULES = (
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -57,12 +61,27 @@ class Token:
 
     def public_key(self, label: str, path: Path) -> Path:
         """Write a public key as PEM below `path` and return the file."""
-        der, pem = path / f"{label}.der", path / f"{label}.pem"
+        listing = self.pkcs11_tool("--list-objects", "--type", "pubkey", "--label", label)
+        point = re.search(r"EC_POINT:\s+([0-9a-f]+)", listing.stdout.decode())
+        pem = path / f"{label}.pem"
+        if point is not None:
+            pem.write_bytes(ec_pem(bytes.fromhex(point.group(1))))
+            return pem
+        der = path / f"{label}.der"
         self.pkcs11_tool(
             *("--read-object", "--type", "pubkey", "--label", label, "--output-file", str(der))
         )
         self.run("openssl", "pkey", "-pubin", "-inform", "DER", "-in", str(der), "-out", str(pem))
         return pem
+
+
+def ec_pem(octet_string: bytes) -> bytes:
+    """Return an EC key as PEM; pkcs11-tool 0.23 cannot write P-384 keys of any token itself."""
+    point = octet_string[octet_string.index(4, 2) :]
+    curve = {65: ec.SECP256R1(), 97: ec.SECP384R1(), 133: ec.SECP521R1()}[len(point)]
+    return ec.EllipticCurvePublicKey.from_encoded_point(curve, point).public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 def serial_of(module: str, label: str, environment: Mapping[str, str]) -> str:

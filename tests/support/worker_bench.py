@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,12 @@ from tests.support.cluster_bench import ClusterBench, client_request
 
 P256 = bytes.fromhex("06082a8648ce3d030107")
 NIL = msgspec.Raw(b"\xc0")
+
+
+def listening() -> socket.socket:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    listener.setblocking(False)
+    return listener
 
 
 class Reply(msgspec.Struct, array_like=True, frozen=True):
@@ -115,10 +121,8 @@ class WireClient:
         if self._pump is not None:
             self._pump.cancel()
         self.writer.close()
-        try:
+        with suppress(OSError, ssl.SSLError):
             await self.writer.wait_closed()
-        except (OSError, ssl.SSLError):
-            pass
 
 
 @dataclass
@@ -135,7 +139,7 @@ class Identity:
 class WorkerBench(ClusterBench):
     """The processes of one member, workers included."""
 
-    listener: socket.socket = field(default_factory=lambda: listening())
+    listener: socket.socket = field(default_factory=listening)
     workers: int = 1
     certificate: AuthorizeResult | None = None
     clients: list[WireClient] = field(default_factory=list)
@@ -209,12 +213,6 @@ class WorkerBench(ClusterBench):
             await client.close()
         await super().close()
         self.listener.close()
-
-
-def listening() -> socket.socket:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    listener.setblocking(False)
-    return listener
 
 
 @asynccontextmanager
