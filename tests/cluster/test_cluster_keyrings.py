@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conclave import faults
-from conclave.errors import BadInput, Conflict, LimitReached, NotFound
+from conclave.errors import BadInput, Conflict, Fault, LimitReached, NotFound
 from conclave.service.messages import KeyringList, ListKeyrings, NamedKeyring
 from conclave.service.wire import Role
 from conclave.settings import Limits
@@ -60,29 +60,27 @@ def test_rule_k2_one_name_taken_and_nothing_is_made(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(
-    ("names", "password", "fault"),
-    [
-        ([], FIRST, faults.KEYRINGS_PER_CALL),
-        ([f"r{number}" for number in range(101)], FIRST, faults.KEYRINGS_PER_CALL),
-        (["x" * 33], FIRST, faults.KEYRING_LABEL),
-        (["ü" * 17], FIRST, faults.KEYRING_LABEL),
-        ([""], FIRST, faults.KEYRING_LABEL),
-        (["a\nb"], FIRST, faults.KEYRING_LABEL),
-        (["a", "a"], FIRST, faults.KEYRING_LABEL),
-        (["a"], b"short12", faults.KEYRING_PASSWORD),
-        (["a"], b"", faults.KEYRING_PASSWORD),
-        (["a"], b"x" * 256, faults.KEYRING_PASSWORD),
-    ],
-)
-def test_bad_creates_are_refused(
-    tmp_path: Path, names: list[str], password: bytes, fault: object
-) -> None:
+BAD_CREATES: list[tuple[list[str], bytes, Fault]] = [
+    ([], FIRST, faults.KEYRINGS_PER_CALL),
+    ([f"r{number}" for number in range(101)], FIRST, faults.KEYRINGS_PER_CALL),
+    (["x" * 33], FIRST, faults.KEYRING_LABEL),
+    (["ü" * 17], FIRST, faults.KEYRING_LABEL),
+    ([""], FIRST, faults.KEYRING_LABEL),
+    (["a\nb"], FIRST, faults.KEYRING_LABEL),
+    (["a", "a"], FIRST, faults.KEYRING_LABEL),
+    (["a"], b"short12", faults.KEYRING_PASSWORD),
+    (["a"], b"", faults.KEYRING_PASSWORD),
+    (["a"], b"x" * 256, faults.KEYRING_PASSWORD),
+]
+
+
+def test_bad_creates_are_refused(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
-            with pytest.raises(BadInput) as refused:
-                await bench.make_keyrings(*names, password=password)
-            assert refused.value.fault is fault
+            for names, password, fault in BAD_CREATES:
+                with pytest.raises(BadInput) as refused:
+                    await bench.make_keyrings(*names, password=password)
+                assert refused.value.fault is fault
             assert await labels(bench) == ([], 0)
 
     asyncio.run(scenario())

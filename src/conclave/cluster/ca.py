@@ -171,9 +171,9 @@ def _refuse(rule: str) -> None:
 
 def check_validity(certificate: x509.Certificate, now: datetime, what: str) -> None:
     """Raise Conflict when `now` is outside a certificate's validity, saying by how much."""
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if start <= now <= end:
+    if is_valid(certificate, now):
         return
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     distance = start - now if now < start else now - end
     side = "begins" if now < start else "ended"
     word = "from now" if now < start else "ago"
@@ -184,6 +184,11 @@ def check_validity(certificate: x509.Certificate, now: datetime, what: str) -> N
         " Set the appliance's time."
     )
     raise Conflict(faults.CERTIFICATE_VALIDITY, message)
+
+
+def is_valid(certificate: x509.Certificate, now: datetime) -> bool:
+    """Tell whether `now` lies inside a certificate's validity."""
+    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
 
 
 def is_fresh(certificate: x509.Certificate, now: datetime) -> bool:

@@ -20,6 +20,7 @@ from conclave.cluster.passwords import (
     Attempted,
     PasswordDesk,
     Verified,
+    client_source,
     credential_of,
     credential_role,
     with_credential,
@@ -126,7 +127,8 @@ class Credentials:
         verified = await self.desk.verify(attempted)
         if verified.row.state is KeyringState.INITIAL:
             check_differs(params.old_password, params.new_password)
-        change, key = await self._rewrap(verified, role, params.new_password, params.source)
+        source = client_source(request.client_id, params.source)
+        change, key = await self._rewrap(verified, role, params.new_password, source)
         stored = await self._commit(request, verified.row, change)
         return self._ticket_result(ticket, stored, key)
 
@@ -175,7 +177,8 @@ class Credentials:
             return TicketResult(ticket=b"")
         role = Role(params.role)
         credential = credential_of(row, role)
-        kek = await self.desk.hash(params.new_password, credential.salt, params.source)
+        source = client_source(request.client_id, params.source)
+        kek = await self.desk.hash(params.new_password, credential.salt, source)
         name = WrapName(keyring_id, credential_role(row, role), row.key_generation)
         outer = self.context.require_authorized().master.outer
         key = unwrap_key(outer, kek, credential.sealed_outer, name)
@@ -198,8 +201,8 @@ class Credentials:
         check_new_password(params.new_password, self.context.limits)
         krco = None
         if dual:
-            password = params.new_password
-            krco = await self._wrap(row, Role.KRCO, ticket.key, password, params.source)
+            source = client_source(request.client_id, params.source)
+            krco = await self._wrap(row, Role.KRCO, ticket.key, params.new_password, source)
         else:
             await self._prove_shared_password(params, request)
         stored = await self._commit(

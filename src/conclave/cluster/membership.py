@@ -21,6 +21,7 @@ from conclave.cluster.ca import (
     check_validity,
     der,
     is_fresh,
+    is_valid,
     key_sha256,
     pem,
 )
@@ -131,9 +132,9 @@ class Membership:
         def work(writer: ClusterWriter) -> tuple[Authorized, MemberRow]:
             state = require_cluster(writer)
             keys, authority = _cluster_keys(writer, state, master, now)
-            check_validity(authority.certificate, now, "cluster CA's")
             member = _own_member(writer, state.primary)
             if not _is_certified(member, params.member_key_spki_der, authority, now):
+                check_validity(authority.certificate, now, "cluster CA's")
                 certificate = authority.certify_member(
                     params.member_key_spki_der,
                     member.member_id,
@@ -285,8 +286,13 @@ def _own_member(reader: ClusterReader, member_id: MemberId) -> MemberRow:
 def _is_certified(
     member: MemberRow, spki: bytes, authority: CertificateAuthority, now: datetime
 ) -> bool:
-    """Tell whether the stored certificate is for this key, of this CA, and good for long enough."""
+    """Tell whether the stored certificate is for this key, of this CA, and good for long enough.
+
+    A member that was started by force outside the validity keeps what it has.
+    """
     if not member.certificate_der or member.key_sha256 != key_sha256(spki):
         return False
     certificate = x509.load_der_x509_certificate(member.certificate_der)
-    return certificate.issuer == authority.certificate.subject and is_fresh(certificate, now)
+    if certificate.issuer != authority.certificate.subject:
+        return False
+    return is_fresh(certificate, now) or not is_valid(authority.certificate, now)

@@ -51,6 +51,11 @@ class Verified:
     """KK; empty while the first password is unchanged."""
 
 
+def client_source(client_id: ClientId, source: str) -> str:
+    """Return what one attempt at a time is hashed for (rule C8)."""
+    return f"{client_id.hex()}|{source}"
+
+
 def credential_role(row: KeyringRow, role: Role) -> Role:
     """Return whose credential a role logs in with: in single identity there is one (rule C2)."""
     return role if row.krco is not None else Role.KRSO
@@ -120,7 +125,7 @@ class PasswordDesk:
             self.gate.leave(attempt, outcome, durable=durable, paced=credential.never_locks)
 
     async def _hash_attempt(self, attempted: Attempted, credential: CredentialRow) -> bytes:
-        source = f"{attempted.client_id.hex()}|{attempted.source}"
+        source = client_source(attempted.client_id, attempted.source)
         try:
             return await self.hash(attempted.password, credential.salt, source)
         except ConclaveError as error:

@@ -11,7 +11,7 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import uvloop
 
@@ -135,8 +135,11 @@ async def prepare_page(context: Context, bootstrap: ClusterBootstrap) -> None:
     page.bump_global()
 
 
-async def serve(bootstrap: ClusterBootstrap) -> None:
+async def serve(stream: IO[bytes]) -> None:
     """Open the store, authorize again after a crash, and answer until the parent ends us."""
+    bootstrap = read_bootstrap(stream, ClusterBootstrap)
+    configure_logging(bootstrap.log_path, level=bootstrap.log_level)
+    watch_parent(stream)
     page = SharedPage.attach(bootstrap.page_fd, writable=True)
     context = open_context(bootstrap, page)
     await prepare_page(context, bootstrap)
@@ -144,24 +147,28 @@ async def serve(bootstrap: ClusterBootstrap) -> None:
         await context.read(lambda reader: check_certificates(reader, context.clock.now()))
     login = ChannelClient(bootstrap.login_socket_path, bootstrap.login_secret)
     service = build_handlers(context, login)
-    if bootstrap.smk is not None:
-        again = Authorize(smk=bootstrap.smk, member_key_spki_der=bootstrap.member_key_spki_der)
-        await service.membership.authorize(again, "daemon")
+    await authorize_again(service, bootstrap)
     server = ChannelServer(bootstrap.socket_path, bootstrap.secrets, service.handlers)
+    # The SMK is in there, and nothing needs it any more.
+    del bootstrap
     await server.start()
     logger.info("The cluster process is ready.")
     await asyncio.get_running_loop().create_future()
 
 
+async def authorize_again(service: Service, bootstrap: ClusterBootstrap) -> None:
+    """Take the SMK that the daemon kept over a crash (rule C7), if there is one."""
+    if bootstrap.smk is not None:
+        again = Authorize(smk=bootstrap.smk, member_key_spki_der=bootstrap.member_key_spki_der)
+        await service.membership.authorize(again, "daemon")
+
+
 def main() -> None:
     """Run the cluster process: bootstrap frame on standard input, then until its end of file."""
     harden_process()
-    bootstrap = read_bootstrap(sys.stdin.buffer, ClusterBootstrap)
-    configure_logging(bootstrap.log_path, level=bootstrap.log_level)
-    watch_parent(sys.stdin.buffer)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(bootstrap))
+            runner.run(serve(sys.stdin.buffer))
     except ConclaveError as error:
         logger.error("The cluster process cannot start: %s", error.message)
         sys.exit(REFUSED_STATUS)
