@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
+
 from conclave import faults
 from conclave.appliance.keyed_locks import KeyedLocks
 from conclave.appliance.login_delays import LoginDelays
@@ -44,6 +46,7 @@ from conclave.errors import (
     NotAllowed,
     NotFound,
 )
+from conclave.service.messages import UserRecord
 
 PasswordHasher = Callable[[bytes, bytes, str], Awaitable[bytes]]
 """hasher(password, salt, source) -> 32 bytes of Argon2id, made by the login process."""
@@ -113,6 +116,7 @@ class Users:
         self._names = KeyedLocks(longest_queue=_LONGEST_QUEUE)
         self._remembered = RememberedPasswords(now_ms)
         self._nobody_salt = new_salt()
+        self._listeners: list[Callable[[], None]] = []
 
     @classmethod
     async def open(
@@ -147,6 +151,14 @@ class Users:
         if stored is None or not stored.user.enabled:
             return None
         return stored.user if hmac.compare_digest(stored.version, login.version) else None
+
+    def records(self) -> list[UserRecord]:
+        """Return all users as a cluster mirrors them, for `put_users` of its process."""
+        return [_record(self._users[user_id]) for user_id in sorted(self._users)]
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change of any user."""
+        self._listeners.append(listener)
 
     # ---- proving a password
 
@@ -245,6 +257,7 @@ class Users:
             self._require_another_admin(stored.user)
             await remove_user(self._store, user_id)
             del self._users[user_id]
+            self._tell()
 
     async def change_own_password(
         self, user_id: str, current: str, password: str, *, source: str
@@ -285,6 +298,11 @@ class Users:
     async def _save(self, stored: StoredUser) -> None:
         await save_users(self._store, stored)
         self._users[stored.user.user_id] = stored
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def _stored(self, user_id: str) -> StoredUser:
         stored = self._users.get(user_id)
@@ -301,6 +319,20 @@ class Users:
         if user.role is UserRole.ADMIN and user.enabled and not others:
             message = f"User {user.user_id} is the last enabled user of the role admin."
             raise NotAllowed(faults.USER_RESERVED, message)
+
+
+def _record(stored: StoredUser) -> UserRecord:
+    user = stored.user
+    proof = (stored.salt, stored.verifier, stored.version, user.builtin, user.must_change)
+    return UserRecord(
+        user_id=user.user_id,
+        role=user.role.value,
+        full_name=user.full_name,
+        email=user.email,
+        verifier=msgspec.msgpack.encode(proof),
+        enabled=user.enabled,
+        revision=0,
+    )
 
 
 def _require_not_builtin(user: User, why: str) -> None:

@@ -19,7 +19,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_SECONDS: Final = 20.0
+HEAD_SECONDS: Final = 30.0
+"""From the connection, or the last answer, to the end of the next request's head."""
 KEEP_ALIVE_SECONDS: Final = 30
 START_SECONDS: Final = 10.0
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -51,8 +52,7 @@ class _BoundedProtocol(H11Protocol):
         if self.conn.their_state is not h11.IDLE:
             self._forget_deadline()
         elif self._head_deadline is None and not self.transport.is_closing():
-            seconds = max(HEAD_SECONDS, KEEP_ALIVE_SECONDS)
-            self._head_deadline = self.loop.call_later(seconds, self._head_is_late)
+            self._head_deadline = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
 
     def _head_is_late(self) -> None:
         self._head_deadline = None
