@@ -61,8 +61,10 @@ class Token:
 
     def public_key(self, label: str, path: Path) -> Path:
         """Write a public key as PEM below `path` and return the file."""
-        listing = self.pkcs11_tool("--list-objects", "--type", "pubkey", "--label", label)
-        point = re.search(r"EC_POINT:\s+([0-9a-f]+)", listing.stdout.decode())
+        listing = self.pkcs11_tool("--list-objects", "--type", "pubkey").stdout.decode()
+        point = re.search(
+            rf"EC_POINT: +([0-9a-f]+)\n +EC_PARAMS: .*\n +label: +{re.escape(label)}\n", listing
+        )
         pem = path / f"{label}.pem"
         if point is not None:
             pem.write_bytes(ec_pem(bytes.fromhex(point.group(1))))
