@@ -346,3 +346,17 @@ def test_the_memory_of_failures_is_bounded() -> None:
     for number in range(login_delays.MAX_ENTRIES + 100):
         delays.failed(f"name{number}", f"source{number}")
     assert len(delays._users._entries) == login_delays.MAX_ENTRIES
+
+
+def test_a_cluster_can_mirror_the_users(tmp_path: Path) -> None:
+    async def scene(bench: Bench) -> None:
+        told: list[int] = []
+        bench.users.on_change(lambda: told.append(1))
+        await bench.users.create("joe", GOOD, role=UserRole.MONITOR, source=SOURCE)
+        await bench.users.delete("joe")
+        assert told == [1, 1]
+        records = bench.users.records()
+        assert [record.user_id for record in records] == ["admin", "audit", "monitor", "operator"]
+        assert len({record.verifier for record in records}) == len(records)
+
+    play(tmp_path, scene)
