@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -195,6 +197,44 @@ def test_a_store_that_somebody_else_holds_refuses_and_goes_on_afterwards(tmp_pat
                 holder.close()
             await bench.write(keyring, ticket, writes=[new_object()])
             assert len(ids(bench, keyring)) == 1
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Yield a directory on a disk of 3 MiB."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs", str(directory)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small disk needs root")
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+def test_a_full_disk_loses_nothing_and_gives_no_free_guesses(small_disk: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(small_disk, limits=Limits(max_objects=0)) as bench:
+            keyring, ticket = await bench.ready_keyring()
+            acknowledged: set[bytes] = set()
+            for _ in range(100):
+                write = new_object(blob=os.urandom(50_000))
+                try:
+                    await bench.write(keyring, ticket, writes=[write])
+                except Unavailable as error:
+                    assert error.fault is faults.STORAGE_FULL
+                    break
+                acknowledged.add(write.object_id)
+            assert acknowledged == set(ids(bench, keyring))
+            answers = [await gathered(bench.login(keyring, b"wrong-password")) for _ in range(12)]
+            seen = [answer[0].fault for answer in answers]
+            assert seen == [faults.STORAGE_FULL] * 10 + [faults.BUSY] * 2
+            bench.kill("cluster")
+            bench.start_cluster(with_smk=True)
+            await bench.ready()
+            assert acknowledged == set(ids(bench, keyring))
+            await bench.login(keyring, PASSWORD)
 
     asyncio.run(scenario())
 

@@ -48,7 +48,7 @@ REFUSED_STATUS: Final = 78
 UNSET_BELOW_MS: Final = 1000
 """A cluster time that is not further from boot time was never set."""
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("conclave.cluster.process")
 
 
 @dataclass(frozen=True, slots=True)

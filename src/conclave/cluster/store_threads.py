@@ -67,6 +67,7 @@ class WriterThread:
         self._publish = publish
         self._connection = engine.connect()
         self._queue: queue.Queue[_Queued | None] = queue.Queue(max_queued)
+        self._failing = False
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
@@ -139,9 +140,15 @@ class WriterThread:
                 committing = True
                 transaction.commit()
         except DBAPIError as error:
-            logger.exception("The cluster store failed; %d changes were refused.", len(batch))
+            if not self._failing:
+                # Said once: a full disk is full for the log as well.
+                logger.error("The cluster store refuses changes: %s", error.orig)
+            self._failing = True
             self._reopen()
             raise storage_error(error, committing=committing) from error
+        if self._failing:
+            logger.warning("The cluster store takes changes again.")
+        self._failing = False
         return touched, outcomes
 
     def _reopen(self) -> None:

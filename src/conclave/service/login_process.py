@@ -38,7 +38,7 @@ NICENESS: Final = 15
 REFUSED_STATUS: Final = 78
 """Exit status of a start that was refused for a reason in the log (EX_CONFIG)."""
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("conclave.service.login_process")
 
 
 @dataclass(slots=True)
