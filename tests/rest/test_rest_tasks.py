@@ -133,3 +133,11 @@ def test_old_callers_may_be_told_of_tasks_by_204(tmp_path: Path) -> None:
         waiting = client.put(house.hsm_url, HSM)
         assert (waiting.status_code, waiting.content) == (204, b"")
         assert waiting.headers["Location"].startswith("/tasks/")
+
+
+def test_a_call_that_cannot_succeed_makes_no_task(house: House) -> None:
+    client = house.client()
+    assert client.put(house.hsm_url, HSM).status_code == 204
+    for change in ({"password": ""}, {"ped": "1"}, {"defaultDomain": True}):
+        assert client.put(house.hsm_url, HSM | change).status_code == 400
+    assert client.get("/tasks").json() == {"tasks": []}

@@ -229,6 +229,13 @@ async def show_hsm(call: Call, _arguments: NoArguments) -> Reply:
     )
 
 
+def check_initialization(_call: Call, arguments: InitializeHsm) -> None:
+    """There must be a password, no PED, and one cloning domain."""
+    refuse_ped(arguments.ped)
+    password_bytes("password", arguments.password)
+    chosen_domain(arguments.domain, arguments.default_domain)
+
+
 def _destroys(call: Call, _arguments: InitializeHsm) -> bool:
     return call.appliance.hsm.info().initialized
 
@@ -241,13 +248,12 @@ def _destroys(call: Call, _arguments: InitializeHsm) -> bool:
     chapter="2",
     arguments=InitializeHsm,
     roles=ADMINS,
-    checks=(check_hsm,),
+    checks=(check_hsm, check_initialization),
     waits_when=_destroys,
     faults=(*HSM_CHANGE, faults.FUNCTION_NOT_SUPPORTED),
 )
 async def initialize_hsm(call: Call, arguments: InitializeHsm) -> Reply:
     """Initialise the HSM with label, SO password and cloning domain."""
-    refuse_ped(arguments.ped)
     hsm = call.appliance.hsm
     await hsm.initialize(
         arguments.label,

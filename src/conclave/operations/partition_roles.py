@@ -190,6 +190,13 @@ async def put_password(call: Call, arguments: ChangePassword) -> Reply:
     return await _change(call, arguments)
 
 
+def check_reset(_call: Call, arguments: ResetRole) -> None:
+    """A password, if one is given, must not ask for a PED."""
+    refuse_ped(arguments.ped)
+    if not isinstance(arguments.password, UnsetType):
+        password_bytes("password", arguments.password)
+
+
 def _loses_key(_call: Call, arguments: ResetRole) -> bool:
     return not isinstance(arguments.password, UnsetType)
 
@@ -201,13 +208,12 @@ def _loses_key(_call: Call, arguments: ResetRole) -> bool:
     summary="Unlock a role, or give it a new first password, which waits: the SMK is lost then.",
     arguments=ResetRole,
     roles=OPERATORS,
-    checks=(check_role, check_po_login),
+    checks=(check_role, check_po_login, check_reset),
     waits_when=_loses_key,
     faults=(*_CHANGE, faults.PARTITION_USER_NOT_AUTHENTICATED, faults.FUNCTION_NOT_SUPPORTED),
 )
 async def reset_role(call: Call, arguments: ResetRole) -> Reply:
     """Unlock a role or give it a new first password."""
-    refuse_ped(arguments.ped)
     given = arguments.password
     password = None if isinstance(given, UnsetType) else password_bytes("password", given)
     await call.appliance.hsm.reset_role(
