@@ -37,7 +37,9 @@ FIRST, SECOND, THIRD, FOURTH, FIFTH = range(5)
 def dual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """Run an installation whose keyrings each belong to one test."""
     options = ("--keyrings", "5", "--identity", "dual", "--max-objects", str(MAX_OBJECTS))
-    running = start_demo(tmp_path_factory.mktemp("dual") / "state", *options, "--min-password", "9")
+    running = start_demo(
+        tmp_path_factory.mktemp("dual") / "state", *options, "--min-password", "9", "--low-cost"
+    )
     yield running
     stop_demo(running)
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    demo = start_demo(tmp_path_factory.mktemp("demo") / "state", "--keyrings", "2")
+    demo = start_demo(tmp_path_factory.mktemp("demo") / "state", "--keyrings", "2", "--low-cost")
     yield demo
     stop_demo(demo)
 
@@ -71,7 +71,7 @@ def test_nothing_of_it_is_for_others(running: Demo) -> None:
 
 def test_the_page_ends_with_commands_that_work(tmp_path: Path) -> None:
     state = tmp_path / "page"
-    outcome = run_demo(str(state), "--detach")
+    outcome = run_demo(str(state), "--detach", "--low-cost")
     try:
         assert outcome.returncode == 0, outcome.stderr
         assert outcome.stdout.count("Verified OK") == 2
@@ -105,7 +105,7 @@ def test_a_second_start_says_that_it_runs(running: Demo) -> None:
 
 
 def test_a_stopped_installation_starts_again_with_its_keys(tmp_path: Path) -> None:
-    first = start_demo(tmp_path / "state", "--identity", "dual")
+    first = start_demo(tmp_path / "state", "--identity", "dual", "--low-cost")
     stop_demo(first)
     assert not any(alive(pid) for pid in first.member["pids"].values())
     again = run_demo("--stop", str(first.directory))
@@ -139,7 +139,7 @@ def test_a_failed_step_says_what_to_do_and_leaves_no_process(tmp_path: Path) -> 
         (tools / tool).symlink_to(subprocess.check_output(["which", tool], text=True).strip())
     state = tmp_path / "state"
     outcome = subprocess.run(
-        [sys.executable, "-m", "conclave.cli", "demo", str(state), "--detach"],
+        [sys.executable, "-m", "conclave.cli", "demo", str(state), "--detach", "--low-cost"],
         check=False,
         capture_output=True,
         text=True,
@@ -155,7 +155,7 @@ def test_a_failed_step_says_what_to_do_and_leaves_no_process(tmp_path: Path) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_stops_everything(tmp_path: Path, number: signal.Signals) -> None:
     state = tmp_path / "state"
-    command = [sys.executable, "-u", "-m", "conclave.cli", "demo", str(state)]
+    command = [sys.executable, "-u", "-m", "conclave.cli", "demo", str(state), "--low-cost"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -51,6 +51,7 @@ def settings(options: DemoOptions, address: str) -> ApplianceConfig:
         interfaces={DEVICE: address},
         # Three wrong HSM SO passwords would zeroize the HSM: not in a place to try things.
         so_lockout="backoff",
+        low_cost_for_tests=options.low_cost,
         limits=limits,
     )
 

@@ -49,6 +49,9 @@ INTERRUPTED_STATUS: Final = 130
     "--max-objects", type=click.IntRange(0, 1_000_000), help="Objects of a keyring; 0: no limit."
 )
 @click.option(
+    "--low-cost", is_flag=True, help="Hash passwords cheaply: faster, for tests only, not safe."
+)
+@click.option(
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -68,6 +71,7 @@ def demo(
     identity: Literal["single", "dual"],
     min_password: int | None,
     max_objects: int | None,
+    low_cost: bool,
     json_file: Path | None,
     detach: bool,
     stop_directory: Path | None,
@@ -85,6 +89,7 @@ def demo(
         identity=identity,
         min_password=min_password,
         max_objects=max_objects,
+        low_cost=low_cost,
         json_file=None if json_file is None else json_file.absolute(),
         detach=detach,
     )

@@ -28,6 +28,7 @@ class DemoOptions:
     identity: str = "single"
     min_password: int | None = None
     max_objects: int | None = None
+    low_cost: bool = False
     json_file: Path | None = None
     detach: bool = False
 
