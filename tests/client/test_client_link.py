@@ -380,3 +380,9 @@ def test_bad_certificate_files_are_named(start: Start) -> None:
     with pytest.raises(BadInput, match=r"k\.pem"):
         Link(entry)
     assert issubclass(Interrupted, Unavailable)
+
+
+def test_no_repr_of_a_message_shows_a_password() -> None:
+    login = wire.Login(KEYRING, wire.Role.KRCO, b"hunter2", b"a" * 16)
+    assert "hunter2" not in repr(login)
+    assert "password" in repr(login)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -26,6 +26,7 @@ from conclave.client.clusters import registered_clusters
 from conclave.client.configuration import read_document
 from conclave.client.module_path import registration_script
 from tests.support.authority import Authority, pem
+from tests.support.terminal import Terminal
 
 CLUSTER_ID = "528b9b72-c305-4dd1-bebc-a4ca24f8c28b"
 SERVER_NAME = "lnh.thalesgroup.com"
@@ -365,3 +366,56 @@ def test_the_script_is_portable_and_names_the_default_port() -> None:
         ["shellcheck", "--shell=sh", str(script)], check=False, capture_output=True, text=True
     )
     assert outcome.returncode == 0, outcome.stdout
+
+
+def at_terminal(member: Member, tmp_path: Path, *options: str) -> Terminal:
+    (tmp_path / "etc").mkdir(exist_ok=True)
+    command = ("sh", str(registration_script()), "-n", "192.0.2.5", "-i", "127.0.0.1")
+    where = ("-c", CLUSTER_ID, "--admin-port", str(member.port))
+    environment = {**os.environ, "ChrystokiConfigurationPath": str(tmp_path / "etc")}
+    environment.pop("CONCLAVE_ADMIN_PASSWORD", None)
+    client_dir = ("--client-dir", str(tmp_path / "client"))
+    return Terminal([*command, *where, *client_dir, *options], environment)
+
+
+def test_rule_c24_a_person_compares_the_fingerprint_before_the_password(
+    member: Member, tmp_path: Path
+) -> None:
+    with at_terminal(member, tmp_path) as terminal:
+        terminal.wait_for("fingerprint of the cluster CA")
+        printed = member.authority.certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+        terminal.wait_for(printed)
+        terminal.wait_for("Type 'proceed'")
+        assert len(member.seen) == 1
+        terminal.send("proceed\n")
+        terminal.wait_for("Password of appliance user admin:")
+        terminal.send(PASSWORD + "\n")
+        terminal.wait_for("is registered with cluster")
+        assert terminal.status() == 0
+    assert PASSWORD not in terminal.seen
+    _, authorization, _ = member.seen[1]
+    assert base64.b64decode(authorization.removeprefix("Basic ")).decode() == f"admin:{PASSWORD}"
+
+
+def test_a_person_may_stop_at_each_question(member: Member, tmp_path: Path) -> None:
+    with at_terminal(member, tmp_path) as terminal:
+        terminal.wait_for("Type 'proceed'")
+        terminal.send("no\n")
+        assert terminal.status() == 1
+    path = tmp_path / "etc" / "Chrystoki.conf"
+    path.write_bytes(b"LunaSA Client = {\n  LNHServer00 = 192.0.2.9:50052;\n}\n")
+    with at_terminal(member, tmp_path) as terminal:
+        terminal.wait_for("192.0.2.9:50052")
+        terminal.send("\n")
+        assert terminal.status() == 1
+    with at_terminal(member, tmp_path) as terminal:
+        terminal.wait_for("to replace it")
+        terminal.send("proceed\n")
+        terminal.wait_for("if they are equal")
+        terminal.send("proceed\n")
+        terminal.wait_for("Password")
+        terminal.send("\x04")
+        assert terminal.status() == 1
+    assert [line for line, _, _ in member.seen] == ["GET /api/cluster/ca"] * 2
+    assert files_below(tmp_path / "client") == set()
+    assert b"192.0.2.9" in path.read_bytes()

@@ -22,9 +22,11 @@ from conclave.client.configuration import configuration_path, read_document
 from conclave.client.connection import Connection, client_tls_context
 from conclave.client.templates import Value, ulong
 from conclave.crypto.standard import Cka, Ckm, Cko
+from conclave.demo.rest import RestClient
 from conclave.errors import Ckr, ConclaveError, CredentialRefused, LimitReached, NotFound
 from conclave.service import wire
 from tests.support.demo import Demo, start_demo, stop_demo
+from tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.system
 
@@ -238,32 +240,42 @@ def test_lunacm_shows_a_keyring_to_its_owner_in_one_batch(dual: Demo, client: Cl
     assert "Object list" not in stopped.stdout
 
 
-def test_lunacm_takes_a_keyring_from_its_krso_to_its_krco(dual: Demo) -> None:
-    keyring = dual.keyring(FIFTH)
-    so_pin, pin, new = keyring["soPin"], keyring["pin"], "Another-Secret_9"
-    outcome = lunacm(
-        dual,
-        "-q",
-        lines=f"""
-# a comment
-slot set -slot {keyring["slot"]}
-role init -name po -password x
-""",
+def fresh_keyring(dual: Demo, label: str, password: str) -> int:
+    """Create a keyring whose KRSO's first password is unchanged; return its slot."""
+    member, document = dual.member, dual.document
+    rest = RestClient(
+        member["address"], member["restPort"], Path(document["caFile"]), told=lambda _line: None
     )
-    assert outcome.returncode == 1
-    assert "gets its password when the keyring is created" in outcome.stdout
+    rest.use_password("admin", document["adminPassword"])
+    co = {"type": "CO", "password": document["coPassword"], "partitionLabel": "clusterpar"}
+    body = {"authentication": [co], "keyRingLabel": label, "keyRingPassword": password}
+    rest.call("POST", "/api/keyrings", body)
+    slot = int(rest.get(f"/api/keyrings/{label}")["slot"])
+    rest.close()
+    return slot
+
+
+def test_lunacm_takes_a_keyring_from_its_first_password_to_its_krco(dual: Demo) -> None:
+    first, second, krco = "First-Secret_1", "Second Secret#2", "Crypto_Officer:3"
+    slot = fresh_keyring(dual, "fresh", first)
+    early = f"slot set -slot {slot}\nrole login -name po -p {first}\nrole init -n co -p {krco}\n"
+    refused = lunacm(dual, "-q", lines=early)
+    assert refused.returncode == 1
+    assert "This password must be changed: role changepw -name po" in refused.stdout
+    assert "Error in execution: CKR_PIN_EXPIRED." in refused.stdout
     lines = f"""
-slot set -slot {keyring["slot"]}
+# the answers to prompts stand below their commands
+slot set -slot {slot}
 role login -name po
-{so_pin}
+{first}
 role changepw -name po
-{so_pin}
-{new}
-{new}
-role init -name co -password {new}2
+{first}
+{second}
+{second}
+role init -name co -password {krco}
 role logout
-role login -name co -password {new}2
-role changepw -name co -oldpw {new}2 -newpw {pin} -force
+role login -name co -password {krco}
+role changepw -name co -oldpw {krco} -newpw {krco}x -force
 exit
 slot dance
 """
@@ -271,14 +283,50 @@ slot dance
     assert outcome.returncode == 0, outcome.stdout
     assert outcome.stdout.count("Command Result : No Error") == 7
     with Client.from_environment(dual.environment) as client:
-        session = client.open(client.token(keyring["label"]))
+        session = client.open(client.token("fresh"))
         with pytest.raises(CredentialRefused):
-            session.login(Role.KRSO, so_pin.encode())
-        session.login(Role.KRCO, pin.encode())
-    mistyped = f"slot set -slot {keyring['slot']}\nrole login -n co\n{pin}\n"
-    cancelled = lunacm(dual, "-q", lines=mistyped + "role changepw -n co\n")
+            session.login(Role.KRSO, first.encode())
+        session.login(Role.KRCO, f"{krco}x".encode())
+        session.logout()
+        session.login(Role.KRSO, second.encode())
+
+
+def test_lunacm_cancels_when_nobody_answers(dual: Demo) -> None:
+    begun = f"slot set -slot {dual.keyring(FIFTH)['slot']}\nrole login -name co\n"
+    cancelled = lunacm(dual, "-q", lines=begun)
     assert cancelled.returncode == 1
     assert "0xb (User Cancelled Operation)" in cancelled.stdout
+    useless = lunacm(dual, "-q", "role", "init", "-name", "po", "-password", "whatever it is")
+    assert "gets its password when the keyring is created" in useless.stdout
+
+
+def test_lunacm_edits_completes_hides_and_remembers_at_a_terminal(
+    dual: Demo, tmp_path: Path
+) -> None:
+    keyring = dual.keyring(FIFTH)
+    with Terminal(
+        [sys.executable, "-m", "conclave.client.lunacm.main"],
+        {**dual.environment, "HOME": str(tmp_path), "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "vt100"},
+    ) as terminal:
+        terminal.wait_for("lunacm:>")
+        terminal.send(f"slot set -slot {keyring['slot']}\r")
+        terminal.wait_for("No Error")
+        terminal.send("role logi\t -name co\r")
+        terminal.wait_for("enter password:")
+        terminal.send(f"{keyring['pin']}\r")
+        terminal.wait_for("No Error")
+        terminal.send(f"role login -name co -password {keyring['pin']}\x15")
+        terminal.send("role changepw -name co\r")
+        terminal.wait_for("existing password:")
+        terminal.send("\x03")
+        terminal.wait_for("User Cancelled Operation")
+        terminal.send("exit\r")
+        assert terminal.status() == 0
+    shown = terminal.seen.replace(f"-password {keyring['pin']}", "")
+    assert keyring["pin"] not in shown
+    history = (tmp_path / ".lunacm_history").read_text()
+    assert "slot set" in history
+    assert keyring["pin"] not in history
 
 
 def test_k1_dual_identity_has_two_passwords(dual: Demo, client: Client) -> None:

@@ -125,6 +125,10 @@ def test_a_directory_with_something_else_is_left_alone(tmp_path: Path) -> None:
     assert outcome.returncode != 0
     assert "choose another directory" in outcome.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+    nowhere = run_demo(str(tmp_path / "new"), "--json", str(tmp_path / "no" / "file.json"))
+    assert nowhere.returncode != 0
+    assert "there is no directory" in nowhere.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
     missing = run_demo("--stop", str(tmp_path / "nowhere"))
     assert missing.returncode != 0
     assert "no complete demonstration" in missing.stderr

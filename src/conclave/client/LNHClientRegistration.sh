@@ -439,9 +439,10 @@ read_password() {
     elif [ -n "${CONCLAVE_ADMIN_PASSWORD-}" ]; then
         password=$CONCLAVE_ADMIN_PASSWORD
     else
-        printf 'Password of appliance user %s: ' "$admin_user"
-        stty -echo
+        # Muted before it is asked for, so that not even a fast hand is shown.
         terminal_muted=yes
+        stty -echo
+        printf 'Password of appliance user %s: ' "$admin_user"
         IFS= read -r password || password=''
         unmute
     fi

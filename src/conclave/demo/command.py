@@ -83,6 +83,9 @@ def demo(
     if stop_directory is not None:
         _stop(stop_directory.absolute())
         return
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        message = f"there is no directory {json_file.absolute().parent}"
+        raise click.BadParameter(message, param_hint="--json")
     options = DemoOptions(
         directory=directory.absolute(),
         keyrings=keyrings,
@@ -111,9 +114,9 @@ def _run(options: DemoOptions, narrator: Narrator) -> None:
     try:
         try:
             document = _bring_up(options, narrator, known, daemons)
-        except ConclaveError as failure:
+        except (ConclaveError, OSError) as failure:
             _explain(options, known)
-            raise click.ClickException(failure.message) from failure
+            raise click.ClickException(str(failure)) from failure
         _hand_over(options, document)
         left_running = options.detach
         if _ending(options) is Ending.AT_TERMINAL:

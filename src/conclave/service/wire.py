@@ -62,7 +62,13 @@ class Role(enum.IntEnum):
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Base of everything on the wire: a msgpack array in the order of the fields."""
+    """Base of everything on the wire: a msgpack array in the order of the fields.
+
+    A repr names the fields only, since some are passwords.
+    """
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.__struct_fields__)})"
 
 
 Attribute = tuple[int, bytes]
