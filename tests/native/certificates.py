@@ -61,7 +61,8 @@ def write_identity(
 ) -> None:
     """Write FILE_NAME.pem and .key; `shift` moves the two days of validity."""
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = _builder(common_name, "Conclave test CA", key)
+    issuer = authority.certificate.subject.rfc4514_string().removeprefix("CN=")
+    builder = _builder(common_name, issuer, key)
     builder = builder.not_valid_before(NOW - datetime.timedelta(hours=1) + shift)
     builder = builder.not_valid_after(NOW + datetime.timedelta(days=2) + shift)
     if dns_name is not None:

@@ -67,6 +67,7 @@ class EchoServer:
     requests: list[tuple[int, bytes]] = field(default_factory=list)
     process_ids: list[bytes] = field(default_factory=list)
     greeted: list[int] = field(default_factory=list)
+    client_serials: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -92,9 +93,7 @@ class EchoServer:
             connections = list(self._connections)
         for connection in connections:
             with contextlib.suppress(OSError):
-                connection.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     @property
@@ -126,6 +125,8 @@ class EchoServer:
                     self._connections.discard(connection)
                     self._connections.add(secure)
                 connection = secure
+                certificate = secure.getpeercert() or {}
+                self.client_serials.append(int(str(certificate["serialNumber"]), 16))
                 Session(self, secure).run()
         except (OSError, ssl.SSLError, ValueError):
             pass
@@ -169,6 +170,12 @@ class Session:
 
     def run(self) -> None:
         """Greet, then answer until the other side leaves."""
+        with self._waker, self._alarm, contextlib.suppress(HangUp):
+            self._greet()
+            while True:
+                self._turn()
+
+    def _greet(self) -> None:
         server = self._server
         worker = server.next_worker()
         if server.greeting is not None:
@@ -176,10 +183,7 @@ class Session:
         else:
             self._send(frame(msgspec.msgpack.encode(self._greeting(worker))))
         if server.hangs_up:
-            return
-        with self._waker, self._alarm, contextlib.suppress(HangUp):
-            while True:
-                self._turn()
+            raise HangUp
 
     def _turn(self) -> None:
         """Answer what has come, and what was put off until now."""

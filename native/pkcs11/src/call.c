@@ -64,6 +64,12 @@ static CK_RV fault_value(cv_cluster *cluster, enum cv_fault fault)
 
 static const uint8_t nil[1] = { 0xc0 };
 
+static void empty_reply(struct cv_reply *reply)
+{
+    memset(reply, 0, sizeof *reply);
+    cv_reader_init(&reply->result, nil, sizeof nil);
+}
+
 /* Points `reply` at what the body holds.  False if that is no answer. */
 static bool read_reply(const struct cv_answer *answer, struct cv_reply *reply)
 {
@@ -72,9 +78,7 @@ static bool read_reply(const struct cv_answer *answer, struct cv_reply *reply)
     size_t elements = cv_read_array(&reader);
     cv_read_uint(&reader); /* the id, which brought it here */
     uint64_t value = cv_read_uint(&reader);
-    cv_reader_init(&reply->result, nil, sizeof nil);
-    reply->ticket = NULL;
-    reply->ticket_length = 0;
+    empty_reply(reply);
     if (elements > 2) {
         const uint8_t *start = reader.at;
         cv_read_skip(&reader);
@@ -85,8 +89,10 @@ static bool read_reply(const struct cv_answer *answer, struct cv_reply *reply)
         reply->ticket = cv_read_bin(&reader, &reply->ticket_length);
     for (size_t i = 4; i < elements && !reader.broken; i++)
         cv_read_skip(&reader);
-    if (elements < 2 || reader.broken || reader.at != reader.end)
+    if (elements < 2 || reader.broken || reader.at != reader.end) {
+        empty_reply(reply);
         return false;
+    }
     reply->value = (CK_RV)value;
     reply->storage = answer->bytes;
     reply->storage_length = answer->length;
@@ -98,7 +104,7 @@ void cv_reply_free(struct cv_reply *reply)
     if (reply->storage != NULL)
         explicit_bzero(reply->storage, reply->storage_length);
     free(reply->storage);
-    memset(reply, 0, sizeof *reply);
+    empty_reply(reply);
 }
 
 /* --- attempts -------------------------------------------------------------------------------- */
@@ -195,7 +201,7 @@ static CK_RV run(struct attempt *attempt, enum cv_retry retry)
 static CK_RV check_request(const struct cv_request *request, const cv_writer *args)
 {
     if (args->failed)
-        return args->bytes != NULL ? CKR_DATA_LEN_RANGE : CKR_HOST_MEMORY;
+        return args->capacity == SIZE_MAX ? CKR_HOST_MEMORY : CKR_DATA_LEN_RANGE;
     if (request->ticket_length > UINT16_MAX)
         return CKR_ARGUMENTS_BAD;
     if (LONGEST_HEAD + request->ticket_length + request->args_length > CV_WIRE_MAX_FRAME)
@@ -216,8 +222,7 @@ CK_RV cv_call(cv_cluster *cluster, unsigned operation, const uint8_t *ticket, si
     struct attempt attempt = {
         .cluster = cluster, .request = &request, .until = cv_now() + cv_call_time, .reply = reply
     };
-    memset(reply, 0, sizeof *reply);
-    cv_reader_init(&reply->result, nil, sizeof nil);
+    empty_reply(reply);
     CK_RV value = check_request(&request, args);
     if (value == CKR_OK && !cv_runtime_enter(&attempt.alone)) {
         value = CKR_CRYPTOKI_NOT_INITIALIZED;

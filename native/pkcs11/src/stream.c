@@ -70,6 +70,19 @@ static long bio_control(BIO *bio, int command, long number, void *pointer)
     return command == BIO_CTRL_FLUSH ? 1 : 0;
 }
 
+/* OpenSSL stopped because it has used up cipher_in, and for no other reason.  To be asked after a
+ * call that failed, of which `expect_hunger` came first.  SSL_get_error() would look into the
+ * application's error queue, SSL_want() stays SSL_READING when an alert ends the handshake. */
+static bool is_hungry(const struct cv_stream *stream)
+{
+    return BIO_should_read(SSL_get_rbio(stream->ssl)) != 0;
+}
+
+static void expect_hunger(struct cv_stream *stream)
+{
+    BIO_clear_retry_flags(SSL_get_rbio(stream->ssl));
+}
+
 static pthread_once_t method_once = PTHREAD_ONCE_INIT;
 static BIO_METHOD *method;
 
@@ -182,6 +195,7 @@ static bool is_refusal(int alert)
 {
     return (alert >= SSL_AD_BAD_CERTIFICATE && alert <= SSL_AD_CERTIFICATE_UNKNOWN) ||
            alert == SSL_AD_UNKNOWN_CA || alert == SSL_AD_ACCESS_DENIED ||
+           alert == SSL_AD_DECRYPT_ERROR || /* a signature of ours does not verify */
            alert == TLS13_AD_CERTIFICATE_REQUIRED;
 }
 
@@ -270,9 +284,10 @@ static enum cv_step finish_connect(struct cv_stream *stream)
 static enum cv_step turn_handshake(struct cv_stream *stream)
 {
     ERR_set_mark();
+    expect_hunger(stream);
     int result = SSL_do_handshake(stream->ssl);
     enum cv_fault fault = CV_FAULT_NONE;
-    if (result != 1 && SSL_want(stream->ssl) != SSL_READING)
+    if (result != 1 && !is_hungry(stream))
         fault = tls_fault(stream);
     ERR_pop_to_mark();
     if (cv_buffer_length(&stream->sending) == 0)
@@ -313,6 +328,7 @@ static enum cv_step decrypt(struct cv_stream *stream, struct cv_buffer *plain)
     ERR_set_mark();
     for (;;) {
         size_t got = 0;
+        expect_hunger(stream);
         if (!cv_buffer_reserve(plain, SSL3_RT_MAX_PLAIN_LENGTH)) {
             step = failed(stream, CV_FAULT_MEMORY);
             break;
@@ -323,7 +339,7 @@ static enum cv_step decrypt(struct cv_stream *stream, struct cv_buffer *plain)
             step = CV_STEP_DONE;
             continue;
         }
-        if (SSL_want(stream->ssl) == SSL_READING)
+        if (is_hungry(stream))
             break;
         bool closed = (SSL_get_shutdown(stream->ssl) & SSL_RECEIVED_SHUTDOWN) != 0 &&
                       ERR_peek_last_error() == 0;

@@ -218,7 +218,7 @@ static bool grow(cv_writer *writer, size_t wanted)
 }
 
 /* The next `count` bytes to fill, or NULL once the writer has failed.  A writer that ran out of
- * memory is left without any, which tells it from one that ran past the bound. */
+ * memory has the capacity SIZE_MAX and no bytes; one that ran past the bound has not. */
 static uint8_t *extend(cv_writer *writer, size_t count)
 {
     if (writer->failed)
@@ -229,6 +229,7 @@ static uint8_t *extend(cv_writer *writer, size_t count)
     }
     if (writer->length + count > writer->capacity && !grow(writer, writer->length + count)) {
         cv_writer_free(writer);
+        writer->capacity = SIZE_MAX;
         writer->failed = true;
         return NULL;
     }

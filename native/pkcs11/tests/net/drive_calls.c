@@ -9,6 +9,7 @@
  *   stress THREADS CALLS BYTES        echo calls of random sizes up to BYTES, each one verified
  *   storm THREADS MILLISECONDS        as stress, while the runtime is stopped and started again
  *   forks THREADS FORKS               as stress, while children are forked which call for themselves
+ *   linger                            forks a child that does nothing at all; says its process id
  *
  * CV_CALL_TIME_MS shortens the deadline of calls.
  */
@@ -37,15 +38,17 @@ static void print_hex(const uint8_t *bytes, size_t length)
         printf("%02x", bytes[i]);
 }
 
+static unsigned nibble(char digit)
+{
+    return digit <= '9' ? (unsigned)(digit - '0') : (unsigned)(digit - 'a') + 10;
+}
+
 static uint8_t *parse_hex(const char *text, size_t *length)
 {
     *length = strlen(text) / 2;
     uint8_t *bytes = malloc(*length + 1);
-    for (size_t i = 0; i < *length; i++) {
-        unsigned byte = 0;
-        sscanf(text + 2 * i, "%2x", &byte);
-        bytes[i] = (uint8_t)byte;
-    }
+    for (size_t i = 0; i < *length; i++)
+        bytes[i] = (uint8_t)(nibble(text[2 * i]) << 4 | nibble(text[2 * i + 1]));
     return bytes;
 }
 
@@ -276,6 +279,17 @@ static void command_forks(size_t count, unsigned forks)
     report(&load, begun, more);
 }
 
+static void command_linger(void)
+{
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    printf("{\"child\": %d}\n", (int)child);
+}
+
 /* --- commands -------------------------------------------------------------------------------- */
 
 static void obey(char *line)
@@ -305,6 +319,8 @@ static void obey(char *line)
         command_storm(first, second);
     else if (strcmp(word, "forks") == 0)
         command_forks(first, second);
+    else if (strcmp(word, "linger") == 0)
+        command_linger();
     else
         printf("{\"error\": \"unknown command\"}\n");
     fflush(stdout);
