@@ -116,12 +116,16 @@ def serve(directory: Path, member: Member) -> Iterator[Member]:
 
 
 def register(
-    member: Member, tmp_path: Path, *options: str, environment: dict[str, str] | None = None
+    member: Member,
+    tmp_path: Path,
+    *options: str,
+    environment: dict[str, str] | None = None,
+    shell: str = "sh",
 ) -> subprocess.CompletedProcess[str]:
     (tmp_path / "etc").mkdir(exist_ok=True)
     return subprocess.run(
         [
-            *("sh", str(registration_script()), "-n", "192.0.2.5", "-i", "127.0.0.1"),
+            *(shell, str(registration_script()), "-n", "192.0.2.5", "-i", "127.0.0.1"),
             *("-c", CLUSTER_ID, "--admin-port", str(member.port)),
             *("--client-dir", str(tmp_path / "client"), *options),
         ],
@@ -142,7 +146,10 @@ def files_below(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
 
 
-def test_a_client_is_registered_and_its_files_are_private(member: Member, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_client_is_registered_and_its_files_are_private(
+    member: Member, tmp_path: Path, shell: str
+) -> None:
     outcome = register(
         member,
         tmp_path,
@@ -152,6 +159,7 @@ def test_a_client_is_registered_and_its_files_are_private(member: Member, tmp_pa
         'a "b\\ c',
         "-u",
         "mon",
+        shell=shell,
     )
     assert outcome.returncode == 0, outcome.stderr
     (entry,) = registered_clusters(read_document(tmp_path / "etc" / "Chrystoki.conf"))
