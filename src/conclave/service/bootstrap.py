@@ -135,7 +135,7 @@ def read_bootstrap(stream: IO[bytes], kind: type[_T]) -> _T:
         raise InternalFault(faults.INTERNAL, message)
     try:
         return msgspec.msgpack.decode(_read_exactly(stream, length), type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         message = f"The bootstrap frame is no {kind.__name__}: {error}."
         raise InternalFault(faults.INTERNAL, message) from None
 

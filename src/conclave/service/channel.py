@@ -127,7 +127,7 @@ class _ServerConnection(asyncio.Protocol):
                     self._serve(_call_decoder.decode(body))
                 else:
                     self._check_secret(_secret_decoder.decode(body).secret)
-        except (FrameTooLong, msgspec.DecodeError, NotAllowed) as error:
+        except (FrameTooLong, msgspec.DecodeError, UnicodeDecodeError, NotAllowed) as error:
             _log.warning("internal channel: a caller was cut off: %s", error)
             self.close()
 
@@ -232,7 +232,7 @@ class ChannelServer:
             raise NotAllowed(faults.NO_ACL_RULE, f"Role {role} has no method {method} here.")
         try:
             parameter = _parameter_decoders[method].decode(params)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             message = f"Method {method} was called with a parameter of another shape: {error}."
             raise InternalFault(faults.INTERNAL, message) from error
         return await handler(parameter, role)
@@ -272,7 +272,7 @@ class _ClientConnection(asyncio.Protocol):
         try:
             for body in self._splitter.feed(data):
                 self._deliver(_answer_decoder.decode(body))
-        except (FrameTooLong, msgspec.DecodeError) as error:
+        except (FrameTooLong, msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.error("internal channel: an answer makes no sense: %s", error)
             self._transport.abort()
 

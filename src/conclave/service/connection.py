@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from conclave import faults
-from conclave.errors import CKR_OK, Ckr, ConclaveError
+from conclave.errors import CKR_OK, Ckr, ConclaveError, InternalFault
 from conclave.ids import ClientId, ProcessId
 from conclave.service import page as page_words
 from conclave.service.cache import ObjectEntry
@@ -61,6 +61,9 @@ HELLO_SECONDS: Final = 10.0
 WAIT_SECONDS: Final = 10.0
 MAX_WAITS: Final = 4
 _MAX_REQUEST_ID: Final = 0xFFFFFFFF
+
+_BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ProtocolBroken)
+"""What a decoder raises for a frame that is not of the protocol."""
 
 _log = logging.getLogger(__name__)
 _decode = msgspec.msgpack.Decoder(Request).decode
@@ -266,7 +269,7 @@ class Connection(asyncio.Protocol):
             self._start(self._answer_later(request, handler, later))
         except ConclaveError as error:
             self._answer_error(request, error)
-        except (msgspec.DecodeError, ProtocolBroken, RecursionError) as error:
+        except _BROKEN as error:
             self._end(f"it broke the protocol: {error}")
         except Exception:  # noqa: BLE001 - the boundary of a request: logged, answered
             self._answer_failure(request)
@@ -332,7 +335,7 @@ class Connection(asyncio.Protocol):
             self._append(Response(request.request_id, BUSY))
         except ConclaveError as error:
             self._answer_error(request, error)
-        except (msgspec.DecodeError, ProtocolBroken, RecursionError) as error:
+        except _BROKEN as error:
             self._end(f"it broke the protocol: {error}")
         except Exception:  # noqa: BLE001 - the boundary of a request: logged, answered
             self._answer_failure(request)
@@ -367,6 +370,8 @@ class Connection(asyncio.Protocol):
         if fault is faults.MECHANISM_PARAM_INVALID and nests_deeper(bytes(request.args)):
             self._end("it broke the protocol: a parameter nests too deep")
             return
+        if isinstance(error, InternalFault):
+            _log.error("Operation %d met a fault of ours: %s", request.operation, error)
         busy = fault.retry_is_safe or fault is faults.OUTCOME_UNKNOWN
         ticket = error.ticket if isinstance(error, WrongRole) else None
         self._append(Response(request.request_id, BUSY if busy else fault.ckr, None, ticket))

@@ -13,7 +13,7 @@ from typing import Any, Final
 from conclave import faults
 from conclave.errors import CredentialRefused, NotAllowed, Unavailable
 from conclave.ids import LoginId
-from conclave.service.core import Core, first_password
+from conclave.service.core import KEYRING_ID_BYTES, Core, first_password, keyring_not_found
 from conclave.service.messages import (
     ChangePassword,
     ClientLogin,
@@ -57,7 +57,7 @@ _decode_init_token = args_decoder(InitToken)
 def login(core: Core, caller: Caller, request: Request) -> Rest:
     """Check a password and bring a ticket."""
     args: Login = _decode_login(request.args)
-    core.require_serving()
+    _check_keyring(core, args.keyring_id)
     _check_role(args.role)
     _check_passwords(args.password)
     if len(args.attempt_id) != ATTEMPT_ID_BYTES:
@@ -102,7 +102,7 @@ async def _logout(core: Core, params: ClientLogout) -> None:
 def set_pin(core: Core, caller: Caller, request: Request) -> Rest:
     """Change a role's password, proving the old one."""
     args: SetPin = _decode_set_pin(request.args)
-    core.require_serving()
+    _check_keyring(core, args.keyring_id)
     _check_role(args.role)
     _check_passwords(args.old_password, args.new_password)
     write = check_write(args.write, core.now_ms)
@@ -123,8 +123,8 @@ def set_pin(core: Core, caller: Caller, request: Request) -> Rest:
 def init_pin(core: Core, caller: Caller, request: Request) -> Rest:
     """Initialise the KRCO under the KRSO's ticket."""
     args: InitPin = _decode_init_pin(request.args)
+    _check_keyring(core, args.keyring_id)
     _check_passwords(args.new_password)
-    core.require_serving()
     write = check_write(args.write, core.now_ms)
     if request.ticket is None:
         raise CredentialRefused(faults.NOT_LOGGED_IN, "The KRSO is not logged in.")
@@ -153,7 +153,7 @@ def init_pin(core: Core, caller: Caller, request: Request) -> Rest:
 def init_token(core: Core, caller: Caller, request: Request) -> Rest:
     """Destroy a keyring's objects and its KRCO, proving the KRSO's password."""
     args: InitToken = _decode_init_token(request.args)
-    core.require_serving()
+    _check_keyring(core, args.keyring_id)
     _check_passwords(args.password)
     if len(args.label) > MAX_LABEL_CHARACTERS:
         raise bad_argument(f"A label has at most {MAX_LABEL_CHARACTERS} characters.")
@@ -179,6 +179,12 @@ async def _changed(
 ) -> Any:
     result: TicketResult = await core.call(method, params, deadline_ms=params.deadline_ms)
     return WithTicket(None, result.ticket or None if wants_ticket else None)
+
+
+def _check_keyring(core: Core, keyring_id: bytes) -> None:
+    core.require_serving()
+    if len(keyring_id) != KEYRING_ID_BYTES:
+        raise keyring_not_found(keyring_id)
 
 
 def _check_role(role: int) -> None:

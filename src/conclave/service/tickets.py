@@ -127,7 +127,7 @@ def _decode(blob: bytes, ticket_keys: Mapping[int, bytes]) -> Ticket:
         raise refused("its key is not known here")
     try:
         return _decoder.decode(unseal(key, blob[VERSION_BYTES:], _AAD + blob[:VERSION_BYTES]))
-    except (SealBroken, msgspec.DecodeError):
+    except (SealBroken, msgspec.DecodeError, UnicodeDecodeError):
         raise refused("its seal does not open") from None
 
 
