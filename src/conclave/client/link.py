@@ -30,6 +30,8 @@ from conclave.ids import ClusterTimeMs, ProcessId
 from conclave.service import wire
 
 WRITE_DEADLINE_SECONDS: Final = 30.0
+CONNECT_SECONDS: Final = 10.0
+"""How long a cluster may be out of reach before a caller is told, within the deadline."""
 FIRST_PAUSE_SECONDS: Final = 0.02
 LONGEST_PAUSE_SECONDS: Final = 1.0
 
@@ -100,37 +102,45 @@ class Link:
         may_have_acted = False
         pause = FIRST_PAUSE_SECONDS
         while True:
-            connection = None
             try:
-                connection = self._connected(deadline)
+                connection = self._connected_until(deadline)
+            except Interrupted as interruption:
+                raise _unanswered(interruption.message, may_have_acted) from interruption
+            try:
                 answer = connection.call(operation, args, ticket, deadline)
                 if answer.value != wire.BUSY:
                     return answer
                 complaint = f"{operation.name}: the cluster is busy."
             except Interrupted as interruption:
-                may_have_acted |= connection is not None
+                may_have_acted = True
                 complaint = interruption.message
                 self._drop()
             except BaseException:
                 self._drop()
                 raise
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-            wait = pause * (0.5 + self._waiting.jitter() / 2)
-            if self._waiting.monotonic() + wait >= deadline:
-                fault = faults.OUTCOME_UNKNOWN if may_have_acted else faults.UNABLE_TO_CONNECT
-                raise Unavailable(fault, complaint)
-            self._waiting.pause(wait)
+            if not self._paused(pause, deadline):
+                raise _unanswered(complaint, may_have_acted)
 
     def _connected_until(self, deadline: float) -> Connection:
+        """Return the connection, made anew if need be, within CONNECT_SECONDS and the deadline."""
+        patience = min(deadline, self._waiting.monotonic() + CONNECT_SECONDS)
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                return self._connected(deadline)
+                return self._connected(patience)
             except Interrupted:
-                if self._waiting.monotonic() + pause >= deadline:
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                if not self._paused(pause, patience):
                     raise
-            self._waiting.pause(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    def _paused(self, pause: float, deadline: float) -> bool:
+        """Pause, with jitter; return False at once when the pause would pass the deadline."""
+        wait = pause * (0.5 + self._waiting.jitter() / 2)
+        if self._waiting.monotonic() + wait >= deadline:
+            return False
+        self._waiting.pause(wait)
+        return True
 
     def _connected(self, deadline: float) -> Connection:
         if self._connection is None:
@@ -150,3 +160,8 @@ class Link:
 
     def _deadline(self) -> float:
         return self._waiting.monotonic() + self._timeout_seconds
+
+
+def _unanswered(complaint: str, may_have_acted: bool) -> Unavailable:
+    fault = faults.OUTCOME_UNKNOWN if may_have_acted else faults.UNABLE_TO_CONNECT
+    return Unavailable(fault, complaint)
