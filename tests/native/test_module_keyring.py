@@ -1,0 +1,101 @@
+"""A keyring from its creation by an administrator to its first key, and back to empty."""
+
+from __future__ import annotations
+
+import ssl
+import uuid
+from typing import Final
+
+import httpx
+import pytest
+
+from conclave.crypto.standard import Cka, Ckm
+from conclave.errors import Ckr
+from tests.native.module_fixtures import Place, place
+from tests.support.cryptoki import SO, Cryptoki
+from tests.support.demo import Demo
+
+__all__ = ["place"]
+pytestmark = pytest.mark.system
+
+INITIAL: Final = "initial password"
+OWN: Final = "the owner's password"
+SO_PIN_TO_BE_CHANGED: Final = 0x800000
+USER_PIN_INITIALIZED: Final = 0x8
+RW_SO: Final = 4
+SESSION_EXISTS: Final = 0xB6
+
+
+def create_keyring(demo: Demo, label: str) -> None:
+    """Create a keyring as the appliance's administrator."""
+    document, kind = demo.document, "application/vnd.safenetinc.lunasa+json;version=14"
+    co = {
+        "type": "CO",
+        "partitionLabel": document["partitionLabel"],
+        "password": document["coPassword"],
+    }
+    answer = httpx.post(
+        f"https://{demo.member['address']}:{demo.member['restPort']}/api/keyrings",
+        json={"authentication": [co], "keyRingLabel": label, "keyRingPassword": INITIAL},
+        auth=("admin", document["adminPassword"]),
+        headers={"Accept": kind, "Content-Type": kind},
+        verify=ssl.create_default_context(cafile=document["caFile"]),
+        timeout=30,
+    )
+    assert answer.is_success, answer.text
+
+
+def slot_of(library: Cryptoki, label: str) -> int:
+    """Return the slot of the keyring with this label."""
+    padded = label.ljust(32).encode()
+    return next(slot for slot in library.slots() if library.token(slot).label == padded)
+
+
+def test_an_owner_takes_over_a_new_keyring_and_empties_it(demo: Demo, place: Place) -> None:
+    library, label = place.library, f"keyring {uuid.uuid4().hex[:8]}"
+    known = library.slots()
+    create_keyring(demo, label)
+    slot = slot_of(library, label)  # found without a new C_Initialize
+    assert slot not in known
+    assert library.token(slot).flags & SO_PIN_TO_BE_CHANGED
+    session = library.open(slot)
+    assert session.login(INITIAL) == Ckr.USER_PIN_NOT_INITIALIZED
+    assert session.login(INITIAL, SO) == Ckr.OK
+    own = OWN.encode()
+    assert session.value("C_InitPIN", own, len(own)) == Ckr.PIN_EXPIRED
+    session.do("C_SetPIN", INITIAL.encode(), len(INITIAL), own, len(own))
+    assert session.state() == RW_SO
+    session.do("C_InitPIN", own, len(own))
+    flags = library.token(slot).flags
+    assert (flags & SO_PIN_TO_BE_CHANGED, flags & USER_PIN_INITIALIZED) == (0, USER_PIN_INITIALIZED)
+    session.do("C_Logout")
+    assert session.login(OWN) == Ckr.OK
+    session.generate(Ckm.AES_KEY_GEN, {Cka.TOKEN: True, Cka.VALUE_LEN: 32, Cka.LABEL: b"first"})
+    _empty(library, slot, label)
+
+
+def _empty(library: Cryptoki, slot: int, label: str) -> None:
+    own, renamed = OWN.encode(), f"{label} again".ljust(32).encode()
+    assert library.value("C_InitToken", slot, own, len(own), renamed) == SESSION_EXISTS
+    library.do("C_CloseAllSessions", slot)
+    assert library.value("C_InitToken", slot, b"wrong one", 9, renamed) == Ckr.PIN_INCORRECT
+    library.do("C_InitToken", slot, own, len(own), renamed)
+    assert library.token(slot).label == renamed
+    session = library.open(slot)
+    assert session.login(OWN) == Ckr.USER_PIN_NOT_INITIALIZED
+    assert session.login(OWN, SO) == Ckr.OK
+    session.do("C_InitPIN", own, len(own))
+    session.do("C_Logout")
+    assert session.login(OWN) == Ckr.OK
+    assert session.find({Cka.LABEL: b"first"}) == []
+
+
+def test_an_expired_first_password_is_the_so_s_also_without_a_login(
+    demo: Demo, place: Place
+) -> None:
+    label = f"keyring {uuid.uuid4().hex[:8]}"
+    create_keyring(demo, label)
+    slot, own = slot_of(place.library, label), OWN.encode()
+    session = place.library.open(slot)
+    session.do("C_SetPIN", INITIAL.encode(), len(INITIAL), own, len(own))
+    assert session.login(OWN, SO) == Ckr.OK
