@@ -114,6 +114,24 @@ def test_rule_s4_signatures_go_on_while_the_cluster_process_is_dead(tmp_path: Pa
     run(tmp_path, scenario)
 
 
+def test_rule_s4_no_signature_is_refused_over_a_crash_and_its_respawn(tmp_path: Path) -> None:
+    async def scenario(bench: WorkerBench) -> None:
+        tenant = await make_tenant(bench)
+        _, private = await tenant.ec_key()
+        sign = tenant.sign_arguments(private)
+        assert await tenant.client.ok(Operation.SIGN, sign)
+        bench.kill("cluster")
+        bench.start_cluster(with_smk=True)
+        ready = asyncio.create_task(bench.ready())
+        signed = 0
+        while not ready.done() or signed < 10:
+            assert await tenant.client.ok(Operation.SIGN, sign)
+            signed += 1
+        await ready
+
+    run(tmp_path, scenario)
+
+
 def test_creates_repeated_with_their_keys_over_a_crash_are_made_once(tmp_path: Path) -> None:
     async def scenario(bench: WorkerBench) -> None:
         tenant = await make_tenant(bench)

@@ -123,7 +123,9 @@ def open_context(bootstrap: ClusterBootstrap, page: SharedPage) -> Context:
 async def prepare_page(context: Context, bootstrap: ClusterBootstrap) -> None:
     """Make the page true for this process, and void what was cached under another one."""
     page = context.page
-    page.set_authorized(False)
+    if bootstrap.smk is None:
+        # Else a predecessor crashed, which is not a stop: workers go on with the keys they have.
+        page.set_authorized(False)
     page.set_appliance_offset(bootstrap.clock_offset_ms)
     if page.cluster_time_ms() - boot_time_ms() < UNSET_BELOW_MS:
         # A cluster of one: its only member is the primary, whose appliance clock decides.
