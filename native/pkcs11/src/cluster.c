@@ -18,11 +18,13 @@
 #define PATIENCE (30 * CV_SECOND)
 #define FIRST_BACKOFF (10 * CV_MILLISECOND)
 #define LONGEST_BACKOFF (500 * CV_MILLISECOND)
-/* One more connection: after so many overlapping calls, with so many tries to fall on a new
- * worker, within this time.  If it fails it is tried again after a pause that doubles. */
+/* One more connection: after so many overlapping calls, one caller spends at most this time on
+ * it.  If it falls on a worker that has one already, another caller tries a moment later; after so
+ * many tries in vain there is a pause, which doubles. */
 #define OVERLAPS_BEFORE_GROWTH 8u
+#define GROWTH_TIME (250 * CV_MILLISECOND)
 #define GROWTH_TRIES 6u
-#define GROWTH_TIME (400 * CV_MILLISECOND)
+#define GROWTH_MOMENT (2 * CV_MILLISECOND)
 #define FIRST_GROWTH_PAUSE (100 * CV_MILLISECOND)
 #define LONGEST_GROWTH_PAUSE (10 * CV_SECOND)
 
@@ -45,6 +47,7 @@ struct cv_cluster {
     cv_moment not_before;               /* of the next attempt */
     cv_moment last_contact;             /* of a greeting, or of the end of a link; 0 never */
     unsigned overlaps;
+    unsigned growth_tries;              /* in vain, since the last pause */
     cv_moment growth_pause;
     cv_moment grow_not_before;
 };
@@ -60,6 +63,7 @@ struct cv_cluster *cv_cluster_new(const struct cv_cluster_config *config,
         return NULL;
     cluster->config = *config;
     cluster->surroundings = surroundings;
+    cluster->growth_pause = FIRST_GROWTH_PAUSE;
     pthread_mutex_init(&cluster->lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -273,16 +277,12 @@ static enum cv_fault reconnect(struct cv_cluster *cluster, cv_moment until)
 /* One more connection, to a worker that has none.  False: not this time. */
 static bool grow(struct cv_cluster *cluster, cv_moment until)
 {
+    struct cv_stream *stream = NULL;
+    struct cv_greeting greeting;
     bool added = false;
     until = cv_earlier(until, cv_now() + GROWTH_TIME);
-    for (unsigned tries = 0; tries < GROWTH_TRIES && !added && cv_now() < until; tries++) {
-        struct cv_stream *stream = NULL;
-        struct cv_greeting greeting;
-        if (connect_once(cluster, until, &stream, &greeting) != CV_FAULT_NONE ||
-            add_link(cluster, stream, &greeting, &added) != CV_FAULT_NONE)
-            return false;
-    }
-    return added;
+    return connect_once(cluster, until, &stream, &greeting) == CV_FAULT_NONE &&
+           add_link(cluster, stream, &greeting, &added) == CV_FAULT_NONE && added;
 }
 
 /* --- acquiring; called and return with the lock held ------------------------------------------ */
@@ -294,12 +294,16 @@ static void grow_locked(struct cv_cluster *cluster, cv_moment until)
     bool grown = grow(cluster, until);
     pthread_mutex_lock(&cluster->lock);
     cluster->connecting = false;
-    cluster->overlaps = 0;
-    cluster->growth_pause = grown || cluster->growth_pause == 0
-                                ? FIRST_GROWTH_PAUSE
-                                : cv_earlier(2 * cluster->growth_pause, LONGEST_GROWTH_PAUSE);
-    if (!grown)
+    if (grown) {
+        cluster->overlaps = cluster->growth_tries = 0;
+        cluster->growth_pause = FIRST_GROWTH_PAUSE;
+    } else if (++cluster->growth_tries < GROWTH_TRIES) {
+        cluster->grow_not_before = cv_now() + GROWTH_MOMENT;
+    } else {
+        cluster->overlaps = cluster->growth_tries = 0;
         cluster->grow_not_before = cv_now() + cluster->growth_pause;
+        cluster->growth_pause = cv_earlier(2 * cluster->growth_pause, LONGEST_GROWTH_PAUSE);
+    }
     pthread_cond_broadcast(&cluster->changed);
 }
 

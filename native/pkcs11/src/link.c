@@ -15,6 +15,7 @@
 #define BUCKETS 64u /* power of two */
 #define MOST_WAKES 32u /* answers handed over in one turn */
 #define HELLO_ID 1u
+#define HELLO_TIME (2 * CV_SECOND) /* for the socket's buffer to take it, which it does at once */
 #define OPERATION_HELLO 0u
 #define SOFTWARE "conclave-pkcs11 0.1.0"
 /* Waking an idle processor costs about 45 us each way; an answer that usually comes within this
@@ -207,27 +208,6 @@ static bool queue_hello(struct cv_link *link, const uint8_t process_id[16])
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-struct cv_link *cv_link_new(struct cv_stream *stream, const struct cv_greeting *greeting,
-                            const uint8_t process_id[16])
-{
-    struct cv_link *link = calloc(1, sizeof *link);
-    if (link == NULL) {
-        cv_stream_close(stream, false);
-        return NULL;
-    }
-    link->stream = stream;
-    link->worker = greeting->worker_index;
-    atomic_init(&link->holders, 1);
-    atomic_init(&link->last_heard, cv_now());
-    link->last_id = HELLO_ID;
-    pthread_mutex_init(&link->lock, NULL);
-    if (!queue_hello(link, process_id)) {
-        cv_link_release(link);
-        return NULL;
-    }
-    return link;
-}
-
 struct cv_link *cv_link_hold(struct cv_link *link)
 {
     atomic_fetch_add(&link->holders, 1);
@@ -306,6 +286,32 @@ static void write_locked(struct cv_link *link, cv_moment until)
             fail_locked(link, fault);
     }
     link->writing = false;
+}
+
+/* --- birth, with the first thing written ------------------------------------------------------ */
+
+struct cv_link *cv_link_new(struct cv_stream *stream, const struct cv_greeting *greeting,
+                            const uint8_t process_id[16])
+{
+    struct cv_link *link = calloc(1, sizeof *link);
+    if (link == NULL) {
+        cv_stream_close(stream, false);
+        return NULL;
+    }
+    link->stream = stream;
+    link->worker = greeting->worker_index;
+    atomic_init(&link->holders, 1);
+    atomic_init(&link->last_heard, cv_now());
+    link->last_id = HELLO_ID;
+    pthread_mutex_init(&link->lock, NULL);
+    if (!queue_hello(link, process_id)) {
+        cv_link_release(link);
+        return NULL;
+    }
+    pthread_mutex_lock(&link->lock);
+    write_locked(link, cv_now() + HELLO_TIME);
+    pthread_mutex_unlock(&link->lock);
+    return link;
 }
 
 /* --- reading --------------------------------------------------------------------------------- */

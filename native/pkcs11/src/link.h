@@ -40,8 +40,9 @@ struct cv_answer {
     size_t length;
 };
 
-/* Takes over a greeted stream and queues HELLO in front of the first request.  NULL, with the
- * stream closed, when there is no memory. */
+/* Takes over a greeted stream and sends HELLO, whose answer is awaited by nobody: what follows may
+ * follow at once, and a refusal ends the link.  NULL, with the stream closed, when there is no
+ * memory. */
 struct cv_link *cv_link_new(struct cv_stream *stream, const struct cv_greeting *greeting,
                             const uint8_t process_id[16]);
 struct cv_link *cv_link_hold(struct cv_link *link);

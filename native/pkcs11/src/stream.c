@@ -19,6 +19,8 @@
 #include "trace.h"
 
 #define RECEIVE_BYTES (64u * 1024) /* asked of one recv() */
+#define VANISHED_MS 10000 /* a host that acknowledges nothing for so long is gone */
+#define KEEP_ALIVE_SECONDS 30
 #define ENCRYPT_BYTES (256u * 1024) /* plaintext turned into ciphertext before one send() */
 
 struct cv_stream {
@@ -115,16 +117,25 @@ static bool attach_ssl(struct cv_stream *stream, SSL_CTX *context)
 
 /* --- opening and closing --------------------------------------------------------------------- */
 
+/* None of these is needed for a right answer, so nobody asks whether they were granted. */
+static void set_option(int fd, int level, int option, int value)
+{
+    setsockopt(fd, level, option, &value, sizeof value);
+}
+
 static int open_socket(const struct addrinfo *address, bool keep_alive)
 {
     int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int on = 1;
     if (fd < 0)
         return -1;
     cv_socket_opened(fd);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (keep_alive)
-        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, VANISHED_MS);
+    if (keep_alive) {
+        set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+        set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEP_ALIVE_SECONDS);
+        set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEP_ALIVE_SECONDS / 3);
+    }
     if (connect(fd, address->ai_addr, address->ai_addrlen) == 0 || errno == EINPROGRESS)
         return fd;
     cv_trace("no connection: %s", strerrorname_np(errno));
