@@ -2,7 +2,9 @@
  * token_list.c - asking the workers which keyrings there are.
  *
  * With several clusters each is asked by a thread of its own, and after a grace period those that
- * have not answered are left behind: their threads go on and their lists come in later.
+ * have not answered are left behind: their threads go on and their lists come in later.  One that
+ * was left behind or failed the last time is waited for but briefly, so that a dead cluster
+ * delays the others once and not always.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,7 +17,8 @@
 
 #define PAGE 1000u           /* keyrings asked for at once; a worker may give fewer */
 #define MOST_TOKENS 1000000u /* a bound against a worker that never ends its list */
-#define GRACE_SECONDS 3
+#define GRACE_MS 2000  /* for a cluster that answered the last time, or was never asked */
+#define SUSPECT_MS 250 /* for one that did not, as long as there is another */
 #define SLOTS_PER_CLUSTER 10000u /* keyring numbers of one cluster that keep slot ids short */
 
 /* The numbers of the first cluster are the slot ids; another cluster's follow in steps.  A number
@@ -142,6 +145,7 @@ struct asker {
     pthread_t thread;
     size_t cluster_index;
     bool started, running;
+    bool suspect; /* it failed the last time, or was left behind */
     CK_RV answer;
 };
 
@@ -187,6 +191,7 @@ static void *run_asker(void *argument)
     pthread_mutex_lock(&mutex);
     asker->answer = value;
     asker->running = false;
+    asker->suspect = value != CKR_OK;
     pthread_cond_broadcast(&answered);
     pthread_mutex_unlock(&mutex);
     return NULL;
@@ -209,29 +214,46 @@ static void start_asker(size_t cluster_index)
     }
 }
 
-static size_t still_running(void)
+/* Under the mutex. */
+static size_t still_running(bool also_suspects)
 {
     size_t count = 0;
     for (size_t i = 0; i < asker_count; i++)
-        count += askers[i].running;
+        count += askers[i].running && (also_suspects || !askers[i].suspect);
     return count;
+}
+
+/* Under the mutex: waits, until so many milliseconds after `start` at most. */
+static void wait_for_askers(const struct timespec *start, long patience_ms, bool also_suspects)
+{
+    struct timespec end = *start;
+    end.tv_sec += patience_ms / 1000;
+    end.tv_nsec += patience_ms % 1000 * 1000000;
+    if (end.tv_nsec >= 1000000000) {
+        end.tv_sec++;
+        end.tv_nsec -= 1000000000;
+    }
+    while (still_running(also_suspects) > 0)
+        if (pthread_cond_timedwait(&answered, &mutex, &end) == ETIMEDOUT)
+            return;
 }
 
 static CK_RV ask_at_once(void)
 {
-    struct timespec end;
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_sec += GRACE_SECONDS;
+    struct timespec start;
     CK_RV value = CKR_TIMEOUT;
+    clock_gettime(CLOCK_MONOTONIC, &start);
     pthread_mutex_lock(&mutex);
     for (size_t i = 0; i < asker_count; i++)
         start_asker(i);
-    while (still_running() > 0)
-        if (pthread_cond_timedwait(&answered, &mutex, &end) == ETIMEDOUT)
-            break;
-    for (size_t i = 0; i < asker_count; i++)
+    bool only_suspects = still_running(false) == 0;
+    wait_for_askers(&start, GRACE_MS, false);
+    wait_for_askers(&start, only_suspects ? GRACE_MS : SUSPECT_MS, true);
+    for (size_t i = 0; i < asker_count; i++) {
+        askers[i].suspect |= askers[i].running;
         if (!askers[i].running && value != CKR_OK)
             value = askers[i].answer;
+    }
     pthread_mutex_unlock(&mutex);
     return value;
 }

@@ -16,6 +16,7 @@ struct fake fake;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static char clusters[4];
 static _Atomic bool running;
+static pthread_cond_t stopped = PTHREAD_COND_INITIALIZER;
 static pid_t owner;
 static unsigned blobs; /* given so far */
 
@@ -39,7 +40,10 @@ CK_RV cv_runtime_start(void)
 
 void cv_runtime_stop(void)
 {
+    pthread_mutex_lock(&mutex);
     running = false;
+    pthread_cond_broadcast(&stopped);
+    pthread_mutex_unlock(&mutex);
 }
 
 bool cv_runtime_forked(void)
@@ -417,6 +421,15 @@ static CK_RV serve(unsigned operation, const uint8_t *ticket, size_t ticket_leng
     return value;
 }
 
+static CK_RV hang(void)
+{
+    pthread_mutex_lock(&mutex);
+    while (running)
+        pthread_cond_wait(&stopped, &mutex);
+    pthread_mutex_unlock(&mutex);
+    return CKR_CRYPTOKI_NOT_INITIALIZED;
+}
+
 CK_RV cv_call(cv_cluster *cluster, unsigned operation, const uint8_t *ticket, size_t ticket_length,
               const cv_writer *args, enum cv_retry retry, struct cv_reply *reply)
 {
@@ -430,6 +443,8 @@ CK_RV cv_call(cv_cluster *cluster, unsigned operation, const uint8_t *ticket, si
         fake.before(operation);
     if (fake.dead[(char *)cluster - clusters])
         return CKR_DEVICE_ERROR;
+    if (fake.hung[(char *)cluster - clusters])
+        return hang();
     cv_writer_init(&out);
     pthread_mutex_lock(&mutex);
     reply->value = serve(operation, ticket, ticket_length, args, &out, new_ticket);

@@ -15,6 +15,7 @@ struct fake {
     unsigned clusters;           /* each with `tokens` keyrings */
     unsigned tokens;
     bool dead[4];                /* clusters that answer nothing but an error */
+    bool hung[4];                /* clusters that answer when the network side stops */
     unsigned calls[64];          /* by operation */
     CK_RV refuse[64];            /* answered in place of the operation, unless CKR_OK */
     bool keep_ticket;            /* a refusal brings the ticket back */

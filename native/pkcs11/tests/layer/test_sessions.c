@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -103,6 +104,32 @@ static void test_dead_cluster(void)
     CHECK_RV(CKR_OK, C_Initialize(NULL));
     CHECK_RV(CKR_DEVICE_ERROR, C_GetSlotList(CK_TRUE, NULL, &count));
     CHECK_RV(CKR_OK, C_Finalize(NULL));
+}
+
+static long milliseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* A cluster that hangs delays the first list by a bounded time, and the next ones hardly. */
+static void test_hung_cluster(void)
+{
+    CK_ULONG count;
+    fake_reset();
+    fake.clusters = 3;
+    fake.hung[1] = true;
+    CHECK_RV(CKR_OK, C_Initialize(NULL));
+    long start = milliseconds();
+    CHECK_RV(CKR_OK, C_GetSlotList(CK_TRUE, NULL, &count));
+    CHECK(count == 4);
+    CHECK(milliseconds() - start < 3000);
+    start = milliseconds();
+    for (unsigned i = 0; i < 3; i++)
+        CHECK_RV(CKR_OK, C_GetSlotList(CK_TRUE, NULL, &count));
+    CHECK(milliseconds() - start < 1500);
+    CHECK_RV(CKR_OK, C_Finalize(NULL)); /* wakes the thread that asks, and waits for it */
 }
 
 static void test_mechanisms(void)
@@ -273,6 +300,7 @@ int main(void)
     test_life();
     test_interfaces();
     test_dead_cluster();
+    test_hung_cluster();
     run(test_slots);
     run(test_mechanisms);
     run(test_session_handles);
