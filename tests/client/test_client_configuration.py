@@ -76,6 +76,14 @@ def test_a_file_of_the_guides_shape_names_its_clusters() -> None:
     assert document.get("Misc", "ToolsDir") == "/usr/safenet/lunaclient/bin"
 
 
+def test_reading_agrees_with_the_module_on_odd_files() -> None:
+    odd = GUIDE_SHAPE.replace(b"    LNHServerCN00 = lnh.thalesgroup.com;\n", b"")
+    odd = odd.replace(b"192.0.2.4:50052;", b"192.0.2.1:1;\n LNHServer00 = 192.0.2.4:50052 ; # mine")
+    first, _ = registered_clusters(parse(odd))
+    assert (first.host, first.port) == ("192.0.2.4", 50052)
+    assert first.common_name == "lnh.thalesgroup.com"
+
+
 def test_replacing_a_cluster_changes_its_five_values_only() -> None:
     edited = with_cluster(parse(GUIDE_SHAPE), ENTRY)
     before, after = GUIDE_SHAPE.splitlines(), edited.raw.splitlines()

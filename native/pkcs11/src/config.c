@@ -168,8 +168,10 @@ static void parse_line(struct parse *parse, struct span line)
         parse->inside = equals(key, SECTION);
         return;
     }
-    if (value.length != 0 && value.at[value.length - 1] == ';')
-        value = trimmed((struct span){ value.at, value.length - 1 });
+    /* No value holds a semicolon; what follows it can only be a comment. */
+    const char *end = memchr(value.at, ';', value.length);
+    if (end != NULL)
+        value = trimmed((struct span){ value.at, (size_t)(end - value.at) });
     if (parse->inside)
         set_entry(parse, key, value);
 }

@@ -15,6 +15,7 @@ from conclave.errors import BadInput, LimitReached
 SECTION: Final = "LunaSA Client"
 MAX_CLUSTERS: Final = 10
 DEFAULT_RECEIVE_TIMEOUT_MS: Final = 20_000
+DEFAULT_COMMON_NAME: Final = "lnh.thalesgroup.com"
 _ENDPOINT: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]]+)):([0-9]{1,5})")
 _SERVER_NAME: Final = re.compile(r"LNHServer([0-9]{2})")
 
@@ -35,7 +36,8 @@ class ClusterEntry:
 def registered_clusters(document: Document) -> tuple[ClusterEntry, ...]:
     """Return the clusters in the order of their indexes, gaps allowed.
 
-    Raises BadInput when one of the five entries of an index is missing or malformed.
+    Without LNHServerCN the name is DEFAULT_COMMON_NAME. Raises BadInput when another of the five
+    entries of an index is missing or malformed.
     """
     indexes = sorted(
         {
@@ -94,9 +96,10 @@ _NAMES: Final = (
 
 
 def _cluster(document: Document, index: int) -> ClusterEntry:
-    endpoint, certificate, key, ca, common_name = (
-        _required(document, name + f"{index:02}") for name in _NAMES
+    endpoint, certificate, key, ca = (
+        _required(document, name + f"{index:02}") for name in _NAMES[:-1]
     )
+    common_name = document.get(SECTION, f"{_NAMES[-1]}{index:02}") or DEFAULT_COMMON_NAME
     found = _ENDPOINT.fullmatch(endpoint)
     if found is None or not 1 <= int(found.group(3)) <= 65_535:
         message = f"Entry LNHServer{index:02} must be address:port; it is {endpoint!r}."

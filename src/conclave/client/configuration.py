@@ -58,9 +58,9 @@ class Document:
     entries: tuple[Entry, ...]
 
     def get(self, section: str, name: str) -> str | None:
-        """Return an entry's value, or None; of several with one name the first counts."""
+        """Return an entry's value, or None; of several with one name the last counts."""
         found = self.find(section, name)
-        return found[0].value if found else None
+        return found[-1].value if found else None
 
     def find(self, section: str, name: str) -> tuple[Entry, ...]:
         """Return all entries of that section and name."""
