@@ -311,7 +311,8 @@ def test_the_number_of_objects_is_limited(member: Member) -> None:
     [
         (Operation.RANDOM, [0], Ckr.ARGUMENTS_BAD),
         (Operation.RANDOM, [65_537], Ckr.ARGUMENTS_BAD),
-        (Operation.LOGIN, [b"", 2, b"", b""], Ckr.ARGUMENTS_BAD),
+        (Operation.LOGIN, [bytes(16), 2, b"", bytes(16)], Ckr.ARGUMENTS_BAD),
+        (Operation.LOGIN, [b"", 1, b"", bytes(16)], Ckr.KEYRING_NOT_FOUND),
         (Operation.LOGIN, [bytes(16), 1, bytes(256), bytes(16)], Ckr.PIN_LEN_RANGE),
         (Operation.FIND, [bytes(16), [[3, b""]] * 65, 1], Ckr.ARGUMENTS_BAD),
         (Operation.FIND, [bytes(16), [[3, bytes(65_537)]], 1], Ckr.ARGUMENTS_BAD),

@@ -312,7 +312,7 @@ class FrameFuzzer:
 
     def _connection(self, worker: Worker, tenant: Tenant) -> Connection:
         made = Connection(worker)
-        made._transport = cast(asyncio.Transport, _Sink())
+        made.attach(cast(asyncio.Transport, _Sink()))
         made.client_id = ClientId(tenant.identity.client_id)
         made.process_id = ProcessId(os.urandom(16))
         certificate = x509.load_pem_x509_certificate(tenant.identity.certificate_pem)

@@ -29,6 +29,7 @@ from conclave.service.client_gate import PeerCertificate
 from conclave.service.dispatch import HANDLERS
 from conclave.service.frames import FrameSplitter, FrameTooLong
 from conclave.service.nesting import nests_deeper
+from conclave.service.outbox import Outbox
 from conclave.service.requests import (
     Handler,
     Later,
@@ -41,10 +42,7 @@ from conclave.service.requests import (
 from conclave.service.session_objects import SessionSeal
 from conclave.service.wire import (
     BUSY,
-    FRAME_HEADER_BYTES,
     MAX_FRAME_BYTES,
-    PROTOCOL_VERSION,
-    Greeting,
     Operation,
     Request,
     Response,
@@ -67,7 +65,6 @@ _BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Proto
 
 _log = logging.getLogger(__name__)
 _decode = msgspec.msgpack.Decoder(Request).decode
-_encode_into = msgspec.msgpack.Encoder().encode_into
 _monotonic = time.monotonic
 _WORD_CLIENTS: Final = page_words.CLIENT_GENERATION
 _HELLO: Final = int(Operation.HELLO)
@@ -87,8 +84,7 @@ class Connection(asyncio.Protocol):
         self._words = worker.core.page.words
         self._splitter = FrameSplitter(MAX_FRAME_BYTES)
         self._waiting: deque[bytes] = deque()
-        self._out = bytearray()
-        self._flush_planned = False
+        self._outbox = Outbox()
         self._outstanding = 0
         self._client_generation = -1
         self._checking = False
@@ -101,7 +97,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find out who it is; greet him once his key was found in the list of clients."""
-        self._transport = cast(asyncio.Transport, transport)
+        self.attach(cast(asyncio.Transport, transport))
         self.source = str((transport.get_extra_info("peername") or ("unknown",))[0])
         if not self.worker.admit(self):
             self._transport.abort()
@@ -110,6 +106,11 @@ class Connection(asyncio.Protocol):
         self._peer = PeerCertificate.read(der)
         self._hello_timer = asyncio.get_running_loop().call_later(HELLO_SECONDS, self._silent)
         self._check_client()
+
+    def attach(self, transport: asyncio.Transport) -> None:
+        """Answer over `transport`."""
+        self._transport = transport
+        self._outbox.transport = transport
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget the client; writes under way run to their end."""
@@ -122,7 +123,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """End the connection after what was answered has been sent."""
         self._closed = True
-        self._flush()
+        self._outbox.flush()
         self._transport.close()
 
     def _silent(self) -> None:
@@ -161,7 +162,8 @@ class Connection(asyncio.Protocol):
         self._client_generation = loaded.client_generation
         if not self.client_id:
             self.client_id = row.client_id
-            self._greet()
+            self._outbox.append(self.worker.greeting())
+            self._outbox.flush()
         self._plan_turn()
 
     def check_certificate(self) -> bool:
@@ -170,22 +172,6 @@ class Connection(asyncio.Protocol):
             return True
         self._end("its certificate is not valid at the appliance's time")
         return False
-
-    def _greet(self) -> None:
-        worker, page = self.worker, self.core.page
-        greeting = Greeting(
-            request_id=0,
-            magic="conclave",
-            protocol_version=PROTOCOL_VERSION,
-            worker_index=worker.index,
-            worker_count=worker.count,
-            cluster_id=worker.cluster_id,
-            member_id=worker.member_id,
-            cluster_time_ms=page.cluster_time_ms(),
-            authorized=page.authorized(),
-        )
-        self._append(greeting)
-        self._flush()
 
     # ------------------------------------------------------------------ reading
 
@@ -221,13 +207,13 @@ class Connection(asyncio.Protocol):
             self._serve(waiting.popleft())
             if waiting:
                 now = _monotonic()
-                if now - flushed > FLUSH_SECONDS or len(self._out) > FLUSH_BYTES:
-                    self._flush()
+                if now - flushed > FLUSH_SECONDS or len(self._outbox) > FLUSH_BYTES:
+                    self._outbox.flush()
                     flushed = now
                 if now - started > TURN_SECONDS:
                     self._plan_turn()
                     break
-        self._flush()
+        self._outbox.flush()
         self._regulate()
 
     def _must_pause(self) -> bool:
@@ -277,7 +263,9 @@ class Connection(asyncio.Protocol):
             if result.__class__ is CoroutineType:
                 self._start(self._answer_task(request, result, self._take_ticket()))
             else:
-                self._append(Response(request.request_id, CKR_OK, result, self.core.fresh_ticket))
+                self._outbox.append(
+                    Response(request.request_id, CKR_OK, result, self.core.fresh_ticket)
+                )
                 self.core.fresh_ticket = None
 
     def _handler(self, request: Request) -> Handler:
@@ -304,7 +292,7 @@ class Connection(asyncio.Protocol):
             await work
         finally:
             self._outstanding -= 1
-            self._flush_soon()
+            self._outbox.flush_soon()
             self._plan_turn()
             self._regulate()
 
@@ -328,11 +316,11 @@ class Connection(asyncio.Protocol):
                 if result.__class__ is CoroutineType:
                     await self._answer_task(request, result, ticket)
                 else:
-                    self._append(Response(request.request_id, CKR_OK, result, ticket))
+                    self._outbox.append(Response(request.request_id, CKR_OK, result, ticket))
                 return
-            self._append(Response(request.request_id, BUSY))
+            self._outbox.append(Response(request.request_id, BUSY))
         except TimeoutError:
-            self._append(Response(request.request_id, BUSY))
+            self._outbox.append(Response(request.request_id, BUSY))
         except ConclaveError as error:
             self._answer_error(request, error)
         except _BROKEN as error:
@@ -361,7 +349,7 @@ class Connection(asyncio.Protocol):
         else:
             if result.__class__ is WithTicket:
                 result, ticket = result.result, result.ticket
-            self._append(Response(request.request_id, CKR_OK, result, ticket))
+            self._outbox.append(Response(request.request_id, CKR_OK, result, ticket))
 
     # ------------------------------------------------------------------ answering
 
@@ -369,48 +357,19 @@ class Connection(asyncio.Protocol):
         fault = error.fault
         if fault is faults.MECHANISM_PARAM_INVALID and nests_deeper(bytes(request.args)):
             self._end("it broke the protocol: a parameter nests too deep")
-            return
-        if isinstance(error, InternalFault):
-            _log.error("Operation %d met a fault of ours: %s", request.operation, error)
-        busy = fault.retry_is_safe or fault is faults.OUTCOME_UNKNOWN
-        ticket = error.ticket if isinstance(error, WrongRole) else None
-        self._append(Response(request.request_id, BUSY if busy else fault.ckr, None, ticket))
+        else:
+            self._outbox.append(_refusal(request, error))
 
     def _answer_failure(self, request: Request) -> None:
         _log.exception("Operation %d failed.", request.operation)
-        self._append(Response(request.request_id, int(Ckr.GENERAL_ERROR)))
-
-    def _append(self, message: msgspec.Struct) -> None:
-        out = self._out
-        start = len(out)
-        out += b"\0\0\0\0"
-        _encode_into(message, out, start + FRAME_HEADER_BYTES)
-        if len(out) - start > MAX_FRAME_BYTES:
-            del out[start:]
-            self._append(_too_long(message))
-            return
-        out[start : start + FRAME_HEADER_BYTES] = (len(out) - start - FRAME_HEADER_BYTES).to_bytes(
-            FRAME_HEADER_BYTES, "big"
-        )
-
-    def _flush_soon(self) -> None:
-        """Send together what several tasks answer in one round of the event loop."""
-        if not self._flush_planned:
-            self._flush_planned = True
-            asyncio.get_running_loop().call_soon(self._planned_flush)
-
-    def _planned_flush(self) -> None:
-        self._flush_planned = False
-        self._flush()
-
-    def _flush(self) -> None:
-        if self._out:
-            out, self._out = self._out, bytearray()
-            if not self._transport.is_closing():
-                self._transport.write(out)
+        self._outbox.append(Response(request.request_id, int(Ckr.GENERAL_ERROR)))
 
 
-def _too_long(message: msgspec.Struct) -> Response:
-    """Return what to answer in place of a result that no frame can hold."""
-    request_id = message.request_id if isinstance(message, Response) else 0
-    return Response(request_id, int(Ckr.DEVICE_MEMORY))
+def _refusal(request: Request, error: ConclaveError) -> Response:
+    """Return the answer that tells of an error; BUSY for what may be repeated as it is."""
+    if isinstance(error, InternalFault):
+        _log.error("Operation %d met a fault of ours: %s", request.operation, error)
+    fault = error.fault
+    busy = fault.retry_is_safe or fault is faults.OUTCOME_UNKNOWN
+    ticket = error.ticket if isinstance(error, WrongRole) else None
+    return Response(request.request_id, BUSY if busy else fault.ckr, None, ticket)

@@ -36,6 +36,7 @@ from conclave.service.connection import Connection
 from conclave.service.core import Core
 from conclave.service.page import SharedPage
 from conclave.service.store_reader import StoreReader
+from conclave.service.wire import PROTOCOL_VERSION, Greeting
 
 MAX_CONNECTIONS: Final = 4096
 HANDSHAKE_SECONDS: Final = 10.0
@@ -125,6 +126,21 @@ class Worker:
                 connection.check_certificate()
 
     # ------------------------------------------------------------------ for connections
+
+    def greeting(self) -> Greeting:
+        """Return the first frame of a connection."""
+        page = self.core.page
+        return Greeting(
+            request_id=0,
+            magic="conclave",
+            protocol_version=PROTOCOL_VERSION,
+            worker_index=self.index,
+            worker_count=self.count,
+            cluster_id=self.cluster_id,
+            member_id=self.member_id,
+            cluster_time_ms=page.cluster_time_ms(),
+            authorized=page.authorized(),
+        )
 
     def admit(self, connection: Connection) -> bool:
         """Take note of a connection; False when there are too many."""
