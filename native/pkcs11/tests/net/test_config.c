@@ -117,6 +117,14 @@ static void blanks_tabs_and_carriage_returns_do_not_matter(void)
     CHECK(strcmp(config.clusters[0].host, "fe80::1") == 0 && config.clusters[0].fault == NULL);
 }
 
+static void a_comment_may_follow_the_semicolon(void)
+{
+    parse("LunaSA Client = {\n LNHServer00 = h:1 ; # mine; really\n LNHServerClientCert00 = c;\n"
+          " LNHServerClientKey00 = k;#\n LNHServerCAFile00 = a;\n}\n");
+    CHECK(config.cluster_count == 1 && config.clusters[0].fault == NULL);
+    CHECK(strcmp(config.clusters[0].port, "1") == 0 && strcmp(config.clusters[0].key, "k") == 0);
+}
+
 static void numbers_that_are_none_leave_the_default(void)
 {
     parse("LunaSA Client = {\nReceiveTimeout = soon;\n}");
@@ -203,6 +211,7 @@ int main(void)
     RUN(entries_without_an_address_are_no_cluster);
     RUN(other_sections_and_indexes_are_not_ours);
     RUN(blanks_tabs_and_carriage_returns_do_not_matter);
+    RUN(a_comment_may_follow_the_semicolon);
     RUN(numbers_that_are_none_leave_the_default);
     RUN(a_value_too_long_spoils_its_cluster);
     RUN(nul_bytes_do_not_shorten_a_path);
