@@ -7,7 +7,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "trace.h"
 #include "wire.h"
@@ -504,9 +503,10 @@ static bool several_processors(void)
 {
     static _Atomic int known;
     int count = atomic_load_explicit(&known, memory_order_relaxed);
+    cpu_set_t ours;
     if (count == 0) {
-        count = (int)sysconf(_SC_NPROCESSORS_ONLN);
-        atomic_store_explicit(&known, count > 0 ? count : 1, memory_order_relaxed);
+        count = sched_getaffinity(0, sizeof ours, &ours) == 0 ? CPU_COUNT(&ours) : 1;
+        atomic_store_explicit(&known, count, memory_order_relaxed);
     }
     return count > 1;
 }
