@@ -177,10 +177,16 @@ def count_failure(
 def reset_failures(
     writer: ClusterWriter, attempted: Attempted, credential: CredentialRow
 ) -> KeyringRow:
-    """Set a credential's failures to none after a good password, unless it was replaced."""
+    """Set a credential's failures to none after a good password.
+
+    Raises WrongPassword when the credential was replaced since it was read: what was proven is
+    an old password, and neither a ticket nor a change may be made for the row as it is now.
+    """
     row = require_keyring(writer, attempted.keyring_id)
     stored = credential_of(row, attempted.role)
-    if not stored.failures or not _is_same(stored, credential):
+    if not _is_same(stored, credential):
+        raise WrongPassword
+    if not stored.failures:
         return row
     return writer.update_keyring(with_credential(row, attempted.role, replace(stored, failures=0)))
 
