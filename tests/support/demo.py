@@ -55,7 +55,7 @@ def run_demo(*arguments: str, timeout: float = 100) -> subprocess.CompletedProce
 def start_demo(directory: Path, *options: str) -> Demo:
     """Start a detached installation or fail with what it said."""
     document = directory.parent / f"{directory.name}-{uuid.uuid4().hex}.json"
-    outcome = run_demo(str(directory), "--detach", "--json", str(document), *options)
+    outcome = run_demo(str(directory), "--detach", "--low-cost", "--json", str(document), *options)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     return Demo(directory, json.loads(document.read_text()))
 
