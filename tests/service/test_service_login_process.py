@@ -18,14 +18,16 @@ from conclave.crypto.password_hash import (
     LOW_COST_FOR_TESTS,
     Argon2Cost,
     hash_password,
+    new_salt,
 )
-from conclave.errors import Unavailable
+from conclave.errors import InternalFault, Unavailable
 from conclave.service.bootstrap import LoginBootstrap, encode_bootstrap
 from conclave.service.channel import ChannelClient
-from conclave.service.login_process import MEMORY_BOUND_KIB, PasswordHasher, hashes_at_once
+from conclave.service.login_process import MEMORY_BOUND_KIB, PasswordHasher
 from conclave.service.messages import DerivedKey, HashPassword
 
-SALT = bytes(16)
+SALT = new_salt(LOW_COST_FOR_TESTS)
+CORES = os.cpu_count() or 1
 
 
 class Slow:
@@ -37,30 +39,38 @@ class Slow:
         self.running: list[bytes] = []
         self.most_at_once = 0
         self.order: list[bytes] = []
+        self.taken_kib = 0
+        self.most_kib = 0
 
-    def __call__(self, password: bytes, _salt: bytes, _cost: Argon2Cost) -> bytes:
+    def __call__(self, password: bytes, _salt: bytes, cost: Argon2Cost) -> bytes:
         with self.lock:
             self.running.append(password)
+            self.taken_kib += cost.memory_kib
+            self.most_kib = max(self.most_kib, self.taken_kib)
             self.order.append(password)
             self.most_at_once = max(self.most_at_once, len(self.running))
             assert len({name[:1] for name in self.running}) == len(self.running)
         self.go.wait(20)
         with self.lock:
             self.running.remove(password)
+            self.taken_kib -= cost.memory_kib
         return password.ljust(32)
 
 
 def hasher(derive: Callable[[bytes, bytes, Argon2Cost], bytes], **options: float) -> PasswordHasher:
     return PasswordHasher(
-        LOW_COST_FOR_TESTS,
         max_queued=int(options.get("max_queued", 8)),
         deadline_seconds=options.get("deadline_seconds", 10.0),
+        low_cost_for_tests=True,
         derive=derive,
     )
 
 
-def asked(service: PasswordHasher, name: str) -> asyncio.Task[object]:
-    request = HashPassword(password=name.encode(), salt=SALT, source=name[:1])
+def asked(
+    service: PasswordHasher, name: str, cost: Argon2Cost = LOW_COST_FOR_TESTS
+) -> asyncio.Task[object]:
+    salt = new_salt(cost)
+    request = HashPassword(password=name.encode(), salt=salt, source=name[:1])
     return asyncio.get_running_loop().create_task(service.hash_password(request, "daemon"))
 
 
@@ -85,7 +95,7 @@ def test_one_attempt_of_a_source_at_a_time_and_all_in_their_turn() -> None:
         slow = Slow()
         service = hasher(slow)
         tasks = [asked(service, name) for name in ("a1", "a2", "b1")]
-        expected = min(2, hashes_at_once(LOW_COST_FOR_TESTS))
+        expected = min(2, CORES)
         await until(lambda: len(slow.running) == expected)
         slow.go.set()
         answers = await outcomes(tasks)
@@ -110,7 +120,7 @@ def test_a_full_queue_answers_busy_and_one_source_cannot_fill_it() -> None:
         others = [asked(service, chr(98 + number)) for number in range(20)]
         await asyncio.sleep(0)
         slow.go.set()
-        assert busy(await outcomes(others)) == 20 - 8 - hashes_at_once(LOW_COST_FOR_TESTS)
+        assert busy(await outcomes(others)) == 20 - 8 - CORES
         service.close()
 
     asyncio.run(scenario())
@@ -151,9 +161,52 @@ def test_a_failure_of_the_derivation_reaches_its_caller_and_frees_the_place() ->
     asyncio.run(scenario())
 
 
-def test_hashes_at_once_stay_within_the_memory_bound() -> None:
-    assert hashes_at_once(DEFAULT_COST) * DEFAULT_COST.memory_kib <= MEMORY_BOUND_KIB
-    assert hashes_at_once(Argon2Cost(memory_kib=4 * MEMORY_BOUND_KIB)) == 1
+def test_what_runs_stays_within_the_memory_bound_by_the_costs_of_the_salts() -> None:
+    async def scenario() -> None:
+        slow = Slow()
+        service = hasher(slow, max_queued=32)
+        third = Argon2Cost(memory_kib=MEMORY_BOUND_KIB // 3)
+        most = Argon2Cost(memory_kib=MEMORY_BOUND_KIB)
+        tasks = [asked(service, "a", third), asked(service, "b", most)]
+        tasks += [asked(service, name, third) for name in "cdefg"]
+        await until(lambda: slow.running == [b"a"])
+        slow.go.set()
+        assert busy(await outcomes(tasks)) == 0
+        # The dear one is not overtaken by cheaper ones that would have fitted.
+        assert slow.order[:2] == [b"a", b"b"]
+        assert slow.most_kib <= MEMORY_BOUND_KIB
+        service.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_hash_of_more_than_the_memory_bound_runs_alone() -> None:
+    async def scenario() -> None:
+        slow = Slow()
+        slow.go.set()
+        service = hasher(slow)
+        costs = [DEFAULT_COST, Argon2Cost(memory_kib=2 * MEMORY_BOUND_KIB), DEFAULT_COST]
+        names = zip("abc", costs, strict=True)
+        assert busy(await outcomes([asked(service, *name) for name in names])) == 0
+        assert slow.most_kib == 2 * MEMORY_BOUND_KIB
+        service.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_salt_whose_cost_is_refused_takes_no_place() -> None:
+    async def scenario() -> None:
+        slow = Slow()
+        slow.go.set()
+        service = hasher(slow)
+        (refusal,) = await outcomes([asked(service, "a", Argon2Cost(memory_kib=1 << 30))])
+        assert isinstance(refusal, InternalFault)
+        assert refusal.fault is faults.STORED_COST
+        assert busy(await outcomes([asked(service, "a")])) == 0
+        assert slow.order == [b"a"]
+        service.close()
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.system
@@ -171,7 +224,7 @@ def test_the_process_hashes_at_low_priority(tmp_path: Path) -> None:
         client = ChannelClient(bootstrap.socket_path, secret)
         request = HashPassword(password=b"password", salt=SALT, source="test")
         answer = await client.call("hash_password", request, timeout_seconds=20)
-        assert answer.key == hash_password(b"password", SALT, LOW_COST_FOR_TESTS)
+        assert answer.key == hash_password(b"password", SALT, allow_low_cost=True)
         assert os.getpriority(os.PRIO_PROCESS, process.pid) > os.getpriority(os.PRIO_PROCESS, 0)
         await client.close()
         end(process)

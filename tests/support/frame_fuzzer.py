@@ -58,6 +58,7 @@ def seed_requests() -> dict[str, list[Any]]:
     use = [KEYRING, PRIVATE, int(Ckm.ECDSA_SHA256), None, b"data", False]
     changed = [[int(Cka.LABEL), b"changed"]]
     arguments: dict[str, tuple[Operation, list[Any]]] = {
+        "hello": (Operation.HELLO, [IDEMPOTENCY, "fuzzer"]),
         "ping": (Operation.PING, []),
         "list": (Operation.LIST_TOKENS, [0, 10]),
         "info": (Operation.TOKEN_INFO, [KEYRING]),
@@ -115,7 +116,7 @@ def write_seeds() -> None:
         (SEEDS / f"{name}.bin").write_bytes(frame(msgspec.msgpack.encode(parts)))
 
 
-class _Sink:
+class Sink:
     """Stands for the transport: keeps what was answered, never chokes."""
 
     def __init__(self) -> None:
@@ -137,6 +138,30 @@ class _Sink:
         pass
 
     resume_reading = pause_reading
+
+
+def local_worker(bench: WorkerBench) -> Worker:
+    """Return a worker in this process that listens nowhere."""
+    return Worker(
+        WorkerBootstrap(
+            worker_index=0, worker_count=1, listen_fd=-1, page_fd=os.dup(bench.page.fd),
+            database_path=str(bench.database), cluster_socket_path=str(bench.socket("cluster")),
+            cluster_secret=bench.secrets["worker"], certificate_pem=b"", key_pem=b"", ca_pem=b"",
+            member_id=bench.member_id, limits=bench.limits,
+        )
+    )  # fmt: skip
+
+
+def local_connection(worker: Worker, tenant: Tenant) -> Connection:
+    """Return a connection of a tenant's client without a network below it."""
+    made = Connection(worker)
+    made.attach(cast(asyncio.Transport, Sink()))
+    made.client_id = ClientId(tenant.identity.client_id)
+    made.process_id = ProcessId(os.urandom(16))
+    certificate = x509.load_pem_x509_certificate(tenant.identity.certificate_pem)
+    made._peer = PeerCertificate.read(certificate.public_bytes(Encoding.DER))
+    made._client_generation = worker.core.page.client_generation()
+    return made
 
 
 @dataclass
@@ -255,7 +280,7 @@ class FrameFuzzer:
     async def run(self, *, seconds: float, inputs: int = 1 << 62) -> Report:
         """Fuzz for a time or a number of inputs, whichever ends first."""
         logging.getLogger("conclave").addHandler(self._alarm)
-        worker = Worker(self._bootstrap())
+        worker = local_worker(self._bench)
         ends = time.monotonic() + seconds
         try:
             await worker.core.refresh_keys()
@@ -265,15 +290,6 @@ class FrameFuzzer:
             logging.getLogger("conclave").removeHandler(self._alarm)
             await worker.core.close()
         return self.report
-
-    def _bootstrap(self) -> WorkerBootstrap:
-        bench = self._bench
-        return WorkerBootstrap(
-            worker_index=0, worker_count=1, listen_fd=-1, page_fd=os.dup(bench.page.fd),
-            database_path=str(bench.database), cluster_socket_path=str(bench.socket("cluster")),
-            cluster_secret=bench.secrets["worker"], certificate_pem=b"", key_pem=b"", ca_pem=b"",
-            member_id=bench.member_id, limits=bench.limits,
-        )  # fmt: skip
 
     async def _one_tenant(self, worker: Worker, ends: float, inputs: int) -> None:
         tenant = await make_tenant(self._bench)
@@ -311,18 +327,14 @@ class FrameFuzzer:
         return [_with(msgspec.msgpack.decode(seed[4:]), live) for seed in seeds]
 
     def _connection(self, worker: Worker, tenant: Tenant) -> Connection:
-        made = Connection(worker)
-        made.attach(cast(asyncio.Transport, _Sink()))
-        made.client_id = ClientId(tenant.identity.client_id)
-        made.process_id = ProcessId(os.urandom(16))
-        certificate = x509.load_pem_x509_certificate(tenant.identity.certificate_pem)
-        made._peer = PeerCertificate.read(certificate.public_bytes(Encoding.DER))
-        made._client_generation = self._bench.page.client_generation()
+        made = local_connection(worker, tenant)
+        if self._random.random() < 0.05:
+            made.process_id = ProcessId(b"")  # it must begin with HELLO
         return made
 
     @staticmethod
-    def _sink(connection: Connection) -> _Sink:
-        return cast(_Sink, connection._transport)
+    def _sink(connection: Connection) -> Sink:
+        return cast(Sink, connection._transport)
 
     async def _feed(self, connection: Connection, data: bytes) -> None:
         self.report.inputs += 1
