@@ -172,6 +172,12 @@ SEAL_BROKEN: Final = Fault(
 PASSWORD_COST: Final = Fault(
     "CLUSTERPLUGIN_PASSWORD_COST_INVALID", 400, "Bad cost of password hashing", Ckr.ARGUMENTS_BAD
 )
+STORED_COST: Final = Fault(
+    "CLUSTERPLUGIN_STORED_COST_REFUSED",
+    500,
+    "Stored cost of password hashing is refused",
+    Ckr.GENERAL_ERROR,
+)
 
 # The cluster store and its writes
 ROLE_UNKNOWN: Final = Fault(

@@ -16,7 +16,7 @@ from conclave.appliance.login_delays import DelayRule, LoginDelays
 from conclave.appliance.store import ApplianceStore
 from conclave.appliance.user_rules import UserRole, check_new_password
 from conclave.appliance.users import DEFAULT_PASSWORD, REMEMBER_MS, Users
-from conclave.crypto.password_hash import LOW_COST_FOR_TESTS, hash_password
+from conclave.crypto.password_hash import LOW_COST_FOR_TESTS, Argon2Cost, hash_password, salt_cost
 from conclave.errors import (
     BadInput,
     Conflict,
@@ -49,7 +49,7 @@ class CountingHasher:
         await asyncio.sleep(0)
         self.running -= 1
         self.seen.append((salt, source))
-        return hash_password(password, salt, LOW_COST_FOR_TESTS)
+        return hash_password(password, salt, allow_low_cost=True)
 
 
 @dataclass
@@ -60,18 +60,24 @@ class Bench:
 
 
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[Bench]:
+async def opened(path: Path, cost: Argon2Cost = LOW_COST_FOR_TESTS) -> AsyncIterator[Bench]:
     store = await ApplianceStore.open(path)
     hasher, clock = CountingHasher(), Moment()
     try:
-        yield Bench(await Users.open(store, hasher, now_ms=clock), hasher, clock)
+        users = await Users.open(store, hasher, cost=cost, now_ms=clock)
+        yield Bench(users, hasher, clock)
     finally:
         await store.close()
 
 
-def play(path: Path, scene: Callable[[Bench], Awaitable[T]]) -> T:
+def play(
+    path: Path,
+    scene: Callable[[Bench], Awaitable[T]],
+    *,
+    cost: Argon2Cost = LOW_COST_FOR_TESTS,
+) -> T:
     async def run() -> T:
-        async with opened(path / "appliance.db") as bench:
+        async with opened(path / "appliance.db", cost) as bench:
             return await scene(bench)
 
     return asyncio.run(run())
@@ -118,6 +124,37 @@ def test_an_unknown_name_costs_what_a_wrong_password_costs(tmp_path: Path) -> No
             assert user_id not in refusal.value.message
 
     play(tmp_path, scene)
+
+
+def test_another_configured_cost_voids_no_password_and_is_of_what_is_set_next(
+    tmp_path: Path,
+) -> None:
+    other = Argon2Cost(memory_kib=128, iterations=2, lanes=1)
+
+    async def costs(bench: Bench) -> set[Argon2Cost]:
+        return {salt_cost(salt, allow_low_cost=True) for salt, _source in bench.hasher.seen}
+
+    async def before(bench: Bench) -> None:
+        await settle(bench)
+
+    async def after(bench: Bench) -> None:
+        await bench.users.authenticate("admin", GOOD, source=SOURCE)
+        assert await costs(bench) == {LOW_COST_FOR_TESTS}
+        await bench.users.create("alice", GOOD, role=UserRole.ADMIN, source=SOURCE)
+        await bench.users.change_own_password("admin", GOOD, "New-Password-1", source=SOURCE)
+        bench.hasher.seen.clear()
+        for user_id, password in (("admin", "New-Password-1"), ("alice", GOOD)):
+            await bench.users.authenticate(user_id, password, source=SOURCE)
+        assert await costs(bench) == {other}
+        # Of five users three have the former cost: names of nobody are spread over both as well.
+        bench.hasher.seen.clear()
+        for number in range(40):
+            with pytest.raises(CredentialRefused):
+                await bench.users.authenticate(f"nobody{number}", GOOD, source=f"source{number}")
+        assert await costs(bench) == {LOW_COST_FOR_TESTS, other}
+
+    play(tmp_path, before)
+    play(tmp_path, after, cost=other)
 
 
 def test_what_cannot_be_right_is_never_hashed_but_counts(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from conclave import faults
 from conclave.cluster.master_keys import derive_master_keys
-from conclave.crypto.password_hash import LOW_COST_FOR_TESTS, hash_password
+from conclave.crypto.password_hash import hash_password
 from conclave.crypto.seal import SealBroken, unseal
 from conclave.errors import (
     BadInput,
@@ -311,7 +311,7 @@ def test_rule_c1_a_kept_row_and_first_password_open_nothing_made_later(tmp_path:
             await bench.change(keyring, FIRST, PASSWORD)
             key = bench.opened(await bench.login(keyring, PASSWORD, Role.KRSO)).key
             outer = derive_master_keys(bench.smk).outer
-            kek = hash_password(FIRST, kept.krso.salt, LOW_COST_FOR_TESTS)
+            kek = hash_password(FIRST, kept.krso.salt, allow_low_cost=True)
             context = b"first password" + keyring
             marker = unseal(
                 kek, unseal(outer, kept.krso.sealed_outer, b"outer " + context), b"inner " + context
@@ -320,7 +320,7 @@ def test_rule_c1_a_kept_row_and_first_password_open_nothing_made_later(tmp_path:
             now = bench.row(keyring)
             name = WrapName(keyring, Role.KRSO, now.key_generation)
             for salt in (kept.krso.salt, now.krso.salt):
-                guess = hash_password(FIRST, salt, LOW_COST_FOR_TESTS)
+                guess = hash_password(FIRST, salt, allow_low_cost=True)
                 with pytest.raises(WrongPassword):
                     unwrap_key(outer, guess, now.krso.sealed_outer, name)
             with pytest.raises(SealBroken):
@@ -335,7 +335,7 @@ def test_rule_c1_neither_master_key_nor_password_alone_opens_a_keyring(tmp_path:
             keyring, ticket = await bench.ready_keyring()
             row = bench.row(keyring)
             key = bench.opened(ticket).key
-            kek = hash_password(PASSWORD, row.krso.salt, LOW_COST_FOR_TESTS)
+            kek = hash_password(PASSWORD, row.krso.salt, allow_low_cost=True)
             outer = derive_master_keys(bench.smk).outer
             name = WrapName(KeyringId(keyring), Role.KRSO, row.key_generation)
             assert unwrap_key(outer, kek, row.krso.sealed_outer, name) == key

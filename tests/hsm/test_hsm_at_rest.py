@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from conclave.crypto.password_hash import LOW_COST_FOR_TESTS, Argon2Cost, salt_cost
 from conclave.crypto.seal import SealBroken, unseal
 from conclave.errors import CredentialRefused, InternalFault, Unavailable
 from conclave.hsm.hsm import Hsm
@@ -160,6 +161,29 @@ def test_a_full_disk_gives_no_free_guesses(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
+def test_another_configured_cost_voids_no_password_and_is_of_what_is_set_next(
+    tmp_path: Path,
+) -> None:
+    other = Argon2Cost(memory_kib=128, iterations=2, lanes=1)
+    smk = with_hsm(tmp_path, _complete)
+
+    async def after(hsm: Hsm) -> dict[str, Argon2Cost]:
+        await hsm.verify_so(SO)
+        assert await hsm.unlock_smk("par", CO) == smk
+        (partition,) = hsm.partitions()
+        await hsm.change_role_password(partition.partition_id, "co", CO, b"another-password")
+        assert await hsm.unlock_smk("par", b"another-password") == smk
+        state = hsm._state
+        assert state.so is not None
+        roles = state.partitions[0].roles
+        stored = {"so": state.so} | {role.value: credential for role, credential in roles.items()}
+        return {name: salt_cost(each.salt, allow_low_cost=True) for name, each in stored.items()}
+
+    costs = with_hsm(tmp_path, after, cost=other)
+    assert costs == {"so": LOW_COST_FOR_TESTS, "po": LOW_COST_FOR_TESTS, "co": other}
+    with_hsm(tmp_path, lambda hsm: hsm.unlock_smk("par", b"another-password"))
+
+
 def test_attempts_at_one_credential_run_one_after_the_other(tmp_path: Path) -> None:
     running = 0
     most = 0
@@ -173,7 +197,7 @@ def test_attempts_at_one_credential_run_one_after_the_other(tmp_path: Path) -> N
         return await low_cost_hasher(password, salt, source)
 
     async def scene() -> None:
-        hsm = await Hsm.open(tmp_path, counting_hasher)
+        hsm = await Hsm.open(tmp_path, counting_hasher, cost=LOW_COST_FOR_TESTS)
         try:
             await hsm.initialize("hsm", SO, DOMAIN)
             tries = [hsm.verify_so(b"wrong-password") for _ in range(8)]

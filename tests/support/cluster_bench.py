@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from conclave.cluster.master_keys import ClusterKeys, derive_master_keys, open_cluster_keys
-from conclave.crypto.password_hash import LOW_COST_FOR_TESTS
+from conclave.crypto.password_hash import LOW_COST_FOR_TESTS, Argon2Cost
 from conclave.ids import ClientId, ClusterId, KeyringId
 from conclave.service.bootstrap import ClusterBootstrap, LoginBootstrap, encode_bootstrap
 from conclave.service.channel import ChannelClient
@@ -69,6 +69,8 @@ class ClusterBench:
     directory: Path
     page: SharedPage
     limits: Limits = field(default_factory=Limits)
+    cost: Argon2Cost = LOW_COST_FOR_TESTS
+    low_cost_for_tests: bool = True
     clock_offset_ms: int = 0
     smk: bytes = field(default_factory=lambda: os.urandom(32))
     cluster_id: str = field(default_factory=lambda: str(uuid4()))
@@ -99,8 +101,8 @@ class ClusterBench:
         bootstrap = LoginBootstrap(
             socket_path=str(self.socket("login")),
             secrets=self.secrets,
-            cost=LOW_COST_FOR_TESTS,
-            low_cost_for_tests=True,
+            cost=self.cost,
+            low_cost_for_tests=self.low_cost_for_tests,
             log_path=str(self.directory / "login.log"),
         )
         self._start("login", "conclave.service.login_process", bootstrap)
@@ -114,8 +116,8 @@ class ClusterBench:
             login_secret=self.secrets["daemon"],
             page_fd=self.page.fd,
             limits=self.limits,
-            cost=LOW_COST_FOR_TESTS,
-            low_cost_for_tests=True,
+            cost=self.cost,
+            low_cost_for_tests=self.low_cost_for_tests,
             server_common_name="lnh.test",
             host_name="member-a",
             addresses=["127.0.0.1"],

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from conclave.clock import boot_time_ms
-from conclave.crypto.password_hash import LOW_COST_FOR_TESTS, hash_password
+from conclave.crypto.password_hash import LOW_COST_FOR_TESTS, Argon2Cost, hash_password
 from conclave.hsm.core import SoLockout
 from conclave.hsm.hsm import Hsm
 from conclave.hsm.views import PartitionId
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 async def low_cost_hasher(password: bytes, salt: bytes, _source: str) -> bytes:
-    return hash_password(password, salt, LOW_COST_FOR_TESTS)
+    return hash_password(password, salt, allow_low_cost=True)
 
 
 @dataclass
@@ -42,10 +42,13 @@ class Moment:
 async def opened(
     directory: Path,
     *,
+    cost: Argon2Cost = LOW_COST_FOR_TESTS,
     so_lockout: SoLockout = "zeroize",
     boot_ms: Callable[[], int] = boot_time_ms,
 ) -> AsyncIterator[Hsm]:
-    hsm = await Hsm.open(directory, low_cost_hasher, so_lockout=so_lockout, boot_ms=boot_ms)
+    hsm = await Hsm.open(
+        directory, low_cost_hasher, cost=cost, so_lockout=so_lockout, boot_ms=boot_ms
+    )
     try:
         yield hsm
     finally:
@@ -56,11 +59,12 @@ def with_hsm(
     directory: Path,
     scene: Callable[[Hsm], Awaitable[Result]],
     *,
+    cost: Argon2Cost = LOW_COST_FOR_TESTS,
     so_lockout: SoLockout = "zeroize",
     boot_ms: Callable[[], int] = boot_time_ms,
 ) -> Result:
     async def play() -> Result:
-        async with opened(directory, so_lockout=so_lockout, boot_ms=boot_ms) as hsm:
+        async with opened(directory, cost=cost, so_lockout=so_lockout, boot_ms=boot_ms) as hsm:
             return await scene(hsm)
 
     return asyncio.run(play())

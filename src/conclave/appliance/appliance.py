@@ -103,9 +103,12 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         login = LoginService(config, paths)
         await login.start()
         closing.push_async_callback(login.stop)
-        hsm = await Hsm.open(paths.hsm, login.hash_password, so_lockout=config.so_lockout)
+        cost = config.password_cost
+        hsm = await Hsm.open(
+            paths.hsm, login.hash_password, cost=cost, so_lockout=config.so_lockout
+        )
         closing.push_async_callback(hsm.close)
-        users = await Users.open(store, login.hash_password)
+        users = await Users.open(store, login.hash_password, cost=cost)
         certificate, key = ensure_webserver_certificate(
             paths.webserver, config.host_name, config.interfaces.values(), time.clock.now()
         )

@@ -37,7 +37,7 @@ from conclave.appliance.user_store import (
     save_users,
 )
 from conclave.clock import boot_time_ms
-from conclave.crypto.password_hash import new_salt
+from conclave.crypto.password_hash import DEFAULT_COST, Argon2Cost, new_salt
 from conclave.errors import (
     BadInput,
     Conflict,
@@ -105,17 +105,19 @@ class Users:
         store: ApplianceStore,
         hasher: PasswordHasher,
         *,
+        cost: Argon2Cost = DEFAULT_COST,
         now_ms: Callable[[], int] = boot_time_ms,
     ) -> None:
         self._store = store
         self._hasher = hasher
+        self._cost = cost
         self._users: dict[str, StoredUser] = {}
         self._changes = asyncio.Lock()
         self._delays = LoginDelays(now_ms=now_ms)
         self._sources = KeyedLocks(longest_queue=_LONGEST_QUEUE)
         self._names = KeyedLocks(longest_queue=_LONGEST_QUEUE)
         self._remembered = RememberedPasswords(now_ms)
-        self._nobody_salt = new_salt()
+        self._nobody_key = os.urandom(32)
         self._listeners: list[Callable[[], None]] = []
 
     @classmethod
@@ -124,10 +126,14 @@ class Users:
         store: ApplianceStore,
         hasher: PasswordHasher,
         *,
+        cost: Argon2Cost = DEFAULT_COST,
         now_ms: Callable[[], int] = boot_time_ms,
     ) -> Users:
-        """Read the users; the first time make the built-in ones, only admin enabled."""
-        users = cls(store, hasher, now_ms=now_ms)
+        """Read the users; the first time make the built-in ones, only admin enabled.
+
+        `cost` is of passwords that are set from now on; those that are stored keep theirs.
+        """
+        users = cls(store, hasher, cost=cost, now_ms=now_ms)
         users._users = await load_users(store)
         if not users._users:
             builtin = [await users._new_builtin(role) for role in _BUILTIN]
@@ -179,7 +185,7 @@ class Users:
         stored = self._users.get(user_id)
         right = False
         if password_can_be_right(password):
-            salt = self._nobody_salt if stored is None else stored.salt
+            salt = self._nobodys_salt(user_id) if stored is None else stored.salt
             derived = await self._hasher(password.encode(), salt, source)
             expected = bytes(32) if stored is None else stored.verifier
             right = hmac.compare_digest(derived, expected) and stored is not None
@@ -191,6 +197,15 @@ class Users:
         login = Login(user_id, stored.version)
         self._remembered.add(user_id, password, login)
         return login
+
+    def _nobodys_salt(self, user_id: str) -> bytes:
+        """Return a user's salt, and so a user's cost, for a name that nobody has.
+
+        Users may differ in cost after its change; then so do the names of nobody, each for ever.
+        """
+        salts = [self._users[known].salt for known in sorted(self._users)]
+        draw = hmac.digest(self._nobody_key, user_id.encode(), hashlib.sha256)
+        return salts[int.from_bytes(draw[:8]) % len(salts)]
 
     # ---- changing
 
@@ -287,7 +302,7 @@ class Users:
             return Login(user_id, stored.version)
 
     async def _with_password(self, user: User, password: str, source: str) -> StoredUser:
-        salt = new_salt()
+        salt = new_salt(self._cost)
         verifier = await self._hasher(password.encode(), salt, f"{source} sets a password")
         return StoredUser(user, salt, verifier, _new_version())
 

@@ -12,6 +12,7 @@ from conclave.clock import ApplianceClock
 from conclave.cluster.ca import CertificateAuthority
 from conclave.cluster.master_keys import ClusterKeys, MasterKeys
 from conclave.cluster.store_threads import ReaderThread, WriterThread
+from conclave.crypto.password_hash import Argon2Cost
 from conclave.errors import ConclaveError, InternalFault, NotAllowed, NotFound
 from conclave.ids import ClientId, ClusterId, ClusterTimeMs, KeyringId, MemberId, RowRevision
 from conclave.service.page import SharedPage
@@ -42,6 +43,8 @@ class Settings:
     """What the daemon configured for this process."""
 
     limits: Limits
+    cost: Argon2Cost
+    """Of passwords that are set from now on."""
     server_common_name: str
     other_names: tuple[str, ...]
     admin_port: int

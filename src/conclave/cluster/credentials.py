@@ -26,7 +26,6 @@ from conclave.cluster.passwords import (
     with_credential,
 )
 from conclave.cluster.session_tickets import TicketOffice, new_login_id, prove_login
-from conclave.crypto.password_hash import new_salt
 from conclave.errors import BadInput, Conflict, CredentialRefused
 from conclave.ids import (
     AuthorizationVersion,
@@ -156,8 +155,7 @@ class Credentials:
         self, row: KeyringRow, owner: Role, key: bytes, password: bytes, source: str
     ) -> CredentialRow:
         """Return a credential of `owner` that opens the keyring's key with a new password."""
-        salt = new_salt()
-        kek = await self.desk.hash(password, salt, source)
+        salt, kek = await self.desk.hash_new(password, source)
         name = WrapName(row.keyring_id, owner, row.key_generation)
         outer = self.context.require_authorized().master.outer
         long_enough = never_locks(password_characters(password), self.context.limits)
@@ -244,14 +242,17 @@ class Credentials:
         if verified.row.state is KeyringState.INITIAL:
             message = "The first password of this keyring must be changed before C_InitToken."
             raise CredentialRefused(faults.PIN_EXPIRED, message)
-        outer = self.context.require_authorized().master.outer
+        key = new_keyring_key()
+        renewed = _with_new_key(verified.row, key)
+        source = client_source(request.client_id, params.source)
+        krso = await self._wrap(renewed, Role.KRSO, key, params.password, source)
 
         def start_anew(writer: ClusterWriter, row: KeyringRow) -> KeyringRow:
             if params.label != row.label and writer.keyring_by_label(params.label) is not None:
                 message = f"There is a keyring {params.label!r} already."
                 raise Conflict(faults.KEYRING_EXISTS, message)
             writer.delete_objects(row.keyring_id)
-            return _started_anew(row, params.label, verified.kek, outer)
+            return replace(renewed, label=params.label, krso=krso, krco=None)
 
         await self._commit(request, verified.row, start_anew)
         return Nothing()
@@ -311,15 +312,6 @@ def _with_new_key(row: KeyringRow, key: bytes) -> KeyringRow:
         key_generation=generation,
         check_value=make_check_value(key, row.keyring_id, generation),
     )
-
-
-def _started_anew(row: KeyringRow, label: str, kek: bytes, outer: bytes) -> KeyringRow:
-    """Return a re-initialised keyring: new key under the same KRSO password, no KRCO."""
-    key = new_keyring_key()
-    renewed = _with_new_key(row, key)
-    name = WrapName(row.keyring_id, Role.KRSO, renewed.key_generation)
-    krso = replace(row.krso, sealed_outer=wrap_key(outer, kek, key, name), failures=0)
-    return replace(renewed, label=label, krso=krso, krco=None)
 
 
 def _versions(record: IdempotencyRow) -> tuple[bytes, bytes]:

@@ -21,7 +21,6 @@ from conclave.cluster.context import DAEMON_CLIENT, Context, named_keyring, requ
 from conclave.cluster.credentials import new_authorization_version
 from conclave.cluster.idempotency import Request
 from conclave.cluster.passwords import PasswordDesk
-from conclave.crypto.password_hash import new_salt
 from conclave.errors import BadInput, Conflict
 from conclave.ids import IdempotencyKey, KeyGeneration, KeyringId, RowRevision, SlotNumber
 from conclave.keyring.keys import seal_first_password
@@ -68,8 +67,7 @@ class KeyringAdmin:
 
     async def _new_rows(self, params: CreateKeyrings) -> list[KeyringRow]:
         """Return the keyrings without their slots; one hash serves them all (rule C1)."""
-        salt = new_salt()
-        kek = await self.desk.hash(params.password, salt, f"daemon|{params.source}")
+        salt, kek = await self.desk.hash_new(params.password, f"daemon|{params.source}")
         outer = self.context.require_authorized().master.outer
         long_enough = never_locks(password_characters(params.password), self.context.limits)
         now_ms = self.context.clock.now_ms()

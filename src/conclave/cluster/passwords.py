@@ -14,7 +14,8 @@ from conclave import faults
 from conclave.cluster import idempotency
 from conclave.cluster.attempts import Attempt, AttemptGate
 from conclave.cluster.context import Context, require_client, require_keyring
-from conclave.errors import ConclaveError, NotAllowed, Unavailable
+from conclave.crypto.password_hash import new_salt
+from conclave.errors import NotAllowed, Unavailable
 from conclave.ids import ClientId, ClusterTimeMs, IdempotencyKey, KeyringId
 from conclave.keyring.keys import WrapName, WrongPassword, check_first_password, unwrap_key
 from conclave.keyring.limits import password_characters
@@ -46,7 +47,6 @@ class Verified:
     """A password that was right: the keyring as it was read, and what the password opened."""
 
     row: KeyringRow
-    kek: bytes
     key: bytes
     """KK; empty while the first password is unchanged."""
 
@@ -80,6 +80,11 @@ class PasswordDesk:
     context: Context
     login: ChannelClient
     gate: AttemptGate
+
+    async def hash_new(self, password: bytes, source: str) -> tuple[bytes, bytes]:
+        """Return a new salt, of the configured cost, and the key of a new password."""
+        salt = new_salt(self.context.settings.cost)
+        return salt, await self.hash(password, salt, source)
 
     async def hash(self, password: bytes, salt: bytes, source: str) -> bytes:
         """Derive a key-encryption key; raise Unavailable with BUSY when that is not to be had."""
@@ -120,7 +125,7 @@ class PasswordDesk:
             outcome = Outcome.GOOD
             if credential.failures:
                 row = await self._reset(attempted, credential)
-            return Verified(row, kek, key)
+            return Verified(row, key)
         finally:
             self.gate.leave(attempt, outcome, durable=durable, paced=credential.never_locks)
 
@@ -128,7 +133,7 @@ class PasswordDesk:
         source = client_source(attempted.client_id, attempted.source)
         try:
             return await self.hash(attempted.password, credential.salt, source)
-        except ConclaveError as error:
+        except Unavailable as error:
             message = f"The password was not checked and not counted: {error.message}"
             raise Unavailable(faults.BUSY, message) from error
 

@@ -106,6 +106,7 @@ def open_context(bootstrap: ClusterBootstrap, page: SharedPage) -> Context:
     migrate(engine)
     settings = Settings(
         limits=bootstrap.limits,
+        cost=bootstrap.cost,
         server_common_name=bootstrap.server_common_name,
         other_names=(bootstrap.host_name, *bootstrap.addresses),
         admin_port=bootstrap.admin_port,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
 
 from conclave import faults
-from conclave.crypto.password_hash import new_salt
+from conclave.crypto.password_hash import Argon2Cost, new_salt
 from conclave.errors import CredentialRefused, Unavailable
 from conclave.hsm import keys, rules
 from conclave.hsm.attempts import AttemptGates
@@ -38,9 +38,14 @@ class HsmCore:
     """State, keys and attempts of one HSM."""
 
     def __init__(
-        self, hasher: PasswordHasher, so_lockout: SoLockout, boot_ms: Callable[[], int]
+        self,
+        hasher: PasswordHasher,
+        cost: Argon2Cost,
+        so_lockout: SoLockout,
+        boot_ms: Callable[[], int],
     ) -> None:
         self._hasher = hasher
+        self._cost = cost
         self._zeroizes = so_lockout == "zeroize"
         self._boot_ms = boot_ms
         self._gates = AttemptGates()
@@ -74,8 +79,8 @@ class HsmCore:
                 self._tell(before, changed)
 
     async def password_key(self, password: bytes, source: str) -> tuple[bytes, bytes]:
-        """Return a new salt and the key that a new password gives under it."""
-        salt = new_salt()
+        """Return a new salt of the configured cost and the key that a new password gives."""
+        salt = new_salt(self._cost)
         return salt, await self._hasher(password, salt, source)
 
     async def prove(self, owner: Owner, password: bytes, source: str) -> bytes:

@@ -12,6 +12,7 @@ import msgspec
 
 from conclave import faults
 from conclave.clock import boot_time_ms
+from conclave.crypto.password_hash import DEFAULT_COST, Argon2Cost
 from conclave.crypto.seal import derive, seal, unseal
 from conclave.errors import ConclaveError, NotAllowed, NotFound
 from conclave.hsm import credentials, keys, policies, rules, shows
@@ -54,11 +55,15 @@ class Hsm:
         directory: Path,
         hasher: PasswordHasher,
         *,
+        cost: Argon2Cost = DEFAULT_COST,
         so_lockout: SoLockout = "zeroize",
         boot_ms: Callable[[], int] = boot_time_ms,
     ) -> Hsm:
-        """Open (or make, with a new random serial) the HSM in `directory`."""
-        core = HsmCore(hasher, so_lockout, boot_ms)
+        """Open (or make, with a new random serial) the HSM in `directory`.
+
+        `cost` is of passwords that are set from now on; those that are stored keep theirs.
+        """
+        core = HsmCore(hasher, cost, so_lockout, boot_ms)
         await core.open(directory, str(_LOWEST_SERIAL + secrets.randbelow(_SERIALS)))
         return cls(core)
 

@@ -1,7 +1,8 @@
 """The login process: the only place where keyring and user passwords are hashed (rule C8).
 
-Invariant: memory and processor time of all attempts together are bounded: at most `hashes_at_once`
-run, one per source, at low priority; what cannot be queued or has waited too long is
+Invariant: memory and processor time of all attempts together are bounded: those that run take
+MEMORY_BOUND_KIB at most by the costs their salts say (one alone may take more), one per core and
+one per source, at low priority; what cannot be queued or has waited too long is
 answered BUSY, which is safe to repeat and counts for nobody.
 """
 
@@ -21,7 +22,7 @@ from typing import Final
 import uvloop
 
 from conclave import faults
-from conclave.crypto.password_hash import Argon2Cost, check_cost, hash_password
+from conclave.crypto.password_hash import Argon2Cost, argon2id, check_cost, salt_cost
 from conclave.errors import BadInput, Unavailable
 from conclave.service.bootstrap import (
     LoginBootstrap,
@@ -44,6 +45,7 @@ logger = logging.getLogger("conclave.service.login_process")
 @dataclass(slots=True)
 class _Waiting:
     request: HashPassword
+    cost: Argon2Cost
     give_up_at: float
     answer: asyncio.Future[bytes]
 
@@ -69,10 +71,16 @@ class AttemptQueue:
         self.length += 1
         return True
 
-    def take(self) -> _Waiting | None:
-        """Take the first attempt whose source has none running; None when there is none."""
+    def take(self, free_kib: int) -> _Waiting | None:
+        """Take the first attempt whose source has none running; None when there is none.
+
+        One that needs more memory than is free is waited for: cheaper ones do not overtake it,
+        else it might never run.
+        """
         for source, items in self.waiting.items():
             if source not in self.running:
+                if accounted_kib(items[0].cost) > free_kib:
+                    return None
                 item = items.popleft()
                 self.length -= 1
                 del self.waiting[source]
@@ -93,24 +101,29 @@ class PasswordHasher:
 
     def __init__(
         self,
-        cost: Argon2Cost,
         *,
         max_queued: int,
         deadline_seconds: float,
-        derive: Callable[[bytes, bytes, Argon2Cost], bytes] = hash_password,
+        low_cost_for_tests: bool = False,
+        derive: Callable[[bytes, bytes, Argon2Cost], bytes] = argon2id,
     ) -> None:
-        self._cost = cost
+        self._low_cost_for_tests = low_cost_for_tests
         self._deadline_seconds = deadline_seconds
         self._derive = derive
         self._queue = AttemptQueue(max_queued)
-        self._free = hashes_at_once(cost)
-        self._executor = ThreadPoolExecutor(self._free, thread_name_prefix="argon2")
+        self._free_threads = os.cpu_count() or 1
+        self._free_kib = MEMORY_BOUND_KIB
+        self._executor = ThreadPoolExecutor(self._free_threads, thread_name_prefix="argon2")
 
     async def hash_password(self, request: HashPassword, _role: str) -> Quiet:
-        """Derive a key; raise Unavailable (BUSY) when it cannot be done in time."""
+        """Derive a key; raise Unavailable (BUSY) when it cannot be done in time.
+
+        Raises InternalFault for a salt whose cost is refused.
+        """
+        cost = salt_cost(request.salt, allow_low_cost=self._low_cost_for_tests)
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._deadline_seconds
-        item = _Waiting(request, give_up_at, loop.create_future())
+        item = _Waiting(request, cost, give_up_at, loop.create_future())
         if not self._queue.put(item):
             raise Unavailable(faults.BUSY, "Too many passwords wait to be checked; try again.")
         self._start()
@@ -121,13 +134,15 @@ class PasswordHasher:
         self._executor.shutdown(cancel_futures=True)
 
     def _start(self) -> None:
-        while self._free and (item := self._queue.take()):
-            self._free -= 1
+        while self._free_threads and (item := self._queue.take(self._free_kib)):
+            self._free_threads -= 1
+            self._free_kib -= accounted_kib(item.cost)
             task = asyncio.get_running_loop().create_task(self._run(item))
             task.add_done_callback(functools.partial(self._finish, item))
 
     def _finish(self, item: _Waiting, task: asyncio.Task[bytes]) -> None:
-        self._free += 1
+        self._free_threads += 1
+        self._free_kib += accounted_kib(item.cost)
         self._queue.done(item)
         if item.answer.done():
             task.cancelled() or task.exception()  # the caller is gone; nothing may warn about it
@@ -146,14 +161,13 @@ class PasswordHasher:
             raise Unavailable(faults.BUSY, message)
         request = item.request
         return await loop.run_in_executor(
-            self._executor, self._derive, request.password, request.salt, self._cost
+            self._executor, self._derive, request.password, request.salt, item.cost
         )
 
 
-def hashes_at_once(cost: Argon2Cost) -> int:
-    """Return how many hashes may run at once within the memory bound, one at least."""
-    by_memory = MEMORY_BOUND_KIB // cost.memory_kib
-    return max(1, min(os.cpu_count() or 1, by_memory))
+def accounted_kib(cost: Argon2Cost) -> int:
+    """Return what a hash takes of the memory bound: all of it when it needs more, to run alone."""
+    return min(cost.memory_kib, MEMORY_BOUND_KIB)
 
 
 def lower_priority() -> None:
@@ -165,9 +179,9 @@ def lower_priority() -> None:
 async def serve(bootstrap: LoginBootstrap) -> None:
     """Answer until the process is ended by its parent."""
     hasher = PasswordHasher(
-        bootstrap.cost,
         max_queued=bootstrap.max_queued,
         deadline_seconds=bootstrap.deadline_seconds,
+        low_cost_for_tests=bootstrap.low_cost_for_tests,
     )
     handlers = {"hash_password": hasher.hash_password}
     server = ChannelServer(bootstrap.socket_path, bootstrap.secrets, handlers)
