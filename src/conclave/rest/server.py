@@ -1,7 +1,8 @@
 """An HTTPS listener: uvicorn over sockets and a TLS context that others made.
 
 Invariant: no peer holds a connection for nothing; a request's head has a deadline, an idle
-connection too, and there is a limit to their number.
+connection too, also where the peer does not answer the end of TLS, and there is a limit to their
+number, in all and of one source.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from conclave.rest.connections import BoundedListener, ConnectionBudget
+
 HEAD_SECONDS: Final = 30.0
 """From the connection, or the last answer, to the end of the next request's head."""
 KEEP_ALIVE_SECONDS: Final = 30
+GOODBYE_SECONDS: Final = 2.0
+"""How long a peer may take to answer the end of TLS."""
 START_SECONDS: Final = 10.0
 MAX_HEAD_BYTES: Final = 32 * 1024
 _POLL_SECONDS: Final = 0.01
@@ -31,6 +36,7 @@ class _BoundedProtocol(H11Protocol):
     """HTTP/1.1 whose request heads have a deadline."""
 
     _head_deadline: TimerHandle | None = None
+    _goodbye: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -42,11 +48,16 @@ class _BoundedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
+        if self._goodbye is not None:
+            self._goodbye.cancel()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._await_head()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._end()
 
     def _await_head(self) -> None:
         if self.conn.their_state is not h11.IDLE:
@@ -56,8 +67,14 @@ class _BoundedProtocol(H11Protocol):
 
     def _head_is_late(self) -> None:
         self._head_deadline = None
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+        if self.conn.their_state is h11.IDLE:
+            self._end()
+
+    def _end(self) -> None:
+        """Close, and cut the connection soon after when the peer does not do its part."""
+        if not self.transport.is_closing():
             self.transport.close()
+            self._goodbye = self.loop.call_later(GOODBYE_SECONDS, self.transport.abort)
 
     def _forget_deadline(self) -> None:
         if self._head_deadline is not None:
@@ -101,12 +118,13 @@ class HttpsDoor:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=self._max_connections,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             )
         )
-        self._serving = asyncio.create_task(self._server.serve(list(sockets)))
+        budget = ConnectionBudget(self._max_connections)
+        listeners = [BoundedListener.take_over(each, budget) for each in sockets]
+        self._serving = asyncio.create_task(self._server.serve(list(listeners)))
         async with asyncio.timeout(START_SECONDS):
             while not self._server.started:
                 if self._serving.done():
