@@ -23,6 +23,7 @@ from conclave.appliance.store import ApplianceStore
 from conclave.appliance.time import ApplianceTime
 from conclave.appliance.tls import ensure_webserver_certificate
 from conclave.appliance.tls_contexts import AdminTls, rest_context
+from conclave.appliance.user_mirroring import UserMirroring
 from conclave.appliance.users import Users
 from conclave.clock import ApplianceClock
 from conclave.hsm.hsm import Hsm
@@ -137,6 +138,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         time.on_change(cluster.set_clock_offset)
         hsm.on_smk_lost(cluster.stop_soon)
         closing.push_async_callback(cluster.stop)
+        _mirror(users, cluster, closing)
         yield Appliance(
             config=config,
             paths=paths,
@@ -150,3 +152,11 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             rest_tls=rest_context(certificate, key),
             admin_tls=admin_tls,
         )
+
+
+def _mirror(users: Users, cluster: ClusterService, closing: AsyncExitStack) -> None:
+    mirroring = UserMirroring(users.records, cluster)
+    mirroring.start()
+    closing.push_async_callback(mirroring.stop)
+    users.on_change(mirroring.wake)
+    cluster.on_serving(mirroring.wake)

@@ -86,10 +86,15 @@ class ClusterService:
         self._state: ServiceState = "stopped"
         self._changing = asyncio.Lock()
         self._stopping: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[], None]] = []
 
     def attach_admin_door(self, door: Door) -> None:
         """Name the listener that is open while the service runs."""
         self._admin.attach(door)
+
+    def on_serving(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every start, creation and authorization."""
+        self._listeners.append(listener)
 
     # ---- configuration
 
@@ -221,6 +226,7 @@ class ClusterService:
             return cast(ClusterSummary, await self.call("create_cluster", request))
         finally:
             await self._remember_cluster()
+            self._tell()
 
     async def authorize(
         self,
@@ -240,6 +246,7 @@ class ClusterService:
             answer = cast(AuthorizeResult, await self.call("authorize", request))
             processes.keep_smk(smk)
             await self._use_certificate(processes, answer, member_id)
+            self._tell()
 
     # ---- parts
 
@@ -289,6 +296,11 @@ class ClusterService:
             raise
         self._state = "running"
         await self._remember_cluster()
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     async def _stop(self) -> None:
         processes, self._processes = self._processes, None

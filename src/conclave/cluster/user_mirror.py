@@ -20,7 +20,8 @@ class UserMirror:
     async def put_users(self, params: UserRecords, _role: str) -> Nothing:
         """Make the given users the whole list."""
         rows = [UserRow(**msgspec.structs.asdict(user)) for user in params.users]
-        await self.context.write(lambda writer: writer.put_users(rows))
+        if await self.context.read(lambda reader: reader.users()) != rows:
+            await self.context.write(lambda writer: writer.put_users(rows))
         return Nothing()
 
     async def list_users(self, _params: Nothing, _role: str) -> UserRecords:
