@@ -54,7 +54,7 @@ def test_no_more_are_admitted_than_may_still_fail() -> None:
         gate = AttemptGate(Limits())
         admitted = await entered(gate, 7, 20)
         assert len(admitted) == 3
-        gate.leave(admitted[0], Outcome.ABANDONED, durable=True, paced=False)
+        gate.leave(admitted[0], Outcome.ABANDONED, paced=False)
         assert len(await entered(gate, 7, 20)) == 1
 
     asyncio.run(scenario())
@@ -77,7 +77,7 @@ def test_an_outcome_in_between_makes_the_gate_read_again() -> None:
         second = asyncio.create_task(gate.enter(attempt(), slow_read))
         await read_before.wait()
         stored[0] = 10
-        gate.leave(first, Outcome.WRONG, durable=True, paced=False)
+        gate.leave(first, Outcome.WRONG, paced=False)
         go_on.set()
         with pytest.raises(CredentialRefused) as error:
             await second
@@ -86,15 +86,39 @@ def test_an_outcome_in_between_makes_the_gate_read_again() -> None:
     asyncio.run(scenario())
 
 
+def unwritten(_writer: object) -> None:
+    """Stand for a failure that the store does not take."""
+
+
 def test_failures_that_could_not_be_written_go_on_counting_until_an_unlock() -> None:
     async def scenario() -> None:
         gate = AttemptGate(Limits())
         for _ in range(10):
             (one,) = await entered(gate, 0, 1)
-            gate.leave(one, Outcome.WRONG, durable=False, paced=False)
+            gate.leave(one, Outcome.WRONG, paced=False, owed=unwritten)
         assert await entered(gate, 0, 3) == []
         gate.release(KEYRING)
         assert len(await entered(gate, 0, 20)) == 10
+
+    asyncio.run(scenario())
+
+
+def test_failures_that_could_not_be_written_end_with_a_good_password_or_when_they_are() -> None:
+    async def scenario() -> None:
+        gate = AttemptGate(Limits())
+        name = (KEYRING, Role.KRSO)
+        for _ in range(9):
+            (one,) = await entered(gate, 0, 1)
+            gate.leave(one, Outcome.WRONG, paced=False, owed=unwritten)
+        assert gate.owed(name) == [unwritten] * 9
+        (last,) = await entered(gate, 0, 3)
+        gate.leave(last, Outcome.GOOD, paced=False)
+        assert gate.owed(name) == []
+        (one,) = await entered(gate, 0, 1)
+        gate.leave(one, Outcome.WRONG, paced=False, owed=unwritten)
+        gate.settled(name, [unwritten])
+        assert gate.owed(name) == []
+        assert gate._flights == {}
 
     asyncio.run(scenario())
 
@@ -106,9 +130,9 @@ def test_an_attempt_id_is_checked_once_at_a_time_and_stays_wrong() -> None:
         await gate.enter(one, reading(0))
         with pytest.raises(Unavailable):
             await gate.enter(one, reading(0))
-        gate.leave(one, Outcome.ABANDONED, durable=True, paced=False)
+        gate.leave(one, Outcome.ABANDONED, paced=False)
         await gate.enter(one, reading(0))
-        gate.leave(one, Outcome.WRONG, durable=True, paced=False)
+        gate.leave(one, Outcome.WRONG, paced=False)
         with pytest.raises(CredentialRefused) as error:
             await gate.enter(one, reading(0))
         assert error.value.fault is faults.PIN_INCORRECT
@@ -125,16 +149,16 @@ def test_delays_are_kept_per_client_and_end_with_a_success() -> None:
         long_password = reading(0, never_locks=True)
         one = attempt()
         await gate.enter(one, long_password)
-        gate.leave(one, Outcome.WRONG, durable=True, paced=True)
+        gate.leave(one, Outcome.WRONG, paced=True)
         with pytest.raises(Unavailable):
             await gate.enter(attempt(), long_password)
         other = attempt(client=ClientId(b"other" * 3 + b"x"))
         await gate.enter(other, long_password)
-        gate.leave(other, Outcome.GOOD, durable=True, paced=True)
+        gate.leave(other, Outcome.GOOD, paced=True)
         now = FIRST_DELAY_MS
         again = attempt()
         await gate.enter(again, long_password)
-        gate.leave(again, Outcome.GOOD, durable=True, paced=True)
+        gate.leave(again, Outcome.GOOD, paced=True)
         await gate.enter(attempt(), long_password)
 
     asyncio.run(scenario())
@@ -144,7 +168,7 @@ def test_nothing_is_kept_of_attempts_that_ended_well() -> None:
     async def scenario() -> None:
         gate = AttemptGate(Limits())
         for one in await entered(gate, 0, 5):
-            gate.leave(one, Outcome.GOOD, durable=True, paced=False)
+            gate.leave(one, Outcome.GOOD, paced=False)
         with pytest.raises(CredentialRefused):
             await gate.enter(attempt(), reading(10))
         assert (gate._flights, gate._paces, gate._running, gate._failed) == ({}, {}, set(), {})

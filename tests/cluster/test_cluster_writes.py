@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -230,11 +231,41 @@ def test_a_full_disk_loses_nothing_and_gives_no_free_guesses(small_disk: Path) -
             answers = [await gathered(bench.login(keyring, b"wrong-password")) for _ in range(12)]
             seen = [answer[0].fault for answer in answers]
             assert seen == [faults.STORAGE_FULL] * 10 + [faults.BUSY] * 2
+            assert bench.row(keyring).krso.failures == 0
             bench.kill("cluster")
             bench.start_cluster(with_smk=True)
             await bench.ready()
             assert acknowledged == set(ids(bench, keyring))
             await bench.login(keyring, PASSWORD)
+
+    asyncio.run(scenario())
+
+
+def test_failures_are_written_once_the_disk_has_room_again(small_disk: Path) -> None:
+    """Else a right password would go on being BUSY, in a keyring that is not even locked."""
+
+    async def scenario() -> None:
+        async with cluster_bench(small_disk) as bench:
+            keyring, _ = await bench.ready_keyring()
+            filler = small_disk / "filler"
+            for wrong, fault in ((9, None), (10, faults.PIN_LOCKED)):
+                with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                    while file.write(bytes(4096)):
+                        pass
+                for _ in range(wrong):
+                    with pytest.raises(Unavailable) as full:
+                        await bench.login(keyring, b"wrong-password")
+                    assert full.value.fault is faults.STORAGE_FULL
+                filler.unlink()
+                if fault is None:
+                    await bench.login(keyring, PASSWORD)
+                    await gathered(*(bench.login(keyring, PASSWORD) for _ in range(4)))
+                    assert bench.row(keyring).krso.failures == 0
+                else:
+                    with pytest.raises(ConclaveError) as refusal:
+                        await bench.login(keyring, PASSWORD)
+                    assert refusal.value.fault is fault
+                    assert bench.row(keyring).krso.failures == 10
 
     asyncio.run(scenario())
 

@@ -1,14 +1,15 @@
 """Keep count of the password attempts under way (rules C8, C21 and C22).
 
 Invariant: an attempt is admitted on failures that were read after every earlier outcome was
-durable: whoever's outcome came in between must read again.  What could not be made durable stays
-in flight, so that a full disk gives nobody free guesses.
+durable: whoever's outcome came in between must read again.  A failure that could not be made
+durable is owed: it counts here, so that a full disk gives nobody free guesses, until it is written
+or a good password or an unlock forgets it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
@@ -20,11 +21,14 @@ from conclave.keyring.keys import WrongPassword
 from conclave.keyring.roles import Decision, LockState, Outcome, Pace, admit, next_pace
 from conclave.service.wire import Role
 from conclave.settings import Limits
+from conclave.store.repository import ClusterWriter
 
 MAX_REMEMBERED: Final = 8192
 MAX_READS: Final = 8
 
 CredentialName = tuple[KeyringId, Role]
+Owed = Callable[[ClusterWriter], None]
+"""Writes one failure; to run it twice counts once."""
 T = TypeVar("T")
 
 
@@ -50,12 +54,12 @@ class Attempt:
 
 @dataclass(slots=True)
 class _Flight:
-    """The attempts on one credential; gone when nobody uses it and nothing is stuck."""
+    """The attempts on one credential; gone when nobody uses it and nothing is owed."""
 
     users: int = 0
     admitted: int = 0
-    stuck: int = 0
-    """Failures that could not be made durable."""
+    owed: list[Owed] = field(default_factory=list)
+    """Failures that could not be made durable yet."""
     outcomes: int = 0
 
 
@@ -88,7 +92,7 @@ class AttemptGate:
         flight.users += 1
         try:
             value, state = await _read_in_step(flight, read)
-            state = replace(state, in_flight=flight.admitted + flight.stuck)
+            state = replace(state, in_flight=flight.admitted + len(flight.owed))
             pace = self._paces.get(attempt.pace_name, Pace())
             _, decision = admit(state, pace, attempt.characters, self.now_ms(), self.limits)
             if decision is not Decision.CHECK:
@@ -99,13 +103,18 @@ class AttemptGate:
         flight.admitted += 1
         return value
 
-    def leave(self, attempt: Attempt, outcome: Outcome, *, durable: bool, paced: bool) -> None:
-        """Take note of an outcome; a failure that is not `durable` goes on counting here."""
+    def leave(
+        self, attempt: Attempt, outcome: Outcome, *, paced: bool, owed: Owed | None = None
+    ) -> None:
+        """Take note of an outcome; a failure that is still `owed` to the store counts here."""
         flight = self._flights[attempt.credential]
         flight.admitted -= 1
         flight.outcomes += 1
-        flight.stuck += 0 if durable else 1
-        if outcome is Outcome.WRONG and durable:
+        if outcome is Outcome.GOOD:
+            flight.owed.clear()
+        if owed is not None:
+            flight.owed.append(owed)
+        if outcome is Outcome.WRONG and owed is None:
             self._failed[attempt.name] = None
             if len(self._failed) > MAX_REMEMBERED:
                 self._failed.popitem(last=False)
@@ -113,20 +122,34 @@ class AttemptGate:
             self._set_pace(attempt, outcome)
         self._let_go(attempt, flight)
 
+    def owed(self, credential: CredentialName) -> list[Owed]:
+        """Return the failures of a credential that are not durable yet."""
+        flight = self._flights.get(credential)
+        return list(flight.owed) if flight is not None else []
+
+    def settled(self, credential: CredentialName, written: Collection[Owed]) -> None:
+        """Count failures here no more, since they are durable now."""
+        flight = self._flights.get(credential)
+        if flight is not None:
+            flight.owed = [owed for owed in flight.owed if owed not in written]
+            flight.outcomes += 1
+            self._forget_unused(credential, flight)
+
     def release(self, keyring_id: KeyringId) -> None:
-        """Forget the delays and the stuck failures of a keyring that was unlocked."""
+        """Forget the delays and the owed failures of a keyring that was unlocked."""
         for name in [name for name in self._paces if name[1][0] == keyring_id]:
             del self._paces[name]
         for role in Role:
-            flight = self._flights.get((keyring_id, role))
-            if flight is not None:
-                flight.stuck = 0
+            self.settled((keyring_id, role), self.owed((keyring_id, role)))
 
     def _let_go(self, attempt: Attempt, flight: _Flight) -> None:
         self._running.discard(attempt.name)
         flight.users -= 1
-        if not flight.users and not flight.stuck:
-            del self._flights[attempt.credential]
+        self._forget_unused(attempt.credential, flight)
+
+    def _forget_unused(self, credential: CredentialName, flight: _Flight) -> None:
+        if not flight.users and not flight.owed:
+            del self._flights[credential]
 
     def _set_pace(self, attempt: Attempt, outcome: Outcome) -> None:
         pace = next_pace(self._paces.pop(attempt.pace_name, Pace()), outcome, self.now_ms())

@@ -7,15 +7,16 @@ unknown, nor for a password too short to count (rule C8).
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Final
 
 from conclave import faults
 from conclave.cluster import idempotency
-from conclave.cluster.attempts import Attempt, AttemptGate
+from conclave.cluster.attempts import Attempt, AttemptGate, CredentialName, Owed
 from conclave.cluster.context import Context, require_client, require_keyring
 from conclave.crypto.password_hash import new_salt
-from conclave.errors import NotAllowed, Unavailable
+from conclave.errors import InternalFault, NotAllowed, Unavailable
 from conclave.ids import ClientId, ClusterTimeMs, IdempotencyKey, KeyringId
 from conclave.keyring.keys import WrapName, WrongPassword, check_first_password, unwrap_key
 from conclave.keyring.limits import password_characters
@@ -28,6 +29,8 @@ from conclave.store.repository import ClusterReader, ClusterWriter
 from conclave.store.rows import CredentialRow, KeyringRow, KeyringState
 
 HASH_SECONDS: Final = 15.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -106,28 +109,42 @@ class PasswordDesk:
             credential = credential_of(row, attempted.role)
             return row, LockState(credential.never_locks, credential.failures)
 
+        await self._settle(credential_name)
         row = await self.gate.enter(attempt, read)
         return await self._check(attempt, attempted, row)
 
+    async def _settle(self, credential: CredentialName) -> None:
+        """Write the failures that the store did not take when they happened, if it does now."""
+        owed = self.gate.owed(credential)
+        if not owed:
+            return
+        try:
+            await self.context.write(lambda writer: [count(writer) for count in owed])
+        except (Unavailable, InternalFault) as error:
+            logger.debug("Failed attempts still cannot be written: %s", error.message)
+        else:
+            self.gate.settled(credential, owed)
+
     async def _check(self, attempt: Attempt, attempted: Attempted, row: KeyringRow) -> Verified:
         credential = credential_of(row, attempted.role)
-        outcome, durable = Outcome.ABANDONED, True
+        outcome, owed = Outcome.ABANDONED, None
         try:
             kek = await self._hash_attempt(attempted, credential)
             try:
                 key = self._open(row, attempted.role, kek)
             except WrongPassword:
-                outcome, durable = Outcome.WRONG, credential.never_locks
+                outcome = Outcome.WRONG
                 if not credential.never_locks:
-                    await self._count_failure(attempted, credential)
-                    durable = True
+                    owed = self._failure(attempted, credential)
+                    await self.context.write(owed)
+                    owed = None
                 raise
-            outcome = Outcome.GOOD
             if credential.failures:
                 row = await self._reset(attempted, credential)
+            outcome = Outcome.GOOD
             return Verified(row, key)
         finally:
-            self.gate.leave(attempt, outcome, durable=durable, paced=credential.never_locks)
+            self.gate.leave(attempt, outcome, owed=owed, paced=credential.never_locks)
 
     async def _hash_attempt(self, attempted: Attempted, credential: CredentialRow) -> bytes:
         source = client_source(attempted.client_id, attempted.source)
@@ -146,11 +163,11 @@ class PasswordDesk:
         name = WrapName(row.keyring_id, credential_role(row, role), row.key_generation)
         return unwrap_key(outer, kek, credential.sealed_outer, name)
 
-    async def _count_failure(self, attempted: Attempted, credential: CredentialRow) -> None:
+    def _failure(self, attempted: Attempted, credential: CredentialRow) -> Owed:
+        """Return what counts a wrong password; it may be kept, so it holds no password."""
+        nameless = replace(attempted, password=b"")
         now_ms, limits = self.context.cluster_time_ms(), self.context.limits
-        await self.context.write(
-            lambda writer: count_failure(writer, attempted, credential, now_ms, limits)
-        )
+        return lambda writer: count_failure(writer, nameless, credential, now_ms, limits)
 
     async def _reset(self, attempted: Attempted, credential: CredentialRow) -> KeyringRow:
         return await self.context.write(
