@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn, TypeVar
 
@@ -26,12 +27,21 @@ from conclave.hsm.storage import (
     make_master_key,
     read_master_key,
 )
+from conclave.hsm.views import CredentialVersion
 
 PasswordHasher = Callable[[bytes, bytes, str], Awaitable[bytes]]
 """hasher(password, salt, source) -> 32 bytes of Argon2id, made by the login process (C8)."""
 SoLockout = Literal["zeroize", "backoff"]
 Result = TypeVar("Result")
 Transition = Callable[[HsmState], HsmState]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Proof:
+    """What a right password gave, and the version of the credential that it belongs to."""
+
+    secret: bytes
+    version: CredentialVersion
 
 
 class HsmCore:
@@ -83,33 +93,37 @@ class HsmCore:
         salt = new_salt(self._cost)
         return salt, await self._hasher(password, salt, source)
 
-    async def prove(self, owner: Owner, password: bytes, source: str) -> bytes:
-        """Return the secret that the right password opens; count the failure of a wrong one.
+    async def prove(self, owner: Owner, password: bytes, source: str) -> Proof:
+        """Return what the right password opens; count the failure of a wrong one.
 
-        Raises CredentialRefused, NotAllowed when locked or zeroized, Unavailable when busy.
+        Raises CredentialRefused, NotAllowed when locked or zeroized, Unavailable when busy or when
+        the credential was replaced meanwhile.
         """
         rules.check_password("password", password, shortest=1)
         async with self._gates.enter(owner):
             return await self._prove_alone(owner, password, source)
 
-    async def _prove_alone(self, owner: Owner, password: bytes, source: str) -> bytes:
+    async def _prove_alone(self, owner: Owner, password: bytes, source: str) -> Proof:
         rules.require_unlocked(self.state, owner)
         self._require_so_may_try(owner)
         credential = rules.find_credential(self.state, owner)
         key = await self._hasher(password, credential.salt, source)
         secret = keys.open_credential(self.keys, owner, credential, key)
-        if rules.find_credential(self.state, owner).version != credential.version:
-            message = f"Role {owner.role.value} got another password meanwhile; try again."
-            raise Unavailable(faults.BUSY, message)
         if secret is None:
-            await self._refuse(owner)
-        await self.apply(lambda state: rules.after_success(state, owner))
-        return secret
+            await self._refuse(owner, credential.version)
 
-    async def _refuse(self, owner: Owner) -> NoReturn:
+        def transition(state: HsmState) -> HsmState:
+            rules.require_version(state, owner, credential.version)
+            return rules.after_success(state, owner)
+
+        await self.apply(transition)
+        return Proof(secret, credential.version)
+
+    async def _refuse(self, owner: Owner, version: CredentialVersion) -> NoReturn:
         async with self._changing:
             # In memory first: a disk that takes no more must not give free guesses.
             before = self.state
+            rules.require_version(before, owner, version)
             counted = rules.after_failure(before, owner, zeroizes=self._zeroizes)
             self.state = counted
             self._tell(before, counted)

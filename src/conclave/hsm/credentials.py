@@ -5,7 +5,7 @@ from __future__ import annotations
 from hmac import compare_digest
 
 from conclave import faults
-from conclave.errors import BadInput, Unavailable
+from conclave.errors import BadInput
 from conclave.hsm import keys, rules
 from conclave.hsm.core import HsmCore
 from conclave.hsm.model import HsmState, Owner
@@ -43,15 +43,12 @@ async def change(core: HsmCore, owner: Owner, old: bytes, new: bytes, source: st
     if compare_digest(old, new):
         message = "newPassword must differ from the old password."
         raise BadInput(faults.BAD_REQUEST, message)
-    secret = await core.prove(owner, old, source)
-    replaced = rules.find_credential(core.state, owner)
+    proof = await core.prove(owner, old, source)
     salt, key = await core.password_key(new, source)
-    credential = keys.new_credential(core.keys, owner, salt, key, secret=secret)
+    credential = keys.new_credential(core.keys, owner, salt, key, secret=proof.secret)
 
     def transition(state: HsmState) -> HsmState:
-        if rules.find_credential(state, owner).version != replaced.version:
-            message = f"Role {owner.role.value} got another password meanwhile; try again."
-            raise Unavailable(faults.BUSY, message)
+        rules.require_version(state, owner, proof.version)
         return rules.with_credential(state, owner, credential)
 
     await core.apply(transition)

@@ -110,8 +110,7 @@ class Hsm:
 
     async def verify_so(self, password: bytes, *, source: str = "local") -> CredentialVersion:
         """Check the SO's password; the third consecutive failure zeroizes (rule K5)."""
-        await self._core.prove(HSM_SO, password, source)
-        return rules.find_credential(self._state, HSM_SO).version
+        return (await self._core.prove(HSM_SO, password, source)).version
 
     async def change_so_password(self, old: bytes, new: bytes, *, source: str = "local") -> None:
         """Change the SO's password."""
@@ -219,9 +218,9 @@ class Hsm:
     ) -> CredentialVersion:
         """Check a role's password: refused when locked, wrong, or a first credential unchanged."""
         owner = _owner(partition_id, role_id)
-        await self._core.prove(owner, password, source)
+        proof = await self._core.prove(owner, password, source)
         rules.require_changed(self._state, owner)
-        return rules.find_credential(self._state, owner).version
+        return proof.version
 
     def role_login_is_current(
         self, partition_id: str, role_id: str, version: CredentialVersion
@@ -288,10 +287,10 @@ class Hsm:
         """Return the SMK of the cluster partition of that label; counts failures."""
         partition = self._cluster_partition_named(partition_label)
         owner = Owner(RoleId.CO, partition.partition_id)
-        partition_key = await self._core.prove(owner, co_password, source)
+        proof = await self._core.prove(owner, co_password, source)
         # A reset between the proof and here made another key; then the SMK does not open.
         current = rules.find_partition(self._state, partition.partition_id)
-        return keys.open_smk(partition_key, current.partition_id, current.sealed_smk)
+        return keys.open_smk(proof.secret, current.partition_id, current.sealed_smk)
 
     async def verify_cluster_co(
         self, co_password: bytes, partition_label: str | None = None, *, source: str = "local"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from hmac import compare_digest
 from typing import Final
 
 import msgspec
@@ -20,6 +21,7 @@ from conclave.errors import (
     LimitReached,
     NotAllowed,
     NotFound,
+    Unavailable,
 )
 from conclave.hsm import policies
 from conclave.hsm.model import (
@@ -33,7 +35,7 @@ from conclave.hsm.model import (
     Owner,
     Partition,
 )
-from conclave.hsm.views import PartitionId, RoleId
+from conclave.hsm.views import CredentialVersion, PartitionId, RoleId
 
 MIN_PASSWORD_BYTES: Final = 8
 MAX_PASSWORD_BYTES: Final = 255
@@ -135,6 +137,17 @@ def find_credential(state: HsmState, owner: Owner) -> Credential:
         )
         raise NotAllowed(faults.HSM_OPERATION, message)
     return credential
+
+
+def require_version(state: HsmState, owner: Owner, version: CredentialVersion) -> None:
+    """Refuse to go on with a credential that was replaced since its password was checked.
+
+    What the old password opened must not be put under the new one, nor a login be taken for one
+    with the new password.
+    """
+    if not compare_digest(find_credential(state, owner).version, version):
+        message = f"Role {owner.role.value} got another password meanwhile; try again."
+        raise Unavailable(faults.BUSY, message)
 
 
 # ------------------------------------------------------------------ replacing things
