@@ -29,6 +29,11 @@ class LoginState:
         version = self.roles.get((partition_id, role_id))
         return version is not None and hsm.role_login_is_current(partition_id, role_id, version)
 
+    def forget(self) -> None:
+        """Log everybody out, since the session ended; Waiting tasks may still hold this state."""
+        self.so = None
+        self.roles.clear()
+
     def forget_partition(self, partition_id: str) -> None:
         """Log all roles of a partition out."""
         for key in [key for key in self.roles if key[0] == partition_id]:

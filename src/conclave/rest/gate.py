@@ -54,6 +54,9 @@ class Gate:
         """Return the caller; raise CredentialRefused, NotAllowed or Unavailable."""
         if operation.roles == NOBODY:
             return Admitted(None, None)
+        if self._sessions is not None:
+            # Here, so that no call, with a cookie or without, uses logins of a dead session.
+            self._sessions.expire()
         credentials = _basic(request)
         cookie = request.cookies.get(COOKIE)
         session = None

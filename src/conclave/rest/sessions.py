@@ -41,10 +41,10 @@ class SessionTable:
 
     def open(self, login: Login) -> str:
         """Open a session and return its secret; a user's oldest makes room for a new one."""
-        self._expire()
+        self.expire()
         own = [key for key, each in self._sessions.items() if each.login.user_id == login.user_id]
         if len(own) >= MAX_PER_USER:
-            del self._sessions[own[0]]
+            self._end(own[0])
         elif len(self._sessions) >= MAX_SESSIONS:
             message = f"There are {MAX_SESSIONS} open sessions; try again later."
             raise Unavailable(faults.BUSY, message)
@@ -54,7 +54,7 @@ class SessionTable:
 
     def use(self, secret: str) -> tuple[Login, LoginState]:
         """Return whose session this is; raise CredentialRefused when it ended."""
-        self._expire()
+        self.expire()
         digest = _digest(secret)
         session = self._sessions.get(digest)
         if session is None:
@@ -74,15 +74,19 @@ class SessionTable:
         """End a session."""
         for digest, each in tuple(self._sessions.items()):
             if each.state is session:
-                del self._sessions[digest]
+                self._end(digest)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """End the sessions that were idle too long."""
         oldest = self._now_ms() - IDLE_MS
         while self._sessions:
             first = next(iter(self._sessions))
             if self._sessions[first].used_ms >= oldest:
                 return
-            del self._sessions[first]
+            self._end(first)
+
+    def _end(self, digest: bytes) -> None:
+        self._sessions.pop(digest).state.forget()
 
 
 def _digest(secret: str) -> bytes:
