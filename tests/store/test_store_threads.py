@@ -180,8 +180,30 @@ def test_a_commit_that_fails_is_an_unknown_outcome(tmp_path: Path) -> None:
             assert error.value.fault is faults.OUTCOME_UNKNOWN
             event.remove(store.engine, "commit", break_commit)
             assert await store.reader.read(labels) == set()
-            assert store.published == []
+            # It may have been committed after all, and nobody may repeat it: caches are void.
+            assert store.published == [Touched(everything=True)]
             await store.writer.write(insert("b", 1))
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_cannot_be_opened_again_is_once_it_is_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with threads(tmp_path) as store:
+            path, away = tmp_path / "cluster.db", tmp_path / "away.db"
+            await store.writer.write(lambda writer: writer.insert_keyrings([new_keyring()]))
+            path.rename(away)
+            for _ in range(2):
+                with pytest.raises(InternalFault) as error:
+                    await store.writer.write(
+                        lambda writer: writer._connection.exec_driver_sql("no statement")
+                    )
+                assert error.value.fault is faults.STORAGE_FAILED
+            away.rename(path)
+            await store.writer.write(
+                lambda writer: writer.insert_keyrings([new_keyring("back", 1)])
+            )
+            assert await store.reader.read(labels) == {"ring", "back"}
 
     asyncio.run(scenario())
 

@@ -135,6 +135,8 @@ class WriterThread:
         touched = Touched()
         committing = False
         try:
+            if self._connection.closed:
+                self._connection = self._engine.connect()
             with self._connection.begin() as transaction:
                 outcomes = [_run_job(self._connection, job, touched) for job in batch]
                 committing = True
@@ -145,6 +147,9 @@ class WriterThread:
                 logger.error("The cluster store refuses changes: %s", error.orig)
             self._failing = True
             self._reopen()
+            if committing:
+                # It may be in the store nevertheless, and nobody may ask again.
+                self._publish(Touched(everything=True))
             raise storage_error(error, committing=committing) from error
         if self._failing:
             logger.warning("The cluster store takes changes again.")
@@ -152,9 +157,11 @@ class WriterThread:
         return touched, outcomes
 
     def _reopen(self) -> None:
+        """Open the store anew, or leave that to the next batch when it does not open now."""
         with contextlib.suppress(DBAPIError):
             self._connection.close()
-        self._connection = self._engine.connect()
+        with contextlib.suppress(DBAPIError):
+            self._connection = self._engine.connect()
 
 
 def _run_job(connection: Connection, job: _Queued, touched: Touched) -> _Outcome:
