@@ -8,7 +8,15 @@ import pytest
 
 from conclave.crypto.password_hash import DEFAULT_COST, LOW_COST_FOR_TESTS, Argon2Cost
 from conclave.errors import BadInput
-from conclave.settings import ApplianceConfig, Limits, load_config, render_config, write_config
+from conclave.settings import (
+    ApplianceConfig,
+    Limits,
+    RestSettings,
+    Strictness,
+    load_config,
+    render_config,
+    write_config,
+)
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
@@ -21,6 +29,9 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         so_lockout="backoff",
         missing_right_status=401,
         limits=Limits(max_objects=0, label_separator="-"),
+        rest=RestSettings(
+            strictness=Strictness.JSON, task_status_204=True, body_seconds=2.5, max_connections=9
+        ),
     )
     path = tmp_path / "conclave.toml"
     write_config(config, path)
@@ -53,6 +64,13 @@ def test_an_empty_file_means_the_defaults_beside_it(tmp_path: Path) -> None:
         ('host_name = "a b"', ["host_name", "a b"]),
         ('server_common_name = ""', ["server_common_name"]),
         ("[argon2]\nmemory_kib = 64", ["argon2.memory_kib", "64"]),
+        ("[argon2]\nmemory_kib = 1048576\niterations = 9", ["argon2.iterations", "4194304"]),
+        ('[rest]\nstrictness = "loose"', ["rest.strictness", "loose"]),
+        ("[rest]\nmax_connections = 0", ["rest.max_connections", "10000", "0"]),
+        ("[rest]\nmax_body_bytes = 1", ["rest.max_body_bytes", "4096"]),
+        ("[rest]\nbody_seconds = 0.5", ["rest.body_seconds", "0.5"]),
+        ("[rest]\nbody_seconds = nan", ["rest.body_seconds", "nan"]),
+        ("[rest]\ntask_status_204 = 1", ["rest.task_status_204"]),
         ("not toml", ["TOML"]),
     ],
 )

@@ -5,6 +5,7 @@ Unknown fields are refused, and every refusal names the field, the rule and the 
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import json
 import os
@@ -35,14 +36,24 @@ ADMIN_PORTS: Final = frozenset({50070, *range(50075, 50080)})
 """Ports that an administrator may choose; a configuration file may name others for tests."""
 
 
+class Strictness(enum.Enum):
+    """Which media types a REST door accepts."""
+
+    VENDOR = "vendor"
+    JSON = "json"
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits and thresholds of keyrings."""
 
     max_keyrings: int = 3500
+    """Keyrings of one cluster."""
     max_objects: int = 256
     """Token objects of one keyring; 0 means no limit."""
     max_per_call: int = 100
+    """Keyrings that one call creates."""
     min_password_characters: int = 8
+    """Characters of a new keyring password."""
     lock_after: int = 10
     """Consecutive failures that lock a credential."""
     never_locks_from: int = 17
@@ -50,32 +61,60 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uncounted_up_to: int = 6
     """Attempts of at most so many characters are refused without a check and never count."""
     ticket_idle_days: int = 7
+    """Days without use after which a login ends."""
     label_separator: str = ""
     """Stands between label and index in a bulk create."""
+
+
+class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Limits and habits of the REST doors."""
+
+    strictness: Strictness = Strictness.VENDOR
+    """Media types of 8443: `vendor` accepts the vendor's template only, as Luna appliances do;
+    `json` accepts application/json as well. 50070 always accepts plain JSON."""
+    task_status_204: bool = False
+    """Announce tasks with 204 and Location only, as old callers expect."""
+    max_body_bytes: int = 65_536
+    """Bytes of a request's body."""
+    body_seconds: float = 30.0
+    """Seconds that a body may take to arrive."""
+    max_connections: int = 256
+    """Connections of each door; one more is answered 503."""
 
 
 class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings of one appliance."""
 
     state_dir: Path
+    """Where everything is kept; absent, the directory of the file."""
     host_name: str = "conclave"
+    """The appliance's name, in its certificates and answers."""
     interfaces: dict[str, str] = msgspec.field(default_factory=lambda: {"eth0": "127.0.0.1"})
     """Network devices and their addresses."""
     rest_port: int = 8443
+    """TCP port of REST."""
     admin_port: int = 50070
+    """TCP port of the cluster's administration, until the cluster service is told another."""
     crypto_port: int = 50052
+    """TCP port of the clients, until the cluster service is told another."""
     workers: int = 0
     """Crypto workers; 0 means one per core."""
     server_common_name: str = "lnh.thalesgroup.com"
     """LNHServerCN: the fixed name that a client demands of a member's certificate (rule L1)."""
     argon2: Argon2Cost = DEFAULT_COST
+    """What one guess at a password costs; holds for passwords that are set from now on, while
+    those that are stored keep the cost they were set with."""
     low_cost_for_tests: bool = False
-    """Use LOW_COST_FOR_TESTS instead of `argon2`; never in production (rule G2)."""
+    """Hash passwords at a cost that protects nothing instead of `argon2`: for tests, never in
+    production (rule G2)."""
     so_lockout: Literal["zeroize", "backoff"] = "zeroize"
     """What three wrong HSM SO passwords do (rule K5)."""
     missing_right_status: Literal[401, 403] = 403
     """HTTP status of a missing right (rule K5)."""
     limits: Limits = Limits()
+    """Limits and thresholds of keyrings."""
+    rest: RestSettings = RestSettings()
+    """Limits and habits of the REST doors."""
 
     @property
     def password_cost(self) -> Argon2Cost:
@@ -83,7 +122,7 @@ class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         return LOW_COST_FOR_TESTS if self.low_cost_for_tests else self.argon2
 
 
-_INTEGER_RULES: Final[Mapping[str, tuple[int, int]]] = {
+NUMBER_RULES: Final[Mapping[str, tuple[int, int]]] = {
     "rest_port": (1, 65_535),
     "admin_port": (1, 65_535),
     "crypto_port": (1, 65_535),
@@ -96,7 +135,19 @@ _INTEGER_RULES: Final[Mapping[str, tuple[int, int]]] = {
     "limits.never_locks_from": (2, 255),
     "limits.uncounted_up_to": (0, 64),
     "limits.ticket_idle_days": (1, 3650),
+    "rest.max_body_bytes": (4096, 4 << 20),
+    "rest.body_seconds": (1, 600),
+    "rest.max_connections": (1, 10_000),
 }
+"""Lowest and highest value."""
+WORD_RULES: Final[Mapping[str, str]] = {
+    "limits.uncounted_up_to": "must be below limits.min_password_characters",
+    "limits.label_separator": "must be at most 8 printable bytes",
+    "host_name": "must be a host name",
+    "server_common_name": "must be 1 to 64 printable characters",
+    "interfaces": "must name one device such as eth0 at least, each with an IP address",
+}
+"""What a number's range does not say, in the words of a refusal."""
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,62}[A-Za-z0-9])?")
 _DEVICE_NAME: Final = re.compile(r"[a-z][a-z0-9.:-]{0,15}")
 
@@ -126,22 +177,18 @@ def load_config(path: Path) -> ApplianceConfig:
 
 def check_config(config: ApplianceConfig) -> None:
     """Refuse a configuration whose values break a rule, naming field, rule and value."""
-    for field, (low, high) in _INTEGER_RULES.items():
+    for field, (low, high) in NUMBER_RULES.items():
         _check_range(field, _look_up(config, field), low, high)
     check_cost(config.argon2, allow_low_cost=config.low_cost_for_tests)
-    limits = config.limits
+    limits, name = config.limits, config.server_common_name
     if limits.uncounted_up_to >= limits.min_password_characters:
-        _refuse(
-            "limits.uncounted_up_to",
-            f"must be below limits.min_password_characters ({limits.min_password_characters})",
-            limits.uncounted_up_to,
-        )
+        _refuse("limits.uncounted_up_to", limits.uncounted_up_to)
     if len(limits.label_separator.encode()) > 8 or not _printable(limits.label_separator):
-        _refuse("limits.label_separator", "must be at most 8 printable bytes", "")
+        _refuse("limits.label_separator", limits.label_separator)
     if not _HOST_NAME.fullmatch(config.host_name):
-        _refuse("host_name", "must be a host name", config.host_name)
-    if not 1 <= len(config.server_common_name) <= 64 or not _printable(config.server_common_name):
-        _refuse("server_common_name", "must be 1 to 64 characters", config.server_common_name)
+        _refuse("host_name", config.host_name)
+    if not 1 <= len(name) <= 64 or not _printable(name):
+        _refuse("server_common_name", name)
     _check_interfaces(config.interfaces)
 
 
@@ -193,35 +240,35 @@ def _value_at(document: Mapping[str, object], complaint: str) -> str:
     return f", value {value!r}" if found else ""
 
 
-def _look_up(config: ApplianceConfig, field: str) -> int:
+def _look_up(config: ApplianceConfig, field: str) -> float:
     value: object = config
     for part in field.split("."):
         value = getattr(value, part)
-    assert isinstance(value, int)  # noqa: S101 - the table above names integer fields only
+    assert isinstance(value, int | float)  # noqa: S101 - the table names numeric fields only
     return value
 
 
-def _check_range(field: str, value: int, low: int, high: int) -> None:
+def _check_range(field: str, value: float, low: int, high: int) -> None:
     if not low <= value <= high:
-        _refuse(field, f"must lie between {low} and {high}", value)
+        _refuse(field, value, f"must lie between {low} and {high}")
 
 
 def _check_interfaces(interfaces: Mapping[str, str]) -> None:
     if not interfaces:
-        _refuse("interfaces", "must name one device at least", "{}")
+        _refuse("interfaces", interfaces)
     for device, address in interfaces.items():
         if not _DEVICE_NAME.fullmatch(device):
-            _refuse("interfaces", "must have device names such as eth0", device)
+            _refuse("interfaces", device, "must have device names such as eth0")
         try:
             ipaddress.ip_address(address)
         except ValueError:
-            _refuse(f"interfaces.{device}", "must be an IP address", address)
+            _refuse(f"interfaces.{device}", address, "must be an IP address")
 
 
 def _printable(text: str) -> bool:
     return all(character.isprintable() for character in text)
 
 
-def _refuse(field: str, rule: str, value: object) -> NoReturn:
-    message = f"Setting {field} {rule}; it is {value!r}."
+def _refuse(field: str, value: object, rule: str = "") -> NoReturn:
+    message = f"Setting {field} {rule or WORD_RULES[field]}; it is {value!r}."
     raise BadInput(faults.BAD_REQUEST, message)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from conclave.errors import BadInput
-from conclave.rest.media_types import Strictness, check_media_type
-from conclave.rest.settings import RestSettings
+from conclave.rest.media_types import check_media_type
+from conclave.settings import RestSettings, Strictness
 from tests.rest.conftest import Town
 from tests.support.rest_house import ADMIN, VENDOR, open_house, settle_users
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conclave.rest.settings import RestSettings
+from conclave.settings import RestSettings
 from tests.rest.conftest import Town
 from tests.rest.test_rest_guide import co
 from tests.support.rest_house import VENDOR, House, open_house, settle_users

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conclave.rest.settings import RestSettings
+from conclave.settings import RestSettings
 from tests.support.rest_house import MONITOR, OPERATOR, Client, House, open_house, settle_users
 
 HSM = {"label": "hsm", "password": "so-password", "domain": "d"}

@@ -22,7 +22,7 @@ from conclave.operations.model import Doors
 from conclave.rest.doors import make_apps
 from conclave.rest.openapi import OPERATIONS, document
 from conclave.rest.routing import Router
-from conclave.rest.settings import RestSettings
+from conclave.settings import RestSettings
 from tests.support.appliance_bench import make_authorized_cluster, make_config
 
 T = TypeVar("T")
@@ -164,9 +164,9 @@ def open_house(
     """Open an appliance in a directory; its users have their first passwords still."""
     loop = Loop()
     try:
-        opening = open_appliance(make_config(directory, **config))
+        opening = open_appliance(make_config(directory, rest=settings or RestSettings(), **config))
         appliance = loop.run(opening.__aenter__())
-        rest, admin = make_apps(appliance, settings)
+        rest, admin = make_apps(appliance)
         house = House(loop, appliance, rest, admin, [])
         try:
             yield house

@@ -31,8 +31,11 @@ class Argon2Cost(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much one guess costs; the default is the second recommendation of RFC 9106, section 4."""
 
     memory_kib: int = 65536
+    """Memory that a guess takes, in KiB."""
     iterations: int = 3
+    """Passes over that memory."""
     lanes: int = 4
+    """Parts of the memory that may be filled side by side."""
 
 
 DEFAULT_COST: Final = Argon2Cost()
@@ -44,8 +47,8 @@ MAX_ITERATIONS: Final = 100
 MAX_LANES: Final = 16
 MAX_WORK_KIB: Final = 4 << 20
 """Ceiling of memory times iterations: a few seconds on one core, below every caller's deadline."""
-_FLOOR_MEMORY_KIB: Final = 19456
-_FLOOR_ITERATIONS: Final = 2
+FLOOR_MEMORY_KIB: Final = 19456
+FLOOR_ITERATIONS: Final = 2
 
 _SALT: Final = struct.Struct(f">BIBB{RANDOM_BYTES}s")
 """Version of this layout, memory in KiB, iterations, lanes, random bytes."""
@@ -64,8 +67,8 @@ def check_cost(cost: Argon2Cost, *, allow_low_cost: bool = False) -> Argon2Cost:
     _require("memory_kib times argon2.iterations", work_kib, 1, MAX_WORK_KIB)
     if not allow_low_cost:
         hint = "Lower values need low_cost_for_tests"
-        _require("memory_kib", cost.memory_kib, _FLOOR_MEMORY_KIB, MAX_MEMORY_KIB, hint)
-        _require("iterations", cost.iterations, _FLOOR_ITERATIONS, MAX_ITERATIONS, hint)
+        _require("memory_kib", cost.memory_kib, FLOOR_MEMORY_KIB, MAX_MEMORY_KIB, hint)
+        _require("iterations", cost.iterations, FLOOR_ITERATIONS, MAX_ITERATIONS, hint)
     return cost
 
 

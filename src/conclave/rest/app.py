@@ -35,12 +35,12 @@ from conclave.rest.errors import (
     too_large,
 )
 from conclave.rest.gate import Gate
-from conclave.rest.media_types import JSON, Strictness, check_media_type
+from conclave.rest.media_types import JSON, check_media_type
 from conclave.rest.paging import cut, wanted_page
 from conclave.rest.routing import Match, Router
 from conclave.rest.sessions import COOKIE, SessionTable
-from conclave.rest.settings import RestSettings
 from conclave.rest.tasks import execute
+from conclave.settings import RestSettings, Strictness
 
 _log = logging.getLogger(__name__)
 _COOKIE_RULES: Final = "HttpOnly; Secure; Path=/; SameSite=Strict"

@@ -10,18 +10,15 @@ from conclave.rest.app import RestApp
 from conclave.rest.openapi import OPERATIONS
 from conclave.rest.server import HttpsDoor
 from conclave.rest.sessions import SessionTable
-from conclave.rest.settings import RestSettings
 
 
-def make_apps(
-    appliance: Appliance, settings: RestSettings | None = None
-) -> tuple[RestApp, RestApp]:
+def make_apps(appliance: Appliance) -> tuple[RestApp, RestApp]:
     """Return the applications of 8443 and 50070, which share sessions and tasks."""
-    chosen = settings or RestSettings()
+    settings = appliance.config.rest
     sessions = SessionTable()
     tasks = TaskTable(appliance.clock)
     rest, admin = (
-        RestApp(appliance, OPERATIONS, door, sessions=sessions, tasks=tasks, settings=chosen)
+        RestApp(appliance, OPERATIONS, door, sessions=sessions, tasks=tasks, settings=settings)
         for door in (Doors.REST, Doors.ADMIN)
     )
     return rest, admin
@@ -29,9 +26,8 @@ def make_apps(
 
 def make_doors(appliance: Appliance) -> Listeners:
     """Return the listeners, not yet started."""
-    settings = RestSettings()
     rest, admin = (
-        HttpsDoor(app, max_connections=settings.max_connections)
-        for app in make_apps(appliance, settings)
+        HttpsDoor(app, max_connections=appliance.config.rest.max_connections)
+        for app in make_apps(appliance)
     )
     return Listeners(rest=rest, admin=admin)

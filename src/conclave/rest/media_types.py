@@ -6,12 +6,12 @@ newest.  Content-Type counts before Accept.  On 8443 one of the two must follow 
 
 from __future__ import annotations
 
-import enum
 import re
 from typing import Final
 
 from conclave import faults
 from conclave.errors import BadInput
+from conclave.settings import Strictness
 
 JSON: Final = "application/json"
 VENDOR_JSON: Final = "application/vnd.safenetinc.lunasa+json"
@@ -20,15 +20,6 @@ _VENDOR: Final = re.compile(
     r"application/vnd\.safenetinc\.lunasa\+(?P<kind>[a-z-]+)", re.IGNORECASE
 )
 _PARAMETER: Final = re.compile(r"\s*(?P<name>[A-Za-z]+)\s*=\s*\"?(?P<value>[^\";]*)\"?\s*")
-
-
-class Strictness(enum.Enum):
-    """Which headers a door accepts."""
-
-    VENDOR = "vendor"
-    """The vendor's template only, as Luna appliances do."""
-    JSON = "json"
-    """The template, or application/json where there is a body."""
 
 
 def check_media_type(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from conclave.operations.model import AnyOperation, Arguments, Call, Duration, Reply
 from conclave.operations.task_table import Task
 from conclave.operations.tasks import task_view
-from conclave.rest.settings import RestSettings
+from conclave.settings import RestSettings
 
 ACCEPTED = 202
 CREATED = 201
