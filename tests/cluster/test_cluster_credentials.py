@@ -25,6 +25,7 @@ from conclave.errors import (
 from conclave.ids import KeyringId
 from conclave.keyring.keys import WrapName, WrongPassword, unwrap_key
 from conclave.service.messages import ClientLogout, NamedClient, NamedKeyring
+from conclave.service.page import DENIED_LOGINS
 from conclave.service.tickets import Ticket, issue
 from conclave.service.wire import Role
 from tests.support.cluster_bench import (
@@ -255,6 +256,22 @@ def test_a_logout_denies_the_login(tmp_path: Path) -> None:
             assert bench.opened(ticket).login_id in bench.page.denied_since(0)[1]
             await refused(bench.write(keyring, ticket), faults.NOT_LOGGED_IN)
             await bench.write(keyring, other, writes=[new_object()])
+
+    asyncio.run(scenario())
+
+
+def test_a_ticket_logged_out_again_and_again_drives_no_other_out_of_the_ring(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            keyring, ended = await bench.ready_keyring()
+            other = await bench.login(keyring, PASSWORD)
+            for ticket in (ended, *[other] * DENIED_LOGINS):
+                params = ClientLogout(client_id=bench.client_id, ticket=ticket)
+                await bench.worker.call("logout", params)
+            assert bench.page.denied_head() == 2
+            await refused(bench.write(keyring, ended, writes=[new_object()]), faults.NOT_LOGGED_IN)
 
     asyncio.run(scenario())
 

@@ -104,7 +104,10 @@ class Credentials:
             ticket = self.office.open_any(params.ticket, client_id)
         except CredentialRefused:
             return Nothing()
-        self.context.page.deny_login(login_id_of(ticket))
+        login_id = login_id_of(ticket)
+        if login_id not in self.office.denied:
+            # Once only: a ring of so many places must not be emptied with one ticket.
+            self.context.page.deny_login(login_id)
         return Nothing()
 
     # ------------------------------------------------------------------ C_SetPIN
