@@ -19,7 +19,6 @@ from typing import Final
 import msgspec
 
 from conclave import faults
-from conclave.appliance.keyed_locks import KeyedLocks
 from conclave.appliance.login_delays import LoginDelays
 from conclave.appliance.store import ApplianceStore
 from conclave.appliance.user_rules import (
@@ -46,6 +45,7 @@ from conclave.errors import (
     NotAllowed,
     NotFound,
 )
+from conclave.keyed_locks import KeyedLocks
 from conclave.service.messages import UserRecord
 
 PasswordHasher = Callable[[bytes, bytes, str], Awaitable[bytes]]
@@ -114,8 +114,8 @@ class Users:
         self._users: dict[str, StoredUser] = {}
         self._changes = asyncio.Lock()
         self._delays = LoginDelays(now_ms=now_ms)
-        self._sources = KeyedLocks(longest_queue=_LONGEST_QUEUE)
-        self._names = KeyedLocks(longest_queue=_LONGEST_QUEUE)
+        self._sources = KeyedLocks[str](longest_queue=_LONGEST_QUEUE)
+        self._names = KeyedLocks[str](longest_queue=_LONGEST_QUEUE)
         self._remembered = RememberedPasswords(now_ms)
         self._nobody_key = os.urandom(32)
         self._listeners: list[Callable[[], None]] = []
@@ -244,6 +244,7 @@ class Users:
             stored = self._stored(user_id)
             if role is not None and role is not stored.user.role:
                 _require_not_builtin(stored.user, "its role is fixed")
+                self._require_another_admin(stored.user)
             user = replace(
                 stored.user,
                 role=stored.user.role if role is None else role,
@@ -278,24 +279,28 @@ class Users:
         self, user_id: str, current: str, password: str, *, source: str
     ) -> Login:
         """Change a password, proving the current one; return the caller's new login."""
-        await self.authenticate(user_id, current, source=source)
+        proven = await self.authenticate(user_id, current, source=source)
         if hmac.compare_digest(current.encode(), password.encode()):
             message = "password must differ from currentPassword."
             raise BadInput(faults.BAD_REQUEST, message)
-        return await self._set_password(user_id, password, must_change=False, source=source)
+        return await self._set_password(user_id, password, proven=proven, source=source)
 
     async def reset_password(self, user_id: str, password: str, *, source: str) -> None:
         """Give a user a password that must be changed at the next login."""
-        await self._set_password(user_id, password, must_change=True, source=source)
+        await self._set_password(user_id, password, proven=None, source=source)
 
     # ---- inside
 
     async def _set_password(
-        self, user_id: str, password: str, *, must_change: bool, source: str
+        self, user_id: str, password: str, *, proven: Login | None, source: str
     ) -> Login:
+        """Set a password: the user's own after a proof, or by somebody else without one."""
         check_new_password(password)
         async with self._changes:
-            user = replace(self._stored(user_id).user, must_change=must_change)
+            if proven is not None and self.current(proven) is None:
+                message = "The user or the password has changed meanwhile; nothing was changed."
+                raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
+            user = replace(self._stored(user_id).user, must_change=proven is None)
             stored = await self._with_password(user, password, source)
             await self._save(stored)
             self._delays.succeeded(user_id)

@@ -99,6 +99,14 @@ def check_own_or_admin(call: Call, _arguments: object) -> None:
         raise NotAllowed(faults.NO_ACL_RULE, message)
 
 
+def check_first_password(call: Call, _arguments: object) -> None:
+    """A first password may change itself only."""
+    caller = call.by.user
+    if caller.must_change and call.path["userid"] != caller.user_id:
+        message = f"User {caller.user_id} must change the own password first."
+        raise NotAllowed(faults.PASSWORD_CHANGE_REQUIRED, message)
+
+
 def _view(user: User) -> UserView:
     return UserView(
         user_id=user.user_id,
@@ -297,7 +305,7 @@ async def clear_role(call: Call, _arguments: NoArguments) -> Reply:
     summary="Change a password; one set for somebody else must be changed at the next login.",
     arguments=ChangeUserPassword,
     roles=EVERYBODY,
-    checks=(check_own_or_admin, check_user),
+    checks=(check_own_or_admin, check_first_password, check_user),
     faults=_MISSING,
     before_password_change=True,
 )
