@@ -164,6 +164,31 @@ def test_delays_are_kept_per_client_and_end_with_a_success() -> None:
     asyncio.run(scenario())
 
 
+def test_after_a_failure_one_guess_at_a_long_password_runs_at_a_time() -> None:
+    async def scenario() -> None:
+        now = 0
+        gate = AttemptGate(Limits(), now_ms=lambda: now)
+        long_password = reading(0, never_locks=True)
+        at_first = [attempt() for _ in range(3)]
+        for one in at_first:
+            await gate.enter(one, long_password)
+        for one in at_first:
+            gate.leave(one, Outcome.WRONG, paced=True)
+        for outcome in (Outcome.ABANDONED, Outcome.WRONG, Outcome.GOOD):
+            now += 100 * FIRST_DELAY_MS
+            only = attempt()
+            await gate.enter(only, long_password)
+            with pytest.raises(Unavailable):
+                await gate.enter(attempt(), long_password)
+            await gate.enter(attempt(client=ClientId(b"other" * 3 + b"x")), long_password)
+            gate.leave(only, outcome, paced=True)
+        for _ in range(3):
+            await gate.enter(attempt(), long_password)
+        assert len(await entered(gate, 0, 2)) == 2, "a short password has a counter instead"
+
+    asyncio.run(scenario())
+
+
 def test_nothing_is_kept_of_attempts_that_ended_well() -> None:
     async def scenario() -> None:
         gate = AttemptGate(Limits())

@@ -71,6 +71,8 @@ class AttemptGate:
     now_ms: Callable[[], int] = boot_time_ms
     _flights: dict[CredentialName, _Flight] = field(default_factory=dict)
     _paces: OrderedDict[tuple[ClientId, CredentialName], Pace] = field(default_factory=OrderedDict)
+    _paced: set[tuple[ClientId, CredentialName]] = field(default_factory=set)
+    """Clients with failures whose next attempt is being checked: one at a time."""
     _running: set[tuple[ClientId, bytes]] = field(default_factory=set)
     _failed: OrderedDict[tuple[ClientId, bytes], None] = field(default_factory=OrderedDict)
 
@@ -95,12 +97,18 @@ class AttemptGate:
             state = replace(state, in_flight=flight.admitted + len(flight.owed))
             pace = self._paces.get(attempt.pace_name, Pace())
             _, decision = admit(state, pace, attempt.characters, self.now_ms(), self.limits)
+            is_paced = state.never_locks and pace.failures > 0
+            if decision is Decision.CHECK and is_paced and attempt.pace_name in self._paced:
+                decision = Decision.DELAYED
             if decision is not Decision.CHECK:
                 raise _refusal(decision)
         except BaseException:
             self._let_go(attempt, flight)
             raise
         flight.admitted += 1
+        if is_paced:
+            # Else a delay would be paid once for as many guesses as fit into the queue.
+            self._paced.add(attempt.pace_name)
         return value
 
     def leave(
@@ -119,6 +127,7 @@ class AttemptGate:
             if len(self._failed) > MAX_REMEMBERED:
                 self._failed.popitem(last=False)
         if paced:
+            self._paced.discard(attempt.pace_name)
             self._set_pace(attempt, outcome)
         self._let_go(attempt, flight)
 
