@@ -176,11 +176,11 @@ def test_another_configured_cost_voids_no_password_and_is_of_what_is_set_next(
         state = hsm._state
         assert state.so is not None
         roles = state.partitions[0].roles
-        stored = {"so": state.so} | {role.value: credential for role, credential in roles.items()}
+        stored = {"hsm": state.so} | {role.value: credential for role, credential in roles.items()}
         return {name: salt_cost(each.salt, allow_low_cost=True) for name, each in stored.items()}
 
     costs = with_hsm(tmp_path, after, cost=other)
-    assert costs == {"so": LOW_COST_FOR_TESTS, "po": LOW_COST_FOR_TESTS, "co": other}
+    assert costs == {"hsm": LOW_COST_FOR_TESTS, "so": LOW_COST_FOR_TESTS, "co": other}
     with_hsm(tmp_path, lambda hsm: hsm.unlock_smk("par", b"another-password"))
 
 

@@ -11,13 +11,12 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn, TypeVar
+from typing import Final, Literal, NoReturn, TypeVar
 
 from conclave import faults
 from conclave.crypto.password_hash import Argon2Cost, new_salt
 from conclave.errors import CredentialRefused, Unavailable
 from conclave.hsm import keys, rules
-from conclave.hsm.attempts import AttemptGates
 from conclave.hsm.keys import MasterKeys
 from conclave.hsm.model import HsmState, Owner
 from conclave.hsm.storage import (
@@ -28,9 +27,12 @@ from conclave.hsm.storage import (
     read_master_key,
 )
 from conclave.hsm.views import CredentialVersion
+from conclave.keyed_locks import KeyedLocks
 
 PasswordHasher = Callable[[bytes, bytes, str], Awaitable[bytes]]
 """hasher(password, salt, source) -> 32 bytes of Argon2id, made by the login process (C8)."""
+_LONGEST_QUEUE: Final = 16
+"""Attempts that wait at one credential: failures are counted one after the other."""
 SoLockout = Literal["zeroize", "backoff"]
 Result = TypeVar("Result")
 Transition = Callable[[HsmState], HsmState]
@@ -58,7 +60,7 @@ class HsmCore:
         self._cost = cost
         self._zeroizes = so_lockout == "zeroize"
         self._boot_ms = boot_ms
-        self._gates = AttemptGates()
+        self._gates = KeyedLocks[Owner](longest_queue=_LONGEST_QUEUE)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hsm")
         self._changing = asyncio.Lock()
         self._so_waits_until_ms = 0
@@ -100,7 +102,7 @@ class HsmCore:
         the credential was replaced meanwhile.
         """
         rules.check_password("password", password, shortest=1)
-        async with self._gates.enter(owner):
+        async with self._gates.hold(owner):
             return await self._prove_alone(owner, password, source)
 
     async def _prove_alone(self, owner: Owner, password: bytes, source: str) -> Proof:
