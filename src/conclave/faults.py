@@ -312,3 +312,9 @@ REQUEST_TIMEOUT: Final = Fault("SERVER_REQUEST_TIMEOUT", 408, "The request took 
 SERVICE_FIXED: Final = Fault(
     "APPLIANCE_FAILED_TO_MODIFY_SERVICE_INFO", 400, "The service cannot be changed"
 )
+MEMBER_READ_ONLY: Final = Fault(
+    "CLUSTERPLUGIN_MEMBER_READ_ONLY",
+    409,
+    "The member is Read-Only",
+    Ckr.TOKEN_WRITE_PROTECTED,
+)

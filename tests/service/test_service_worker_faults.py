@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from conclave.clock import boot_time_ms
 from conclave.cluster.ca import CertificateAuthority, read_client_request
 from conclave.crypto.standard import Cka, Ckm, Cko
 from conclave.errors import Ckr
@@ -23,6 +24,7 @@ from conclave.ids import ClientId, ClusterId
 from conclave.keyring.attributes import TRUE, ulong
 from conclave.service import wire
 from conclave.service.messages import NamedClient
+from conclave.service.page import NO_LEASE_END
 from conclave.service.tickets import DAY_MS, Bearer, issue, open_ticket
 from conclave.service.wire import BUSY, Operation
 from tests.service.conftest import Member, Tenant, make_tenant
@@ -181,6 +183,29 @@ def test_a_killed_worker_takes_only_its_own_connections(tmp_path: Path) -> None:
         await until(back)
 
     run(tmp_path, scenario, workers=2)
+
+
+def test_rule_c16_without_its_lease_a_member_reads_and_signs_and_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    async def scenario(bench: WorkerBench) -> None:
+        tenant = await make_tenant(bench)
+        _, private = await tenant.ec_key()
+        bench.page.set_lease_end(boot_time_ms())
+        assert await tenant.client.ok(Operation.SIGN, tenant.sign_arguments(private))
+        create = create_arguments(tenant, b"new")
+        write = bench.write_arguments()
+        for operation, args in (
+            (Operation.CREATE_OBJECT, create),
+            (Operation.DESTROY_OBJECT, wire.DestroyObject(tenant.keyring, private, write)),
+            (Operation.SET_PIN, wire.SetPin(tenant.keyring, 1, b"a-password", b"b-word", write)),
+        ):
+            reply = await tenant.client.call(operation, args)
+            assert reply.value == Ckr.TOKEN_WRITE_PROTECTED, operation
+        bench.page.set_lease_end(NO_LEASE_END)
+        assert (await tenant.client.call(Operation.CREATE_OBJECT, create)).value == 0
+
+    run(tmp_path, scenario)
 
 
 # ------------------------------------------------------------------ clients and certificates

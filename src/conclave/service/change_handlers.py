@@ -205,6 +205,7 @@ def _changing(
 
 def _change(access: Access, request: Request, write: Write | None) -> TokenChange:
     core = access.core
+    core.require_writable()
     return TokenChange(
         core=core,
         caller=access.caller,

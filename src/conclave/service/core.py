@@ -182,6 +182,12 @@ class Core:
             raise _not_authorized()
         return self.keys
 
+    def require_writable(self) -> None:
+        """Raise MEMBER_READ_ONLY when the lease is over: the others may have gone on (rule C16)."""
+        if not self.page.lease_valid():
+            message = "This member has lost the others and is Read-Only; nothing was changed."
+            raise NotAllowed(faults.MEMBER_READ_ONLY, message)
+
     # ------------------------------------------------------------------ keyrings
 
     def view(self, keyring_id: bytes) -> KeyringView:

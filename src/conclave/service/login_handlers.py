@@ -106,6 +106,7 @@ def set_pin(core: Core, caller: Caller, request: Request) -> Rest:
     _check_role(args.role)
     _check_passwords(args.old_password, args.new_password)
     write = check_write(args.write, core.now_ms)
+    core.require_writable()
     params = ChangePassword(
         client_id=caller.client_id,
         source=caller.source,
@@ -126,6 +127,7 @@ def init_pin(core: Core, caller: Caller, request: Request) -> Rest:
     _check_keyring(core, args.keyring_id)
     _check_passwords(args.new_password)
     write = check_write(args.write, core.now_ms)
+    core.require_writable()
     if request.ticket is None:
         raise CredentialRefused(faults.NOT_LOGGED_IN, "The KRSO is not logged in.")
     # A repetition comes with a ticket that its own first run has voided, so the cluster process
@@ -158,6 +160,7 @@ def init_token(core: Core, caller: Caller, request: Request) -> Rest:
     if len(args.label) > MAX_LABEL_CHARACTERS:
         raise bad_argument(f"A label has at most {MAX_LABEL_CHARACTERS} characters.")
     write = check_write(args.write, core.now_ms)
+    core.require_writable()
     params = InitializeToken(
         client_id=caller.client_id,
         source=caller.source,
