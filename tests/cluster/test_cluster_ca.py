@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
 
 from conclave import faults
 from conclave.cluster.ca import (
@@ -47,6 +48,12 @@ def test_rule_t1_certificates_are_dated_by_the_clock_they_are_given() -> None:
     for certificate in (authority().certificate, member_certificate()):
         assert certificate.not_valid_before_utc == NOW - HOUR
         assert certificate.not_valid_after_utc > NOW
+
+
+def test_a_cluster_with_a_long_label_of_long_characters_has_an_authority() -> None:
+    made = CertificateAuthority.create(ClusterId("c" * 36), "\u00e9" * 64, NOW)
+    (name,) = made.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    assert name.value == "Conclave cluster " + "\u00e9" * 23
 
 
 def test_no_certificate_outlives_its_authority() -> None:

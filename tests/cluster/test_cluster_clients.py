@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -99,10 +101,27 @@ def test_keys_of_other_kinds_are_refused(key: CertificateIssuerPrivateKeyTypes) 
     assert error.value.fault is faults.CLIENT_CERTIFICATE_REQUEST
 
 
+def long_name() -> str:
+    """Return a request for 64 characters of two bytes each, as other tools make it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        name = x509.NameAttribute(NameOID.COMMON_NAME, "\u00e9" * 64, _validate=False)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([name]))
+    request = builder.sign(ec.generate_private_key(ec.SECP256R1()), SHA256())
+    return request.public_bytes(Encoding.PEM).decode()
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "no request", client_request("a\tb"), "x" * 20_000, damaged(client_request())],
-    ids=["empty", "text", "control character", "long", "broken signature"],
+    [
+        "",
+        "no request",
+        client_request("a\tb"),
+        "x" * 20_000,
+        damaged(client_request()),
+        long_name(),
+    ],
+    ids=["empty", "text", "control character", "long", "broken signature", "long name"],
 )
 def test_bad_requests_are_refused(text: str) -> None:
     with pytest.raises(BadInput) as error:

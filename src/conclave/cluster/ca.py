@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,8 @@ MEMBER_LIFE: Final = timedelta(days=1096)
 CLIENT_LIFE: Final = timedelta(days=1826)
 RENEW_BEFORE_END: Final = timedelta(days=365)
 MAX_REQUEST_BYTES: Final = 16_384
+MAX_NAME_BYTES: Final = 64
+"""X.520 gives a common name 64 characters; the certificate library counts bytes."""
 _EC_CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 _RSA_BITS: Final = range(2048, 8193)
 
@@ -68,7 +71,8 @@ class CertificateAuthority:
     def create(cls, cluster_id: ClusterId, label: str, now: datetime) -> CertificateAuthority:
         """Make a new CA: P-256, ten years."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = _name(f"Conclave cluster {label}"[:64], cluster_id)
+        text = f"Conclave cluster {label}".encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+        name = _name(text, cluster_id)
         builder = _builder(name, name, key.public_key(), now, now + CA_LIFE)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         builder = builder.add_extension(_key_usage(ca=True), True)
@@ -140,12 +144,16 @@ def read_client_request(pem: str) -> ClientRequest:
             _refuse("is not signed by its own key")
     except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
         raise _refusal(f"cannot be read: {error}") from error
-    names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a name that is refused below
+        names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if len(names) != 1:
         _refuse(f"must have one common name; it has {len(names)}")
     common_name = str(names[0].value)
-    if not 1 <= len(common_name) <= 64 or not common_name.isprintable():
-        _refuse(f"must have a common name of 1 to 64 printable characters, not {common_name!r}")
+    size = len(common_name.encode("utf-8", "surrogatepass"))
+    if not 1 <= size <= MAX_NAME_BYTES or not common_name.isprintable():
+        rule = f"must have a common name of 1 to {MAX_NAME_BYTES} printable bytes"
+        _refuse(f"{rule}, not {common_name!r}")
     return ClientRequest(common_name, key)
 
 
