@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
 import os
@@ -128,3 +130,74 @@ def test_log_lines_are_json_in_a_private_file(tmp_path: Path, quiet_root: loggin
     assert lines[0]["level"] == "warning"
     assert "ValueError: why" in lines[1]["trace"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+_LOGGING_TO_A_FULL_DISK = """
+import logging, sys
+from conclave.service.bootstrap import configure_logging
+
+configure_logging(sys.argv[1])
+for number in range(2000):
+    logging.getLogger("a.module").warning("line %d", number)
+try:
+    raise RuntimeError("cause")
+except RuntimeError:
+    logging.getLogger("a.module").exception("failed")
+print("goes on")
+"""
+
+
+def run_logging(path: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _LOGGING_TO_A_FULL_DISK, path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_logging_to_a_full_disk_prints_nothing_and_stops_nobody() -> None:
+    done = run_logging("/dev/full")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "goes on\n", "")
+
+
+def test_a_log_file_that_cannot_be_opened_stops_nobody(tmp_path: Path) -> None:
+    done = run_logging(str(tmp_path / "missing" / "daemon.log"))
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
+    first, *others = [json.loads(line) for line in done.stderr.splitlines()]
+    assert "cannot be opened" in first["message"]
+    assert len(others) == 2001
+
+
+class FullDisk(io.StringIO):
+    """What takes nothing."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_lines_that_were_lost_are_counted_once_there_is_room_again(
+    tmp_path: Path, quiet_root: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "daemon.log"
+    configure_logging(path)
+    (handler,) = quiet_root.handlers
+    assert isinstance(handler, logging.FileHandler)
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(handler, "stream", FullDisk())
+        quiet_root.warning("lost")
+        quiet_root.warning("lost as well")
+    quiet_root.warning("kept")
+    messages = [json.loads(line)["message"] for line in path.read_text().splitlines()]
+    assert messages[0] == "kept"
+    assert messages[1].startswith("2 lines could not be logged")
+    assert len(messages) == 2
+
+
+def test_a_mistake_in_a_log_call_is_still_shown(
+    tmp_path: Path, quiet_root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging(tmp_path / "daemon.log")
+    quiet_root.warning("%d", "no number")
+    assert "no number" in capsys.readouterr().err

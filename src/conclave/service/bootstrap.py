@@ -7,6 +7,7 @@ End-of-file on standard input means that the daemon is gone, and ends the child.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import io
 import json
@@ -186,14 +187,44 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+class _Undeterred(logging.StreamHandler[Any]):
+    """A handler that goes on without the lines that a full or failing disk did not take."""
+
+    _lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, and how many were lost once lines are taken again."""
+        lost = self._lost
+        super().emit(record)
+        if lost and self._lost == lost:
+            self._lost = 0
+            message = f"{lost} lines could not be logged: the disk was full or failed"
+            super().emit(logging.makeLogRecord({"levelname": "WARNING", "msg": message}))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Count what the disk did not take; a mistake of ours is still shown."""
+        if isinstance(sys.exc_info()[1], OSError):
+            self._lost += 1
+        else:
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the handler; what the disk does not take is lost."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+class _LogFile(_Undeterred, logging.FileHandler):
+    """Lines in a file."""
+
+
 def configure_logging(path: Path | str | None, *, level: str = "INFO") -> None:
-    """Log JSON lines to a file of mode 0600, or to standard error when `path` is None."""
-    handler: logging.Handler
-    if path is None:
-        handler = logging.StreamHandler(sys.stderr)
-    else:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-        handler = logging.FileHandler(path, encoding="utf-8")
+    """Log JSON lines to a file of mode 0600, or to standard error when `path` is None.
+
+    Logging stops nobody: where the file cannot be opened lines go to standard error, and lines that
+    a full disk does not take are lost and counted.
+    """
+    handler, failure = _open_log(path)
     handler.setFormatter(_JsonFormatter())
     root = logging.getLogger()
     for old in tuple(root.handlers):
@@ -201,3 +232,15 @@ def configure_logging(path: Path | str | None, *, level: str = "INFO") -> None:
         old.close()
     root.addHandler(handler)
     root.setLevel(level)
+    if failure is not None:
+        root.error("log file %s cannot be opened, standard error is used: %s", path, failure)
+
+
+def _open_log(path: Path | str | None) -> tuple[logging.Handler, OSError | None]:
+    if path is None:
+        return _Undeterred(sys.stderr), None
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        return _LogFile(path, encoding="utf-8"), None
+    except OSError as failure:
+        return _Undeterred(sys.stderr), failure
