@@ -95,9 +95,8 @@ class Hsm:
         source: str = "local",
     ) -> None:
         """Initialise; an initialised HSM loses all its partitions, so that needs `confirmed`."""
+        self.check_initialization(label, so_password, domain)
         rules.check_initialize(self._state, label, confirmed=confirmed)
-        rules.check_password("password", so_password)
-        rules.check_domain(domain)
         salt, key = await self._core.password_key(so_password, source)
         so = keys.new_credential(self._core.keys, HSM_SO, salt, key)
         sealed_domain = keys.seal_domain(self._core.keys, domain, self._state.serial)
@@ -107,6 +106,19 @@ class Hsm:
             return rules.initialized(state, label, so, sealed_domain)
 
         await self._core.apply(transition)
+
+    @staticmethod
+    def check_initialization(label: str, so_password: bytes, domain: bytes) -> None:
+        """Refuse words that no HSM can be initialised with, in whatever state it is."""
+        rules.check_hsm_label(label)
+        rules.check_password("password", so_password)
+        rules.check_domain(domain)
+
+    def check_reset(self, partition_id: str, role_id: str, password: bytes) -> None:
+        """Refuse a role that cannot be reset, or a password that it cannot have."""
+        owner = _owner(partition_id, role_id)
+        partition = rules.check_initialize_role(self._state, owner, again=True)
+        rules.check_password("password", password, rules.shortest_password(partition))
 
     async def verify_so(self, password: bytes, *, source: str = "local") -> CredentialVersion:
         """Check the SO's password; the third consecutive failure zeroizes (rule K5)."""

@@ -229,11 +229,14 @@ async def show_hsm(call: Call, _arguments: NoArguments) -> Reply:
     )
 
 
-def check_initialization(_call: Call, arguments: InitializeHsm) -> None:
-    """There must be a password, no PED, and one cloning domain."""
+def check_initialization(call: Call, arguments: InitializeHsm) -> None:
+    """Label, password and the one cloning domain must keep their rules, and no PED is asked for."""
     refuse_ped(arguments.ped)
-    password_bytes("password", arguments.password)
-    chosen_domain(arguments.domain, arguments.default_domain)
+    call.appliance.hsm.check_initialization(
+        arguments.label,
+        password_bytes("password", arguments.password),
+        chosen_domain(arguments.domain, arguments.default_domain),
+    )
 
 
 def _destroys(call: Call, _arguments: InitializeHsm) -> bool:
@@ -259,7 +262,7 @@ async def initialize_hsm(call: Call, arguments: InitializeHsm) -> Reply:
         arguments.label,
         password_bytes("password", arguments.password),
         chosen_domain(arguments.domain, arguments.default_domain),
-        confirmed=True,
+        confirmed=call.confirmed,
         source=call.source,
     )
     return Reply(location=f"/api/lunasa/hsms/{hsm.info().serial}")
@@ -375,7 +378,7 @@ def _policy_destroys(call: Call, _arguments: SetPolicy) -> bool:
 async def set_policy(call: Call, arguments: SetPolicy) -> Reply:
     """Set a policy of the HSM."""
     number = int(call.path["policyid"])
-    await call.appliance.hsm.change_policy(number, arguments.value, confirmed=True)
+    await call.appliance.hsm.change_policy(number, arguments.value, confirmed=call.confirmed)
     return DONE
 
 

@@ -112,6 +112,8 @@ class Call:
     """Address of the caller."""
     path: Mapping[str, str]
     page: Page = Page()
+    confirmed: bool = False
+    """The call waited as a task and was started, so it may destroy."""
 
     @property
     def by(self) -> Caller:

@@ -190,11 +190,13 @@ async def put_password(call: Call, arguments: ChangePassword) -> Reply:
     return await _change(call, arguments)
 
 
-def check_reset(_call: Call, arguments: ResetRole) -> None:
-    """A password, if one is given, must not ask for a PED."""
+def check_reset(call: Call, arguments: ResetRole) -> None:
+    """A password, if one is given, must be one that the role may have, and not ask for a PED."""
     refuse_ped(arguments.ped)
     if not isinstance(arguments.password, UnsetType):
-        password_bytes("password", arguments.password)
+        password = password_bytes("password", arguments.password)
+        partition_id, role_id = call.path["partitionid"], call.path["roleid"]
+        call.appliance.hsm.check_reset(partition_id, role_id, password)
 
 
 def _loses_key(_call: Call, arguments: ResetRole) -> bool:
@@ -220,7 +222,7 @@ async def reset_role(call: Call, arguments: ResetRole) -> Reply:
         call.path["partitionid"],
         call.path["roleid"],
         password,
-        confirmed=True,
+        confirmed=call.confirmed,
         source=call.source,
     )
     return DONE

@@ -366,6 +366,9 @@ def _destroys(call: Call, _arguments: SetPolicy) -> bool:
 async def set_policy(call: Call, arguments: SetPolicy) -> Reply:
     """Set a policy of a partition."""
     await call.appliance.hsm.change_partition_policy(
-        call.path["partitionid"], int(call.path["policyid"]), arguments.value, confirmed=True
+        call.path["partitionid"],
+        int(call.path["policyid"]),
+        arguments.value,
+        confirmed=call.confirmed,
     )
     return DONE

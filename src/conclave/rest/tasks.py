@@ -22,7 +22,7 @@ async def execute(
     waits = operation.waits_when is not None and operation.waits_when(call, arguments)
     if not waits and operation.duration is Duration.AT_ONCE:
         return await operation.handler(call, arguments)
-    task = _add(operation, call, arguments, source_url)
+    task = _add(operation, replace(call, confirmed=waits), arguments, source_url)
     if waits:
         return announce(task, ACCEPTED, rules)
     call.tasks.start(task)
