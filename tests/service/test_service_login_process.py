@@ -25,6 +25,7 @@ from conclave.service.bootstrap import LoginBootstrap, encode_bootstrap
 from conclave.service.channel import ChannelClient
 from conclave.service.login_process import MEMORY_BOUND_KIB, PasswordHasher
 from conclave.service.messages import DerivedKey, HashPassword
+from tests.support.cluster_bench import gathered
 
 SALT = new_salt(LOW_COST_FOR_TESTS)
 CORES = os.cpu_count() or 1
@@ -121,6 +122,27 @@ def test_a_full_queue_answers_busy_and_one_source_cannot_fill_it() -> None:
         await asyncio.sleep(0)
         slow.go.set()
         assert busy(await outcomes(others)) == 20 - 8 - CORES
+        service.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_few_sources_that_fill_the_queue_make_room_for_another() -> None:
+    async def scenario() -> None:
+        slow = Slow()
+        service = hasher(slow, max_queued=8)
+        flood = [asked(service, f"{source}{n}") for source in "abcd" for n in range(4)]
+        await asyncio.sleep(0)
+        late = [asked(service, name) for name in "xyz"]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not any(task.done() for task in late)
+        slow.go.set()
+        answers = await gathered(*late)
+        assert [type(answer) for answer in answers] == [DerivedKey] * 3
+        refusals = [answer for answer in await gathered(*flood) if isinstance(answer, Exception)]
+        assert refusals
+        assert {getattr(answer, "fault", None) for answer in refusals} == {faults.BUSY}
         service.close()
 
     asyncio.run(scenario())

@@ -54,7 +54,9 @@ class _Waiting:
 class AttemptQueue:
     """Attempts in the order of their arrival, but one at a time of each source.
 
-    A source may fill a quarter of the queue, so that one cannot keep all others out.
+    A source may fill a quarter of the queue, so that one cannot keep all others out; in a full one
+    the source with the most attempts gives up its newest for a source with fewer, so that a few
+    cannot either.
     """
 
     max_queued: int
@@ -64,11 +66,23 @@ class AttemptQueue:
 
     def put(self, item: _Waiting) -> bool:
         """Append an attempt; False when the queue or the source's share of it is full."""
-        mine = self.waiting.get(item.request.source, ())
-        if self.length >= self.max_queued or len(mine) >= max(1, self.max_queued // 4):
+        mine = len(self.waiting.get(item.request.source, ()))
+        if mine >= max(1, self.max_queued // 4):
+            return False
+        if self.length >= self.max_queued and not self._make_room(mine):
             return False
         self.waiting.setdefault(item.request.source, deque()).append(item)
         self.length += 1
+        return True
+
+    def _make_room(self, mine: int) -> bool:
+        longest = max(self.waiting.values(), key=len)
+        if len(longest) <= mine + 1:
+            return False
+        displaced = longest.pop()
+        self.length -= 1
+        if not displaced.answer.done():
+            displaced.answer.set_exception(queue_is_full())
         return True
 
     def take(self, free_kib: int) -> _Waiting | None:
@@ -125,7 +139,7 @@ class PasswordHasher:
         give_up_at = loop.time() + self._deadline_seconds
         item = _Waiting(request, cost, give_up_at, loop.create_future())
         if not self._queue.put(item):
-            raise Unavailable(faults.BUSY, "Too many passwords wait to be checked; try again.")
+            raise queue_is_full()
         self._start()
         return DerivedKey(key=await item.answer)
 
@@ -163,6 +177,11 @@ class PasswordHasher:
         return await loop.run_in_executor(
             self._executor, self._derive, request.password, request.salt, item.cost
         )
+
+
+def queue_is_full() -> Unavailable:
+    """Return the error for an attempt that finds no room in the queue, or lost it."""
+    return Unavailable(faults.BUSY, "Too many passwords wait to be checked; try again.")
 
 
 def accounted_kib(cost: Argon2Cost) -> int:
