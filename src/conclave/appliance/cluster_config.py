@@ -131,6 +131,13 @@ def with_identity(stored: StoredClusterConfig, mode: str) -> StoredClusterConfig
     return msgspec.structs.replace(stored, identity=mode)
 
 
+def with_cluster(stored: StoredClusterConfig, mode: IdentityMode | None) -> StoredClusterConfig:
+    """Note that there is a cluster of that mode, which its store decides, or none (None)."""
+    if mode is None:
+        return msgspec.structs.replace(stored, cluster_created=False)
+    return msgspec.structs.replace(stored, cluster_created=True, identity=mode)
+
+
 def require_core_address(config: ClusterConfig, interfaces: Mapping[str, str]) -> str:
     """Return the core address; refuse a start without one, or with one that went away (S6)."""
     if config.core_address is None:

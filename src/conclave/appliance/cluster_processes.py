@@ -71,6 +71,11 @@ class ClusterProcesses:
         """Tell whether the SMK is held."""
         return self._smk is not None
 
+    @property
+    def has_workers(self) -> bool:
+        """Tell whether workers were started."""
+        return bool(self._workers)
+
     def pids(self) -> dict[str, int]:
         """Return the ids of the living processes by their names."""
         return {
@@ -130,10 +135,14 @@ class ClusterProcesses:
         assert self._crypto is not None  # noqa: S101 - start bound it
         self._crypto.listen(BACKLOG)
         count = self._settings.workers or os.cpu_count() or 1
-        for index in range(count):
-            worker = Child(self._worker_spec(index, count))
-            self._workers.append(worker)
-            await worker.start()
+        workers = [Child(self._worker_spec(index, count)) for index in range(count)]
+        try:
+            for worker in workers:
+                await worker.start()
+        except BaseException:
+            await stop_all(workers)
+            raise
+        self._workers = workers
 
     async def _wait_until_ready(self) -> None:
         try:

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, cast
 from conclave import faults
 from conclave.appliance import cluster_config
 from conclave.appliance.admin_listener import AdminListener
-from conclave.appliance.cluster_config import ClusterConfig, ListenerConfig
+from conclave.appliance.cluster_config import ClusterConfig, IdentityMode, ListenerConfig
 from conclave.appliance.cluster_processes import ClusterProcesses
 from conclave.appliance.cluster_settings import ClusterSettings
 from conclave.appliance.doors import Door
@@ -203,6 +203,10 @@ class ClusterService:
         self, label: str, so_password: bytes, *, source: str = "local"
     ) -> ClusterSummary:
         """Create a cluster of one after the SO's password was checked."""
+        async with self._changing:
+            return await self._create_cluster(label, so_password, source)
+
+    async def _create_cluster(self, label: str, so_password: bytes, source: str) -> ClusterSummary:
         self._running()
         self._hsm.cluster_partition()
         config = self.config()
@@ -255,12 +259,14 @@ class ClusterService:
     ) -> None:
         former = self._identity.certificate()
         certificate, ca = answer.member_certificate_pem, answer.ca_certificate_pem
-        if former is None or (former.certificate_pem, former.ca_pem) != (
+        changed = former is None or (former.certificate_pem, former.ca_pem) != (
             certificate.encode(),
             ca.encode(),
-        ):
+        )
+        if changed:
             await self._identity.set_certificate(certificate, ca, member_id)
             self._admin.use(self._identity.certificate())
+        if changed or not processes.has_workers:
             await processes.start_workers()
 
     async def _check_start(self, *, force: bool) -> None:
@@ -276,14 +282,21 @@ class ClusterService:
             _log.warning("started with force: %s", refusal.message)
 
     async def _remember_cluster(self) -> None:
-        clusters = cast(ClusterList, await self.call("list_clusters", Nothing())).clusters
-        await self._configured.remember_cluster(bool(clusters))
+        """Note what the cluster's store says; what failed is caught up with by the next start."""
+        try:
+            found = cast(ClusterList, await self.call("list_clusters", Nothing())).clusters
+            mode: IdentityMode | None = None
+            if found:
+                mode = "dual" if found[0].dual_identity else "single"
+            await self._configured.remember_cluster(mode)
+        except ConclaveError as failure:
+            _log.warning("whether there is a cluster was not noted: %s", failure.message)
 
     async def _start(self, *, force: bool) -> None:
         await self._check_start(force=force)
         self._paths.make()
-        self._state = "starting"
         processes = self._make_processes(self.config())
+        self._state = "starting"
         self._processes = processes
         try:
             await processes.start()

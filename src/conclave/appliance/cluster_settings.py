@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from conclave.appliance import cluster_config
-from conclave.appliance.cluster_config import ClusterConfig, StoredClusterConfig
+from conclave.appliance.cluster_config import ClusterConfig, IdentityMode, StoredClusterConfig
 from conclave.appliance.documents import Documents
 from conclave.settings import ApplianceConfig
 
@@ -63,9 +63,9 @@ class ClusterSettings:
         """Say whether the service starts with the appliance."""
         await self._change(lambda stored: msgspec.structs.replace(stored, on_boot=value))
 
-    async def remember_cluster(self, exists: bool) -> None:
-        """Note whether a cluster exists, for when its process cannot be asked."""
-        await self._change(lambda stored: msgspec.structs.replace(stored, cluster_created=exists))
+    async def remember_cluster(self, mode: IdentityMode | None) -> None:
+        """Note the cluster's identity mode, or that there is none, for when none can be asked."""
+        await self._change(lambda stored: cluster_config.with_cluster(stored, mode))
 
     async def reset(self) -> None:
         """Forget everything that was configured."""

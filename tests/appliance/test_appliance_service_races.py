@@ -1,0 +1,115 @@
+"""What is decided about the cluster service holds while others change it, and after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from conclave import faults
+from conclave.appliance import cluster_service
+from conclave.appliance.appliance import Appliance
+from conclave.appliance.cluster_processes import ClusterProcesses
+from conclave.appliance.supervisor import Child
+from conclave.errors import Conflict
+from conclave.service.messages import ClusterList, Nothing
+from tests.support.appliance_bench import (
+    authorize,
+    make_config,
+    prepare_partition,
+    until,
+    with_appliance,
+)
+from tests.support.hsm_bench import SO
+
+pytestmark = pytest.mark.system
+
+
+async def is_dual(appliance: Appliance) -> bool:
+    found: ClusterList = await appliance.cluster.call("list_clusters", Nothing())
+    return found.clusters[0].dual_identity
+
+
+def test_k1_the_mode_is_not_changed_while_a_cluster_is_made(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await prepare_partition(appliance)
+        await appliance.cluster.start()
+        making = asyncio.create_task(appliance.cluster.create_cluster("cluster", SO))
+        await asyncio.sleep(0)
+        with pytest.raises(Conflict) as caught:
+            await appliance.cluster.set_identity("dual")
+        assert caught.value.fault is faults.CLUSTER_CONFIG_FIXED
+        await making
+        assert appliance.cluster.config().identity == "single"
+        assert not await is_dual(appliance)
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_k1_a_mode_changed_after_a_crash_gives_way_to_the_clusters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon killed right after the cluster was made does not know of it before the start."""
+
+    async def never(_service: object) -> None:
+        return
+
+    async def first(appliance: Appliance) -> None:
+        await prepare_partition(appliance)
+        await appliance.cluster.start()
+        with monkeypatch.context() as crash:
+            crash.setattr(cluster_service.ClusterService, "_remember_cluster", never)
+            await appliance.cluster.create_cluster("cluster", SO)
+
+    async def second(appliance: Appliance) -> None:
+        await appliance.cluster.set_identity("dual")
+        await appliance.cluster.start()
+        assert appliance.cluster.config().identity == "single"
+        assert not await is_dual(appliance)
+        with pytest.raises(Conflict):
+            await appliance.cluster.set_identity("dual")
+
+    config = make_config(tmp_path)
+    with_appliance(config, first)
+    with_appliance(config, second)
+
+
+def test_a_start_that_cannot_even_begin_leaves_the_service_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: ClusterProcesses, **_given: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    async def scene(appliance: Appliance) -> None:
+        await prepare_partition(appliance)
+        with monkeypatch.context() as short:
+            short.setattr(ClusterProcesses, "__init__", refuse)
+            with pytest.raises(OSError, match="Too many"):
+                await appliance.cluster.start()
+        assert appliance.cluster.status().state == "stopped"
+        await appliance.cluster.start()
+        assert appliance.cluster.status().state == "running"
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_workers_that_could_not_start_are_started_by_the_next_authorization(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_self: Child) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    async def scene(appliance: Appliance) -> None:
+        await prepare_partition(appliance)
+        await appliance.cluster.start()
+        await appliance.cluster.create_cluster("cluster", SO)
+        with monkeypatch.context() as short:
+            short.setattr(Child, "start", refuse)
+            with pytest.raises(OSError, match="temporarily"):
+                await authorize(appliance)
+        assert "worker-0" not in appliance.pids()
+        await authorize(appliance)
+        await until(lambda: "worker-1" in appliance.pids(), "the workers are there")
+
+    with_appliance(make_config(tmp_path), scene)
