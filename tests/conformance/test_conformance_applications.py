@@ -180,7 +180,8 @@ def test_ssh_keygen_signs_through_the_module(token: Token, tmp_path: Path) -> No
     (tmp_path / "askpass").write_text('#!/bin/sh\nprintf "%s\\n" "$TOKEN_PIN"\n')
     (tmp_path / "askpass").chmod(0o700)
     script = (
-        'eval "$(ssh-agent -s -P "$(realpath "$1")")" >/dev/null; trap "ssh-agent -k >/dev/null" EXIT; '
+        'eval "$(ssh-agent -s -P "$(realpath "$1")")" >/dev/null; '
+        'trap "ssh-agent -k >/dev/null" EXIT; '
         'ssh-add -s "$1" </dev/null && '
         'ssh-keygen -Y sign -f "$2/key.pub" -n file "$2/message" && '
         'ssh-keygen -Y verify -f "$2/allowed" -I signer@conclave -n file '
