@@ -79,7 +79,7 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     body_seconds: float = 30.0
     """Seconds that a body may take to arrive."""
     max_connections: int = 256
-    """Connections of each door; one more is answered 503."""
+    """Connections of each door, half of them of one source; one more is closed unanswered."""
 
 
 class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

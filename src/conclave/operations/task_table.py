@@ -1,6 +1,7 @@
 """Tasks: what takes long, and what waits for a second word before it destroys anything.
 
-Invariant: a Waiting task has changed nothing; it runs once at most, and only by its start.
+Invariant: a Waiting task has changed nothing; it runs once at most, and only by its start.  Its
+arguments, which may hold a password, are let go when it ends or after WAIT_MS, asked for or not.
 States go Waiting → Running → Finished or Error, or Waiting → Cancelled.
 """
 
@@ -24,7 +25,10 @@ from conclave.operations.model import Reply
 MAX_TASKS: Final = 512
 MAX_UNDONE: Final = 64
 KEEP_MS: Final = 60 * 60_000
-"""A task that ended, or waits for its start, is forgotten an hour after its last change."""
+"""A task that ended is forgotten an hour after its end."""
+WAIT_MS: Final = 10 * 60_000
+"""A task that waits for its start is forgotten ten minutes after it was made."""
+SWEEP_SECONDS: Final = 15.0
 
 Runner = Callable[[], Awaitable[Reply]]
 _log = logging.getLogger(__name__)
@@ -81,9 +85,17 @@ class Task:
 class TaskTable:
     """All tasks of one appliance, bounded in number and in age."""
 
-    def __init__(self, clock: ApplianceClock, *, now_ms: Callable[[], int] = boot_time_ms) -> None:
+    def __init__(
+        self,
+        clock: ApplianceClock,
+        *,
+        now_ms: Callable[[], int] = boot_time_ms,
+        sweep_seconds: float = SWEEP_SECONDS,
+    ) -> None:
         self._clock = clock
         self._now_ms = now_ms
+        self._sweep_seconds = sweep_seconds
+        self._sweeping: asyncio.TimerHandle | None = None
         self._tasks: OrderedDict[int, Task] = OrderedDict()
         self._last_number = 0
         self._running: set[asyncio.Task[None]] = set()
@@ -114,6 +126,7 @@ class TaskTable:
         )
         self._tasks[task.number] = task
         self._drop_oldest()
+        self._sweep_later()
         return task
 
     def start(self, task: Task) -> None:
@@ -136,7 +149,10 @@ class TaskTable:
         self._expire()
         task = self._tasks.get(number)
         if task is None or visible_to not in (None, task.owner):
-            message = f"There is no task {number}; a task is forgotten an hour after its end."
+            message = (
+                f"There is no task {number}; a task is forgotten an hour after its end, or when it"
+                " was not started within ten minutes."
+            )
             raise NotFound(faults.TASK_GONE, message)
         return task
 
@@ -147,6 +163,9 @@ class TaskTable:
 
     async def close(self) -> None:
         """Cancel what runs, for the end of the process."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
         running = tuple(self._running)
         for task in running:
             task.cancel()
@@ -177,11 +196,24 @@ class TaskTable:
             message = f"Task {task.number} is {task.state.value}; only a Waiting task can {action}."
             raise NotAllowed(faults.TASK_STATE, message)
 
+    def _sweep_later(self) -> None:
+        if self._sweeping is None and self._tasks:
+            loop = asyncio.get_running_loop()
+            self._sweeping = loop.call_later(self._sweep_seconds, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeping = None
+        self._expire()
+        self._sweep_later()
+
     def _expire(self) -> None:
-        oldest = self._now_ms() - KEEP_MS
+        now_ms = self._now_ms()
         for task in tuple(self._tasks.values()):
-            if task.state is not TaskState.RUNNING and task.touched_ms < oldest:
+            keep_ms = WAIT_MS if task.state is TaskState.WAITING else KEEP_MS
+            if task.state is not TaskState.RUNNING and task.touched_ms < now_ms - keep_ms:
                 del self._tasks[task.number]
+                # Whoever still holds the task must not hold its arguments.
+                task.runner = _spent
 
     def _drop_oldest(self) -> None:
         while len(self._tasks) > MAX_TASKS:
