@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,7 @@ from conclave.service.wire import Role
 from conclave.settings import Limits
 
 KEYRING = KeyringId(bytes(16))
+OTHER_KEYRING = KeyringId(b"other" * 3 + b"x")
 CLIENT = ClientId(bytes(16))
 
 
@@ -110,15 +112,17 @@ def test_failures_that_could_not_be_written_end_with_a_good_password_or_when_the
         for _ in range(9):
             (one,) = await entered(gate, 0, 1)
             gate.leave(one, Outcome.WRONG, paced=False, owed=unwritten)
-        assert gate.owed(name) == [unwritten] * 9
+        assert list(gate.owed(name).values()) == [unwritten] * 9
         (last,) = await entered(gate, 0, 3)
         gate.leave(last, Outcome.GOOD, paced=False)
-        assert gate.owed(name) == []
+        assert gate.owed(name) == {}
         (one,) = await entered(gate, 0, 1)
         gate.leave(one, Outcome.WRONG, paced=False, owed=unwritten)
-        gate.settled(name, [unwritten])
-        assert gate.owed(name) == []
-        assert gate._flights == {}
+        with pytest.raises(Unavailable):
+            await gate.enter(replace(one, credential=(OTHER_KEYRING, Role.KRSO)), reading(0))
+        gate.settled(name, gate.owed(name))
+        assert gate.owed(name) == {}
+        assert (gate._flights, gate._owing) == ({}, set())
 
     asyncio.run(scenario())
 

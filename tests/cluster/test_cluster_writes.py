@@ -28,6 +28,7 @@ from tests.support.cluster_bench import (
 )
 
 pytestmark = pytest.mark.system
+ID = b"the same attempt"
 
 
 def ids(bench: ClusterBench, keyring: bytes) -> dict[ObjectId, int]:
@@ -214,6 +215,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(directory)], check=True)
 
 
+def fill(path: Path) -> None:
+    """Leave no room beside a file."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+
 def test_a_full_disk_loses_nothing_and_gives_no_free_guesses(small_disk: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(small_disk, limits=Limits(max_objects=0)) as bench:
@@ -249,9 +257,7 @@ def test_failures_are_written_once_the_disk_has_room_again(small_disk: Path) -> 
             keyring, _ = await bench.ready_keyring()
             filler = small_disk / "filler"
             for wrong, fault in ((9, None), (10, faults.PIN_LOCKED)):
-                with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-                    while file.write(bytes(4096)):
-                        pass
+                fill(filler)
                 for _ in range(wrong):
                     with pytest.raises(Unavailable) as full:
                         await bench.login(keyring, b"wrong-password")
@@ -266,6 +272,26 @@ def test_failures_are_written_once_the_disk_has_room_again(small_disk: Path) -> 
                         await bench.login(keyring, PASSWORD)
                     assert refusal.value.fault is fault
                     assert bench.row(keyring).krso.failures == 10
+
+    asyncio.run(scenario())
+
+
+def test_a_full_disk_checks_one_guess_for_one_attempt_id(small_disk: Path) -> None:
+    """Many guesses under one id would be counted as one once the disk has room."""
+
+    async def scenario() -> None:
+        async with cluster_bench(small_disk) as bench:
+            keyring, _ = await bench.ready_keyring()
+            fill(small_disk / "filler")
+            guesses = [b"wrong-password-%d" % number for number in range(3)]
+            seen = [await gathered(bench.login(keyring, guess, attempt=ID)) for guess in guesses]
+            faults_seen = [answer[0].fault for answer in seen]
+            assert faults_seen == [faults.STORAGE_FULL, faults.BUSY, faults.BUSY]
+            (small_disk / "filler").unlink()
+            with pytest.raises(ConclaveError) as refusal:
+                await bench.login(keyring, PASSWORD, attempt=ID)
+            assert refusal.value.fault is faults.PIN_INCORRECT
+            assert bench.row(keyring).krso.failures == 1
 
     asyncio.run(scenario())
 

@@ -26,6 +26,7 @@ from conclave.store.repository import ClusterWriter
 MAX_REMEMBERED: Final = 8192
 MAX_READS: Final = 8
 
+AttemptName = tuple[ClientId, bytes]
 CredentialName = tuple[KeyringId, Role]
 Owed = Callable[[ClusterWriter], None]
 """Writes one failure; to run it twice counts once."""
@@ -47,7 +48,7 @@ class Attempt:
         return self.client_id, self.credential
 
     @property
-    def name(self) -> tuple[ClientId, bytes]:
+    def name(self) -> AttemptName:
         """Return what the attempt is counted once by."""
         return self.client_id, self.attempt_id
 
@@ -58,7 +59,7 @@ class _Flight:
 
     users: int = 0
     admitted: int = 0
-    owed: list[Owed] = field(default_factory=list)
+    owed: dict[AttemptName, Owed] = field(default_factory=dict)
     """Failures that could not be made durable yet."""
     outcomes: int = 0
 
@@ -73,8 +74,10 @@ class AttemptGate:
     _paces: OrderedDict[tuple[ClientId, CredentialName], Pace] = field(default_factory=OrderedDict)
     _paced: set[tuple[ClientId, CredentialName]] = field(default_factory=set)
     """Clients with failures whose next attempt is being checked: one at a time."""
-    _running: set[tuple[ClientId, bytes]] = field(default_factory=set)
-    _failed: OrderedDict[tuple[ClientId, bytes], None] = field(default_factory=OrderedDict)
+    _running: set[AttemptName] = field(default_factory=set)
+    _owing: set[AttemptName] = field(default_factory=set)
+    """Attempts whose failure is owed: checked again, they would be counted once for two tries."""
+    _failed: OrderedDict[AttemptName, None] = field(default_factory=OrderedDict)
 
     async def enter(
         self, attempt: Attempt, read: Callable[[], Awaitable[tuple[T, LockState]]]
@@ -86,6 +89,9 @@ class AttemptGate:
         """
         if attempt.name in self._failed:
             raise WrongPassword
+        if attempt.name in self._owing:
+            message = "The outcome of this attempt could not be recorded yet; try again."
+            raise Unavailable(faults.BUSY, message)
         if attempt.name in self._running:
             message = "The same attempt is being checked already; try again."
             raise Unavailable(faults.BUSY, message)
@@ -119,9 +125,10 @@ class AttemptGate:
         flight.admitted -= 1
         flight.outcomes += 1
         if outcome is Outcome.GOOD:
-            flight.owed.clear()
+            self._drop_owed(flight, list(flight.owed))
         if owed is not None:
-            flight.owed.append(owed)
+            flight.owed[attempt.name] = owed
+            self._owing.add(attempt.name)
         if outcome is Outcome.WRONG and owed is None:
             self._failed[attempt.name] = None
             if len(self._failed) > MAX_REMEMBERED:
@@ -131,16 +138,16 @@ class AttemptGate:
             self._set_pace(attempt, outcome)
         self._let_go(attempt, flight)
 
-    def owed(self, credential: CredentialName) -> list[Owed]:
+    def owed(self, credential: CredentialName) -> dict[AttemptName, Owed]:
         """Return the failures of a credential that are not durable yet."""
         flight = self._flights.get(credential)
-        return list(flight.owed) if flight is not None else []
+        return dict(flight.owed) if flight is not None else {}
 
-    def settled(self, credential: CredentialName, written: Collection[Owed]) -> None:
+    def settled(self, credential: CredentialName, written: Collection[AttemptName]) -> None:
         """Count failures here no more, since they are durable now."""
         flight = self._flights.get(credential)
         if flight is not None:
-            flight.owed = [owed for owed in flight.owed if owed not in written]
+            self._drop_owed(flight, written)
             flight.outcomes += 1
             self._forget_unused(credential, flight)
 
@@ -150,6 +157,11 @@ class AttemptGate:
             del self._paces[name]
         for role in Role:
             self.settled((keyring_id, role), self.owed((keyring_id, role)))
+
+    def _drop_owed(self, flight: _Flight, names: Collection[AttemptName]) -> None:
+        for name in names:
+            if flight.owed.pop(name, None) is not None:
+                self._owing.discard(name)
 
     def _let_go(self, attempt: Attempt, flight: _Flight) -> None:
         self._running.discard(attempt.name)

@@ -119,7 +119,7 @@ class PasswordDesk:
         if not owed:
             return
         try:
-            await self.context.write(lambda writer: [count(writer) for count in owed])
+            await self.context.write(lambda writer: [count(writer) for count in owed.values()])
         except (Unavailable, InternalFault) as error:
             logger.debug("Failed attempts still cannot be written: %s", error.message)
         else:
