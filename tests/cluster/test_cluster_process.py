@@ -131,6 +131,22 @@ def test_no_store_yet_is_no_reason_to_refuse_the_start(tmp_path: Path) -> None:
     check_start(tmp_path / "cluster.db", datetime.now(UTC))
 
 
+def test_a_store_that_cannot_be_opened_is_said_in_the_log(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path, authorized=False) as bench:
+            bench.kill("cluster")
+            for path in tmp_path.glob("cluster.db*"):
+                path.unlink()
+            bench.database.write_bytes(b"no database" * 1000)
+            bench.start_cluster()
+            status = await asyncio.to_thread(bench.processes["cluster"].wait, 20)
+            assert status == 74
+            (line,) = (tmp_path / "cluster.log").read_text().splitlines()[-1:]
+            assert "cannot open its store: file is not a database." in line
+
+    asyncio.run(scenario())
+
+
 def test_rule_s4_a_crash_is_not_a_stop_and_voids_all_caches(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:

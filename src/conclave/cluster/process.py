@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Final
 
 import uvloop
+from sqlalchemy.exc import DBAPIError
 
 from conclave.clock import ApplianceClock, boot_time_ms
 from conclave.cluster.attempts import AttemptGate
@@ -44,6 +45,9 @@ from conclave.store.repository import open_reader
 
 REFUSED_STATUS: Final = 78
 """Exit status of a start that was refused for a reason in the log (EX_CONFIG)."""
+
+STORE_STATUS: Final = 74
+"""Exit status of a start whose store cannot be read or written now (EX_IOERR)."""
 
 UNSET_BELOW_MS: Final = 1000
 """A cluster time that is not further from boot time was never set."""
@@ -175,6 +179,9 @@ def main() -> None:
     except ConclaveError as error:
         logger.error("The cluster process cannot start: %s", error.message)
         sys.exit(REFUSED_STATUS)
+    except DBAPIError as error:
+        logger.error("The cluster process cannot open its store: %s.", error.orig)
+        sys.exit(STORE_STATUS)
 
 
 if __name__ == "__main__":
