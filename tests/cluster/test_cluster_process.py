@@ -131,13 +131,17 @@ def test_no_store_yet_is_no_reason_to_refuse_the_start(tmp_path: Path) -> None:
     check_start(tmp_path / "cluster.db", datetime.now(UTC))
 
 
+def damage(database: Path) -> None:
+    for path in database.parent.glob("cluster.db*"):
+        path.unlink()
+    database.write_bytes(b"no database" * 1000)
+
+
 def test_a_store_that_cannot_be_opened_is_said_in_the_log(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path, authorized=False) as bench:
             bench.kill("cluster")
-            for path in tmp_path.glob("cluster.db*"):
-                path.unlink()
-            bench.database.write_bytes(b"no database" * 1000)
+            damage(bench.database)
             bench.start_cluster()
             status = await asyncio.to_thread(bench.processes["cluster"].wait, 20)
             assert status == 74
