@@ -43,6 +43,7 @@ from conclave.rest.tasks import execute
 from conclave.settings import RestSettings, Strictness
 
 _log = logging.getLogger(__name__)
+_LOGGED_CHARACTERS: Final = 200
 _COOKIE_RULES: Final = "HttpOnly; Secure; Path=/; SameSite=Strict"
 
 
@@ -155,7 +156,15 @@ class RestApp:
     def _refuse(self, request: Request, error: ConclaveError, headers: dict[str, str]) -> Response:
         status = http_status(error.fault, missing_right=self._appliance.config.missing_right_status)
         source = request.client.host if request.client else "unknown"
-        _log.info("%s from %s: %d %s", request.method, source, status, error.fault.rest_id)
+        _log.info(
+            "%s %r by %s from %s: %d %s",
+            request.method,
+            request.scope["path"][:_LOGGED_CHARACTERS],
+            getattr(request.state, "caller", "nobody"),
+            source,
+            status,
+            error.fault.rest_id,
+        )
         body = msgspec.json.encode(error_body(error, status))
         return _json(body, status, headers | error_headers(error, status))
 

@@ -73,6 +73,8 @@ class Gate:
             message = "Send the header Authorization (Basic) or the cookie of a session."
             raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
         user = self._current(login)
+        # For the log, which says who was refused.
+        request.state.caller = user.user_id
         _require_right(user, operation)
         return Admitted(Caller(user=user, login=login, source=source), session)
 
