@@ -21,10 +21,9 @@ from conclave.appliance.paths import StatePaths
 from conclave.appliance.services import ServiceInfo
 from conclave.appliance.store import ApplianceStore
 from conclave.appliance.time import ApplianceTime
-from conclave.appliance.tls import ensure_webserver_certificate
-from conclave.appliance.tls_contexts import AdminTls, rest_context
 from conclave.appliance.user_mirroring import UserMirroring
 from conclave.appliance.users import Users
+from conclave.appliance.webserver_tls import WebserverTls
 from conclave.clock import ApplianceClock
 from conclave.hsm.hsm import Hsm
 from conclave.settings import ApplianceConfig
@@ -45,8 +44,7 @@ class Appliance:
         hsm: Hsm,
         users: Users,
         cluster: ClusterService,
-        rest_tls: ssl.SSLContext,
-        admin_tls: AdminTls,
+        tls: WebserverTls,
     ) -> None:
         self.config: Final = config
         self.paths: Final = paths
@@ -57,8 +55,7 @@ class Appliance:
         self.hsm: Final = hsm
         self.users: Final = users
         self.cluster: Final = cluster
-        self._rest_tls = rest_tls
-        self._admin_tls = admin_tls
+        self._tls = tls
 
     @property
     def clock(self) -> ApplianceClock:
@@ -84,11 +81,11 @@ class Appliance:
 
     def rest_tls_context(self) -> ssl.SSLContext:
         """Return the TLS context of 8443."""
-        return self._rest_tls
+        return self._tls.rest
 
     def admin_tls_context(self) -> ssl.SSLContext:
         """Return the TLS context of 50070: the member's certificate once there is one."""
-        return self._admin_tls.context
+        return self._tls.admin.context
 
 
 @contextlib.asynccontextmanager
@@ -110,10 +107,11 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         )
         closing.push_async_callback(hsm.close)
         users = await Users.open(store, login.hash_password, cost=cost)
-        certificate, key = ensure_webserver_certificate(
-            paths.webserver, config.host_name, config.interfaces.values(), time.clock.now()
-        )
-        admin_tls = AdminTls(certificate, key)
+        addresses = tuple(config.interfaces.values())
+        tls = WebserverTls(paths.webserver, config.host_name, addresses, time.clock)
+        tls.start()
+        closing.push_async_callback(tls.stop)
+        time.on_change(lambda _offset_ms: tls.wake())
         identity = await MemberIdentity.open(documents, hsm)
 
         def make_processes(cluster_config: ClusterConfig) -> ClusterProcesses:
@@ -133,7 +131,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             identity=identity,
             clock=time.clock,
             make_processes=make_processes,
-            admin=AdminListener(config, admin_tls),
+            admin=AdminListener(config, tls.admin),
         )
         time.on_change(cluster.set_clock_offset)
         hsm.on_smk_lost(cluster.stop_soon)
@@ -149,8 +147,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             hsm=hsm,
             users=users,
             cluster=cluster,
-            rest_tls=rest_context(certificate, key),
-            admin_tls=admin_tls,
+            tls=tls,
         )
 
 

@@ -23,6 +23,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 WEBSERVER_CERTIFICATE_NAME: Final = "server.pem"
 WEBSERVER_KEY_NAME: Final = "server.key"
 WEBSERVER_DAYS: Final = 3650
+RENEWED_BEFORE: Final = datetime.timedelta(days=90)
+"""How long before its end the webserver's certificate is renewed."""
 BACK_DATED: Final = datetime.timedelta(hours=1)
 """Certificates begin an hour early, so that a clock set back a little does not void them (T2)."""
 
@@ -79,14 +81,28 @@ def self_signed(
 def ensure_webserver_certificate(
     directory: Path, name: str, addresses: Iterable[str], now: datetime.datetime
 ) -> tuple[Path, Path]:
-    """Return certificate and key file of the webserver, made when they are missing, mode 0600."""
+    """Return certificate and key file of the webserver, mode 0600; make or renew what is due.
+
+    A renewal keeps the key, which clients may have pinned; those that trust the certificate itself
+    must be given the new one.
+    """
     certificate, key = directory / WEBSERVER_CERTIFICATE_NAME, directory / WEBSERVER_KEY_NAME
     if not (certificate.exists() and key.exists()):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         private_key = new_private_key()
         write_private(key, key_to_pem(private_key))
         write_private(certificate, self_signed(private_key, name, addresses, now))
+    elif _is_due(x509.load_pem_x509_certificate(certificate.read_bytes()), now):
+        known_key = serialization.load_pem_private_key(key.read_bytes(), None)
+        assert isinstance(known_key, PrivateKey)  # noqa: S101 - no other kind is made above
+        write_private(certificate, self_signed(known_key, name, addresses, now))
     return certificate, key
+
+
+def _is_due(certificate: x509.Certificate, now: datetime.datetime) -> bool:
+    """Tell whether a certificate nears its end, or begins later: the clock was set back."""
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return not begins <= now < ends - RENEWED_BEFORE
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -14,11 +14,18 @@ class AdminTls:
 
     def __init__(self, webserver_certificate: Path, webserver_key: Path) -> None:
         self._webserver = (webserver_certificate.read_bytes(), webserver_key.read_bytes())
+        self._member: MemberCertificate | None = None
         self.context: ssl.SSLContext = server_context()
         self.use(None)
 
+    def set_webserver(self, certificate_pem: bytes, key_pem: bytes) -> None:
+        """Take another certificate of the webserver, and present it while there is no member's."""
+        self._webserver = (certificate_pem, key_pem)
+        self.use(self._member)
+
     def use(self, member: MemberCertificate | None) -> None:
         """Present this certificate to new connections."""
+        self._member = member
         if member is None:
             load_certificate(self.context, *self._webserver)
         else:
