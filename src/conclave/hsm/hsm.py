@@ -148,7 +148,7 @@ class Hsm:
         self, name: str, *, version: int = 0, has_pso: bool = True, size: int | None = None
     ) -> PartitionId:
         """Make a partition of `size` bytes, or the default share."""
-        partition_id = self._new_partition_id()
+        partition_id = _new_partition_id(self._state)
         await self._core.apply(
             lambda state: rules.with_new_partition(
                 state, partition_id, name, version=version, has_pso=has_pso, size=size
@@ -324,15 +324,6 @@ class Hsm:
 
     # ---- parts
 
-    def _new_partition_id(self) -> PartitionId:
-        serial = self._state.serial
-        digits = PARTITION_ID_DIGITS - len(serial)
-        taken = {partition.partition_id for partition in self._state.partitions}
-        while True:
-            chosen = PartitionId(serial + str(secrets.randbelow(10**digits)).zfill(digits))
-            if chosen not in taken:
-                return chosen
-
     def _cluster_partition_named(self, label: str | None) -> Partition:
         partition = rules.cluster_partition(self._state)
         if label is not None and label not in (partition.label, partition.name):
@@ -349,3 +340,12 @@ class Hsm:
 
 def _owner(partition_id: str, role_id: str) -> Owner:
     return Owner(rules.find_role(role_id), PartitionId(partition_id))
+
+
+def _new_partition_id(state: HsmState) -> PartitionId:
+    digits = PARTITION_ID_DIGITS - len(state.serial)
+    taken = {partition.partition_id for partition in state.partitions}
+    while True:
+        chosen = PartitionId(state.serial + str(secrets.randbelow(10**digits)).zfill(digits))
+        if chosen not in taken:
+            return chosen
