@@ -58,7 +58,7 @@ def settings(options: DemoOptions, address: str) -> ApplianceConfig:
 
 def make_appliance(options: DemoOptions, address: str, narrator: Narrator) -> None:
     """Make the appliance's state directory with `conclave appliance init`."""
-    chosen = options.directory / "settings.toml"
+    chosen = options.settings_file
     write_config(settings(options, address), chosen)
     words = ("appliance", "init", "--state", str(options.state_dir), "--config", str(chosen))
     narrator.detail("conclave " + " ".join(words))

@@ -38,6 +38,11 @@ class DemoOptions:
         return self.directory / "member-1"
 
     @property
+    def settings_file(self) -> Path:
+        """Return the settings that the appliance was made with."""
+        return self.directory / "settings.toml"
+
+    @property
     def client_dir(self) -> Path:
         """Return where the client keeps its files and its Chrystoki.conf."""
         return self.directory / "client"
