@@ -3,6 +3,7 @@
 #include <openssl/evp.h>
 
 #include "mechanisms.h"
+#include "openssl_gate.h"
 
 static const struct {
     const char *name;
@@ -21,7 +22,7 @@ size_t cv_digest_length(enum cv_digest digest)
     return digests[digest].length;
 }
 
-CK_RV cv_digests_start(void)
+static CK_RV fetch_all(void)
 {
     library = OSSL_LIB_CTX_new();
     if (library == NULL)
@@ -32,13 +33,23 @@ CK_RV cv_digests_start(void)
     return CKR_OK;
 }
 
+CK_RV cv_digests_start(void)
+{
+    cv_openssl_enter();
+    CK_RV value = fetch_all();
+    cv_openssl_leave();
+    return value;
+}
+
 void cv_digests_stop(void)
 {
+    cv_openssl_enter();
     for (size_t i = 0; i < DIGESTS; i++) {
         EVP_MD_free(fetched[i]);
         fetched[i] = NULL;
     }
     OSSL_LIB_CTX_free(library);
+    cv_openssl_leave();
     library = NULL;
 }
 

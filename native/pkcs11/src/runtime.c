@@ -14,6 +14,7 @@
 #include "cluster.h"
 #include "config.h"
 #include "moment.h"
+#include "openssl_gate.h"
 #include "rpc.h"
 #include "sockets.h"
 #include "tls.h"
@@ -55,7 +56,7 @@ static void watch_forks(void)
     void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED)
         return;
-    if (madvise(page, size, MADV_WIPEONFORK) != 0 ||
+    if (madvise(page, size, MADV_WIPEONFORK) != 0 || !cv_openssl_watch_forks() ||
         pthread_atfork(NULL, NULL, after_fork_in_child) != 0) {
         munmap(page, size);
         return;

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "openssl_gate.h"
 #include "sockets.h"
 #include "tls.h"
 #include "trace.h"
@@ -99,6 +100,7 @@ static void make_method(void)
     }
 }
 
+/* Inside the gate. */
 static bool attach_ssl(struct cv_stream *stream, SSL_CTX *context)
 {
     pthread_once(&method_once, make_method);
@@ -150,7 +152,10 @@ struct cv_stream *cv_stream_open(SSL_CTX *context, const struct addrinfo *addres
         return NULL;
     pthread_mutex_init(&stream->lock, NULL);
     stream->socket = open_socket(address, keep_alive);
-    if (stream->socket < 0 || !attach_ssl(stream, context)) {
+    cv_openssl_enter();
+    bool attached = stream->socket >= 0 && attach_ssl(stream, context);
+    cv_openssl_leave();
+    if (!attached) {
         cv_stream_close(stream, false);
         return NULL;
     }
@@ -161,6 +166,7 @@ void cv_stream_close(struct cv_stream *stream, bool polite)
 {
     if (stream == NULL)
         return;
+    cv_openssl_enter();
     if (stream->ssl != NULL && polite && stream->fault == CV_FAULT_NONE) {
         ERR_set_mark();
         if (SSL_shutdown(stream->ssl) >= 0 && cv_buffer_length(&stream->cipher_out) != 0)
@@ -169,6 +175,7 @@ void cv_stream_close(struct cv_stream *stream, bool polite)
         ERR_pop_to_mark();
     }
     SSL_free(stream->ssl);
+    cv_openssl_leave();
     if (stream->socket >= 0)
         cv_socket_close(stream->socket);
     cv_buffer_free(&stream->cipher_in);
@@ -294,6 +301,7 @@ static enum cv_step finish_connect(struct cv_stream *stream)
 /* One turn: let OpenSSL work, send what it wrote.  WANT_READ: it needs more input. */
 static enum cv_step turn_handshake(struct cv_stream *stream)
 {
+    cv_openssl_enter();
     ERR_set_mark();
     expect_hunger(stream);
     int result = SSL_do_handshake(stream->ssl);
@@ -301,6 +309,7 @@ static enum cv_step turn_handshake(struct cv_stream *stream)
     if (result != 1 && !is_hungry(stream))
         fault = tls_fault(stream);
     ERR_pop_to_mark();
+    cv_openssl_leave();
     if (cv_buffer_length(&stream->sending) == 0)
         take_cipher(stream);
     enum cv_step sent = push(stream); /* an alert of ours, too */
@@ -336,6 +345,7 @@ enum cv_step cv_stream_handshake(struct cv_stream *stream)
 static enum cv_step decrypt(struct cv_stream *stream, struct cv_buffer *plain)
 {
     enum cv_step step = CV_STEP_WANT_READ;
+    cv_openssl_enter();
     ERR_set_mark();
     for (;;) {
         size_t got = 0;
@@ -358,6 +368,7 @@ static enum cv_step decrypt(struct cv_stream *stream, struct cv_buffer *plain)
         break;
     }
     ERR_pop_to_mark();
+    cv_openssl_leave();
     return step;
 }
 
@@ -399,10 +410,12 @@ static enum cv_fault encrypt(struct cv_stream *stream, struct cv_buffer *plain)
     if (length > ENCRYPT_BYTES)
         length = ENCRYPT_BYTES;
     pthread_mutex_lock(&stream->lock);
+    cv_openssl_enter();
     ERR_set_mark();
     if (SSL_write_ex(stream->ssl, plain->bytes + plain->start, length, &written) != 1)
         fault = CV_FAULT_BROKEN;
     ERR_pop_to_mark();
+    cv_openssl_leave();
     take_cipher(stream);
     pthread_mutex_unlock(&stream->lock);
     cv_buffer_consume(plain, written);

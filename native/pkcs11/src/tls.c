@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "openssl_gate.h"
 #include "trace.h"
 
 static OSSL_LIB_CTX *library;
@@ -23,12 +24,14 @@ bool cv_tls_start(void)
 {
     if (library != NULL)
         return true;
+    cv_openssl_enter();
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
     library = OSSL_LIB_CTX_new();
     if (library != NULL && OSSL_PROVIDER_load(library, "default") == NULL) {
         OSSL_LIB_CTX_free(library);
         library = NULL;
     }
+    cv_openssl_leave();
     return library != NULL;
 }
 
@@ -50,7 +53,12 @@ OSSL_LIB_CTX *cv_tls_library(void)
 
 bool cv_tls_random(uint8_t *out, size_t length)
 {
-    return library != NULL && RAND_bytes_ex(library, out, length, 0) == 1;
+    if (library == NULL)
+        return false;
+    cv_openssl_enter();
+    bool drawn = RAND_bytes_ex(library, out, length, 0) == 1;
+    cv_openssl_leave();
+    return drawn;
 }
 
 bool cv_tls_prepare(void)
@@ -60,7 +68,9 @@ bool cv_tls_prepare(void)
     if (preparing)
         return false;
     preparing = true;
+    cv_openssl_enter();
     OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
+    cv_openssl_leave();
     preparing = false;
     atomic_store_explicit(&prepared, true, memory_order_release);
     return true;
@@ -144,12 +154,15 @@ enum cv_fault cv_credentials_load(struct cv_credentials *credentials,
     }
     if (same)
         return CV_FAULT_NONE;
+    cv_openssl_enter();
     ERR_set_mark();
     SSL_CTX *context = new_context(config);
     ERR_pop_to_mark();
+    if (context != NULL)
+        SSL_CTX_free(credentials->context);
+    cv_openssl_leave();
     if (context == NULL)
         return credentials->context != NULL ? CV_FAULT_NONE : CV_FAULT_CREDENTIALS;
-    SSL_CTX_free(credentials->context);
     credentials->context = context;
     memcpy(credentials->files, files, sizeof files);
     return CV_FAULT_NONE;
@@ -157,7 +170,9 @@ enum cv_fault cv_credentials_load(struct cv_credentials *credentials,
 
 void cv_credentials_free(struct cv_credentials *credentials)
 {
+    cv_openssl_enter();
     if (!openssl_is_gone())
         SSL_CTX_free(credentials->context);
+    cv_openssl_leave();
     credentials->context = NULL;
 }
