@@ -21,6 +21,10 @@
  * time is polled for instead. */
 #define SPIN_TIME (100 * CV_MICROSECOND)
 #define SPIN_IF_USUALLY_WITHIN (200 * CV_MICROSECOND)
+/* Yielding for others' requests stops after so many yields that brought none, for so many writes:
+ * where threads of the application keep the processors busy, a yield can cost milliseconds. */
+#define FRUITLESS_YIELDS 4u
+#define WRITES_WITHOUT_YIELD 64u
 #define LONGEST_DELAY_NOTED CV_MILLISECOND /* one key generation says little about signatures */
 
 enum { WAITING, APPOINTED, ANSWERED }; /* struct call's word */
@@ -57,6 +61,10 @@ struct cv_link {
     bool writing;
     bool stalled; /* the writer sleeps until the peer takes more */
     struct cv_buffer queued; /* frames to send */
+    unsigned queued_calls;
+    unsigned last_delivery;   /* how many answers came together */
+    unsigned fruitless_yields;
+    unsigned writes_without_yield;
 
     struct cv_buffer sending; /* the writer's */
     struct cv_buffer plain;   /* the reader's */
@@ -268,14 +276,34 @@ static void writer_stalls(void *argument)
     unlock_and_wake(link, appoint_locked(link));
 }
 
+/* Callers who were answered together mostly ask again together: lets them queue their requests
+ * before the first of them sends, since one batch costs both sides little more than one request. */
+static void gather_locked(struct cv_link *link)
+{
+    unsigned before = link->queued_calls;
+    if (before >= link->last_delivery)
+        return;
+    if (link->fruitless_yields >= FRUITLESS_YIELDS) {
+        if (++link->writes_without_yield < WRITES_WITHOUT_YIELD)
+            return;
+        link->writes_without_yield = 0;
+    }
+    pthread_mutex_unlock(&link->lock);
+    sched_yield();
+    pthread_mutex_lock(&link->lock);
+    link->fruitless_yields = link->queued_calls > before ? 0 : link->fruitless_yields + 1;
+}
+
 /* Sends what is queued until nothing is.  Called and returns with the lock held. */
 static void write_locked(struct cv_link *link, cv_moment until)
 {
     link->writing = true;
+    gather_locked(link);
     while (cv_buffer_length(&link->queued) != 0 && link->fault == CV_FAULT_NONE) {
         struct cv_buffer batch = link->queued;
         link->queued = link->sending;
         link->sending = batch;
+        link->queued_calls = 0;
         pthread_mutex_unlock(&link->lock);
         enum cv_fault fault =
             cv_stream_send(link->stream, &link->sending, until, writer_stalls, link);
@@ -391,6 +419,7 @@ static void hand_over(struct cv_link *link, struct delivery *delivery, const str
         return;
     atomic_store_explicit(&link->proven, true, memory_order_relaxed);
     pthread_mutex_lock(&link->lock);
+    link->last_delivery = (unsigned)delivery->count;
     for (size_t i = 0; i < delivery->count; i++) {
         struct call *call = find(link, delivery->ids[i]);
         if (call == NULL)
@@ -540,6 +569,7 @@ enum cv_fault cv_link_call(struct cv_link *link, const struct cv_request *reques
         call.fault = CV_FAULT_MEMORY;
     if (call.fault == CV_FAULT_NONE) {
         enlist(link, &call);
+        link->queued_calls++;
         if (!link->writing)
             write_locked(link, until);
         wait_locked(link, &call, sent, until, spin_end(link, alone, sent));
