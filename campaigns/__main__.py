@@ -1,4 +1,4 @@
-"""Run a campaign and write its report: `make campaign NAME=kill`."""
+"""Run a campaign and write its report: `make campaign NAME=kill` or `NAME=fuzz`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from campaigns import kill
+from campaigns import fuzz, kill
 
 REPORTS = Path(__file__).parents[1] / "docs" / "campaigns"
 
@@ -22,6 +22,13 @@ def commit() -> str:
         capture_output=True,
         text=True,
     ).stdout.strip()
+
+
+def write_report(name: str, lines: list[str]) -> None:
+    """Show a report and keep it as the last one of its campaign."""
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    (REPORTS / f"{name}.md").write_text("\n".join(lines))
+    click.echo("\n".join(lines))
 
 
 @click.group()
@@ -54,11 +61,39 @@ def kill_command(kills: int, seed: int) -> None:
         f"- faults that the application saw: {dict(sorted(outcome.faults.items()))}",
         "",
     ]
-    REPORTS.mkdir(parents=True, exist_ok=True)
-    (REPORTS / "kill.md").write_text("\n".join(lines))
-    click.echo("\n".join(lines))
+    write_report("kill", lines)
     if not outcome.clean:
         raise click.ClickException("a promise was broken")
+
+
+@main.command("fuzz")
+@click.option("--seconds", default=600, show_default=True, type=click.IntRange(min=1))
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(min=1))
+def fuzz_command(seconds: int, seed: int) -> None:
+    """Fuzz the decoders of the worker and of the PKCS#11 module."""
+    if shutil.which("clang") is None:
+        raise click.ClickException(
+            "the module's fuzzers are built with clang: apt-get install clang libclang-rt-14-dev"
+        )
+    outcomes = fuzz.run(seconds=seconds, seed=seed, progress=click.echo)
+    lines = [
+        "# Campaign: fuzz",
+        "",
+        "Mutated requests for a worker beside a real member; libFuzzer with the address and",
+        "undefined-behaviour sanitizers on what the PKCS#11 module decodes. The seeds are in",
+        "`tests/service/seeds` and `native/pkcs11/fuzz/seeds`.",
+        "",
+        f"- commit {commit()}, seed {seed}; worker and frames {seconds} s each, the others a tenth",
+        *(
+            f"- {outcome.name}: {outcome.inputs:,} inputs, "
+            + ("no finding" if outcome.clean else f"FINDING\n\n```\n{outcome.finding}\n```")
+            for outcome in outcomes
+        ),
+        "",
+    ]
+    write_report("fuzz", lines)
+    if not all(outcome.clean for outcome in outcomes):
+        raise click.ClickException("a decoder was broken")
 
 
 if __name__ == "__main__":
