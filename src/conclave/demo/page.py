@@ -27,19 +27,22 @@ class Ending(enum.Enum):
 def next_steps(document: DemoDocument, directory: Path, ending: Ending) -> str:
     """Return the page."""
     place = shlex.quote(str(directory))
-    last_words = {
-        Ending.DETACHED: f"Stop it:\n    conclave demo --stop {place}",
-        Ending.AT_TERMINAL: "Use another terminal; Ctrl-C in this one stops everything.",
-        Ending.STOPPED: (
-            "There is no terminal to wait at, so it is stopped now. Start it again and leave it"
-            f" running:\n    conclave demo {place} --detach"
-        ),
-    }
-    if ending is Ending.STOPPED:
-        return f"\n{last_words[ending]}\n"
     member = document.members[0]
+    serves = (
+        f"cluster of one member serves {len(document.keyrings)} keyring(s) at {member.address}."
+    )
+    first_words = f"Ready. A {serves}"
+    last_words = f"Stop it:\n    conclave demo --stop {place}"
+    if ending is Ending.STOPPED:
+        first_words = (
+            f"It works: a {serves}\n"
+            "There is no terminal to wait at, so it is stopped now. Start it again and leave it"
+            f" running:\n    {_command()} demo {place} --detach"
+        )
+    elif ending is Ending.AT_TERMINAL:
+        last_words = "Use another terminal; Ctrl-C in this one stops everything."
     return f"""
-Ready. A cluster of one member serves {len(document.keyrings)} keyring(s) at {member.address}.
+{first_words}
 Every password is in {directory / FILE_NAME} (mode 0600).
 
 Tell programs where the cluster is:
@@ -52,7 +55,7 @@ Look at it over REST, as the administrator:
     curl --config {shlex.quote(str(directory / CURL_FILE))} \\
         https://{member.address}:{member.rest_port}/api/keyrings
 
-{last_words[ending]}
+{last_words}
 """
 
 
@@ -70,6 +73,12 @@ def write_curl_file(document: DemoDocument, directory: Path) -> None:
     descriptor = os.open(directory / CURL_FILE, flags, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write("\n".join(lines) + "\n")
+
+
+def _command() -> str:
+    """Return how to call `conclave` from where this one was called."""
+    ours = Path(sys.executable).with_name("conclave")
+    return "conclave" if shutil.which("conclave") or not ours.exists() else shlex.quote(str(ours))
 
 
 def _exports(document: DemoDocument) -> str:
