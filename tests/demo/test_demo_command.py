@@ -134,6 +134,15 @@ def test_a_directory_with_something_else_is_left_alone(tmp_path: Path) -> None:
     assert "no complete demonstration" in missing.stderr
 
 
+def test_a_limit_without_room_for_its_own_keys_is_refused_before_anything_is_made(
+    tmp_path: Path,
+) -> None:
+    outcome = run_demo(str(tmp_path / "state"), "--max-objects", "3", "--detach")
+    assert outcome.returncode == 2
+    assert "--max-objects: 3 is too few for the demonstration's 4 keys" in outcome.stderr
+    assert not (tmp_path / "state").exists()
+
+
 def test_a_failed_step_says_what_to_do_and_leaves_no_process(tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()

@@ -22,7 +22,7 @@ from conclave.demo.daemon import Daemon, running_pid, start_daemon, stop_daemon,
 from conclave.demo.document import FILE_NAME, DemoDocument, read_document, write_document
 from conclave.demo.errors import directory_missing, directory_taken
 from conclave.demo.narrator import Narrator
-from conclave.demo.options import DemoOptions
+from conclave.demo.options import KEY_OBJECTS, DemoOptions
 from conclave.demo.page import Ending, next_steps, write_curl_file
 from conclave.errors import ConclaveError
 
@@ -46,7 +46,9 @@ INTERRUPTED_STATUS: Final = 130
     "--min-password", type=click.IntRange(7, 64), help="Least characters of a keyring password."
 )
 @click.option(
-    "--max-objects", type=click.IntRange(0, 1_000_000), help="Objects of a keyring; 0: no limit."
+    "--max-objects",
+    type=click.IntRange(0, 1_000_000),
+    help=f"Objects of a keyring, at least {KEY_OBJECTS}; 0: no limit.",
 )
 @click.option(
     "--low-cost", is_flag=True, help="Hash passwords cheaply: faster, for tests only, not safe."
@@ -86,6 +88,9 @@ def demo(
     if json_file is not None and not json_file.absolute().parent.is_dir():
         message = f"there is no directory {json_file.absolute().parent}"
         raise click.BadParameter(message, param_hint="--json")
+    if max_objects is not None and 0 < max_objects < KEY_OBJECTS:
+        message = f"{max_objects} is too few for the demonstration's {KEY_OBJECTS} keys"
+        raise click.BadParameter(message, param_hint="--max-objects")
     options = DemoOptions(
         directory=directory.absolute(),
         keyrings=keyrings,

@@ -15,6 +15,8 @@ PORTS: Final = (8443, 50070, 50052)
 ADDRESS_ATTEMPTS: Final = 50
 PASSWORD_CHARACTERS: Final = 16
 """A keyring password of up to 16 characters locks after failures, so that this can be tried."""
+KEY_OBJECTS: Final = 4
+"""An RSA and an EC key pair."""
 ADMIN_PASSWORD_CHARACTERS: Final = 20
 _ALPHABET: Final = string.ascii_letters + string.digits
 
