@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import uuid
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,8 +18,9 @@ import pytest
 from sqlalchemy import update
 
 from conclave import faults
-from conclave.errors import CredentialRefused
-from conclave.service.messages import Nothing
+from conclave.clock import boot_time_ms
+from conclave.errors import ConclaveError, CredentialRefused
+from conclave.service.messages import NamedClient, Nothing
 from conclave.service.wire import Role
 from conclave.store import mapping, schema
 from conclave.store.engine import open_writer_engine
@@ -106,5 +108,42 @@ def test_an_old_password_being_checked_changes_nothing_after_the_change(
             assert refusal.value.fault is faults.PIN_INCORRECT
             assert bench.row(keyring) == after
             await bench.login(keyring, b"another-password", Role.KRSO)
+
+    asyncio.run(scenario())
+
+
+def test_c21_a_change_whose_deadline_passes_while_it_is_checked_is_dropped(tmp_path: Path) -> None:
+    """The module has given up by then, and its user may have been told of a failure."""
+
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            keyring, _ = await bench.ready_keyring()
+            before = bench.row(keyring)
+            change = bench.change(keyring, PASSWORD, b"another-password")
+            async with being_checked(bench, change) as attempt:
+                offset_ms = bench.page.cluster_time_ms() - boot_time_ms()
+                bench.page.set_cluster_time_offset(offset_ms + 60_000)
+            with pytest.raises(ConclaveError) as refusal:
+                await attempt
+            assert refusal.value.fault is faults.DEADLINE_PASSED
+            assert bench.row(keyring) == before
+            await bench.login(keyring, PASSWORD)
+
+    asyncio.run(scenario())
+
+
+def test_c20_a_client_revoked_while_its_change_is_checked_changes_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            keyring, _ = await bench.ready_keyring()
+            before = bench.row(keyring)
+            change = bench.change(keyring, PASSWORD, b"another-password")
+            async with being_checked(bench, change) as attempt:
+                name = str(uuid.UUID(bytes=bytes(bench.client_id)))
+                await bench.daemon.call("revoke_client", NamedClient(client_id=name))
+            with pytest.raises(ConclaveError) as refusal:
+                await attempt
+            assert refusal.value.fault is faults.CLIENT_NOT_FOUND
+            assert bench.row(keyring) == before
 
     asyncio.run(scenario())

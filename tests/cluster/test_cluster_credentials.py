@@ -84,7 +84,7 @@ def test_the_first_password_must_be_changed_to_another_one(tmp_path: Path) -> No
     asyncio.run(scenario())
 
 
-def test_rule_k1_single_identity_has_one_password(tmp_path: Path) -> None:
+def test_c2_k1_single_identity_has_one_password(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             (summary,) = await bench.make_keyrings("ring")
@@ -104,7 +104,7 @@ def test_rule_k1_single_identity_has_one_password(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_rule_k1_dual_identity_has_two_passwords_and_two_counters(tmp_path: Path) -> None:
+def test_c2_k1_dual_identity_has_two_passwords_and_two_counters(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path, dual=True) as bench:
             (summary,) = await bench.make_keyrings("ring")
@@ -130,7 +130,7 @@ def test_rule_k1_dual_identity_has_two_passwords_and_two_counters(tmp_path: Path
     asyncio.run(scenario())
 
 
-def test_a_change_of_password_ends_tickets_but_not_the_callers(tmp_path: Path) -> None:
+def test_c11_a_change_of_password_ends_tickets_but_not_the_callers(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             keyring, mine = await bench.ready_keyring()
@@ -146,7 +146,9 @@ def test_a_change_of_password_ends_tickets_but_not_the_callers(tmp_path: Path) -
     asyncio.run(scenario())
 
 
-def test_a_repeated_change_is_answered_with_a_ticket_and_no_password_check(tmp_path: Path) -> None:
+def test_c21_a_repeated_change_is_answered_with_a_ticket_and_no_password_check(
+    tmp_path: Path,
+) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             keyring, mine = await bench.ready_keyring()
@@ -171,7 +173,7 @@ def test_a_repeated_change_is_answered_with_a_ticket_and_no_password_check(tmp_p
     asyncio.run(scenario())
 
 
-def test_a_repeated_initialisation_of_the_krco_gives_a_ticket(tmp_path: Path) -> None:
+def test_c21_a_repeated_initialisation_of_the_krco_gives_a_ticket(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path, dual=True) as bench:
             (summary,) = await bench.make_keyrings("ring")
@@ -200,7 +202,7 @@ def test_two_changes_at_once_leave_one_password(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_request_after_its_deadline_changes_nothing(tmp_path: Path) -> None:
+def test_c21_a_request_after_its_deadline_changes_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             keyring, ticket = await bench.ready_keyring()
@@ -246,7 +248,7 @@ def test_initialising_the_token_destroys_objects_and_the_krco(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
-def test_a_logout_denies_the_login(tmp_path: Path) -> None:
+def test_c13_a_logout_denies_the_login(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             keyring, ticket = await bench.ready_keyring()
@@ -276,7 +278,7 @@ def test_a_ticket_logged_out_again_and_again_drives_no_other_out_of_the_ring(
     asyncio.run(scenario())
 
 
-def test_a_revoked_client_neither_logs_in_nor_writes(tmp_path: Path) -> None:
+def test_c20_a_revoked_client_neither_logs_in_nor_writes(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             keyring, ticket = await bench.ready_keyring()
@@ -292,7 +294,7 @@ def test_a_revoked_client_neither_logs_in_nor_writes(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_ticket_forged_with_the_smk_opens_and_destroys_nothing(tmp_path: Path) -> None:
+def test_c10_a_ticket_forged_with_the_smk_opens_and_destroys_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             keyring, ticket = await bench.ready_keyring()

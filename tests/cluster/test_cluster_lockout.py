@@ -35,7 +35,7 @@ async def fail(bench: ClusterBench, keyring: bytes, times: int, password: bytes 
         assert error.value.fault is faults.PIN_INCORRECT
 
 
-def test_ten_failures_lock_until_an_unlock_and_live_tickets_go_on(tmp_path: Path) -> None:
+def test_c22_ten_failures_lock_until_an_unlock_and_live_tickets_go_on(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             keyring, ticket = await bench.ready_keyring()
@@ -53,7 +53,7 @@ def test_ten_failures_lock_until_an_unlock_and_live_tickets_go_on(tmp_path: Path
     asyncio.run(scenario())
 
 
-def test_a_good_login_resets_the_counter_and_writes_only_then(tmp_path: Path) -> None:
+def test_c22_a_good_login_resets_the_counter_and_writes_only_then(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             keyring, _ = await bench.ready_keyring()
@@ -69,7 +69,7 @@ def test_a_good_login_resets_the_counter_and_writes_only_then(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
-def test_attempts_of_six_characters_never_count_and_of_seven_do(tmp_path: Path) -> None:
+def test_c8_attempts_of_six_characters_never_count_and_of_seven_do(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             keyring, _ = await bench.ready_keyring()
@@ -82,7 +82,9 @@ def test_attempts_of_six_characters_never_count_and_of_seven_do(tmp_path: Path) 
     asyncio.run(scenario())
 
 
-def test_a_password_of_17_characters_never_locks_but_slows_its_client_down(tmp_path: Path) -> None:
+def test_c22_a_password_of_17_characters_never_locks_but_slows_its_client_down(
+    tmp_path: Path,
+) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             keyring, _ = await bench.ready_keyring(password=LONG_PASSWORD)
@@ -107,7 +109,7 @@ def test_a_password_of_17_characters_never_locks_but_slows_its_client_down(tmp_p
     asyncio.run(scenario())
 
 
-def test_guesses_at_once_are_no_more_than_those_one_after_the_other(tmp_path: Path) -> None:
+def test_c22_guesses_at_once_are_no_more_than_those_one_after_the_other(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             keyring, _ = await bench.ready_keyring()
@@ -146,7 +148,7 @@ def test_rule_c21_an_attempt_is_counted_once_and_stays_wrong(tmp_path: Path) -> 
     asyncio.run(scenario())
 
 
-def test_a_failure_survives_the_process_that_answered_it(tmp_path: Path) -> None:
+def test_c22_a_failure_survives_the_process_that_answered_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             keyring, _ = await bench.ready_keyring()
@@ -179,7 +181,7 @@ def test_wrong_old_passwords_count_in_every_change(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_the_length_class_goes_with_the_password(tmp_path: Path) -> None:
+def test_c22_the_length_class_goes_with_the_password(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             sixteen, seventeen = b"x" * 16, b"x" * 17

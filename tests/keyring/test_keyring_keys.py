@@ -27,7 +27,7 @@ OUTER, KEK = os.urandom(32), os.urandom(32)
 NAME = WrapName(KeyringId(os.urandom(16)), Role.KRSO, KeyGeneration(1))
 
 
-def test_both_keys_together_open_a_wrap_and_either_alone_does_not() -> None:
+def test_c1_both_keys_together_open_a_wrap_and_either_alone_does_not() -> None:
     key = new_keyring_key()
     wrapped = wrap_key(OUTER, KEK, key, NAME)
     assert unwrap_key(OUTER, KEK, wrapped, NAME) == key

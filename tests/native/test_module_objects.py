@@ -36,7 +36,7 @@ def test_a_session_object_lives_as_long_as_its_session(place: Place, session: Se
     assert other.value("C_DestroyObject", handle) == Ckr.OBJECT_HANDLE_INVALID
 
 
-def test_private_session_objects_die_with_the_login(session: Session) -> None:
+def test_c13_private_session_objects_die_with_the_login(session: Session) -> None:
     private = session.create({**AES, Cka.LABEL: b"private one"})
     public = session.create({**DATA, Cka.LABEL: b"public one"})
     session.do("C_Logout")
@@ -60,7 +60,7 @@ def test_a_token_object_outlives_the_application(place: Place, session: Session)
     assert again.find({Cka.LABEL: b"lasting"}) == []
 
 
-def test_private_token_objects_are_hidden_without_a_login(session: Session) -> None:
+def test_c13_private_token_objects_are_hidden_without_a_login(session: Session) -> None:
     handle = session.create({**AES, Cka.TOKEN: True, Cka.LABEL: b"hidden"})
     try:
         session.do("C_Logout")

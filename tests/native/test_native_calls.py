@@ -152,12 +152,12 @@ def test_a_member_that_restarts_is_found_again(
 # --- connections ----------------------------------------------------------------------------
 
 
-def test_one_caller_opens_one_connection(driver: Driver, server: EchoServer) -> None:
+def test_c26_one_caller_opens_one_connection(driver: Driver, server: EchoServer) -> None:
     assert driver.do("stress 1 200 100")["good"] == 200
     assert len(server.greeted) == 1
 
 
-def test_concurrent_callers_open_one_connection_to_each_worker(
+def test_c26_concurrent_callers_open_one_connection_to_each_worker(
     driver: Driver, server: EchoServer
 ) -> None:
     assert driver.do("stress 8 200 100")["good"] == 1600
@@ -165,7 +165,7 @@ def test_concurrent_callers_open_one_connection_to_each_worker(
     assert server.connections == 2
 
 
-def test_connections_stop_at_the_number_of_workers(
+def test_c26_connections_stop_at_the_number_of_workers(
     plain_driver: Path, directory: Path, servers: Callable[..., EchoServer]
 ) -> None:
     server = servers(workers=3)
@@ -176,7 +176,7 @@ def test_connections_stop_at_the_number_of_workers(
         assert server.connections == 3
 
 
-def test_a_second_connection_to_the_same_worker_is_closed_again(
+def test_c26_a_second_connection_to_the_same_worker_is_closed_again(
     plain_driver: Path, directory: Path, servers: Callable[..., EchoServer]
 ) -> None:
     server = servers(always_worker=1)

@@ -92,7 +92,7 @@ def test_no_byte_of_a_session_blob_may_change_nor_be_missing() -> None:
         replace(NAME, version=2),
     ],
 )
-def test_a_token_object_opens_under_its_own_name_only(other: ObjectName) -> None:
+def test_c4_a_token_object_opens_under_its_own_name_and_version_only(other: ObjectName) -> None:
     private, public = PrivateSeal.of(KK), PublicSeal.of(PUBLIC)
     blob = private.seal(NAME, b"attributes")
     assert private.unseal(NAME, blob) == b"attributes"

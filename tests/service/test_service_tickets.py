@@ -83,7 +83,7 @@ def test_a_ticket_opens_for_its_bearer_and_is_proven_by_its_key() -> None:
         replace(BEARER, now_ms=ClusterTimeMs(BEARER.now_ms + 7 * DAY_MS)),
     ],
 )
-def test_another_client_another_cluster_or_a_later_time_is_refused(bearer: Bearer) -> None:
+def test_c4_c11_another_client_another_cluster_or_a_later_time_is_refused(bearer: Bearer) -> None:
     with pytest.raises(CredentialRefused) as caught:
         opened(issue(ticket(), 5, TICKET_KEY), bearer)
     assert caught.value.fault is faults.NOT_LOGGED_IN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import ssl
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -275,6 +276,19 @@ def test_no_certificate_and_no_older_tls_are_refused(member: Member) -> None:
     member.run(scenario)
 
 
+def test_c11_no_session_of_tls_is_resumed(member: Member) -> None:
+    """A resumed session would bring back a client that was checked once, long ago."""
+
+    async def scenario(tenant: Tenant) -> None:
+        for client in (tenant.client, await tenant.another(role=None)):
+            await client.ok(Operation.PING)
+            tls = client.writer.get_extra_info("ssl_object")
+            assert not tls.session_reused
+            assert not tls.session.has_ticket
+
+    member.run(scenario)
+
+
 def test_rule_t1_the_appliance_clock_decides_on_certificates(tmp_path: Path) -> None:
     async def scenario(bench: WorkerBench) -> None:
         tenant = await make_tenant(bench)
@@ -331,7 +345,7 @@ def test_rule_c10_a_ticket_forged_with_the_ticket_key_opens_and_destroys_nothing
     member.run(scenario)
 
 
-def test_an_expired_ticket_is_void_and_a_used_one_is_renewed(member: Member) -> None:
+def test_c11_an_expired_ticket_is_void_and_a_used_one_is_renewed(member: Member) -> None:
     async def scenario(tenant: Tenant) -> None:
         _, private = await tenant.ec_key()
         _, passing = await tenant.ec_key(token=False)
@@ -393,3 +407,30 @@ def test_a_first_password_allows_its_change_and_nothing_else(member: Member) -> 
         assert await client.ok(Operation.FIND, wire.Find(keyring, [], 0)) == []
 
     member.run(scenario)
+
+
+# ------------------------------------------------------------------ stopped workers
+
+
+def test_c15_a_stopped_worker_blocks_nobody_and_shows_the_change_at_once(tmp_path: Path) -> None:
+    """Workers acknowledge nothing: the page alone tells them that what they hold is old."""
+
+    async def scenario(bench: WorkerBench) -> None:
+        tenant = await make_tenant(bench)
+        clients = {tenant.client.greeting.worker_index: tenant.client}
+        while len(clients) < 2:
+            client = await tenant.another(role=None)
+            client.ticket = tenant.client.ticket
+            clients.setdefault(client.greeting.worker_index, client)
+        find = wire.Find(tenant.keyring, [(int(Cka.LABEL), b"new")], 0)
+        for client in clients.values():
+            assert await client.ok(Operation.FIND, find) == []
+        stopped = bench.processes["worker-0"]
+        stopped.send_signal(signal.SIGSTOP)
+        try:
+            made = await clients[1].ok(Operation.CREATE_OBJECT, create_arguments(tenant, b"new"))
+        finally:
+            stopped.send_signal(signal.SIGCONT)
+        assert await clients[0].ok(Operation.FIND, find) == [made[0]]
+
+    run(tmp_path, scenario, workers=2)

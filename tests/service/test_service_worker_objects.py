@@ -74,7 +74,7 @@ def test_an_object_is_made_found_changed_copied_and_destroyed(member: Member) ->
     member.run(scenario)
 
 
-def test_what_one_client_writes_all_workers_show_at_once(member: Member) -> None:
+def test_c15_what_one_client_writes_all_workers_show_at_once(member: Member) -> None:
     async def scenario(tenant: Tenant) -> None:
         clients = [await tenant.another() for _ in range(4)]
         for number in range(30):

@@ -188,7 +188,7 @@ def test_a_keyring_is_deleted_with_its_objects(store: Store, reader: ClusterRead
         run(store, lambda writer: writer.delete_keyring(keyring.keyring_id))
 
 
-def test_revisions_grow_and_are_not_taken_back(store: Store, reader: ClusterReader) -> None:
+def test_c4_revisions_grow_and_are_not_taken_back(store: Store, reader: ClusterReader) -> None:
     first, _ = run(store, lambda writer: writer.next_revision())
     second, writer = run(store, lambda writer: writer.next_revision())
     assert second > first

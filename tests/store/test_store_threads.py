@@ -62,7 +62,7 @@ def labels(reader: ClusterReader) -> set[str]:
     return {row.label for row in reader.keyrings()}
 
 
-def test_a_change_is_committed_then_published_then_answered(tmp_path: Path) -> None:
+def test_c15_a_change_is_committed_then_published_then_answered(tmp_path: Path) -> None:
     seen: list[set[str]] = []
 
     def look() -> None:
@@ -208,10 +208,14 @@ def test_a_store_that_cannot_be_opened_again_is_once_it_is_back(tmp_path: Path) 
     asyncio.run(scenario())
 
 
-def test_a_broken_constraint_is_our_own_fault_and_takes_one_job_back(tmp_path: Path) -> None:
+def test_a_broken_constraint_is_our_own_fault_and_takes_one_job_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has the constraint and the statement, and none of the values."""
+    row = new_keyring()
+
     async def scenario() -> None:
         async with threads(tmp_path) as store:
-            row = new_keyring()
             good = store.writer.write(lambda writer: writer.insert_keyrings([row]))
             bad = store.writer.write(lambda writer: writer.insert_keyrings([row]))
             answers = await gathered(good, bad)
@@ -220,3 +224,5 @@ def test_a_broken_constraint_is_our_own_fault_and_takes_one_job_back(tmp_path: P
             assert await store.reader.read(labels) == {"ring"}
 
     asyncio.run(scenario())
+    assert "UNIQUE constraint failed" in caplog.text
+    assert row.serial not in caplog.text

@@ -66,6 +66,7 @@ class ApplianceStore:
             f"sqlite:///{self._path}",
             poolclass=sqlalchemy.pool.StaticPool,
             connect_args={"isolation_level": None},
+            hide_parameters=True,
         )
         event.listen(self._engine, "connect", _configure)
         event.listen(self._engine, "begin", _begin)

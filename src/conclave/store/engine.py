@@ -36,7 +36,9 @@ def open_writer_engine(path: Path) -> Engine:
     """Open or make the SQLite store at `path` for its only writer, mode 0600."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     os.close(descriptor)
-    engine = create_engine(_url(path), poolclass=NullPool, connect_args=_CONNECT)
+    engine = create_engine(
+        _url(path), poolclass=NullPool, connect_args=_CONNECT, hide_parameters=True
+    )
     _prepare(engine, _WRITER_PRAGMAS)
     event.listen(engine, "begin", _begin_immediate)
     return engine
@@ -49,6 +51,7 @@ def open_reader_engine(path: Path) -> Engine:
         poolclass=StaticPool,
         connect_args=_CONNECT,
         isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
     )
     _prepare(engine, _READER_PRAGMAS)
     return engine
