@@ -64,6 +64,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Days without use after which a login ends."""
     label_separator: str = ""
     """Stands between label and index in a bulk create."""
+    clear_token_keys: bool = False
+    """Secret and private token keys may have `CKA_PRIVATE` false: whoever has a registered client
+    uses them without a login, and whoever holds the master key reads them."""
 
 
 class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

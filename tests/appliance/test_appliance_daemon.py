@@ -75,6 +75,18 @@ def test_no_process_dumps_core_or_is_given_secrets_as_arguments(tmp_path: Path) 
             assert b"password" not in arguments, name
 
 
+def test_the_daemon_forbids_tracing_before_it_holds_a_secret() -> None:
+    """A core that is piped to a handler ignores the limit; a process not dumpable has none."""
+    script = (
+        "import ctypes; from conclave.appliance.daemon import harden_daemon; harden_daemon();"
+        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    )
+    outcome = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert outcome.stdout.strip() == "0"
+
+
 def test_a_directory_has_one_daemon(tmp_path: Path) -> None:
     paths = StatePaths(tmp_path / "state")
     paths.make()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,8 +15,9 @@ from conclave.errors import Ckr
 from conclave.keyring.attributes import FALSE, TRUE, ulong
 from conclave.service import wire
 from conclave.service.wire import Operation, Role
-from tests.service.conftest import Member, Tenant
-from tests.support.worker_bench import NIL, WireClient, aes_template
+from conclave.settings import Limits
+from tests.service.conftest import Member, Tenant, make_tenant
+from tests.support.worker_bench import NIL, WireClient, aes_template, worker_bench
 
 DATA = [(int(Cka.CLASS), ulong(Cko.DATA)), (int(Cka.TOKEN), TRUE)]
 
@@ -223,6 +225,33 @@ def test_rule_c6_token_keys_in_the_clear_are_refused(member: Member) -> None:
         assert (await create(tenant, template)).value == Ckr.ATTRIBUTE_VALUE_INVALID
 
     member.run(scenario)
+
+
+def test_c6_a_setting_allows_token_keys_in_the_clear(tmp_path: Path) -> None:
+    """Absent still means private; a key in the clear needs a login to be made, none to be used."""
+
+    async def scenario() -> None:
+        limits = Limits(clear_token_keys=True)
+        async with asyncio.timeout(60), worker_bench(tmp_path, limits=limits) as bench:
+            tenant = await make_tenant(bench)
+            for label, more, seen in (
+                (b"hidden", [], 0),
+                (b"clear", [(int(Cka.PRIVATE), FALSE)], 1),
+            ):
+                template = [*aes_template(token=True, label=label, value=os.urandom(32)), *more]
+                assert (await create(tenant, template)).value == 0
+                find = wire.Find(tenant.keyring, [(int(Cka.LABEL), label)], 0)
+                assert len(await tenant.client.ok(Operation.FIND, find)) == 1
+                found = await tenant.client.ok(Operation.FIND, find, ticket=None)
+                assert len(found) == seen
+                for name in found:
+                    use = wire.UseKey(tenant.keyring, name, int(Ckm.AES_ECB), NIL, bytes(16))
+                    assert await tenant.client.ok(Operation.ENCRYPT, use, ticket=None)
+                args = wire.CreateObject(tenant.keyring, template, bench.write_arguments())
+                reply = await tenant.client.call(Operation.CREATE_OBJECT, args, ticket=None)
+                assert reply.value == Ckr.USER_NOT_LOGGED_IN
+
+    asyncio.run(scenario())
 
 
 def test_a_public_session_object_needs_no_login_and_stays_with_its_process(

@@ -17,7 +17,7 @@ from conclave.errors import Unavailable
 from conclave.ids import KeyringId, ObjectId
 from conclave.keyring.attributes import FALSE, TRUE, Attributes, ulong
 from conclave.keyring.objects import apply_changes, copy_attributes, is_token, require_destroyable
-from conclave.keyring.templates import build_object
+from conclave.keyring.templates import ObjectPolicy, build_object
 from conclave.service.core import MAX_KEY_GENERATIONS, Core
 from conclave.service.messages import ObjectDelete
 from conclave.service.object_handlers import reading
@@ -66,11 +66,12 @@ def create_object(core: Core, caller: Caller, request: Request) -> Any:
     access = _changing(
         core, caller, request, args.keyring_id, token=_says(template, Cka.TOKEN, TRUE)
     )
+    policy = _policy(core)
     if set(template) >= _RSA_PRIVATE:
         # Its primes are checked here, once: 40 ms.
-        work = _in_pool(core, lambda: [build_object(template)])
+        work = _in_pool(core, lambda: [build_object(template, policy=policy)])
         return _made_later(access, request, args.write, work, pair=False)
-    return _place(access, request, args.write, [build_object(template)], pair=False)
+    return _place(access, request, args.write, [build_object(template, policy=policy)], pair=False)
 
 
 def generate_key(core: Core, caller: Caller, request: Request) -> Any:
@@ -86,8 +87,12 @@ def generate_key(core: Core, caller: Caller, request: Request) -> Any:
         private=not _says(args.template, Cka.PRIVATE, FALSE),
     )
 
+    policy = _policy(core)
+
     def make() -> list[Attributes]:
-        return [mechanisms.generate_key(args.mechanism, args.parameter, args.template)]
+        return [
+            mechanisms.generate_key(args.mechanism, args.parameter, args.template, policy=policy)
+        ]
 
     return _generate(access, request, args, make, pair=False)
 
@@ -107,8 +112,13 @@ def generate_key_pair(core: Core, caller: Caller, request: Request) -> Any:
         private=not _says(private, Cka.PRIVATE, FALSE) or _says(public, Cka.PRIVATE, TRUE),
     )
 
+    policy = _policy(core)
+
     def make() -> list[Attributes]:
-        return list(mechanisms.generate_key_pair(args.mechanism, args.parameter, public, private))
+        pair = mechanisms.generate_key_pair(
+            args.mechanism, args.parameter, public, private, policy=policy
+        )
+        return list(pair)
 
     return _generate(access, request, args, make, pair=True)
 
@@ -141,7 +151,8 @@ def copy_object(core: Core, caller: Caller, request: Request) -> Any:
     check_template(args.template)
 
     def plan(access: Access) -> Planned:
-        copy = copy_attributes(resolve(access, args.reference).attributes, args.template)
+        old = resolve(access, args.reference).attributes
+        copy = copy_attributes(old, args.template, policy=_policy(core))
         if not is_token(copy):
             return Planned(session_object(access, copy))
         row, result = new_object(access, copy)
@@ -151,7 +162,8 @@ def copy_object(core: Core, caller: Caller, request: Request) -> Any:
         access = _changing(core, caller, request, args.keyring_id, token=True, fresh=True)
         return _change(access, request, args.write).carry_out(access, plan)
     access = reading(core, caller, request, args.keyring_id)
-    copy = copy_attributes(resolve(access, args.reference).attributes, args.template)
+    old = resolve(access, args.reference).attributes
+    copy = copy_attributes(old, args.template, policy=_policy(core))
     if is_token(copy):
         check_write(None, core.now_ms)
     return session_object(access, copy)
@@ -174,6 +186,10 @@ def destroy_object(core: Core, caller: Caller, request: Request) -> Rest:
 
 
 # ------------------------------------------------------------------ shared steps
+
+
+def _policy(core: Core) -> ObjectPolicy:
+    return ObjectPolicy(clear_token_keys=core.limits.clear_token_keys)
 
 
 def _says(template: Template, number: Cka, value: bytes) -> bool:
