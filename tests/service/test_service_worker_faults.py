@@ -28,6 +28,8 @@ from conclave.service.messages import NamedClient
 from conclave.service.page import NO_LEASE_END
 from conclave.service.tickets import DAY_MS, Bearer, issue, open_ticket
 from conclave.service.wire import BUSY, Operation
+from conclave.store.engine import open_writer_engine
+from conclave.store.repository import ClusterWriter
 from tests.service.conftest import Member, Tenant, make_tenant
 from tests.support.cluster_bench import FIRST, client_request, id_of
 from tests.support.worker_bench import NIL, Identity, WireClient, WorkerBench, worker_bench
@@ -225,6 +227,53 @@ def test_rule_c11_a_revoked_client_gets_nothing_from_the_next_batch_on(tmp_path:
         with pytest.raises((asyncio.IncompleteReadError, OSError)):
             await again.begin()
         assert (await other.client.call(Operation.PING)).value == 0
+
+    run(tmp_path, scenario)
+
+
+def revoke_in_the_store(bench: WorkerBench, client_id: ClientId) -> None:
+    """Commit and bump, as the cluster process does."""
+    engine = open_writer_engine(bench.database)
+    with engine.begin() as connection:
+        ClusterWriter(connection).revoke_client(client_id)
+    engine.dispose()
+    bench.page.bump_clients()
+
+
+def test_c11_a_client_revoked_while_its_request_waits_gets_nothing(tmp_path: Path) -> None:
+    async def scenario(bench: WorkerBench) -> None:
+        tenant = await make_tenant(bench)
+        _, private = await tenant.ec_key()
+        ticket = tenant.client.ticket
+        bench.kill("worker-0")
+        cluster = bench.processes["cluster"]
+        cluster.send_signal(signal.SIGSTOP)  # a new worker has no keys, and its requests wait
+        try:
+            bench.start_worker()
+            client = await bench.connect(tenant.identity)
+            waiting = client.send(Operation.SIGN, tenant.sign_arguments(private), ticket=ticket)
+            await client.ok(Operation.PING)
+            revoke_in_the_store(bench, tenant.identity.client_id)
+        finally:
+            cluster.send_signal(signal.SIGCONT)
+        try:
+            assert (await waiting).value == BUSY  # the wait for the keys was over just before
+        except ConnectionResetError:
+            assert await client.closed()
+
+    run(tmp_path, scenario)
+
+
+def test_c11_a_stolen_ticket_is_refused_where_its_key_is_ready(tmp_path: Path) -> None:
+    async def scenario(bench: WorkerBench) -> None:
+        tenant, thief = await make_tenant(bench), await make_tenant(bench)
+        _, private = await tenant.ec_key()
+        sign = tenant.sign_arguments(private)
+        for _ in range(3):
+            await tenant.client.ok(Operation.SIGN, sign)
+        reply = await thief.client.call(Operation.SIGN, sign, ticket=tenant.client.ticket)
+        assert reply.value == Ckr.USER_NOT_LOGGED_IN
+        await tenant.client.ok(Operation.SIGN, sign)
 
     run(tmp_path, scenario)
 
