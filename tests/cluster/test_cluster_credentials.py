@@ -188,6 +188,41 @@ def test_c21_a_repeated_initialisation_of_the_krco_gives_a_ticket(tmp_path: Path
     asyncio.run(scenario())
 
 
+def test_c21_a_repeated_change_of_the_krcos_own_password_gives_a_ticket(tmp_path: Path) -> None:
+    """With dual identity the new password opens the KRCO's wrap, not the KRSO's."""
+
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path, dual=True) as bench:
+            keyring, ticket = await bench.ready_keyring()
+            key = os.urandom(16)
+            answers = [
+                await bench.change(keyring, PASSWORD, OTHER, Role.KRCO, ticket=ticket, key=key)
+                for _ in range(2)
+            ]
+            assert {bench.opened(answer).role for answer in answers} == {Role.KRCO}
+            for answer in answers:
+                await bench.write(keyring, answer, writes=[new_object()])
+
+    asyncio.run(scenario())
+
+
+def test_c21_a_repeated_initialisation_of_the_token_checks_no_password(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            keyring, _ = await bench.ready_keyring()
+            key = os.urandom(16)
+            await bench.initialize_token(keyring, PASSWORD, "anew", key=key)
+            await bench.change(keyring, PASSWORD, OTHER)
+            before = bench.row(keyring)
+            await bench.initialize_token(keyring, PASSWORD, "anew", key=key)
+            assert bench.row(keyring) == before
+            with pytest.raises(Conflict):
+                await bench.initialize_token(keyring, OTHER, "anew", key=key)
+            assert bench.row(keyring) == before
+
+    asyncio.run(scenario())
+
+
 def test_two_changes_at_once_leave_one_password(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:

@@ -418,6 +418,23 @@ def test_c11_an_expired_ticket_is_void_and_a_used_one_is_renewed(member: Member)
     member.run(scenario)
 
 
+def test_c13_a_logout_ends_the_login_here_while_the_cluster_process_is_dead(
+    tmp_path: Path,
+) -> None:
+    async def scenario(bench: WorkerBench) -> None:
+        tenant = await make_tenant(bench)
+        _, private = await tenant.ec_key()
+        sign = tenant.sign_arguments(private)
+        assert await tenant.client.ok(Operation.SIGN, sign)
+        bench.kill("cluster")
+        assert await tenant.client.ok(Operation.SIGN, sign)
+        await tenant.client.ok(Operation.LOGOUT)
+        reply = await tenant.client.call(Operation.SIGN, sign)
+        assert reply.value == Ckr.USER_NOT_LOGGED_IN
+
+    run(tmp_path, scenario)
+
+
 def test_a_ticket_that_ends_meanwhile_ends_in_a_warm_cache_too(member: Member) -> None:
     async def scenario(tenant: Tenant) -> None:
         _, private = await tenant.ec_key()
