@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +78,7 @@ class Driver:
             stderr=subprocess.PIPE,
             text=True,
             env=environment | self.environment,
+            start_new_session=True,
         )
         return self
 
@@ -86,9 +89,19 @@ class Driver:
         trace: TracebackType | None,
     ) -> None:
         if kind is not None:
-            self.process.kill()
-        _, complaints = self.process.communicate(timeout=30)
+            self.kill()
+        try:
+            _, complaints = self.process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            self.process.communicate()
+            raise
         assert kind is not None or (self.process.returncode == 0 and complaints == ""), complaints
+
+    def kill(self) -> None:
+        """Kill the process and its children, which hold its pipes open."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def begin(self, command: str) -> None:
         """Send a command; `end` fetches what it says."""
