@@ -168,7 +168,9 @@ def test_a_failed_step_says_what_to_do_and_leaves_no_process(tmp_path: Path) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_stops_everything(tmp_path: Path, number: signal.Signals) -> None:
     state = tmp_path / "state"
-    command = [sys.executable, "-u", "-m", "conclave.cli", "demo", str(state), "--low-cost"]
+    # A script's background jobs, of which this may be one, ignore SIGINT and so would it.
+    command = ["env", "--default-signal=INT", sys.executable, "-u", "-m", "conclave.cli"]
+    command += ["demo", str(state), "--low-cost"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
