@@ -102,7 +102,7 @@ def test_initialising_again_needs_confirmation_and_destroys_partitions(tmp_path:
     with_hsm(tmp_path, scene)
 
 
-def test_third_wrong_so_password_zeroizes(tmp_path: Path) -> None:
+def test_k5_third_wrong_so_password_zeroizes(tmp_path: Path) -> None:
     """Rule K5."""
 
     async def scene(hsm: Hsm) -> None:
@@ -150,7 +150,7 @@ def test_so_failures_survive_a_restart(tmp_path: Path) -> None:
     assert with_hsm(tmp_path, state)
 
 
-def test_backoff_delays_the_so_instead_of_zeroizing(tmp_path: Path) -> None:
+def test_k5_backoff_delays_the_so_instead_of_zeroizing(tmp_path: Path) -> None:
     """Rule K5, the other value of its setting."""
     moment = Moment()
 

@@ -58,7 +58,7 @@ def test_without_a_login_nothing_is_served(town: Town, operation: AnyOperation) 
 
 @pytest.mark.parametrize("role", LOGINS, ids=str)
 @pytest.mark.parametrize("operation", WITH_RIGHTS, ids=named)
-def test_exactly_the_declared_roles_pass(
+def test_d1_k5_exactly_the_declared_roles_pass(
     town: Town, operation: AnyOperation, role: UserRole
 ) -> None:
     client = client_of(town, role)

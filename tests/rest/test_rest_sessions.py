@@ -108,7 +108,7 @@ def test_an_so_login_ends_when_the_hsm_is_initialised_again(house: House) -> Non
     assert client.post(f"{house.hsm_url}/partitions", new).status_code == 401
 
 
-def test_three_wrong_so_passwords_zeroize_and_say_how_many_are_left(house: House) -> None:
+def test_k5_three_wrong_so_passwords_zeroize_and_say_how_many_are_left(house: House) -> None:
     client = house.client().open_session()
     client.put(house.hsm_url, HSM)
     wrong = SO_LOGIN | {"password": "not-the-password"}
@@ -183,7 +183,7 @@ def test_repeated_wrong_passwords_must_wait(house: House) -> None:
     assert elsewhere.get("/api/lunasa").status_code == 200
 
 
-def test_a_missing_right_may_answer_401(tmp_path: Path) -> None:
+def test_k5_a_missing_right_may_answer_401(tmp_path: Path) -> None:
     with open_house(tmp_path / "appliance", missing_right_status=401) as house:
         settle_users(house)
         refused = house.client(MONITOR).get("/users")

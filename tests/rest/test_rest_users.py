@@ -10,7 +10,7 @@ from tests.support.rest_house import ADMIN, MONITOR, House
 FIRST, OWN = "First-Password-1", "Own-Password-2"
 
 
-def test_the_life_of_a_user(house: House) -> None:
+def test_d1_the_life_of_a_user(house: House) -> None:
     admin = house.client()
     seen = {"userId": "joe", "fullName": "Joe", "email": "j@x", "role": "operator"}
     new = seen | {"password": FIRST}
@@ -65,7 +65,7 @@ def test_the_own_password_needs_the_current_one(house: House) -> None:
     assert admin.get("/api/lunasa").status_code == 200
 
 
-def test_roles_are_listed(town: Town) -> None:
+def test_d1_roles_are_listed(town: Town) -> None:
     roles = town.house.client().get("/roles").json()["roles"]
     assert [role["id"] for role in roles] == ["admin", "operator", "monitor", "audit"]
 
