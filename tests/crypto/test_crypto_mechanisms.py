@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from conclave.crypto import mechanisms
+import conclave
+from conclave.crypto import mechanisms, raw_rsa
 from conclave.crypto.curves import CURVES, ED25519_PARAMS
 from conclave.crypto.hashes import HASHES, HashRow
 from conclave.crypto.mechanism_page import mechanism_page
@@ -204,6 +206,34 @@ def test_raw_rsa_keeps_leading_zeros() -> None:
     assert mechanisms.decrypt(Ckm.RSA_X_509, NIL, private, ciphertext) == b"\x05".rjust(256, b"\0")
     numbers = private.handle.public_key().public_numbers()
     assert int.from_bytes(ciphertext) == pow(5, numbers.e, numbers.n)
+
+
+def test_rule_l3_the_raw_private_operation_is_libcryptos() -> None:
+    public, private, *_ = pair("RSA-2048")
+    data = b"\x07".rjust(256, b"\0")
+    signature = mechanisms.sign(Ckm.RSA_X_509, NIL, private, data)
+    assert isinstance(private.extra, raw_rsa.RawKey)
+    numbers = public.handle.public_numbers()
+    assert pow(int.from_bytes(signature), numbers.e, numbers.n) == 7
+
+
+def calls_that_raise_to_a_power(source: str) -> list[int]:
+    """Return the lines with pow of three arguments: only modular arithmetic needs the third."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", getattr(node.func, "attr", "")) == "pow"
+        and len(node.args) + len(node.keywords) > 2
+    ]
+
+
+def test_rule_l3_no_line_of_ours_does_modular_arithmetic() -> None:
+    assert calls_that_raise_to_a_power("m = pow(c, d, n)\nx = pow(2, 3)") == [1]
+    sources = sorted(Path(conclave.__file__).parent.rglob("*.py"))
+    assert len(sources) > 1
+    found = {str(path): calls_that_raise_to_a_power(path.read_text("utf-8")) for path in sources}
+    assert [path for path, lines in found.items() if lines] == []
 
 
 def test_pss_and_pkcs_agree_with_another_implementation() -> None:
