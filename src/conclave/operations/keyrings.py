@@ -234,7 +234,7 @@ async def list_keyrings(call: Call, _arguments: NoArguments) -> Reply:
     roles=READERS,
     statuses=(200,),
     result=KeyringView,
-    faults=(*CLUSTER_CALL, faults.KEYRING_NOT_FOUND, faults.KEYRING_EXISTS),
+    faults=(*CLUSTER_CALL, faults.KEYRING_NOT_FOUND),
 )
 async def show_keyring(call: Call, _arguments: NoArguments) -> Reply:
     """Show a keyring."""
@@ -251,7 +251,7 @@ async def show_keyring(call: Call, _arguments: NoArguments) -> Reply:
     doors=Doors.BOTH,
     arguments=UnlockKeyring,
     roles=ADMINS,
-    faults=(*_BY_CO, faults.KEYRING_NOT_FOUND, faults.KEYRING_EXISTS),
+    faults=(*_BY_CO, faults.KEYRING_NOT_FOUND),
 )
 async def unlock_keyring(call: Call, arguments: UnlockKeyring) -> Reply:
     """Unlock a keyring."""
@@ -269,7 +269,7 @@ async def unlock_keyring(call: Call, arguments: UnlockKeyring) -> Reply:
     doors=Doors.BOTH,
     arguments=DeleteKeyring,
     roles=ADMINS,
-    faults=(*_BY_CO, faults.KEYRING_NOT_FOUND, faults.KEYRING_EXISTS),
+    faults=(*_BY_CO, faults.KEYRING_NOT_FOUND),
 )
 async def delete_keyring(call: Call, arguments: DeleteKeyring) -> Reply:
     """Delete a keyring."""
