@@ -90,7 +90,7 @@ def test_backoff_grows_and_is_bounded() -> None:
 def test_smks_are_lost_by_zeroizing_deleting_and_replacing_only() -> None:
     state = initialised()
     assert rules.smks_lost(state, rules.zeroized(state))
-    assert rules.smks_lost(state, rules.without_partition(state, PARTITION, confirmed=True))
+    assert rules.smks_lost(state, rules.without_partition(state, PARTITION))
     assert rules.smks_lost(state, rules.with_smk(state, CO, b"other"))
     assert not rules.smks_lost(state, rules.after_failure(state, CO, zeroizes=True))
     assert not rules.smks_lost(state, rules.with_credential(state, CO, credential()))

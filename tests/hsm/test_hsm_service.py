@@ -290,7 +290,7 @@ def test_a_change_of_password_voids_logins(tmp_path: Path) -> None:
         await hsm.change_so_password(SO, b"next-so-password")
         assert not hsm.role_login_is_current(partition_id, "co", co)
         assert not hsm.so_login_is_current(so)
-        await hsm.delete_partition(partition_id, confirmed=True)
+        await hsm.delete_partition(partition_id)
         assert not hsm.role_login_is_current(partition_id, "co", co)
 
     with_hsm(tmp_path, scene)
@@ -424,19 +424,5 @@ def test_local_seals_open_for_their_purpose_only(tmp_path: Path) -> None:
         assert hsm.unseal_local(sealed, "member tls key") == b"a private key"
         with pytest.raises(ConclaveError):
             hsm.unseal_local(sealed, "another purpose")
-
-    with_hsm(tmp_path, scene)
-
-
-def test_a_partition_with_an_smk_is_deleted_with_a_confirmation_only(tmp_path: Path) -> None:
-    async def scene(hsm: Hsm) -> None:
-        partition_id = await make_cluster_partition(hsm)
-        assert hsm.partition(partition_id).has_smk
-        refused = await refusal(hsm.delete_partition(partition_id))
-        assert isinstance(refused, NotAllowed)
-        assert "must be confirmed" in refused.message
-        assert await hsm.verify_role(partition_id, "co", CO)
-        await hsm.delete_partition(partition_id, confirmed=True)
-        assert hsm.partitions() == ()
 
     with_hsm(tmp_path, scene)

@@ -199,19 +199,3 @@ def test_a_factory_reset_waits_and_keeps_the_partition(house: House) -> None:
     assert client.get("/api/lunasa/services/cluster").json()["status"] == "stopped"
     assert client.get("/api/cluster/config").json()["data"][0]["IpAddress"] == ""
     assert client.get(partition).json()["state"] == "initialized"
-
-
-def test_the_partition_of_a_cluster_is_not_deleted_at_once(house: House) -> None:
-    client = house.client().open_session()
-    partition = chapter_2_partition(client, house)
-    chapter_2_service(client, house)
-    chapter_3(client)
-    chapter_5(client)
-    waiting = expect(client.delete(partition), 202)
-    assert waiting.json()["state"] == "Waiting"
-    assert client.get(partition).json()["state"] == "initialized"
-    assert client.get("/api/lunasa/services/cluster").json()["status"] == "running"
-    expect(client.get("/api/keyrings"), 200)
-    expect(client.post(f"{waiting.headers['Location']}/actions/start"), 202)
-    expect(follow_task(client, waiting.headers["Location"]), 204)
-    expect(client.get(partition), 404)

@@ -156,11 +156,9 @@ class Hsm:
         )
         return partition_id
 
-    async def delete_partition(self, partition_id: str, *, confirmed: bool = False) -> None:
-        """Destroy a partition with its roles; one that has an SMK needs `confirmed`."""
-        await self._core.apply(
-            lambda state: rules.without_partition(state, partition_id, confirmed=confirmed)
-        )
+    async def delete_partition(self, partition_id: str) -> None:
+        """Destroy a partition with its roles and SMK."""
+        await self._core.apply(lambda state: rules.without_partition(state, partition_id))
 
     def partitions(self) -> tuple[PartitionInfo, ...]:
         """Return all partitions, oldest first."""

@@ -326,16 +326,10 @@ def with_new_partition(
     return msgspec.structs.replace(state, partitions=(*state.partitions, partition))
 
 
-def without_partition(state: HsmState, partition_id: str, *, confirmed: bool) -> HsmState:
-    """Return the HSM without a partition, its roles and its SMK, which needs `confirmed`."""
+def without_partition(state: HsmState, partition_id: str) -> HsmState:
+    """Return the HSM without a partition, its roles and its SMK."""
     require_initialized(state)
     gone = find_partition(state, partition_id)
-    if gone.sealed_smk and not confirmed:
-        message = (
-            f"Deleting partition {gone.name} destroys its SMK, and with it every key of a cluster"
-            " that rests on it, and must be confirmed."
-        )
-        raise NotAllowed(faults.HSM_OPERATION, message)
     return msgspec.structs.replace(
         state, partitions=tuple(kept for kept in state.partitions if kept is not gone)
     )

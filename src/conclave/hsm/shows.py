@@ -38,7 +38,6 @@ def partition_info(partition: Partition) -> PartitionInfo:
         has_pso=partition.has_pso,
         size=partition.size,
         initialized=RoleId.PO in partition.roles,
-        has_smk=bool(partition.sealed_smk),
         object_count=partition.object_count,
     )
 

@@ -58,7 +58,6 @@ class PartitionInfo:
     has_pso: bool
     size: int
     initialized: bool
-    has_smk: bool
     object_count: int
 
 

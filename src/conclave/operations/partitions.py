@@ -236,24 +236,19 @@ async def initialize_partition(call: Call, arguments: InitializePartition) -> Re
     return Reply(location=partition_url(call, partition_id))
 
 
-def _loses_smk(call: Call, _arguments: NoArguments) -> bool:
-    return call.appliance.hsm.partition(call.path["partitionid"]).has_smk
-
-
 @operation(
     "partition.delete",
     "DELETE",
     PARTITION,
-    summary="Delete a partition with its roles; one that has an SMK, which is lost then, waits.",
+    summary="Delete a partition with its roles and its SMK; the HSM SO must be logged in.",
     arguments=NoArguments,
     roles=OPERATORS,
     checks=(check_partition, check_so_login),
-    waits_when=_loses_smk,
     faults=(*_CHANGE, faults.SO_NOT_LOGGED_IN),
 )
 async def delete_partition(call: Call, _arguments: NoArguments) -> Reply:
     """Delete a partition."""
-    await call.appliance.hsm.delete_partition(call.path["partitionid"], confirmed=call.confirmed)
+    await call.appliance.hsm.delete_partition(call.path["partitionid"])
     return DONE
 
 
