@@ -7,10 +7,18 @@ import os
 
 import pytest
 
-from conclave.crypto.standard import Cka, Ckm
+from conclave.crypto.standard import Cka, Ckm, Cko
 from conclave.errors import Ckr
 from tests.native.module_fixtures import Place, place, session
-from tests.support.cryptoki import READ_WRITE, SERIAL, SO, Session, Template, mechanism
+from tests.support.cryptoki import (
+    READ_WRITE,
+    SERIAL,
+    SO,
+    Session,
+    Template,
+    attributes,
+    mechanism,
+)
 
 __all__ = ["place", "session"]
 pytestmark = pytest.mark.system
@@ -76,6 +84,10 @@ def test_the_so_uses_no_keys_and_stays_logged_in(place: Place) -> None:
     made = ctypes.c_ulong()
     generate = ctypes.byref(mechanism(Ckm.AES_KEY_GEN))
     assert writer.value("C_GenerateKey", generate, None, 0, ctypes.byref(made)) != Ckr.OK
+    assert writer.state() == RW_SO
+    private = attributes({Cka.CLASS: Cko.DATA, Cka.PRIVATE: True})
+    refused = writer.value("C_CreateObject", private, len(private), ctypes.byref(made))
+    assert refused == Ckr.USER_NOT_LOGGED_IN
     assert writer.state() == RW_SO
 
 

@@ -371,5 +371,5 @@ def _refusal(request: Request, error: ConclaveError) -> Response:
         _log.error("Operation %d met a fault of ours: %s", request.operation, error)
     fault = error.fault
     busy = fault.retry_is_safe or fault is faults.OUTCOME_UNKNOWN
-    ticket = error.ticket if isinstance(error, WrongRole) else None
+    ticket = request.ticket if isinstance(error, WrongRole) else None
     return Response(request.request_id, BUSY if busy else fault.ckr, None, ticket)

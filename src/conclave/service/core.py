@@ -254,7 +254,7 @@ class Core:
         """Return the session of a logged-in KRCO, who alone uses keys and changes objects."""
         session = self.role(view, ticket, client_id)
         if not session.is_krco:
-            raise WrongRole(ticket, "The KRSO is logged in; this needs the KRCO.")
+            raise WrongRole("The KRSO is logged in; this needs the KRCO.")
         return session
 
     def role(self, view: KeyringView, ticket: bytes | None, client_id: ClientId) -> Session:

@@ -139,7 +139,7 @@ def init_pin(core: Core, caller: Caller, request: Request) -> Rest:
     if session is not None and session.unlocked is None:
         raise first_password()
     if session is not None and session.ticket.role != Role.KRSO:
-        raise WrongRole(request.ticket, "The KRCO is logged in; this needs the KRSO.")
+        raise WrongRole("The KRCO is logged in; this needs the KRSO.")
     params = InitializeKrco(
         client_id=caller.client_id,
         source=caller.source,

@@ -14,7 +14,7 @@ from conclave.keyring.attributes import Attributes, decode_attributes, encode_at
 from conclave.keyring.objects import disclosed, is_private
 from conclave.service.cache import KeyringView, ObjectEntry, Session, object_not_found
 from conclave.service.core import Core
-from conclave.service.requests import Caller
+from conclave.service.requests import Caller, WrongRole
 from conclave.service.session_objects import (
     KIND_PRIVATE,
     Holder,
@@ -103,6 +103,8 @@ def session_object(
         seal = access.session.objects if access.session is not None else None
         if seal is None:
             message = "A private object needs the KRCO's login."
+            if access.session is not None:
+                raise WrongRole(message)
             raise CredentialRefused(faults.NOT_LOGGED_IN, message)
     else:
         seal = public_seal(access)

@@ -63,9 +63,8 @@ class WrongRole(NotAllowed):
     not take it for void.
     """
 
-    def __init__(self, ticket: bytes | None, message: str) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(faults.NOT_LOGGED_IN, message)
-        self.ticket = ticket
 
 
 class ProtocolBroken(Exception):
