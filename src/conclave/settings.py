@@ -85,6 +85,25 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Connections of each door, half of them of one source; one more is closed unanswered."""
 
 
+class ClusterTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the members of a cluster watch each other, and what they do alone."""
+
+    core_port: int = 50051
+    """TCP port of the member link on the core address; the same on all members."""
+    heartbeat_ms: int = 250
+    """Milliseconds between two heartbeats of a member."""
+    lease_ms: int = 1500
+    """Milliseconds that a member stays Read-Write after sending its last answered heartbeat."""
+    drop_ms: int = 2000
+    """Milliseconds after the last answer to a silent member until writes go on without it."""
+    strict_primary: bool = False
+    """A primary that sees no other member stops writing."""
+    automatic_authorization: bool = True
+    """A member that returns is authorized by a live one from memory to memory."""
+    read_only_limit_seconds: int = 0
+    """Seconds for which a member that is cut off goes on using private keys; 0: no limit."""
+
+
 class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings of one appliance."""
 
@@ -118,6 +137,8 @@ class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Limits and thresholds of keyrings."""
     rest: RestSettings = RestSettings()
     """Limits and habits of the REST doors."""
+    cluster: ClusterTimes = ClusterTimes()
+    """How members watch each other."""
 
     @property
     def password_cost(self) -> Argon2Cost:
@@ -138,6 +159,10 @@ NUMBER_RULES: Final[Mapping[str, tuple[int, int]]] = {
     "limits.never_locks_from": (2, 255),
     "limits.uncounted_up_to": (0, 64),
     "limits.ticket_idle_days": (1, 3650),
+    "cluster.core_port": (1, 65_535),
+    "cluster.heartbeat_ms": (20, 10_000),
+    "cluster.drop_ms": (200, 120_000),
+    "cluster.read_only_limit_seconds": (0, 31_536_000),
     "rest.max_body_bytes": (4096, 4 << 20),
     "rest.body_seconds": (1, 600),
     "rest.max_connections": (1, 10_000),
@@ -145,6 +170,7 @@ NUMBER_RULES: Final[Mapping[str, tuple[int, int]]] = {
 """Lowest and highest value."""
 WORD_RULES: Final[Mapping[str, str]] = {
     "limits.uncounted_up_to": "must be below limits.min_password_characters",
+    "cluster.lease_ms": "must lie between two heartbeats and cluster.drop_ms",
     "limits.label_separator": "must be at most 8 printable bytes",
     "host_name": "must be a host name",
     "server_common_name": "must be 1 to 64 printable characters",
@@ -184,6 +210,9 @@ def check_config(config: ApplianceConfig) -> None:
         _check_range(field, _look_up(config, field), low, high)
     check_cost(config.argon2, allow_low_cost=config.low_cost_for_tests)
     limits, name = config.limits, config.server_common_name
+    times = config.cluster
+    if not 2 * times.heartbeat_ms <= times.lease_ms < times.drop_ms:
+        _refuse("cluster.lease_ms", times.lease_ms)
     if limits.uncounted_up_to >= limits.min_password_characters:
         _refuse("limits.uncounted_up_to", limits.uncounted_up_to)
     if len(limits.label_separator.encode()) > 8 or not _printable(limits.label_separator):

@@ -54,7 +54,7 @@ from conclave.store.rows import ClusterStateRow, MemberRow
 FEATURE_LEVEL: Final = 1
 FIRST_EPOCH: Final = 1
 MAX_LABEL_CHARACTERS: Final = 64
-DEFAULT_GROUP: Final = "default"
+DEFAULT_GROUP: Final = "local"
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ from conclave.crypto.password_hash import Argon2Cost
 from conclave.errors import InternalFault
 from conclave.service.frames import HEADER_BYTES, frame
 from conclave.service.messages import Quiet
-from conclave.settings import Limits
+from conclave.settings import ClusterTimes, Limits
 
 MAX_BOOTSTRAP_BYTES: Final = 4 << 20
 PARENT_GONE_STATUS: Final = 70
@@ -76,6 +76,14 @@ class ClusterBootstrap(Quiet, frozen=True, kw_only=True):
     cluster_id: str | None = None
     member_id: str | None = None
     member_key_spki_der: bytes = b""
+    member_key_pem: bytes = b""
+    """The member's private key, unencrypted PKCS#8, for the member link."""
+    domain: bytes = b""
+    """The partition's cloning domain; only with the SMK."""
+    core_address: str = ""
+    state_dir: str = ""
+    """The appliance's state directory, absolute."""
+    cluster_settings: ClusterTimes = ClusterTimes()
     smk: bytes | None = None
     skip_certificate_check: bool = False
     """Start outside the certificates' validity: a forced start, or a respawn after a crash."""

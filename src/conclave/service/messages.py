@@ -93,6 +93,10 @@ class MemberSummary(Quiet, frozen=True):
     visible: bool
     read_write: bool
     local: bool
+    restart_required: bool = False
+    version: str = ""
+    last_contact_ms: int = 0
+    """When this member last heard of it, cluster time; 0 never, or the local one."""
 
 
 class MemberList(Quiet, frozen=True):
@@ -109,6 +113,8 @@ class Authorize(Quiet, frozen=True):
 
     smk: bytes
     member_key_spki_der: bytes
+    domain: bytes = b""
+    """The partition's cloning domain, which this member proves to whoever wants to join."""
 
 
 class AuthorizeResult(Quiet, frozen=True):
@@ -116,6 +122,117 @@ class AuthorizeResult(Quiet, frozen=True):
 
     member_certificate_pem: str
     ca_certificate_pem: str
+
+
+class JoinPrepare(Quiet, frozen=True):
+    """Prove the domain to a member of another cluster and fetch what the joiner needs from it."""
+
+    cluster_id: str
+    remote_address: str
+    remote_admin_password: bytes
+    remote_fingerprint: str
+    """SHA-256 of the remote CA's certificate, colon-separated hex; demanded with a default domain,
+    else it may be empty."""
+    domain: bytes
+    default_domain: bool
+    member_id: str
+    member_name: str
+    address: str
+    admin_port: int
+    crypto_port: int
+
+
+class JoinPrepared(Quiet, frozen=True):
+    """What the daemon keeps, durably, before it calls `join_commit`."""
+
+    smk: bytes
+    cluster_id: str
+    label: str
+    dual_identity: bool
+    member_id: str
+    member_certificate_pem: str
+    ca_certificate_pem: str
+
+
+class JoinProgress(Quiet, frozen=True):
+    """How far a join has come: a sentence for people, and the part that is done, 0 to 1."""
+
+    step: str
+    fraction: float
+
+
+class PromoteMember(Quiet, frozen=True):
+    """Make a read-write member the primary."""
+
+    member_id: str
+
+
+class SetGroup(Quiet, frozen=True):
+    """Move a member to an affinity group, which is made when it is new."""
+
+    member_id: str
+    group: str
+
+
+class GroupSummary(Quiet, frozen=True):
+    """An affinity group and the ids of its members."""
+
+    name: str
+    member_ids: list[str]
+
+
+class GroupList(Quiet, frozen=True):
+    """Affinity groups in the order of their names."""
+
+    groups: list[GroupSummary]
+
+
+class DeleteMember(Quiet, frozen=True):
+    """Delete a member that nobody sees; `force` goes on without members that are not reached."""
+
+    member_id: str
+    force: bool = False
+
+
+class DeletedMember(Quiet, frozen=True):
+    """Result of DeleteMember: who became primary by it, and which members do not know yet."""
+
+    promoted_id: str
+    not_reached: list[str]
+    last_contact_ms: int
+
+
+class MemberReport(Quiet, frozen=True):
+    """What only the daemon knows of its member."""
+
+    restart_required: bool
+    admin_port: int
+    crypto_port: int
+
+
+class Watch(Quiet, frozen=True):
+    """Wait for a notice with another number than `seen`; at most `seconds`."""
+
+    seen: int
+    seconds: float
+
+
+class Notice(Quiet, frozen=True):
+    """What the cluster process has to tell its daemon: the newest state, not the way to it.
+
+    `smk` is empty while the member is not authorized; `removed` is empty, `left` or `deleted`.
+    """
+
+    number: int
+    smk: bytes
+    domain: bytes
+    cluster_id: str
+    member_id: str
+    dual_identity: bool
+    member_certificate_pem: str
+    ca_certificate_pem: str
+    users_version: int
+    removed: str
 
 
 class CreateKeyrings(Quiet, frozen=True):
@@ -380,6 +497,17 @@ METHODS: dict[str, Method] = {
         Method("list_clusters", Nothing, ClusterList, _DAEMON),
         Method("list_members", Nothing, MemberList, _DAEMON),
         Method("authorize", Authorize, AuthorizeResult, _DAEMON, writes=True),
+        Method("join_prepare", JoinPrepare, JoinPrepared, _DAEMON, writes=True),
+        Method("join_commit", Nothing, Nothing, _DAEMON, writes=True),
+        Method("join_abort", Nothing, Nothing, _DAEMON, writes=True),
+        Method("join_progress", Nothing, JoinProgress, _DAEMON),
+        Method("promote", PromoteMember, Nothing, _DAEMON, writes=True),
+        Method("set_group", SetGroup, Nothing, _DAEMON, writes=True),
+        Method("list_groups", Nothing, GroupList, _DAEMON),
+        Method("leave", Nothing, Nothing, _DAEMON, writes=True),
+        Method("delete_member", DeleteMember, DeletedMember, _DAEMON, writes=True),
+        Method("report", MemberReport, Nothing, _DAEMON),
+        Method("watch", Watch, Notice, _DAEMON),
         Method("create_keyrings", CreateKeyrings, KeyringList, _DAEMON, writes=True),
         Method("list_keyrings", ListKeyrings, KeyringList, _DAEMON),
         Method("show_keyring", NamedKeyring, KeyringSummary, _DAEMON),
