@@ -161,6 +161,7 @@ NUMBER_RULES: Final[Mapping[str, tuple[int, int]]] = {
     "limits.ticket_idle_days": (1, 3650),
     "cluster.core_port": (1, 65_535),
     "cluster.heartbeat_ms": (20, 10_000),
+    "cluster.lease_ms": (100, 60_000),
     "cluster.drop_ms": (200, 120_000),
     "cluster.read_only_limit_seconds": (0, 31_536_000),
     "rest.max_body_bytes": (4096, 4 << 20),
@@ -170,7 +171,7 @@ NUMBER_RULES: Final[Mapping[str, tuple[int, int]]] = {
 """Lowest and highest value."""
 WORD_RULES: Final[Mapping[str, str]] = {
     "limits.uncounted_up_to": "must be below limits.min_password_characters",
-    "cluster.lease_ms": "must lie between two heartbeats and cluster.drop_ms",
+    "cluster.lease_ms": "must be two heartbeats at least and less than cluster.drop_ms",
     "limits.label_separator": "must be at most 8 printable bytes",
     "host_name": "must be a host name",
     "server_common_name": "must be 1 to 64 printable characters",
