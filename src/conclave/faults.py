@@ -318,3 +318,86 @@ MEMBER_READ_ONLY: Final = Fault(
     "The member is Read-Only",
     Ckr.TOKEN_WRITE_PROTECTED,
 )
+
+# Clusters of several members: join
+CLONING_DOMAIN_MISMATCH: Final = Fault(
+    "CLUSTERPLUGIN_CLONING_DOMAIN_MISMATCH", 409, "The cloning domains differ"
+)
+JOIN_REFUSED: Final = Fault(
+    "CLUSTERPLUGIN_JOIN_CREDENTIALS_REFUSED",
+    401,
+    "The other member refuses the admin's credentials",
+    Ckr.PIN_INCORRECT,
+)
+JOIN_FINGERPRINT: Final = Fault(
+    "CLUSTERPLUGIN_JOIN_FINGERPRINT_MISMATCH",
+    409,
+    "The fingerprint of the other member is missing or differs",
+)
+JOIN_DELAYED: Final = Fault(
+    "CLUSTERPLUGIN_JOIN_DELAYED", 429, "Too many failed joins: wait", retry_is_safe=True
+)
+JOIN_BROKEN: Final = Fault(
+    "CLUSTERPLUGIN_JOIN_EXCHANGE_BROKEN", 502, "The exchange of the join was disturbed"
+)
+JOIN_IN_PROGRESS: Final = Fault(
+    "CLUSTERPLUGIN_JOIN_IN_PROGRESS", 409, "Another join is in progress", retry_is_safe=True
+)
+CLOCK_SKEW: Final = Fault(
+    "CLUSTERPLUGIN_CLOCK_SKEW", 409, "The clocks differ too much", Ckr.CLOCK_NOT_IN_SYNC
+)
+WRONG_CLUSTER: Final = Fault(
+    "CLUSTERPLUGIN_CLUSTER_ID_WRONG", 409, "The member belongs to another cluster"
+)
+MEMBER_LIMIT: Final = Fault("CLUSTERPLUGIN_MEMBER_LIMIT", 409, "No more members are allowed")
+VERSION_MISMATCH: Final = Fault(
+    "CLUSTERPLUGIN_VERSION_MISMATCH", 409, "The versions of the members do not fit"
+)
+CONVERSION_FAILED: Final = Fault(
+    "CLUSTERPLUGIN_CONVERSION_FAILED", 500, "The store could not be converted", Ckr.DEVICE_ERROR
+)
+POSTGRESQL_MISSING: Final = Fault(
+    "CLUSTERPLUGIN_POSTGRESQL_MISSING", 409, "PostgreSQL is not installed", Ckr.DEVICE_ERROR
+)
+POSTGRESQL_FAILED: Final = Fault(
+    "CLUSTERPLUGIN_POSTGRESQL_FAILED", 500, "PostgreSQL failed", Ckr.DEVICE_ERROR
+)
+
+# Clusters of several members: members and their states
+MEMBER_VISIBLE: Final = Fault(
+    "CLUSTERPLUGIN_MEMBER_VISIBLE", 409, "The member is visible to another member"
+)
+MEMBER_NOT_VISIBLE: Final = Fault(
+    "CLUSTERPLUGIN_MEMBER_NOT_VISIBLE", 409, "The member is not visible"
+)
+MEMBER_NOT_READ_WRITE: Final = Fault(
+    "CLUSTERPLUGIN_MEMBER_NOT_READ_WRITE", 409, "The member is not Read-Write"
+)
+MEMBER_REMOVED: Final = Fault(
+    "CLUSTERPLUGIN_MEMBER_REMOVED",
+    409,
+    "The member was deleted from the cluster",
+    Ckr.DEVICE_REMOVED,
+)
+MEMBER_BEHIND: Final = Fault(
+    "CLUSTERPLUGIN_MEMBER_BEHIND",
+    503,
+    "The member has not caught up yet",
+    Ckr.DEVICE_ERROR,
+    retry_is_safe=True,
+)
+LAST_MEMBER: Final = Fault("CLUSTERPLUGIN_LAST_MEMBER", 409, "It is the cluster's last member")
+GROUP_LIMIT: Final = Fault("CLUSTERPLUGIN_GROUP_LIMIT", 409, "No more affinity groups are allowed")
+PRIMARY_UNREACHABLE: Final = Fault(
+    "CLUSTERPLUGIN_PRIMARY_UNREACHABLE",
+    503,
+    "The primary cannot be reached",
+    Ckr.TOKEN_WRITE_PROTECTED,
+    retry_is_safe=True,
+)
+MEMBERS_UNREACHABLE: Final = Fault(
+    "CLUSTERPLUGIN_MEMBERS_UNREACHABLE", 409, "Members cannot reach each other"
+)
+EPOCH_STALE: Final = Fault(
+    "CLUSTERPLUGIN_EPOCH_STALE", 409, "A newer epoch exists", Ckr.TOKEN_WRITE_PROTECTED
+)
