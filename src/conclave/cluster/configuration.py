@@ -1,0 +1,213 @@
+"""What a cluster is made of, and what one member durably knows and has promised.
+
+Invariants, of which every safety argument of the cluster is made:
+
+1. A member opens an epoch, that is, takes writes in it, only if the epoch's configuration names it
+   as primary and it has accepted that very epoch.
+2. Of each number a member accepts one epoch at most, and nothing lower afterwards.
+3. The member that numbers an epoch names one primary for it, once.
+
+So no epoch ever has two primaries (rule C19).  A primary that handed over, or has accepted an
+epoch that is not its own, takes no writes.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from conclave import faults
+from conclave.cluster.epochs import Epoch
+from conclave.errors import Conflict
+from conclave.ids import ClusterId, MemberId
+
+NOBODY = MemberId("")
+
+
+class Standing(enum.StrEnum):
+    """What a member is to its cluster."""
+
+    JOINING = "joining"
+    """Listed, but its copy of the store was never complete."""
+    MEMBER = "member"
+    LEFT = "left"
+    DELETED = "deleted"
+    """Refused by the others until its cluster service is factory reset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A member as the others know it: where it is, and the key that proves it (rule C3)."""
+
+    member_id: MemberId
+    address: str
+    core_port: int
+    key_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Who is in the cluster and who is primary, in one epoch."""
+
+    epoch: Epoch
+    primary: MemberId
+    peers: tuple[Peer, ...]
+    former: tuple[tuple[MemberId, Standing], ...] = ()
+    """Who was in it once, and whether it left or was deleted."""
+
+    def peer(self, member_id: MemberId) -> Peer | None:
+        """Return a member, None when it is not in the cluster."""
+        return next((peer for peer in self.peers if peer.member_id == member_id), None)
+
+    def ids(self) -> tuple[MemberId, ...]:
+        """Return the ids of all members."""
+        return tuple(peer.member_id for peer in self.peers)
+
+    def former_standing(self, member_id: MemberId) -> Standing | None:
+        """Tell whether a former member left or was deleted, None when it never was one."""
+        return dict(self.former).get(member_id)
+
+    def membership_hash(self) -> bytes:
+        """Return a hash of who is in the cluster, in whatever order the list is."""
+        digest = hashlib.sha256(b"conclave membership")
+        for peer in sorted(self.peers, key=lambda peer: peer.member_id):
+            digest.update(f"{peer.member_id} {peer.address} {peer.core_port} ".encode())
+            digest.update(peer.key_sha256)
+        return digest.digest()
+
+    def with_peer(self, epoch: Epoch, peer: Peer) -> Configuration:
+        """Return the configuration with a new member."""
+        former = tuple(entry for entry in self.former if entry[0] != peer.member_id)
+        peers = (*(p for p in self.peers if p.member_id != peer.member_id), peer)
+        return replace(self, epoch=epoch, peers=peers, former=former)
+
+    def without(
+        self, epoch: Epoch, member_id: MemberId, how: Standing, primary: MemberId
+    ) -> Configuration:
+        """Return the configuration without a member, under a primary that stays."""
+        return Configuration(
+            epoch=epoch,
+            primary=primary,
+            peers=tuple(peer for peer in self.peers if peer.member_id != member_id),
+            former=(*(entry for entry in self.former if entry[0] != member_id), (member_id, how)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MemberState:
+    """What one member durably knows, beside its copy of the store."""
+
+    cluster_id: ClusterId
+    member_id: MemberId
+    standing: Standing
+    configuration: Configuration
+    accepted: Epoch
+    """The highest epoch that this member promised to accept nothing lower than."""
+    visible: tuple[MemberId, ...] = ()
+    """The last visible list that this member knows to be recorded, and its version."""
+    list_version: int = 0
+    handing_over: MemberId = NOBODY
+    """Whom this primary has handed the accepted epoch to; it has closed for good."""
+    certificate_authorities: tuple[bytes, ...] = field(default=(), repr=False)
+    """Certificates of the cluster CA, DER, newest first."""
+
+    @property
+    def epoch(self) -> Epoch:
+        """Return the epoch that this member lives in."""
+        return self.configuration.epoch
+
+    @property
+    def is_primary(self) -> bool:
+        """Tell whether this member is the one that its configuration names."""
+        return self.configuration.primary == self.member_id
+
+    @property
+    def may_write(self) -> bool:
+        """Tell whether this member is a primary that has not promised its place to another."""
+        return (
+            self.standing is Standing.MEMBER
+            and self.is_primary
+            and self.accepted == self.epoch
+            and not self.handing_over
+        )
+
+    def others(self) -> tuple[Peer, ...]:
+        """Return all members but this one."""
+        return tuple(p for p in self.configuration.peers if p.member_id != self.member_id)
+
+
+def accepts(state: MemberState, epoch: Epoch) -> bool:
+    """Tell whether a member may promise itself to an epoch (invariant 2)."""
+    return epoch == state.accepted or epoch.number > state.accepted.number
+
+
+def accept(state: MemberState, epoch: Epoch) -> MemberState:
+    """Return the state after the promise; raise Conflict (EPOCH_STALE) when it may not be given."""
+    if not accepts(state, epoch):
+        message = f"Epoch {epoch} is refused: epoch {state.accepted} was accepted already."
+        raise Conflict(faults.EPOCH_STALE, message)
+    return replace(state, accepted=epoch)
+
+
+def next_epoch(promoter: MemberId, states: Iterable[Epoch]) -> Epoch:
+    """Return the epoch that `promoter` may propose above all of `states`."""
+    return Epoch(max(epoch.number for epoch in states) + 1, promoter)
+
+
+def adoptable(state: MemberState, configuration: Configuration) -> bool:
+    """Tell whether a configuration that somebody opened is to be lived in from now on.
+
+    It must be newer than ours, and not break a promise: another epoch of the number that we
+    accepted, or a lower one, is not followed.
+    """
+    epoch = configuration.epoch
+    if epoch <= state.epoch or state.standing in (Standing.LEFT, Standing.DELETED):
+        return False
+    return accepts(state, epoch)
+
+
+def adopt(state: MemberState, configuration: Configuration) -> MemberState:
+    """Return the state in a newer configuration; unchanged when it is not adoptable.
+
+    A member that is not in it any more has left or was deleted, as the configuration says.
+    """
+    if not adoptable(state, configuration):
+        return state
+    standing = state.standing
+    if configuration.peer(state.member_id) is None:
+        standing = configuration.former_standing(state.member_id) or Standing.DELETED
+    return replace(
+        state,
+        configuration=configuration,
+        accepted=configuration.epoch,
+        standing=standing,
+        handing_over=NOBODY,
+    )
+
+
+def opened(state: MemberState, configuration: Configuration) -> MemberState:
+    """Return the state of a member that opens an epoch as its primary (invariant 1)."""
+    if configuration.primary != state.member_id or configuration.epoch != state.accepted:
+        message = (
+            f"Epoch {configuration.epoch} cannot be opened here: {state.accepted} was accepted,"
+            f" and its primary is {configuration.primary}."
+        )
+        raise Conflict(faults.EPOCH_STALE, message)
+    return replace(
+        state,
+        configuration=configuration,
+        standing=Standing.MEMBER,
+        handing_over=NOBODY,
+        visible=(state.member_id,),
+        list_version=state.list_version + 1,
+    )
+
+
+def handed_over(state: MemberState, target: MemberId, epoch: Epoch) -> MemberState:
+    """Return the state of a primary that closes for good in favour of `target`."""
+    if not state.may_write or epoch.promoter != target:
+        message = f"This member cannot hand over epoch {state.epoch}: it is not open here."
+        raise Conflict(faults.EPOCH_STALE, message)
+    return replace(accept(state, epoch), handing_over=target)

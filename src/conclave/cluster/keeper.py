@@ -1,0 +1,121 @@
+"""Who is visible: the primary's decisions, as functions of what it has seen.
+
+Invariant: a member leaves the list only when its lease has surely ended, since until then it may
+serve reads as if it knew every acknowledged write: `drop_ms` after the last heartbeat that was
+answered with a grant, or once it has said that it is Read-Only or gone (rule C16).  A member is
+granted a lease only while it stands in the list that is recorded in the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from conclave.ids import MemberId
+from conclave.settings import ClusterTimes
+
+CLOSE_BYTES: Final = 4 << 20
+"""How far behind a member may be to be waited for from then on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What the primary knows of one other member; times are boot time, ms."""
+
+    member_id: MemberId
+    heard_ms: int = 0
+    """Its last heartbeat."""
+    granted_ms: int = 0
+    """When the last heartbeat was answered with a grant."""
+    says_read_write: bool = False
+    """What the last heartbeat said of its own lease."""
+    gone: bool = False
+    """It has said goodbye."""
+    streaming: bool = False
+    behind_bytes: int = 0
+    """Of what the primary has written, how much it has not replayed."""
+    behind_since_ms: int = 0
+    """Since when it has replayed nothing although there is something; 0 when it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to change about the list of those whose replay a commit waits for."""
+
+    waited_for: tuple[MemberId, ...]
+    dropped: tuple[MemberId, ...]
+    added: tuple[MemberId, ...]
+
+
+def heard(watched: Watched, now_ms: int, *, says_read_write: bool, granted: bool) -> Watched:
+    """Take note of a heartbeat, and of what it is answered."""
+    return replace(
+        watched,
+        heard_ms=now_ms,
+        granted_ms=now_ms if granted else watched.granted_ms,
+        says_read_write=says_read_write,
+        gone=False,
+    )
+
+
+def replayed(watched: Watched, now_ms: int, *, streaming: bool, behind_bytes: int) -> Watched:
+    """Take note of how far a member's copy of the store has come."""
+    stuck = not streaming or behind_bytes >= watched.behind_bytes > 0
+    since = (watched.behind_since_ms or now_ms) if stuck and behind_bytes else 0
+    return replace(watched, streaming=streaming, behind_bytes=behind_bytes, behind_since_ms=since)
+
+
+def suspicious(watched: Watched, now_ms: int, times: ClusterTimes) -> bool:
+    """Tell whether a member gets no further grant: it is gone, or its copy does not go on."""
+    patience = times.drop_ms - times.lease_ms
+    stuck = watched.behind_since_ms and now_ms - watched.behind_since_ms >= patience
+    return watched.gone or not watched.streaming or bool(stuck)
+
+
+def may_drop(watched: Watched, now_ms: int, times: ClusterTimes) -> bool:
+    """Tell whether a member's lease has surely ended."""
+    if watched.gone or now_ms - watched.granted_ms >= times.drop_ms:
+        return True
+    # Its own word: it was answered without a grant since, and has closed.
+    return watched.heard_ms > watched.granted_ms and not watched.says_read_write
+
+
+def may_add(watched: Watched, now_ms: int, times: ClusterTimes) -> bool:
+    """Tell whether a member is there and close enough to be waited for."""
+    present = not watched.gone and now_ms - watched.heard_ms < times.lease_ms
+    return present and watched.streaming and watched.behind_bytes <= CLOSE_BYTES
+
+
+def plan(
+    waited_for: Iterable[MemberId],
+    watched: Mapping[MemberId, Watched],
+    now_ms: int,
+    times: ClusterTimes,
+) -> Plan:
+    """Return whom to wait for from now on."""
+    before = tuple(waited_for)
+    dropped = tuple(
+        member
+        for member in before
+        if member not in watched
+        or (
+            may_drop(watched[member], now_ms, times)
+            and (
+                suspicious(watched[member], now_ms, times)
+                or now_ms - watched[member].heard_ms >= times.lease_ms
+            )
+        )
+    )
+    added = tuple(
+        member
+        for member, state in watched.items()
+        if member not in before and may_add(state, now_ms, times)
+    )
+    kept = tuple(member for member in before if member not in dropped)
+    return Plan((*kept, *added), dropped, added)
+
+
+def lease_end_ms(sent_ms: int, times: ClusterTimes) -> int:
+    """Return until when a member is Read-Write whose heartbeat of `sent_ms` was granted."""
+    return sent_ms + times.lease_ms
