@@ -80,15 +80,19 @@ class HsmCore:
         await self._on_thread(self._close)
         self._thread.shutdown(wait=False)
 
-    async def apply(self, transition: Transition) -> None:
-        """Replace the state by what `transition` makes of it, durably, one at a time."""
+    async def apply(self, transition: Transition, *, tell: bool = True) -> None:
+        """Replace the state by what `transition` makes of it, durably, one at a time.
+
+        `tell` False keeps a replaced SMK from the listener: its caller replaced it on purpose.
+        """
         async with self._changing:
             before = self.state
             changed = transition(before)
             if changed is not before:
                 await self._on_thread(lambda: self._file.save(changed))
                 self.state = changed
-                self._tell(before, changed)
+                if tell:
+                    self._tell(before, changed)
 
     async def password_key(self, password: bytes, source: str) -> tuple[bytes, bytes]:
         """Return a new salt of the configured cost and the key that a new password gives."""

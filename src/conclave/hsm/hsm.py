@@ -8,8 +8,6 @@ from hmac import compare_digest
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from conclave import faults
 from conclave.clock import boot_time_ms
 from conclave.crypto.password_hash import DEFAULT_COST, Argon2Cost
@@ -178,25 +176,9 @@ class Hsm:
         source: str = "local",
     ) -> None:
         """Initialise a partition and its PO; `label` None takes the name."""
-        rules.check_initialize_partition(self._state, partition_id, label)
-        rules.check_password("password", password)
-        rules.check_domain(domain)
-        owner = Owner(RoleId.PO, PartitionId(partition_id))
-        salt, key = await self._core.password_key(password, source)
-        po = keys.new_credential(self._core.keys, owner, salt, key)
-        sealed_domain = keys.seal_domain(self._core.keys, domain, partition_id)
-
-        def transition(state: HsmState) -> HsmState:
-            chosen = rules.check_initialize_partition(state, partition_id, label)
-            return rules.with_partition(
-                state,
-                partition_id,
-                lambda partition: msgspec.structs.replace(
-                    partition, label=chosen, sealed_domain=sealed_domain, roles={RoleId.PO: po}
-                ),
-            )
-
-        await self._core.apply(transition)
+        await credentials.initialize_partition(
+            self._core, PartitionId(partition_id), label, password, domain=domain, source=source
+        )
 
     def partition_policies(self, partition_id: str) -> tuple[PolicyInfo, ...]:
         """Return a partition's policies in the order of their numbers."""
@@ -303,6 +285,22 @@ class Hsm:
         # A reset between the proof and here made another key; then the SMK does not open.
         current = rules.find_partition(self._state, partition.partition_id)
         return keys.open_smk(proof.secret, current.partition_id, current.sealed_smk)
+
+    def cluster_domain(self) -> bytes:
+        """Return the cloning domain of the cluster partition; raise NotAllowed as for S1."""
+        partition = rules.cluster_partition(self._state)
+        return keys.open_domain(self._core.keys, partition.sealed_domain, partition.partition_id)
+
+    async def import_smk(
+        self, partition_label: str, co_password: bytes, smk: bytes, *, source: str = "local"
+    ) -> None:
+        """Replace the cluster partition's SMK by that of the cluster that this appliance joins.
+
+        Only for a caller who knows that no cluster is here: nothing may be sealed under the old
+        one. The listener of on_smk_lost is not called. Repeating it is safe; it counts failures.
+        """
+        partition = self._cluster_partition_named(partition_label)
+        await credentials.import_smk(self._core, partition, co_password, smk, source)
 
     async def verify_cluster_co(
         self, co_password: bytes, partition_label: str | None = None, *, source: str = "local"

@@ -86,7 +86,12 @@ def new_partition_key() -> bytes:
 
 def new_smk(partition_key: bytes, partition_id: str) -> bytes:
     """Return a fresh SMK, sealed under the partition key."""
-    return seal(partition_key, new_key(), _smk_aad(partition_id))
+    return seal_smk(partition_key, partition_id, new_key())
+
+
+def seal_smk(partition_key: bytes, partition_id: str, smk: bytes) -> bytes:
+    """Seal an SMK under the partition key."""
+    return seal(partition_key, smk, _smk_aad(partition_id))
 
 
 def open_smk(partition_key: bytes, partition_id: str, sealed_smk: bytes) -> bytes:
