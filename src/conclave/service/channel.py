@@ -21,8 +21,9 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from conclave import errors, faults
-from conclave.errors import ConclaveError, Fault, InternalFault, NotAllowed, Unavailable
+from conclave import faults
+from conclave.errors import ConclaveError, InternalFault, NotAllowed, Unavailable
+from conclave.service.channel_errors import WireError, error_from_wire, error_to_wire
 from conclave.service.frames import FrameSplitter, FrameTooLong, frame
 from conclave.service.messages import METHODS, Quiet
 
@@ -51,7 +52,7 @@ class _Call(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class _Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     call_id: int
-    error: tuple[str, str, str] | None
+    error: WireError | None
     result: msgspec.Raw
 
 
@@ -64,30 +65,6 @@ _parameter_decoders = {
 }
 _result_decoders = {name: msgspec.msgpack.Decoder(row.result) for name, row in METHODS.items()}
 _NIL: Final = msgspec.Raw(_encoder.encode(None))
-
-_ERROR_CLASSES: Final[dict[str, type[ConclaveError]]] = {
-    name: value
-    for name, value in vars(errors).items()
-    if isinstance(value, type) and issubclass(value, ConclaveError)
-}
-
-
-def _error_to_wire(error: ConclaveError) -> tuple[str, str, str]:
-    fault_name = next(
-        (name for name, value in vars(faults).items() if value is error.fault), "INTERNAL"
-    )
-    # A class from elsewhere crosses as the nearest one that both sides know.
-    class_name = next(
-        kind.__name__ for kind in type(error).__mro__ if _ERROR_CLASSES.get(kind.__name__) is kind
-    )
-    return fault_name, error.message, class_name
-
-
-def _error_from_wire(wire_error: tuple[str, str, str]) -> ConclaveError:
-    fault_name, message, class_name = wire_error
-    fault = getattr(faults, fault_name, None)
-    kind = _ERROR_CLASSES.get(class_name, InternalFault)
-    return kind(fault if isinstance(fault, Fault) else faults.INTERNAL, message)
 
 
 # ------------------------------------------------------------------ server
@@ -214,17 +191,17 @@ class ChannelServer:
 
     async def run(
         self, method: str, params: msgspec.Raw, role: str
-    ) -> tuple[tuple[str, str, str] | None, msgspec.Raw]:
+    ) -> tuple[WireError | None, msgspec.Raw]:
         """Run one method; return its error or its result as the wire carries them."""
         try:
             return None, msgspec.Raw(_encoder.encode(await self._run(method, params, role)))
         except ConclaveError as error:
-            return _error_to_wire(error), _NIL
+            return error_to_wire(error), _NIL
         except Exception:  # noqa: BLE001
             # The boundary of the process: the cause goes to the log, the caller learns that.
             _log.exception("internal channel: method %s failed", method)
             message = f"Method {method} failed inside; the log of its process has the cause."
-            return _error_to_wire(InternalFault(faults.INTERNAL, message)), _NIL
+            return error_to_wire(InternalFault(faults.INTERNAL, message)), _NIL
 
     async def _run(self, method: str, params: msgspec.Raw, role: str) -> Quiet:
         handler = self._handlers.get(method)
@@ -338,7 +315,7 @@ class ChannelClient:
                     raise Unavailable(faults.OUTCOME_UNKNOWN, message) from error
                 continue
             if answer.error is not None:
-                raise _error_from_wire(answer.error)
+                raise error_from_wire(answer.error)
             return _result_decoders[method].decode(answer.result)
         raise Unavailable(faults.BUSY, f"Method {method} was not answered in time.")
 
