@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from conclave.appliance import cluster_config
-from conclave.appliance.cluster_config import StoredClusterConfig
+from conclave.appliance.cluster_config import Setup, StoredClusterConfig
 from conclave.errors import BadInput, Conflict, NotAllowed
 
 INTERFACES = {"eth0": "127.9.9.1", "eth1": "127.9.9.2"}
@@ -89,16 +89,42 @@ def test_k1_identity_is_chosen_before_the_cluster_exists() -> None:
         cluster_config.with_identity(made, "single")
 
 
-def test_s5_each_difference_is_a_cause_of_a_restart() -> None:
-    running = cluster_config.effective(NOTHING, 50070, 50052)
-    assert cluster_config.restart_causes(running, running) == ()
-    changes: list[tuple[dict[str, object], str]] = [
-        ({"admin_port": 50075}, "admin port"),
-        ({"admin_interface": "eth1"}, "admin interface"),
-        ({"crypto_port": 50055}, "crypto port"),
-        ({"crypto_interface": "eth1"}, "crypto interface"),
-    ]
-    for change, cause in changes:
-        stored = msgspec.structs.replace(NOTHING, **change)
-        configured = cluster_config.effective(stored, 50070, 50052)
-        assert cluster_config.restart_causes(running, configured) == (cause,)
+def setup(certificate: str = "one", version: str = "1.0", **stored: object) -> Setup:
+    config = cluster_config.effective(msgspec.structs.replace(NOTHING, **stored), 50070, 50052)
+    return Setup(config, certificate, version)
+
+
+def test_s5_what_runs_as_configured_asks_for_no_restart() -> None:
+    assert cluster_config.restart_causes(setup(), setup()) == ()
+    assert cluster_config.restart_causes(setup(), setup(on_boot=True, identity="dual")) == ()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cause"),
+    [
+        (setup(admin_port=50075), "admin port"),
+        (setup(admin_interface="eth1"), "admin interface"),
+        (setup(crypto_port=50055), "crypto port"),
+        (setup(crypto_interface="eth1"), "crypto interface"),
+        (setup(certificate="another"), "certificate"),
+        (setup(version="1.1"), "package version"),
+    ],
+)
+def test_s5_each_difference_is_a_cause_of_a_restart(wanted: Setup, cause: str) -> None:
+    assert cluster_config.restart_causes(setup(), wanted) == (cause,)
+
+
+@pytest.mark.parametrize(
+    ("address", "rule"),
+    [
+        ("somewhere", "an IP address"),
+        ("127.0.0.1", "another appliance's"),
+        ("0.0.0.0", "one member"),  # noqa: S104 - refused, not bound
+        ("::", "one member"),
+        ("224.0.0.1", "one member"),
+    ],
+)
+def test_the_address_of_a_member_to_join_names_one_other_appliance(address: str, rule: str) -> None:
+    with pytest.raises(BadInput, match=f"{rule}; .*{address}|{rule}; {address}"):
+        cluster_config.check_remote_address(address, "127.0.0.1")
+    cluster_config.check_remote_address("127.0.0.2", "127.0.0.1")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from conclave import faults
-from conclave.appliance import cluster_service
 from conclave.appliance.appliance import Appliance
 from conclave.appliance.cluster_processes import ClusterProcesses
+from conclave.appliance.member_steps import MemberSteps
 from conclave.appliance.supervisor import Child
 from conclave.errors import Conflict
 from conclave.service.messages import ClusterList, Nothing
@@ -52,14 +52,14 @@ def test_k1_a_mode_changed_after_a_crash_gives_way_to_the_clusters(
 ) -> None:
     """A daemon killed right after the cluster was made does not know of it before the start."""
 
-    async def never(_service: object) -> None:
+    async def never(_steps: object, _processes: object) -> None:
         return
 
     async def first(appliance: Appliance) -> None:
         await prepare_partition(appliance)
         await appliance.cluster.start()
         with monkeypatch.context() as crash:
-            crash.setattr(cluster_service.ClusterService, "_remember_cluster", never)
+            crash.setattr(MemberSteps, "remember_cluster", never)
             await appliance.cluster.create_cluster("cluster", SO)
 
     async def second(appliance: Appliance) -> None:

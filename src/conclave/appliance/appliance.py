@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -113,24 +113,13 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         closing.push_async_callback(tls.stop)
         time.on_change(lambda _offset_ms: tls.wake())
         identity = await MemberIdentity.open(documents, hsm)
-
-        def make_processes(cluster_config: ClusterConfig) -> ClusterProcesses:
-            return ClusterProcesses(
-                settings=config,
-                paths=paths,
-                login=login,
-                identity=identity,
-                time=time,
-                config=cluster_config,
-            )
-
         cluster = ClusterService(
             paths=paths,
             configured=await ClusterSettings.open(config, documents),
             hsm=hsm,
             identity=identity,
             clock=time.clock,
-            make_processes=make_processes,
+            make_processes=_processes_maker(config, paths, login, identity, time),
             admin=AdminListener(config, tls.admin),
         )
         time.on_change(cluster.set_clock_offset)
@@ -149,6 +138,27 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             cluster=cluster,
             tls=tls,
         )
+
+
+def _processes_maker(
+    settings: ApplianceConfig,
+    paths: StatePaths,
+    login: LoginService,
+    identity: MemberIdentity,
+    time: ApplianceTime,
+) -> Callable[[ClusterConfig, str], ClusterProcesses]:
+    def make(config: ClusterConfig, version: str) -> ClusterProcesses:
+        return ClusterProcesses(
+            settings=settings,
+            paths=paths,
+            login=login,
+            identity=identity,
+            time=time,
+            config=config,
+            version=version,
+        )
+
+    return make
 
 
 def _mirror(users: Users, cluster: ClusterService, closing: AsyncExitStack) -> None:

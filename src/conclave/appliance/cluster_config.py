@@ -52,6 +52,15 @@ class ClusterConfig(msgspec.Struct, frozen=True):
     identity: IdentityMode
 
 
+class Setup(msgspec.Struct, frozen=True):
+    """What a service runs with, or would run with after a restart."""
+
+    config: ClusterConfig
+    certificate_pem: str
+    version: str
+    """The package's."""
+
+
 def effective(stored: StoredClusterConfig, admin_port: int, crypto_port: int) -> ClusterConfig:
     """Fill in the appliance's default ports."""
     return ClusterConfig(
@@ -152,6 +161,21 @@ def require_core_address(config: ClusterConfig, interfaces: Mapping[str, str]) -
     return config.core_address
 
 
+def check_remote_address(address: str, own: str) -> None:
+    """Refuse an address that no member of another cluster can have."""
+    try:
+        remote = ipaddress.ip_address(address)
+    except ValueError:
+        message = f"remoteClusterIpAddress must be an IP address; it is {address!r}."
+        raise BadInput(faults.CLUSTER_CONFIG, message) from None
+    if remote == ipaddress.ip_address(own):
+        message = f"remoteClusterIpAddress must be another appliance's; {address} is this one's."
+        raise BadInput(faults.CLUSTER_CONFIG, message)
+    if remote.is_unspecified or remote.is_multicast:
+        message = f"remoteClusterIpAddress must be the address of one member; it is {address}."
+        raise BadInput(faults.CLUSTER_CONFIG, message)
+
+
 def listen_address(interface: str | None, interfaces: Mapping[str, str]) -> str:
     """Return the one address to bind: the interface's, the only one's, or the wildcard."""
     if interface is not None:
@@ -162,15 +186,19 @@ def listen_address(interface: str | None, interfaces: Mapping[str, str]) -> str:
     return ALL_IPV6 if any(":" in address for address in addresses) else ALL_IPV4
 
 
-def restart_causes(running: ClusterConfig, configured: ClusterConfig) -> tuple[str, ...]:
-    """Return why what runs differs from what is configured (rule S5)."""
+def restart_causes(running: Setup, wanted: Setup) -> tuple[str, ...]:
+    """Return why what runs differs from what is configured or installed (rule S5)."""
     causes = []
     for name, now, then in (
-        ("admin", running.admin, configured.admin),
-        ("crypto", running.crypto, configured.crypto),
+        ("admin", running.config.admin, wanted.config.admin),
+        ("crypto", running.config.crypto, wanted.config.crypto),
     ):
         if now.interface != then.interface:
             causes.append(f"{name} interface")
         if now.port != then.port:
             causes.append(f"{name} port")
+    if running.certificate_pem != wanted.certificate_pem:
+        causes.append("certificate")
+    if running.version != wanted.version:
+        causes.append("package version")
     return tuple(causes)

@@ -1,8 +1,8 @@
 """The processes of a running cluster service: one cluster process, the workers, what they share.
 
-Invariant: the SMK is held here exactly while the member is authorized.  It goes into the bootstrap
-frame of a cluster process that is respawned after a crash, and is wiped when the service stops
-(rules C7 and S4); it is never written anywhere.
+Invariant: the SMK is held here exactly while the member is authorized, and the cloning domain with
+it.  They go into the bootstrap frame of a cluster process that is respawned after a crash, and are
+wiped when the service stops (rules C7 and S4); they are never written anywhere from here.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ CLUSTER_MODULE: Final = "conclave.cluster.process"
 WORKER_MODULE: Final = "conclave.service.worker"
 SECRET_BYTES: Final = 32
 READY_SECONDS: Final = 60.0
+CLUSTER_STOP_SECONDS: Final = 10.0
+"""PostgreSQL is stopped and the other members are told before the cluster process ends."""
 POLL_SECONDS: Final = 0.05
 
 _log = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class ClusterProcesses:
         identity: MemberIdentity,
         time: ApplianceTime,
         config: ClusterConfig,
+        version: str,
     ) -> None:
         self._settings = settings
         self._paths = paths
@@ -58,11 +61,15 @@ class ClusterProcesses:
         self._time = time
         self.config: Final = config
         """The configuration that runs."""
+        self.version: Final = version
+        """The package's version that runs."""
         self._secrets = {role: os.urandom(SECRET_BYTES) for role in ("daemon", "worker")}
         self._client = ChannelClient(paths.cluster_socket, self._secrets["daemon"])
         self._page = SharedPage.create()
         self._crypto: socket.socket | None = None
         self._smk: bytearray | None = None
+        self._domain = bytearray()
+        self._presented = ""
         self._cluster = Child(self._cluster_spec())
         self._workers: list[Child] = []
 
@@ -76,6 +83,20 @@ class ClusterProcesses:
         """Tell whether workers were started."""
         return bool(self._workers)
 
+    @property
+    def presented(self) -> str:
+        """Return the certificate that the workers were last told to present, in PEM, or ""."""
+        return self._presented
+
+    @property
+    def cluster_pid(self) -> int | None:
+        """Return the id of the living cluster process."""
+        return self._cluster.pid
+
+    def holds(self, smk: bytes, domain: bytes) -> bool:
+        """Tell whether exactly these are held."""
+        return self._smk is not None and bytes(self._smk + self._domain) == smk + domain
+
     def pids(self) -> dict[str, int]:
         """Return the ids of the living processes by their names."""
         return {
@@ -87,10 +108,7 @@ class ClusterProcesses:
     async def start(self) -> None:
         """Bind the crypto port, start the processes and wait until they are ready."""
         self._page.set_appliance_offset(self._time.offset_ms)
-        crypto = self.config.crypto
-        address = listen_address(crypto.interface, self._settings.interfaces)
-        # Bound now, so that a taken port refuses the start; open once a worker can accept.
-        self._crypto = bind_socket(address, crypto.port, what="crypto")
+        self._bind()
         await self._cluster.start()
         await self._wait_until_ready()
         await self.start_workers()
@@ -100,13 +118,11 @@ class ClusterProcesses:
         try:
             await stop_all(self._workers)
             await self._client.close()
-            await self._cluster.stop()
+            await self._cluster.stop(deadline_seconds=CLUSTER_STOP_SECONDS)
         finally:
             self._workers.clear()
-            self._wipe()
-            if self._crypto is not None:
-                self._crypto.close()
-                self._crypto = None
+            self.forget_smk()
+            self._unbind()
             self._page.close()
 
     async def call(self, method: str, params: Quiet, *, timeout_seconds: float) -> Quiet:
@@ -114,10 +130,19 @@ class ClusterProcesses:
         answer = await self._client.call(method, params, timeout_seconds=timeout_seconds)
         return cast(Quiet, answer)
 
-    def keep_smk(self, smk: bytes) -> None:
-        """Hold the SMK for a cluster process that has to be respawned."""
-        self._wipe()
+    def keep_smk(self, smk: bytes, domain: bytes) -> None:
+        """Hold the SMK and the domain for a cluster process that has to be respawned."""
+        self.forget_smk()
         self._smk = bytearray(smk)
+        self._domain = bytearray(domain)
+
+    def forget_smk(self) -> None:
+        """Wipe the SMK and the domain."""
+        for secret in (self._smk, self._domain):
+            if secret is not None:
+                secret[:] = bytes(len(secret))
+        self._smk = None
+        self._domain = bytearray()
 
     def set_clock_offset(self, offset_ms: int) -> None:
         """Tell the workers and the cluster process about another appliance time."""
@@ -131,8 +156,22 @@ class ClusterProcesses:
         if self._workers:
             for worker in self._workers:
                 worker.replace()
-            return
-        assert self._crypto is not None  # noqa: S101 - start bound it
+        else:
+            await self._start_first_workers()
+        self._presented = certificate.certificate_pem.decode()
+
+    async def stop_workers(self) -> None:
+        """End the workers and refuse clients, since the member is in no cluster any more."""
+        workers, self._workers = self._workers, []
+        self._presented = ""
+        await stop_all(workers)
+        # A listening socket would go on taking connections that nobody answers.
+        self._unbind()
+
+    async def _start_first_workers(self) -> None:
+        if self._crypto is None:
+            self._bind()
+        assert self._crypto is not None  # noqa: S101 - just bound
         self._crypto.listen(BACKLOG)
         count = self._settings.workers or os.cpu_count() or 1
         workers = [Child(self._worker_spec(index, count)) for index in range(count)]
@@ -167,10 +206,16 @@ class ClusterProcesses:
             return False
         return cast(ServiceStatus, answer).ready
 
-    def _wipe(self) -> None:
-        if self._smk is not None:
-            self._smk[:] = bytes(len(self._smk))
-            self._smk = None
+    def _bind(self) -> None:
+        # Bound at the start, so that a taken port refuses it; open once a worker can accept.
+        crypto = self.config.crypto
+        address = listen_address(crypto.interface, self._settings.interfaces)
+        self._crypto = bind_socket(address, crypto.port, what="crypto")
+
+    def _unbind(self) -> None:
+        if self._crypto is not None:
+            self._crypto.close()
+            self._crypto = None
 
     def _cluster_spec(self) -> ChildSpec:
         return ChildSpec("cluster", CLUSTER_MODULE, self._cluster_frame, (self._page.fd,))
@@ -196,6 +241,11 @@ class ClusterProcesses:
                 crypto_port=self.config.crypto.port,
                 clock_offset_ms=self._time.offset_ms,
                 member_key_spki_der=self._identity.known_public_key_der(),
+                member_key_pem=self._identity.known_key_pem(),
+                domain=bytes(self._domain),
+                core_address=self.config.core_address or "",
+                state_dir=str(self._paths.root.absolute()),
+                cluster_settings=settings.cluster,
                 smk=None if self._smk is None else bytes(self._smk),
                 # The daemon looked before the start; a respawn is not a start.
                 skip_certificate_check=True,

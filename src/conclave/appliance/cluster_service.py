@@ -10,40 +10,38 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal
 
 from conclave import faults
-from conclave.appliance import cluster_config
 from conclave.appliance.admin_listener import AdminListener
-from conclave.appliance.cluster_config import ClusterConfig, IdentityMode, ListenerConfig
+from conclave.appliance.changes import Changes
+from conclave.appliance.cluster_config import ClusterConfig, ListenerConfig
+from conclave.appliance.cluster_join import JoinRequest, Tell
 from conclave.appliance.cluster_processes import ClusterProcesses
 from conclave.appliance.cluster_settings import ClusterSettings
+from conclave.appliance.cluster_watch import ClusterWatch
 from conclave.appliance.doors import Door
 from conclave.appliance.member_identity import MemberIdentity
+from conclave.appliance.member_steps import CALL_SECONDS, MemberSteps
+from conclave.appliance.package_version import InstalledPackage
 from conclave.appliance.paths import StatePaths
 from conclave.clock import ApplianceClock
-from conclave.cluster.membership import check_start
-from conclave.errors import ConclaveError, Conflict, NotAllowed, NotFound
+from conclave.errors import ConclaveError, Conflict, NotAllowed
 from conclave.hsm.hsm import Hsm
 from conclave.service.messages import (
-    Authorize,
-    AuthorizeResult,
-    ClusterList,
     ClusterSummary,
-    CreateCluster,
-    MemberList,
-    Nothing,
+    DeletedMember,
+    MemberReport,
+    Notice,
     Quiet,
 )
 
 __all__ = ["ClusterConfig", "ClusterService", "ClusterServiceStatus", "ListenerConfig"]
 
-CALL_SECONDS: Final = 30.0
-
-ServiceState = Literal["stopped", "starting", "running"]
+ServiceState = Literal["stopped", "starting", "running", "removed"]
+"""removed: the processes run, and serve nothing until the factory reset."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ class ClusterService:
         hsm: Hsm,
         identity: MemberIdentity,
         clock: ApplianceClock,
-        make_processes: Callable[[ClusterConfig], ClusterProcesses],
+        make_processes: Callable[[ClusterConfig, str], ClusterProcesses],
         admin: AdminListener,
     ) -> None:
         self._paths = paths
@@ -82,19 +80,28 @@ class ClusterService:
         self._clock = clock
         self._make_processes = make_processes
         self._admin = admin
+        self._steps = MemberSteps(hsm=hsm, identity=identity, configured=configured, admin=admin)
         self._processes: ClusterProcesses | None = None
+        self._watch: ClusterWatch | None = None
         self._state: ServiceState = "stopped"
-        self._changing = asyncio.Lock()
+        self._changes = Changes()
         self._stopping: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._user_listeners: list[Callable[[], None]] = []
+        self._users_version: int | None = None
+        self._package = InstalledPackage()
 
     def attach_admin_door(self, door: Door) -> None:
         """Name the listener that is open while the service runs."""
         self._admin.attach(door)
 
     def on_serving(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after every start, creation and authorization."""
+        """Call `listener` after every start, creation, authorization and join."""
         self._listeners.append(listener)
+
+    def on_users_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when the cluster's users may have changed, here or elsewhere."""
+        self._user_listeners.append(listener)
 
     # ---- configuration
 
@@ -104,49 +111,50 @@ class ClusterService:
 
     async def set_core_address(self, address: str) -> None:
         """Fix the core address: one of the appliance's, once until factory reset (S6)."""
-        async with self._changing:
+        async with self._changes.one():
             await self._configured.set_core_address(address)
 
     async def set_listener(
         self, service: str, *, interface: str | None = None, port: int | None = None
     ) -> None:
         """Bind admin or crypto to an interface, a port, or both; None leaves it as it is."""
-        async with self._changing:
+        async with self._changes.one():
             await self._configured.set_listener(service, interface, port)
+            self._report_soon()
 
     async def set_identity(self, mode: str) -> None:
         """Choose single or dual identity; Conflict once a cluster exists (K1)."""
-        async with self._changing:
+        async with self._changes.one():
             await self._configured.set_identity(mode)
 
     async def set_on_boot(self, value: bool) -> None:
         """Say whether the service starts with the appliance; starts and stops nothing (S3)."""
-        async with self._changing:
+        async with self._changes.one():
             await self._configured.set_on_boot(value)
 
     # ---- start and stop
 
     async def start(self, *, force: bool = False) -> None:
         """Start and wait until ready; `force` passes over the certificate's validity only."""
-        async with self._changing:
-            if self._state != "running":
+        async with self._changes.one():
+            if self._state in ("stopped", "starting"):
                 await self._start(force=force)
 
     async def stop(self) -> None:
-        """Stop, wiping the SMK: the member must be authorized again."""
-        async with self._changing:
+        """Stop, wiping the SMK: the member must be authorized again; a join is called off."""
+        async with self._changes.ending():
             await self._stop()
 
     async def restart(self, *, force: bool = False) -> None:
-        """Stop and start: the member must be authorized again (S4)."""
-        async with self._changing:
-            await self._check_start(force=force)
+        """Stop and start: the member must be authorized again (S4); a join is called off."""
+        async with self._changes.ending():
+            self._check_start(force=force)
             await self._stop()
             await self._start(force=force)
 
     async def factory_reset(self) -> None:
         """Remove cluster store, core address and certificates; keep HSM, partition and SMK (S8)."""
-        async with self._changing:
+        async with self._changes.ending():
             await self._stop()
             directory = self._paths.cluster
             await asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, directory)
@@ -173,14 +181,12 @@ class ClusterService:
         """Return status, state and processes."""
         processes = self._processes
         return ClusterServiceStatus(
-            status="running" if self._state == "running" else "stopped",
+            status="running" if self._state in ("running", "removed") else "stopped",
             state=self._state,
             on_boot=self._configured.stored.on_boot,
             authorized=processes is not None and processes.authorized,
             pids={} if processes is None else processes.pids(),
-            restart_required=()
-            if processes is None
-            else cluster_config.restart_causes(processes.config, self.config()),
+            restart_required=self._steps.restart_causes(processes, self._package.version),
         )
 
     def set_clock_offset(self, offset_ms: int) -> None:
@@ -203,34 +209,11 @@ class ClusterService:
         self, label: str, so_password: bytes, *, source: str = "local"
     ) -> ClusterSummary:
         """Create a cluster of one after the SO's password was checked."""
-        async with self._changing:
-            return await self._create_cluster(label, so_password, source)
-
-    async def _create_cluster(self, label: str, so_password: bytes, source: str) -> ClusterSummary:
-        self._running()
-        self._hsm.cluster_partition()
-        config = self.config()
-        address = self._configured.core_address()
-        clusters = cast(ClusterList, await self.call("list_clusters", Nothing()))
-        if clusters.clusters:
-            message = f"The appliance is in the cluster {clusters.clusters[0].label} already."
-            raise Conflict(faults.CLUSTER_EXISTS, message)
-        await self._hsm.verify_so(so_password, source=source)
-        request = CreateCluster(
-            label=label,
-            cluster_id=str(uuid.uuid4()),
-            member_id=str(uuid.uuid4()),
-            member_name=f"LNH-{self._hsm.info().serial}",
-            address=address,
-            admin_port=config.admin.port,
-            crypto_port=config.crypto.port,
-            dual_identity=config.identity == "dual",
-        )
-        try:
-            return cast(ClusterSummary, await self.call("create_cluster", request))
-        finally:
-            await self._remember_cluster()
-            self._tell()
+        async with self._changes.one():
+            try:
+                return await self._steps.create_cluster(self._running(), label, so_password, source)
+            finally:
+                self._tell()
 
     async def authorize(
         self,
@@ -241,61 +224,69 @@ class ClusterService:
         source: str = "local",
     ) -> None:
         """Open the SMK with the CO's password and give it to the cluster process."""
-        async with self._changing:
-            processes = self._running()
-            self._hsm.cluster_partition()
-            await self._require_local_member(member_id)
-            smk = await self._hsm.unlock_smk(partition_label, co_password, source=source)
-            request = Authorize(smk=smk, member_key_spki_der=await self._identity.public_key_der())
-            answer = cast(AuthorizeResult, await self.call("authorize", request))
-            processes.keep_smk(smk)
-            await self._use_certificate(processes, answer, member_id)
+        async with self._changes.one():
+            await self._steps.authorize(
+                self._running(), member_id, partition_label, co_password, source
+            )
             self._tell()
+
+    def check_join(self, remote_address: str) -> None:
+        """Refuse what can be refused before any password is looked at."""
+        self._running()
+        self._changes.require_short()
+        self._steps.check_join(remote_address)
+
+    async def join(self, request: JoinRequest, tell: Tell) -> None:
+        """Join a cluster, which takes minutes or hours; `tell` is told how far it is.
+
+        Raises NotAllowed (SERVICE_STOPPED) when a stop ends it.
+        """
+        self.check_join(request.remote_address)
+        processes = self._running()
+        await self._changes.long(lambda: self._steps.join(processes, request, tell))
+        self._tell()
+
+    async def leave(
+        self,
+        member_id: str,
+        partition_label: str,
+        co_password: bytes,
+        *,
+        source: str = "local",
+    ) -> None:
+        """Take this member out of its cluster; the service goes on without one (B2)."""
+        async with self._changes.one():
+            processes = self._running()
+            try:
+                await self._steps.leave(processes, member_id, partition_label, co_password, source)
+            finally:
+                self._tell()
+
+    async def delete_member(
+        self, member_id: str, co_password: bytes, *, force: bool = False, source: str = "local"
+    ) -> DeletedMember:
+        """Delete a member that nobody sees, after the CO's password was checked."""
+        processes = self._running()
+        return await self._steps.delete_member(processes, member_id, co_password, force, source)
 
     # ---- parts
 
-    async def _use_certificate(
-        self, processes: ClusterProcesses, answer: AuthorizeResult, member_id: str
-    ) -> None:
-        former = self._identity.certificate()
-        certificate, ca = answer.member_certificate_pem, answer.ca_certificate_pem
-        changed = former is None or (former.certificate_pem, former.ca_pem) != (
-            certificate.encode(),
-            ca.encode(),
-        )
-        if changed:
-            await self._identity.set_certificate(certificate, ca, member_id)
-            self._admin.use(self._identity.certificate())
-        if changed or not processes.has_workers:
-            await processes.start_workers()
-
-    async def _check_start(self, *, force: bool) -> None:
+    def _check_start(self, *, force: bool) -> None:
         self._hsm.cluster_partition()
         self._configured.core_address()
-        loop = asyncio.get_running_loop()
         try:
-            now = self._clock.now()
-            await loop.run_in_executor(None, check_start, self._paths.cluster_store, now)
+            self._identity.check_validity(self._clock.now())
         except Conflict as refusal:
             if not force or refusal.fault is not faults.CERTIFICATE_VALIDITY:
                 raise
             _log.warning("started with force: %s", refusal.message)
 
-    async def _remember_cluster(self) -> None:
-        """Note what the cluster's store says; what failed is caught up with by the next start."""
-        try:
-            found = cast(ClusterList, await self.call("list_clusters", Nothing())).clusters
-            mode: IdentityMode | None = None
-            if found:
-                mode = "dual" if found[0].dual_identity else "single"
-            await self._configured.remember_cluster(mode)
-        except ConclaveError as failure:
-            _log.warning("whether there is a cluster was not noted: %s", failure.message)
-
     async def _start(self, *, force: bool) -> None:
-        await self._check_start(force=force)
+        self._check_start(force=force)
         self._paths.make()
-        processes = self._make_processes(self.config())
+        # The member link needs the key before any cluster certified it.
+        await self._identity.public_key_der()
+        processes = self._make_processes(self.config(), await self._package.look())
         self._state = "starting"
         self._processes = processes
         try:
@@ -308,16 +299,22 @@ class ClusterService:
             await processes.stop()
             raise
         self._state = "running"
-        await self._remember_cluster()
+        await self._steps.remember_cluster(processes)
+        self._watch = ClusterWatch(processes, apply=self._apply, report=self._report)
+        self._watch.start()
         self._tell()
 
     def _tell(self) -> None:
+        self._report_soon()
         for listener in self._listeners:
             listener()
 
     async def _stop(self) -> None:
         processes, self._processes = self._processes, None
+        watch, self._watch = self._watch, None
         self._state = "stopped"
+        if watch is not None:
+            await watch.stop()
         if processes is None:
             return
         try:
@@ -326,17 +323,36 @@ class ClusterService:
             await processes.stop()
 
     def _running(self) -> ClusterProcesses:
+        if self._state == "removed":
+            message = (
+                "This member was deleted from its cluster: factory-reset the cluster service, then"
+                " it may create or join one."
+            )
+            raise NotAllowed(faults.MEMBER_REMOVED, message)
         if self._processes is None or self._state != "running":
             cure = "wait until it has started" if self._state == "starting" else "start it first"
             message = f"The cluster service is {self._state}: {cure}."
             raise NotAllowed(faults.SERVICE_STOPPED, message)
         return self._processes
 
-    async def _require_local_member(self, member_id: str) -> None:
-        members = cast(MemberList, await self.call("list_members", Nothing())).members
-        if not members:
-            message = "There is no cluster on this appliance: create one first."
-            raise NotFound(faults.CLUSTER_NOT_FOUND, message)
-        if not any(member.local and member.member_id == member_id for member in members):
-            message = f"This appliance is not the member {member_id!r}."
-            raise NotFound(faults.MEMBER_NOT_FOUND, message)
+    # ---- what the cluster process tells, and is told
+
+    async def _apply(self, notice: Notice) -> None:
+        async with self._changes.patient():
+            if (processes := self._processes) is None:
+                return
+            self._state = "removed" if notice.removed == "deleted" else "running"
+            await self._steps.apply(processes, notice)
+        self._report_soon()
+        if notice.users_version != self._users_version:
+            self._users_version = notice.users_version
+            for listener in self._user_listeners:
+                listener()
+
+    async def _report(self) -> MemberReport:
+        await self._package.look()
+        return self._steps.report(self._processes, self._package.version)
+
+    def _report_soon(self) -> None:
+        if self._watch is not None:
+            self._watch.report_soon()

@@ -7,6 +7,7 @@ belongs to the key beside it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from conclave import faults
 from conclave.appliance.documents import Documents
 from conclave.appliance.tls import PrivateKey, key_to_pem, new_private_key, public_key_der
+from conclave.cluster.ca import check_validity
 from conclave.errors import InternalFault
 from conclave.hsm.hsm import Hsm
 
@@ -67,6 +69,30 @@ class MemberIdentity:
         """Return the member's public key, empty before there is one."""
         return public_key_der(self._private_key()) if self._stored.sealed_key else b""
 
+    def known_key_pem(self) -> bytes:
+        """Return the member's private key, unencrypted PKCS#8, empty before there is one."""
+        return key_to_pem(self._private_key()) if self._stored.sealed_key else b""
+
+    @property
+    def certificate_pem(self) -> str:
+        """Return the certificate in PEM, empty before there is one."""
+        return self._stored.certificate_pem
+
+    def has(self, certificate_pem: str, ca_pem: str, member_id: str) -> bool:
+        """Tell whether exactly this certificate is kept."""
+        stored = self._stored
+        kept = (stored.certificate_pem, stored.ca_pem, stored.member_id)
+        return kept == (certificate_pem, ca_pem, member_id)
+
+    def check_validity(self, now: datetime) -> None:
+        """Raise Conflict (CERTIFICATE_VALIDITY) naming by how much `now` is outside (T2)."""
+        for pem, whose in (
+            (self._stored.ca_pem, "cluster CA's"),
+            (self._stored.certificate_pem, "member's"),
+        ):
+            if pem:
+                check_validity(x509.load_pem_x509_certificate(pem.encode()), now, whose)
+
     async def set_certificate(self, certificate_pem: str, ca_pem: str, member_id: str) -> None:
         """Keep the certificate; raise InternalFault when it is for another key."""
         certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
@@ -95,6 +121,11 @@ class MemberIdentity:
             ca_pem=self._stored.ca_pem.encode(),
             member_id=self._stored.member_id,
         )
+
+    async def forget_certificate(self) -> None:
+        """Remove the certificate and keep the key: the member is in no cluster any more."""
+        if self._stored.certificate_pem:
+            await self._save(StoredIdentity(sealed_key=self._stored.sealed_key))
 
     async def forget(self) -> None:
         """Remove key and certificate (factory reset)."""

@@ -40,6 +40,8 @@ from conclave.hsm.views import CredentialVersion, PartitionId, RoleId
 MIN_PASSWORD_BYTES: Final = 8
 MAX_PASSWORD_BYTES: Final = 255
 MAX_DOMAIN_BYTES: Final = 128
+DEFAULT_DOMAIN: Final = b"default domain"
+"""The cloning domain of those who choose none: no secret, so such HSMs clone to each other."""
 FIRST_BACKOFF_SECONDS: Final = 1
 LONGEST_BACKOFF_SECONDS: Final = 300
 

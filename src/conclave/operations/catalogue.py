@@ -8,9 +8,11 @@ from typing import Final
 from conclave.operations import (
     appliance,
     clients,
+    cluster_config,
     clusters,
     hsm,
     keyrings,
+    members,
     partition_roles,
     partitions,
     services,
@@ -29,7 +31,9 @@ _MODULES: Final = (
     services,
     users,
     tasks,
+    cluster_config,
     clusters,
+    members,
     clients,
     keyrings,
 )

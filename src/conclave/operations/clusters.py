@@ -1,18 +1,24 @@
-"""Clusters: configuration, create, list, show, certificate authority, members, authorization."""
+"""Clusters: create, join, list, show, certificate authority."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from msgspec import UNSET, Meta, UnsetType, field
 
-from conclave import __version__, faults
-from conclave.appliance.cluster_service import ListenerConfig
-from conclave.errors import BadInput, NotFound
-from conclave.operations.cluster_calls import ask, find_cluster, the_cluster
-from conclave.operations.fields import Authentications, Port, credential
+from conclave import faults
+from conclave.appliance.cluster_join import JoinRequest
+from conclave.errors import NotFound
+from conclave.operations.cluster_calls import find_cluster, the_cluster
+from conclave.operations.fields import (
+    SECRET,
+    Address,
+    Authentications,
+    credential,
+    require_label,
+)
 from conclave.operations.model import (
     ADMINS,
     DONE,
@@ -21,55 +27,28 @@ from conclave.operations.model import (
     Arguments,
     Call,
     Doors,
+    Duration,
     NoArguments,
     Reply,
     Result,
     operation,
 )
-from conclave.operations.refusals import CLUSTER_CALL, CREDENTIAL, PARTITION_FOR_CLUSTER
-from conclave.service.messages import ClusterSummary, MemberList, MemberSummary, Nothing
+from conclave.operations.refusals import (
+    CLUSTER_CALL,
+    CREDENTIAL,
+    MEMBER_CALL,
+    PARTITION_FOR_CLUSTER,
+)
+from conclave.operations.tasks import TaskView
+from conclave.service.messages import ClusterSummary
 
-CONFIG = "/api/cluster/config"
 CLUSTERS = "/api/clusters"
 CLUSTER = f"{CLUSTERS}/{{clusterid}}"
-MEMBER = f"{CLUSTER}/members/{{memberid}}"
 ClusterLabel = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\- ]+$")]
-Address = Annotated[str, Meta(min_length=2, max_length=45, pattern=r"^[0-9A-Fa-f:.]+$")]
-Interface = Annotated[str, Meta(min_length=1, max_length=16, pattern=r"^[a-z][a-z0-9.:_-]*$")]
-
-
-# ---------------------------------------------------------------- what is sent
-
-
-class SetCore(Arguments, frozen=True, tag_field="service", tag="core"):
-    """The core address: one of the appliance's, fixed until factory reset."""
-
-    address: Address | UnsetType = field(name="IpAddress", default=UNSET)
-    same_address: Address | UnsetType = field(name="ipAddress", default=UNSET)
-
-
-class SetListener(Arguments, frozen=True):
-    """Device and port of a listener; what is absent stays."""
-
-    interface: Interface | UnsetType = UNSET
-    port: Port | UnsetType = UNSET
-
-
-class SetAdmin(SetListener, frozen=True, tag_field="service", tag="admin"):
-    """Where the admin service listens: port 50070 or 50075 to 50079."""
-
-
-class SetCrypto(SetListener, frozen=True, tag_field="service", tag="crypto"):
-    """Where the crypto service listens: port 50052 or 50055 to 50059."""
-
-
-class SetIdentity(Arguments, frozen=True, tag_field="service", tag="identity"):
-    """One password for both roles of a keyring, or one each; fixed once a cluster exists."""
-
-    mode: Literal["single", "dual"]
-
-
-Configure = SetCore | SetAdmin | SetCrypto | SetIdentity
+RemotePassword = Annotated[str, Meta(min_length=1, max_length=255, extra=SECRET)]
+Fingerprint = Annotated[str, Meta(max_length=95, pattern=r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")]
+_JOIN_SETTLE_SECONDS: Final = 2.0
+"""A wrong password of the CO is answered directly."""
 
 
 class CreateCluster(Arguments, frozen=True):
@@ -79,30 +58,18 @@ class CreateCluster(Arguments, frozen=True):
     cluster_label: ClusterLabel
 
 
-class AuthorizeMember(Arguments, frozen=True):
-    """The CO of the cluster's partition lets the member use the SMK."""
+class JoinCluster(Arguments, frozen=True):
+    """Join the cluster of another appliance; the CO of the cluster's partition authenticates.
 
-    action: Literal["authorize"]
+    `remoteFingerprint` is SHA-256 of the other cluster's CA certificate, as GET /api/cluster/ca
+    shows it there; it is required when the partition has the default cloning domain.
+    """
+
+    action: Literal["join"]
     authentication: Authentications
-
-
-# ---------------------------------------------------------------- what is answered
-
-
-class ServiceSetting(Result, frozen=True, omit_defaults=True):
-    """The configuration of one part of the cluster service."""
-
-    service: str
-    ip_address: str | None = field(name="IpAddress", default=None)
-    interface: str | None = None
-    port: int | None = None
-    mode: str | None = None
-
-
-class Configuration(Result, frozen=True):
-    """The configuration of the cluster service."""
-
-    data: list[ServiceSetting]
+    remote_cluster_ip_address: Address
+    remote_admin_password: RemotePassword
+    remote_fingerprint: Fingerprint | UnsetType = UNSET
 
 
 class ClusterReference(Result, frozen=True):
@@ -135,33 +102,6 @@ class Authority(Result, frozen=True):
     server_common_name: str
 
 
-class MemberView(Result, frozen=True):
-    """One member of the cluster."""
-
-    member_uuid: str = field(name="memberUUID")
-    member_id: str
-    member_name: str
-    member_label: str
-    ip_address: str
-    admin_port: int
-    crypto_port: int
-    group: str
-    primary_node: bool
-    member_active: bool
-    visible_to_servicing_node: bool
-    restart_service: bool
-    mode: Literal["Read-Write", "Read-Only"]
-    local: bool
-    version: str
-    url: str
-
-
-class Members(Result, frozen=True):
-    """All members."""
-
-    data: list[MemberView]
-
-
 def cluster_view(cluster: ClusterSummary) -> ClusterView:
     """Return a cluster as answers show it."""
     url = f"{CLUSTERS}/{cluster.cluster_id}"
@@ -178,109 +118,6 @@ def fingerprint(certificate_pem: str) -> str:
     """Return SHA-256 of a certificate as colon-separated hex, as OpenSSL prints it."""
     certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
     return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
-
-
-def _member_view(call: Call, cluster_id: str, member: MemberSummary) -> MemberView:
-    restart = member.local and bool(call.appliance.cluster.status().restart_required)
-    return MemberView(
-        member_uuid=member.member_id,
-        member_id=member.member_id,
-        member_name=member.name,
-        member_label=member.name,
-        ip_address=member.address,
-        admin_port=member.admin_port,
-        crypto_port=member.crypto_port,
-        group=member.group,
-        primary_node=member.primary,
-        member_active=member.authorized,
-        visible_to_servicing_node=member.visible,
-        restart_service=restart,
-        mode="Read-Write" if member.read_write else "Read-Only",
-        local=member.local,
-        version=__version__,
-        url=f"{CLUSTERS}/{cluster_id}/members/{member.member_id}",
-    )
-
-
-# ---------------------------------------------------------------- configuration
-
-
-def _listener(service: str, listener: ListenerConfig) -> ServiceSetting:
-    return ServiceSetting(
-        service=service, interface=listener.interface or "all", port=listener.port
-    )
-
-
-@operation(
-    "cluster.config.show",
-    "GET",
-    CONFIG,
-    summary="Show addresses, devices, ports and identity mode of the cluster service.",
-    chapter="2",
-    doors=Doors.BOTH,
-    arguments=NoArguments,
-    roles=READERS,
-    statuses=(200,),
-    result=Configuration,
-    paged=True,
-)
-async def show_config(call: Call, _arguments: NoArguments) -> Reply:
-    """Show the configuration of the cluster service."""
-    config = call.appliance.cluster.config()
-    data = [
-        ServiceSetting(service="core", ip_address=config.core_address or ""),
-        _listener("admin", config.admin),
-        _listener("crypto", config.crypto),
-        ServiceSetting(service="identity", mode=config.identity),
-    ]
-    return Reply(body=Configuration(data=data))
-
-
-def check_config(_call: Call, arguments: Configure) -> None:
-    """The core address is given once; a listener is given a device or a port."""
-    if isinstance(arguments, SetCore):
-        given = {arguments.address, arguments.same_address} - {UNSET}
-        if len(given) != 1:
-            message = "IpAddress (or ipAddress) must be given once for the service core."
-            raise BadInput(faults.BAD_REQUEST, message)
-    elif isinstance(arguments, SetListener) and arguments.interface is arguments.port is UNSET:
-        message = "interface or port must be given."
-        raise BadInput(faults.BAD_REQUEST, message)
-
-
-@operation(
-    "cluster.config.set",
-    "PUT",
-    CONFIG,
-    summary="Set the core address, device and port of a listener, or the identity mode.",
-    chapter="2",
-    doors=Doors.BOTH,
-    arguments=Configure,
-    roles=ADMINS,
-    checks=(check_config,),
-    faults=(faults.CLUSTER_CONFIG, faults.CLUSTER_CONFIG_FIXED),
-)
-async def set_config(call: Call, arguments: Configure) -> Reply:
-    """Change the configuration of the cluster service."""
-    cluster = call.appliance.cluster
-    match arguments:
-        case SetCore():
-            given = arguments.address
-            address = arguments.same_address if isinstance(given, UnsetType) else given
-            await cluster.set_core_address(str(address))
-        case SetIdentity():
-            await cluster.set_identity(arguments.mode)
-        case SetAdmin() | SetCrypto():
-            device, port = arguments.interface, arguments.port
-            await cluster.set_listener(
-                "admin" if isinstance(arguments, SetAdmin) else "crypto",
-                interface=None if isinstance(device, UnsetType) else device,
-                port=None if isinstance(port, UnsetType) else port,
-            )
-    return DONE
-
-
-# ---------------------------------------------------------------- clusters
 
 
 @operation(
@@ -358,6 +195,74 @@ async def show_cluster(call: Call, _arguments: NoArguments) -> Reply:
     return Reply(body=cluster_view(await the_cluster(call)))
 
 
+def check_join(call: Call, arguments: JoinCluster) -> None:
+    """The service must run without a cluster, on a ready partition, with a core address."""
+    call.appliance.cluster.check_join(arguments.remote_cluster_ip_address)
+    _co_of_partition(arguments)
+
+
+def _co_of_partition(arguments: JoinCluster) -> tuple[bytes, str]:
+    password, label = credential(arguments.authentication, "CO")
+    return password, require_label(label, "to join a cluster")
+
+
+@operation(
+    "cluster.join",
+    "PUT",
+    CLUSTER,
+    summary="Join another appliance's cluster, as a task; its details say how far it is.",
+    chapter="3",
+    doors=Doors.BOTH,
+    arguments=JoinCluster,
+    roles=ADMINS,
+    statuses=(202,),
+    result=TaskView,
+    checks=(check_join,),
+    duration=Duration.TASK,
+    settle_seconds=_JOIN_SETTLE_SECONDS,
+    faults=(
+        *CLUSTER_CALL,
+        *PARTITION_FOR_CLUSTER,
+        *CREDENTIAL,
+        *MEMBER_CALL,
+        faults.CLUSTER_EXISTS,
+        faults.CLUSTER_CONFIG,
+        faults.CLUSTER_CONFIG_MISSING,
+        faults.CLONING_DOMAIN_MISMATCH,
+        faults.JOIN_REFUSED,
+        faults.JOIN_FINGERPRINT,
+        faults.JOIN_DELAYED,
+        faults.JOIN_BROKEN,
+        faults.JOIN_IN_PROGRESS,
+        faults.CLOCK_SKEW,
+        faults.WRONG_CLUSTER,
+        faults.MEMBER_LIMIT,
+        faults.VERSION_MISMATCH,
+        faults.CONVERSION_FAILED,
+        faults.POSTGRESQL_MISSING,
+        faults.POSTGRESQL_FAILED,
+        faults.MEMBERS_UNREACHABLE,
+        faults.HSM_STORAGE,
+        faults.CERTIFICATE_VALIDITY,
+    ),
+)
+async def join_cluster(call: Call, arguments: JoinCluster) -> Reply:
+    """Join a cluster; the task ends as the join did."""
+    password, label = _co_of_partition(arguments)
+    given = arguments.remote_fingerprint
+    request = JoinRequest(
+        cluster_id=call.path["clusterid"].lower(),
+        remote_address=arguments.remote_cluster_ip_address,
+        remote_admin_password=arguments.remote_admin_password.encode(),
+        remote_fingerprint="" if isinstance(given, UnsetType) else given,
+        partition_label=label,
+        co_password=password,
+        source=call.source,
+    )
+    await call.appliance.cluster.join(request, call.progress)
+    return DONE
+
+
 @operation(
     "cluster.ca",
     "GET",
@@ -385,84 +290,3 @@ async def show_authority(call: Call, _arguments: NoArguments) -> Reply:
             server_common_name=call.appliance.config.server_common_name,
         )
     )
-
-
-# ---------------------------------------------------------------- members
-
-
-@operation(
-    "member.list",
-    "GET",
-    f"{CLUSTER}/members",
-    summary="List the members with mode, primary, visibility and authorization.",
-    chapter="3",
-    doors=Doors.BOTH,
-    arguments=NoArguments,
-    roles=READERS,
-    statuses=(200,),
-    result=Members,
-    faults=CLUSTER_CALL,
-    paged=True,
-)
-async def list_members(call: Call, _arguments: NoArguments) -> Reply:
-    """List the members."""
-    cluster = await the_cluster(call)
-    found = await ask(call, "list_members", Nothing(), MemberList)
-    views = [_member_view(call, cluster.cluster_id, member) for member in found.members]
-    return Reply(body=Members(data=views))
-
-
-async def _find_member(call: Call) -> tuple[ClusterSummary, MemberSummary]:
-    cluster = await the_cluster(call)
-    found = await ask(call, "list_members", Nothing(), MemberList)
-    for member in found.members:
-        if member.member_id == call.path["memberid"].lower():
-            return cluster, member
-    message = f"The cluster has no member {call.path['memberid'][:64]!r}."
-    raise NotFound(faults.MEMBER_NOT_FOUND, message)
-
-
-@operation(
-    "member.show",
-    "GET",
-    MEMBER,
-    summary="Show a member.",
-    chapter="3",
-    doors=Doors.BOTH,
-    arguments=NoArguments,
-    roles=READERS,
-    statuses=(200,),
-    result=MemberView,
-    faults=(*CLUSTER_CALL, faults.MEMBER_NOT_FOUND),
-)
-async def show_member(call: Call, _arguments: NoArguments) -> Reply:
-    """Show a member."""
-    cluster, member = await _find_member(call)
-    return Reply(body=_member_view(call, cluster.cluster_id, member))
-
-
-@operation(
-    "member.authorize",
-    "PUT",
-    MEMBER,
-    summary="Authorize a member with the CO's password of the cluster's partition.",
-    chapter="3",
-    doors=Doors.BOTH,
-    arguments=AuthorizeMember,
-    roles=ADMINS,
-    faults=(
-        *CLUSTER_CALL,
-        *PARTITION_FOR_CLUSTER,
-        *CREDENTIAL,
-        faults.MEMBER_NOT_FOUND,
-    ),
-)
-async def authorize_member(call: Call, arguments: AuthorizeMember) -> Reply:
-    """Authorize a member."""
-    password, label = credential(arguments.authentication, "CO")
-    if label is None:
-        message = "authentication[0].partitionLabel is required to authorize a member."
-        raise BadInput(faults.BAD_REQUEST, message)
-    _, member = await _find_member(call)
-    await call.appliance.cluster.authorize(member.member_id, label, password, source=call.source)
-    return DONE

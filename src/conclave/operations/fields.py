@@ -28,6 +28,7 @@ Label = Annotated[str, Meta(min_length=1, max_length=32)]
 KeyringPassword = Annotated[str, Meta(min_length=1, max_length=255, extra=SECRET)]
 Number = Annotated[int, Meta(ge=0, le=999_999_999)] | Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")]
 """A number, which older callers send as a string of digits."""
+Address = Annotated[str, Meta(min_length=2, max_length=45, pattern=r"^[0-9A-Fa-f:.]+$")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Ped = Literal["0", "1", ""]
 """0 or empty: no PED; 1: a remote PED, which this HSM has not."""
@@ -54,6 +55,14 @@ def credential(
         raise BadInput(faults.BAD_REQUEST, message)
     label = None if isinstance(given.partition_label, UnsetType) else given.partition_label
     return password_bytes("authentication[0].password", given.password), label
+
+
+def require_label(label: str | None, purpose: str) -> str:
+    """Return the partition's label; raise BadInput when it was not given."""
+    if label is None:
+        message = f"authentication[0].partitionLabel is required {purpose}."
+        raise BadInput(faults.BAD_REQUEST, message)
+    return label
 
 
 def password_bytes(field: str, password: str) -> bytes:

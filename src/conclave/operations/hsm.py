@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from conclave import faults
 from conclave.errors import BadInput, NotAllowed, NotFound
+from conclave.hsm.rules import DEFAULT_DOMAIN
 from conclave.hsm.views import PolicyInfo
 from conclave.operations.fields import (
     Domain,
@@ -34,8 +35,6 @@ from conclave.operations.model import (
 from conclave.operations.refusals import CREDENTIAL, HSM_CHANGE
 
 HSM = "/api/lunasa/hsms/{hsmid}"
-DEFAULT_DOMAIN = b"default domain"
-"""What `defaultDomain` stands for: no secret, so such HSMs clone to each other freely."""
 
 
 class Reference(Result, frozen=True):

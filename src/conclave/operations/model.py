@@ -97,6 +97,10 @@ class Caller:
     source: str
 
 
+def _unseen(_how_far: str) -> None:
+    """Nobody looks."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """All that surrounds the arguments of one call."""
@@ -112,6 +116,8 @@ class Call:
     """Address of the caller."""
     path: Mapping[str, str]
     page: Page = Page()
+    progress: Callable[[str], None] = _unseen
+    """Says how far a task is."""
     confirmed: bool = False
     """The call waited as a task and was started, so it may destroy."""
 

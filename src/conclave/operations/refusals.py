@@ -38,7 +38,23 @@ CLUSTER_CALL: Final = (
     faults.CLUSTER_NOT_FOUND,
     faults.MEMBER_NOT_AUTHORIZED,
     faults.WRONG_MASTER_KEY,
+    faults.MEMBER_REMOVED,
+    faults.MEMBER_READ_ONLY,
+    faults.PRIMARY_UNREACHABLE,
     faults.OUTCOME_UNKNOWN,
     faults.STORAGE_FAILED,
 )
 """The cluster process is asked."""
+
+MEMBER_CALL: Final = (
+    faults.MEMBER_NOT_FOUND,
+    faults.MEMBER_VISIBLE,
+    faults.MEMBER_NOT_VISIBLE,
+    faults.MEMBER_NOT_READ_WRITE,
+    faults.MEMBER_BEHIND,
+    faults.LAST_MEMBER,
+    faults.MEMBERS_UNREACHABLE,
+    faults.EPOCH_STALE,
+    faults.JOIN_IN_PROGRESS,
+)
+"""Who belongs to the cluster, and as what, is changed."""

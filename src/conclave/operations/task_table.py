@@ -61,7 +61,18 @@ class Task:
     finished: datetime | None = None
     reply: Reply | None = None
     error: ConclaveError | None = None
+    progress: str = ""
+    """How far it is, or was when it ended."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, how_far: str) -> None:
+        """Note how far the task is."""
+        self.progress = how_far
+
+    @property
+    def details(self) -> str:
+        """Return what failed, or how far the task is."""
+        return self.progress if self.error is None else self.error.message
 
     @property
     def url(self) -> str:

@@ -52,7 +52,7 @@ def task_view(task: Task) -> TaskView:
         start_time=_instant(task.started),
         finish_time=_instant(task.finished),
         state=task.state.value,
-        details="" if task.error is None else task.error.message,
+        details=task.details,
     )
 
 

@@ -52,12 +52,13 @@ def _add(operation: AnyOperation, call: Call, arguments: Arguments, source_url: 
     async def run() -> Reply:
         # What held when the task was made must hold when it is started.
         _check(operation, call, arguments)
-        return await operation.handler(call, arguments)
+        return await operation.handler(replace(call, progress=task.tell), arguments)
 
-    return call.tasks.add(
+    task = call.tasks.add(
         owner=call.by.user.user_id,
         operation=operation.name,
         source_url=source_url,
         roles=operation.roles,
         runner=run,
     )
+    return task
