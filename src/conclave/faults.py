@@ -362,6 +362,15 @@ POSTGRESQL_MISSING: Final = Fault(
 POSTGRESQL_FAILED: Final = Fault(
     "CLUSTERPLUGIN_POSTGRESQL_FAILED", 500, "PostgreSQL failed", Ckr.DEVICE_ERROR
 )
+POSTGRESQL_UNAVAILABLE: Final = Fault(
+    "CLUSTERPLUGIN_POSTGRESQL_UNAVAILABLE", 503, "PostgreSQL does not answer", Ckr.DEVICE_ERROR
+)
+STORE_DIVERGED: Final = Fault(
+    "CLUSTERPLUGIN_STORE_DIVERGED", 409, "The store must be copied anew", Ckr.DEVICE_ERROR
+)
+CONVERSION_CANCELLED: Final = Fault(
+    "CLUSTERPLUGIN_CONVERSION_CANCELLED", 409, "The conversion was cancelled"
+)
 
 # Clusters of several members: members and their states
 MEMBER_VISIBLE: Final = Fault(

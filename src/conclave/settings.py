@@ -104,6 +104,17 @@ class ClusterTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Seconds for which a member that is cut off goes on using private keys; 0: no limit."""
 
 
+class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The PostgreSQL of a cluster of several members."""
+
+    directory: str = ""
+    """Directory with the programs of PostgreSQL 15 or newer; empty means those of the extra
+    `cluster`, or else the distribution's newest."""
+    account: str = ""
+    """Account that PostgreSQL runs as when the daemon is root; empty means the first that exists
+    of `conclave`, `postgres` and `nobody`."""
+
+
 class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings of one appliance."""
 
@@ -139,6 +150,8 @@ class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Limits and habits of the REST doors."""
     cluster: ClusterTimes = ClusterTimes()
     """How members watch each other."""
+    postgresql: PostgresqlSettings = PostgresqlSettings()
+    """The store of a cluster of several members."""
 
     @property
     def password_cost(self) -> Argon2Cost:

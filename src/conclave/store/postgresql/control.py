@@ -1,0 +1,113 @@
+"""A connection for orders to PostgreSQL that never waits longer than it is told.
+
+Its commits are local: an order must not wait for the very standbys that it is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, LiteralString
+
+import psycopg
+
+from conclave import faults
+from conclave.errors import InternalFault, Unavailable
+from conclave.store.postgresql.configuration import OWNER
+
+ANSWER_SECONDS: Final = 3.0
+_OPTIONS: Final = "-c synchronous_commit=local"
+
+Rows = list[tuple[Any, ...]]
+
+
+class Control:
+    """One connection to the server behind a socket directory, opened when it is needed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._connection: psycopg.AsyncConnection | None = None
+        self._lock = asyncio.Lock()
+
+    async def ask(
+        self,
+        statement: LiteralString,
+        parameters: Sequence[object] = (),
+        *,
+        seconds: float = ANSWER_SECONDS,
+    ) -> Rows:
+        """Return the rows of a statement, [] when it has none.
+
+        Raises Unavailable when the server is not there or does not answer within `seconds`,
+        InternalFault when it refuses the statement.
+        """
+        try:
+            async with asyncio.timeout(seconds), self._lock:
+                return await self._ask(statement, parameters)
+        except TimeoutError as cause:
+            message = f"PostgreSQL did not answer within {seconds:g} s."
+            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message) from cause
+        except psycopg.OperationalError as cause:
+            message = f"PostgreSQL cannot be reached: {_one_line(cause)}."
+            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message) from cause
+        except psycopg.Error as cause:
+            message = f"PostgreSQL refused an order: {_one_line(cause)}."
+            raise InternalFault(faults.POSTGRESQL_FAILED, message) from cause
+
+    async def close(self) -> None:
+        """Close the connection; the next question opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                await connection.close()
+
+    async def _ask(self, statement: LiteralString, parameters: Sequence[object]) -> Rows:
+        if self._connection is None:
+            self._connection = await self._connect()
+        task = asyncio.create_task(_execute(self._connection, statement, parameters))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # The driver would ask the server to cancel, and wait for a server that may hang.
+            _cut(self._connection)
+            with contextlib.suppress(psycopg.Error):
+                await task
+            await self.close()
+            raise
+        except psycopg.OperationalError:
+            await self.close()
+            raise
+
+    async def _connect(self) -> psycopg.AsyncConnection:
+        return await psycopg.AsyncConnection.connect(
+            host=str(self._directory),
+            user=OWNER,
+            dbname="postgres",
+            application_name="conclave_control",
+            options=_OPTIONS,
+            autocommit=True,
+            prepare_threshold=None,
+        )
+
+
+async def _execute(
+    connection: psycopg.AsyncConnection, statement: LiteralString, parameters: Sequence[object]
+) -> Rows:
+    cursor = await connection.execute(statement, parameters)
+    return await cursor.fetchall() if cursor.description else []
+
+
+def _cut(connection: psycopg.AsyncConnection) -> None:
+    with (
+        contextlib.suppress(OSError, psycopg.Error),
+        socket.socket(fileno=os.dup(connection.fileno())) as line,
+    ):
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def _one_line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split()).rstrip(".")

@@ -1,0 +1,359 @@
+"""One member's PostgreSQL: made, started in a role, copied, rewound, promoted, stopped.
+
+Invariant: the list of synchronous standbys is what `start` or `set_synchronous` was told last, and
+when they return every process of the server that counts acknowledgements has read it.  No method
+waits without a deadline, whatever state PostgreSQL is in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from conclave import faults
+from conclave.errors import Conflict, InternalFault, Unavailable
+from conclave.ids import MemberId
+from conclave.store.postgresql import account as accounts
+from conclave.store.postgresql import configuration, programs, status
+from conclave.store.postgresql.account import Account, Directories
+from conclave.store.postgresql.binaries import Binaries
+from conclave.store.postgresql.configuration import DATABASE, OWNER, READER, Role
+from conclave.store.postgresql.control import Control
+from conclave.store.postgresql.server import Server, StopMode
+from conclave.store.postgresql.status import Lsn, Positions, StandbyStatus, member_name
+from conclave.store.postgresql.views import SlotReport, Views
+
+START_SECONDS: Final = 120.0
+INITIALIZE_SECONDS: Final = 120.0
+COPY_SECONDS: Final = 3600.0
+LIST_SECONDS: Final = 5.0
+PROMOTE_SECONDS: Final = 30
+CHECKPOINT_SECONDS: Final = 60.0
+CONTROL_DATA_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.01
+_SHIFT: Final = 8
+
+_PERCENT: Final = re.compile(r"\((\d+)%\)")
+_PREPARE: Final = f"""\
+CREATE ROLE {READER} LOGIN;
+ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} GRANT SELECT ON TABLES TO {READER};
+CREATE DATABASE {DATABASE};
+"""
+_PRIORITIES: Final = """\
+SELECT application_name, sync_priority FROM pg_stat_replication
+WHERE flush_lsn IS NOT NULL AND starts_with(application_name, 'm_')"""
+
+
+class Instance:
+    """The PostgreSQL of this member; `member_id` names it to its primary."""
+
+    def __init__(
+        self,
+        binaries: Binaries,
+        data_dir: Path,
+        run_dir: Path,
+        account: Account,
+        *,
+        member_id: MemberId | None = None,
+        on_exit: Callable[[int], None] | None = None,
+    ) -> None:
+        self._binaries = binaries
+        self._places = Directories(data_dir, run_dir)
+        self._account = account
+        self._member_id = member_id
+        self._server = Server(account, data_dir)
+        self._server.on_exit = on_exit
+        self._control = Control(run_dir)
+        self._views = Views(self._control)
+        self._list_lock = asyncio.Lock()
+        self._synchronous: tuple[MemberId, ...] = ()
+        self._shift = 0
+
+    @property
+    def running(self) -> bool:
+        """Tell whether postgres runs."""
+        return self._server.running
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process id of postgres while it runs."""
+        return self._server.pid
+
+    @property
+    def initialized(self) -> bool:
+        """Tell whether there are data."""
+        return (self._places.data / "PG_VERSION").exists()
+
+    @property
+    def synchronous(self) -> tuple[MemberId, ...]:
+        """Return the members that a commit waits for."""
+        return self._synchronous
+
+    # ------------------------------------------------------------------ life
+
+    async def initialize(self) -> None:
+        """Make an empty database with its roles, unless there are data already."""
+        self._require_stopped("initialised")
+        await asyncio.to_thread(accounts.prepare, self._places, self._account)
+        if self.initialized:
+            return
+        fresh = await self._fresh_directory()
+        options = ["-D", str(fresh), "-U", OWNER, "-A", "trust", "--locale=C", "-E", "UTF8", "-k"]
+        await self._run("initdb", [*options, "--no-instructions"], INITIALIZE_SECONDS)
+        single = ["--single", "-D", str(fresh), "template1"]
+        await self._run("postgres", single, INITIALIZE_SECONDS, text=_PREPARE)
+        await asyncio.to_thread(self._take_over, fresh)
+
+    async def start(self, role: Role, *, synchronous: Sequence[MemberId] = ()) -> None:
+        """Start in a role, and return when it answers.
+
+        Raises InternalFault when postgres ends or has the other role, Unavailable at the deadline;
+        it does not run then.
+        """
+        own_name = member_name(self._member_id) if self._member_id is not None else ""
+        if role == "standby" and not own_name:
+            message = "A standby needs a member id, by which its primary knows it."
+            raise InternalFault(faults.POSTGRESQL_FAILED, message)
+        await asyncio.to_thread(accounts.prepare, self._places, self._account)
+        await self._server.end_leftovers()
+        self._shift = 0
+        self._synchronous = tuple(synchronous) if role == "primary" else ()
+        await asyncio.to_thread(
+            configuration.write_files,
+            self._places.data,
+            self._places.run,
+            self._account,
+            role,
+            own_name=own_name,
+            synchronous=configuration.synchronous_list(self._synchronous, self._shift),
+        )
+        arguments = configuration.arguments(self._places.data, self._places.run)
+        await self._control.close()
+        await self._server.start(self._binaries.program("postgres"), arguments)
+        try:
+            await self._answers(role)
+        except BaseException:
+            await self._server.kill()
+            raise
+
+    async def stop(self, mode: StopMode = "fast") -> None:
+        """Shut down; what has not ended after half a minute is killed."""
+        await self._control.close()
+        await self._server.stop(mode)
+
+    async def kill(self) -> None:
+        """End it at once, as a crash would."""
+        await self._control.close()
+        await self._server.kill()
+
+    async def checkpoint(self) -> None:
+        """Write everything to the data files, so that a stop or a rewind is quick and right."""
+        await self._control.ask("CHECKPOINT", seconds=CHECKPOINT_SECONDS)
+
+    async def shutdown_position(self) -> Lsn | None:
+        """Return where the log ended at a clean shutdown, None after a crash or while it runs."""
+        arguments = ["-D", str(self._places.data)]
+        told = await self._run("pg_controldata", arguments, CONTROL_DATA_SECONDS)
+        return status.shutdown_position(told)
+
+    # ------------------------------------------------------------------ copies
+
+    async def base_backup(
+        self, upstream_dir: Path, member_id: MemberId, progress: Callable[[float], None]
+    ) -> None:
+        """Replace the data by a copy of the server behind `upstream_dir`.
+
+        `progress` is told the done part, 0 to 1.  The old data stay until the copy is complete;
+        after an interruption it may be called again.  Raises Conflict when the other server has
+        another major version.
+        """
+        self._require_stopped("copied")
+        await asyncio.to_thread(accounts.prepare, self._places, self._account)
+        await self._server.end_leftovers()
+        await self._prepare_upstream(upstream_dir, member_name(member_id))
+
+        def note(line: str) -> None:
+            found = _PERCENT.search(line)
+            if found:
+                progress(min(int(found[1]), 100) / 100)
+
+        fresh = await self._fresh_directory()
+        source = _conninfo(upstream_dir, "pg_basebackup")
+        options = ["-D", str(fresh), "-d", source, "-S", member_name(member_id)]
+        options += ["-X", "stream", "-c", "fast", "-P", "--no-password"]
+        await self._run("pg_basebackup", options, COPY_SECONDS, on_line=note)
+        await asyncio.to_thread(self._take_over, fresh)
+        progress(1.0)
+
+    async def rewind(self, upstream_dir: Path) -> None:
+        """Take back what the server behind `upstream_dir` does not have, and copy what it has.
+
+        Raises Conflict with STORE_DIVERGED when that cannot be done: copy the store anew then.
+        """
+        self._require_stopped("rewound")
+        await self._server.end_leftovers()
+        upstream = Control(upstream_dir)
+        try:
+            # A promotion shows in the control file, which is compared, after a checkpoint only.
+            await upstream.ask("CHECKPOINT", seconds=CHECKPOINT_SECONDS)
+        finally:
+            await upstream.close()
+        source = _conninfo(upstream_dir, "pg_rewind") + " dbname=postgres"
+        arguments = ["-D", str(self._places.data), "--source-server", source]
+        try:
+            await self._run("pg_rewind", arguments, COPY_SECONDS)
+        except InternalFault as cause:
+            message = f"The store must be copied anew, it cannot be rewound: {cause.message}"
+            raise Conflict(faults.STORE_DIVERGED, message) from cause
+
+    async def promote(self) -> None:
+        """Make a running standby the primary; no commit waits for anybody until a list is set."""
+        await self.set_synchronous(())
+        rows = await self._control.ask(
+            "SELECT pg_promote(true, %s)", [PROMOTE_SECONDS], seconds=PROMOTE_SECONDS + 5.0
+        )
+        if rows != [(True,)]:
+            message = f"PostgreSQL was not promoted within {PROMOTE_SECONDS} s."
+            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message)
+
+    # ------------------------------------------------------------------ standbys
+
+    async def set_synchronous(self, member_ids: Sequence[MemberId]) -> None:
+        """Let commits wait for all of these members and no others, those under way included."""
+        try:
+            async with asyncio.timeout(LIST_SECONDS), self._list_lock:
+                await self._set_synchronous(tuple(member_ids))
+        except TimeoutError as cause:
+            message = f"PostgreSQL did not take the list of standbys within {LIST_SECONDS:g} s."
+            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message) from cause
+
+    async def slots(self, members: Sequence[MemberId]) -> SlotReport:
+        """Let the log be kept for these members and no others, as far as the limit goes."""
+        return await self._views.slots(members)
+
+    async def replication(self) -> list[StandbyStatus]:
+        """Return the standbys that are connected to this primary."""
+        return await self._views.replication()
+
+    async def positions(self) -> Positions:
+        """Return how far the log reaches here."""
+        return await self._views.positions()
+
+    # ------------------------------------------------------------------ helpers
+
+    async def _run(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        seconds: float,
+        *,
+        text: str = "",
+        on_line: Callable[[str], None] | None = None,
+    ) -> str:
+        program = self._binaries.program(name)
+        return await programs.run(
+            self._account, program, arguments, seconds=seconds, text=text, on_line=on_line
+        )
+
+    async def _answers(self, role: Role) -> None:
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await _until(lambda: self._is_in(role))
+        except TimeoutError as cause:
+            message = f"PostgreSQL does not answer: {self._server.complaint()}"
+            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message) from cause
+
+    async def _is_in(self, role: Role) -> bool:
+        if not self._server.running:
+            message = f"PostgreSQL does not start: {self._server.complaint()}"
+            raise InternalFault(faults.POSTGRESQL_FAILED, message)
+        try:
+            rows = await self._control.ask("SELECT pg_is_in_recovery()")
+        except Unavailable:
+            return False
+        if rows != [(role == "standby",)]:
+            message = f"PostgreSQL started, but not as {role}."
+            raise InternalFault(faults.POSTGRESQL_FAILED, message)
+        return True
+
+    async def _set_synchronous(self, members: tuple[MemberId, ...]) -> None:
+        waited_before = bool(self._synchronous)
+        self._shift = _SHIFT - self._shift
+        setting = configuration.synchronous_list(members, self._shift)
+        await asyncio.to_thread(configuration.write_list, self._places.run, self._account, setting)
+        self._synchronous = members
+        self._server.signal(signal.SIGHUP)
+        expected = {
+            member_name(member): self._shift + number for number, member in enumerate(members, 1)
+        }
+        await _until(lambda: self._has_read(setting, expected))
+        if (await self._control.ask("SELECT pg_is_in_recovery()")) == [(True,)]:
+            return
+        if members and not waited_before:
+            # Whether anybody waits at all is told by the checkpointer, between two checkpoints.
+            await self._control.ask("CHECKPOINT", seconds=LIST_SECONDS)
+        # Who waits is looked at when a standby reports, and it reports when there is something new.
+        await self._control.ask("SELECT pg_logical_emit_message(true, 'conclave', '')")
+
+    async def _has_read(self, setting: str, expected: dict[str, int]) -> bool:
+        if await self._control.ask("SHOW synchronous_standby_names") != [(setting,)]:
+            return False
+        rows = await self._control.ask(_PRIORITIES)
+        return all(priority == expected.get(name, 0) for name, priority in rows)
+
+    async def _prepare_upstream(self, upstream_dir: Path, slot: str) -> None:
+        upstream = Control(upstream_dir)
+        try:
+            ((version,),) = await upstream.ask("SHOW server_version_num")
+            if int(version) // 10_000 != self._binaries.major:
+                message = (
+                    f"The primary has PostgreSQL {int(version) // 10_000}, this member"
+                    f" {self._binaries.major}: all members need the same major version."
+                )
+                raise Conflict(faults.VERSION_MISMATCH, message)
+            await upstream.ask(
+                "SELECT pg_create_physical_replication_slot(%s) WHERE NOT EXISTS"
+                " (SELECT FROM pg_replication_slots WHERE slot_name = %s)",
+                [slot, slot],
+            )
+        finally:
+            await upstream.close()
+
+    async def _fresh_directory(self) -> Path:
+        fresh, old = accounts.leftovers(self._places.data)
+
+        def make() -> None:
+            for path in (fresh, old):
+                shutil.rmtree(path, ignore_errors=True)
+            accounts.make_owned(fresh, self._account)
+
+        await asyncio.to_thread(make)
+        return fresh
+
+    def _take_over(self, fresh: Path) -> None:
+        data = self._places.data
+        _, old = accounts.leftovers(data)
+        data.rename(old)
+        fresh.rename(data)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _require_stopped(self, what: str) -> None:
+        if self.running:
+            message = f"PostgreSQL must be stopped before its data are {what}."
+            raise InternalFault(faults.POSTGRESQL_FAILED, message)
+
+
+async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
+    while True:
+        if await holds():
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def _conninfo(upstream_dir: Path, application_name: str) -> str:
+    return f"host={upstream_dir} user={OWNER} application_name={application_name} connect_timeout=5"

@@ -1,0 +1,151 @@
+"""The program postgres as our child: started, watched, ended, and never two on the same data.
+
+Invariant: before a server starts, no process of an earlier one works on its data any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from asyncio.subprocess import Process
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from conclave import faults
+from conclave.errors import InternalFault
+from conclave.store.postgresql import programs
+from conclave.store.postgresql.account import Account
+
+FAST_SECONDS: Final = 30.0
+KILL_SECONDS: Final = 10.0
+KEPT_LINES: Final = 8
+_POLL_SECONDS: Final = 0.02
+_LINE_BYTES: Final = 1000
+
+StopMode = Literal["fast", "immediate"]
+_SIGNALS: Final = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+logger = logging.getLogger("conclave.postgresql")
+
+
+class Server:
+    """One postgres process and those that it starts."""
+
+    def __init__(self, account: Account, data: Path) -> None:
+        self._account = account
+        self._data = data
+        self._process: Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self.on_exit: Callable[[int], None] | None = None
+        """Told the exit status when postgres ends without having been asked to."""
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process id while it runs."""
+        return self._process.pid if self._process and self.running else None
+
+    @property
+    def running(self) -> bool:
+        """Tell whether the process runs."""
+        return self._process is not None and self._process.returncode is None
+
+    def complaint(self) -> str:
+        """Return the last lines that it said, in one line."""
+        return "; ".join(self._last_lines)
+
+    async def start(self, program: Path, arguments: Sequence[str]) -> None:
+        """Start postgres after whatever an earlier parent left behind was ended."""
+        if self.running:
+            raise InternalFault(faults.POSTGRESQL_FAILED, "PostgreSQL runs already.")
+        await self.end_leftovers()
+        self._stopping = False
+        self._last_lines.clear()
+        self._process = await programs.spawn(self._account, program, arguments)
+        self._watch = asyncio.create_task(self._follow(self._process))
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the postmaster a signal, if it runs."""
+        if self._process is not None and self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def stop(self, mode: StopMode) -> None:
+        """Shut down; what has not ended in time is killed."""
+        self._stopping = True
+        self.signal(_SIGNALS[mode])
+        await self._ended(FAST_SECONDS if mode == "fast" else KILL_SECONDS)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End postgres and all that it started, at once and whatever state they are in."""
+        self._stopping = True
+        self.signal(signal.SIGKILL)
+        await self._ended(KILL_SECONDS)
+        await self.end_leftovers()
+
+    async def end_leftovers(self) -> None:
+        """Kill every process of PostgreSQL that works in our data directory, and wait for it.
+
+        Raises InternalFault when one does not go.
+        """
+        try:
+            async with asyncio.timeout(KILL_SECONDS):
+                while pids := await asyncio.to_thread(processes_in, self._data):
+                    for pid in pids:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError as cause:
+            message = f"Processes {pids} of an earlier PostgreSQL in {self._data} cannot be ended."
+            raise InternalFault(faults.POSTGRESQL_FAILED, message) from cause
+
+    async def _ended(self, seconds: float) -> None:
+        if self._watch is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await asyncio.shield(self._watch)
+
+    async def _follow(self, process: Process) -> None:
+        """Log what postgres says until it has ended."""
+        assert process.stderr  # noqa: S101 - a pipe was asked for
+        reading = asyncio.create_task(self._log_lines(process.stderr))
+        status = await process.wait()
+        # Its children hold the pipe a moment longer.
+        await asyncio.wait([reading], timeout=KILL_SECONDS)
+        reading.cancel()
+        if not self._stopping:
+            logger.error("PostgreSQL ended with status %d: %s", status, self.complaint())
+            if self.on_exit is not None:
+                self.on_exit(status)
+
+    async def _log_lines(self, stream: asyncio.StreamReader) -> None:
+        rest = b""
+        while chunk := await stream.read(4096):
+            *lines, rest = (rest[-_LINE_BYTES:] + chunk).split(b"\n")
+            for line in lines:
+                text = line[:_LINE_BYTES].decode(errors="replace")
+                self._last_lines.append(text)
+                logger.info("%s", text)
+
+
+def processes_in(data: Path) -> list[int]:
+    """Return the processes named postgres whose working directory is this data directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            if (entry / "comm").read_text().strip() != "postgres":
+                continue
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            if state not in {"Z", "X"} and (entry / "cwd").samefile(data):
+                found.append(int(entry.name))
+    return found
