@@ -43,7 +43,7 @@ async def never(_params: Any, _peer: Peer) -> Nothing:
     return Nothing()
 
 
-def test_a_thousand_calls_in_flight_get_their_own_answers() -> None:
+def test_nine_hundred_calls_in_flight_get_their_own_answers() -> None:
     async def slow_echo(params: Forward, _peer: Peer) -> Forwarded:
         await asyncio.sleep(0.02 if params.params[0] % 2 else 0)
         return Forwarded(params.params)
@@ -53,7 +53,7 @@ def test_a_thousand_calls_in_flight_get_their_own_answers() -> None:
             serving(SERVER, {"forward": slow_echo}) as (_, port),
             calling(CALLER, port) as client,
         ):
-            words = [os.urandom(40) for _ in range(1000)]
+            words = [os.urandom(40) for _ in range(900)]
             calls = [
                 client.call("forward", Forward("x", word, "daemon"), timeout_seconds=10)
                 for word in words
@@ -63,13 +63,24 @@ def test_a_thousand_calls_in_flight_get_their_own_answers() -> None:
     run(scenario)
 
 
-def test_no_more_than_the_bound_of_calls_wait() -> None:
+def test_no_more_than_the_bound_of_calls_wait_and_writes_leave_room_for_a_ping() -> None:
     async def scenario() -> None:
-        async with serving(SERVER, {"bump": never}) as (_, port), calling(CALLER, port) as client:
+        handlers = {"bump": never, "forward": never}
+        async with serving(SERVER, handlers) as (_, port), calling(CALLER, port) as client:
             bump = Bump(1, FIRST, [], True, True, 1)
+            forward = Forward("x", b"", "daemon")
             calls = [
+                asyncio.ensure_future(client.call("forward", forward, timeout_seconds=20))
+                for _ in range(960)
+            ]
+            await asyncio.sleep(0)
+            with pytest.raises(Unavailable) as caught:
+                await client.call("forward", forward, timeout_seconds=1)
+            assert caught.value.fault is faults.BUSY
+            assert await client.call("ping", Nothing(), timeout_seconds=5) == Pong()
+            calls += [
                 asyncio.ensure_future(client.call("bump", bump, timeout_seconds=20))
-                for _ in range(1024)
+                for _ in range(64)
             ]
             await asyncio.sleep(0)
             with pytest.raises(Unavailable) as caught:
@@ -78,7 +89,6 @@ def test_no_more_than_the_bound_of_calls_wait() -> None:
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
-            assert await client.call("ping", Nothing(), timeout_seconds=5) == Pong()
 
     run(scenario)
 
@@ -193,6 +203,32 @@ def test_a_lost_call_that_writes_has_an_unknown_outcome() -> None:
             with pytest.raises(Unavailable) as caught:
                 await call
             assert caught.value.fault is faults.OUTCOME_UNKNOWN
+
+    run(scenario)
+
+
+def test_a_closed_client_gives_calls_up_and_does_not_connect_by_itself() -> None:
+    async def scenario() -> None:
+        started = asyncio.Event()
+
+        async def begin(_params: Bump, _peer: Peer) -> Nothing:
+            started.set()
+            await asyncio.sleep(3600)
+            return Nothing()
+
+        async with (
+            serving(SERVER, {"bump": begin}) as (server, port),
+            calling(CALLER, port) as client,
+        ):
+            bump = Bump(1, FIRST, [], True, True, 1)
+            call = asyncio.ensure_future(client.call("bump", bump, timeout_seconds=20))
+            await started.wait()
+            await client.close()
+            with pytest.raises(Unavailable) as caught:
+                await call
+            assert caught.value.fault is faults.BUSY
+            await until(lambda: not server.connected("calls"), "the connection is gone")
+            assert await client.call("ping", Nothing(), timeout_seconds=5) == Pong()
 
     run(scenario)
 

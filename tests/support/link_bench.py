@@ -6,11 +6,12 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import uvloop
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from conclave.appliance.tls import key_to_pem, new_private_key, public_key_der
 from conclave.cluster.ca import CertificateAuthority, key_sha256
@@ -47,10 +48,20 @@ def new_authority() -> CertificateAuthority:
 
 
 def certify(authority: CertificateAuthority, member_id: MemberId) -> Credentials:
+    return certify_at(authority, member_id, years_ago=0)
+
+
+def certify_at(
+    authority: CertificateAuthority, member_id: MemberId, *, years_ago: int
+) -> Credentials:
     key = new_private_key()
     spki = public_key_der(key)
     certificate = authority.certify_member(
-        spki, member_id, common_name="conclave", other_names=["127.0.0.1"], now=datetime.now(UTC)
+        spki,
+        member_id,
+        common_name="conclave",
+        other_names=["127.0.0.1"],
+        now=datetime.now(UTC) - timedelta(days=366 * years_ago),
     )
     return Credentials(
         pem_of(certificate),
@@ -62,8 +73,6 @@ def certify(authority: CertificateAuthority, member_id: MemberId) -> Credentials
 
 
 def pem_of(certificate: Any) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     return bytes(certificate.public_bytes(Encoding.PEM))
 
 

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from conclave.cluster.link.codec import (
     MAX_FRAME_BYTES,
     MAX_IN_FLIGHT,
     MAX_UNSENT_BYTES,
+    MAX_WRITES_IN_FLIGHT,
     Answer,
     Call,
     answer_decoder,
@@ -160,6 +162,7 @@ class LinkClient:
         self._attempts = 0
         """How often it was tried to connect since the last answer."""
         self._in_flight = 0
+        self._closings = 0
 
     @property
     def connected(self) -> bool:
@@ -176,12 +179,13 @@ class LinkClient:
     ) -> Any:
         """Return the method's result; `connect_seconds` bounds each wait for a connection.
 
-        A call that does not write is sent again after a loss, until its deadline.  Raises the
-        other member's own error; LinkRefused; Unavailable with BUSY when nothing was done or
-        nothing that counts; Unavailable with OUTCOME_UNKNOWN when a call that writes was sent
-        and no answer came.
+        A call that does not write is sent again after a loss, until its deadline or `close`.
+        Raises the other member's own error; LinkRefused; Unavailable with BUSY when nothing was
+        done or nothing that counts; Unavailable with OUTCOME_UNKNOWN when a call that writes was
+        sent and no answer came.
         """
-        if self._in_flight >= MAX_IN_FLIGHT:
+        bound = MAX_WRITES_IN_FLIGHT if LINK_METHODS[method].writes else MAX_IN_FLIGHT
+        if self._in_flight >= bound:
             raise Unavailable(faults.BUSY, "Too many calls to a member wait for their answers.")
         self._in_flight += 1
         try:
@@ -195,6 +199,7 @@ class LinkClient:
         encoded = msgspec.Raw(encoder.encode(params))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
+        closings = self._closings
         while (left := deadline - loop.time()) > 0:
             wait = left if connect_seconds is None else min(left, connect_seconds)
             connection = await self._connected(loop.time() + wait)
@@ -204,6 +209,9 @@ class LinkClient:
                 if LINK_METHODS[method].writes:
                     message = f"Method {method} was sent and not answered; it may have been done."
                     raise Unavailable(faults.OUTCOME_UNKNOWN, message) from error
+                if closings != self._closings:
+                    message = f"Method {method} was given up with the link to its member."
+                    raise Unavailable(faults.BUSY, message) from error
                 continue
             self._attempts = 0
             if answer.error is not None:
@@ -226,7 +234,8 @@ class LinkClient:
             connection.waiting.pop(call_id, None)
 
     async def close(self) -> None:
-        """End the connection; a later call connects again."""
+        """End the connection and the calls under way; a later call connects again."""
+        self._closings += 1
         attempt, self._attempt = self._attempt, None
         connection, self._connection = self._connection, None
         if attempt is not None:
@@ -295,17 +304,22 @@ class LinkClient:
     async def _open(self, channel: Channel, seconds: float) -> StreamPair:
         host, port = self._address()
         context = self._identity.client_context()
+        hello = self._my_hello(channel)
         async with asyncio.timeout(seconds):
-            reader, writer = await asyncio.open_connection(
-                host, port, ssl=context, ssl_handshake_timeout=seconds, limit=READ_BYTES
-            )
-            try:
-                watch_for_loss(writer)
-                await introduce(reader, writer, self._my_hello(channel), self._judge_peer)
-            except BaseException:
-                writer.transport.abort()
-                raise
-        return reader, writer
+            return await _introduced(host, port, context, hello, self._judge_peer)
+
+
+async def _introduced(
+    host: str, port: int, context: ssl.SSLContext, hello: Hello, judge_peer: JudgePeer
+) -> StreamPair:
+    reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=READ_BYTES)
+    try:
+        watch_for_loss(writer)
+        await introduce(reader, writer, hello, judge_peer)
+    except BaseException:
+        writer.transport.abort()
+        raise
+    return reader, writer
 
 
 async def open_join(
@@ -318,19 +332,11 @@ async def open_join(
     """
     try:
         async with asyncio.timeout(timeout_seconds):
-            reader, writer = await asyncio.open_connection(
-                address, port, ssl=join_context(), limit=READ_BYTES
-            )
-            try:
-                watch_for_loss(writer)
-                certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-                await introduce(reader, writer, my_hello, judge_peer)
-            except BaseException:
-                writer.transport.abort()
-                raise
+            reader, writer = await _introduced(address, port, join_context(), my_hello, judge_peer)
     except _UNREACHABLE as error:
         message = f"The member at {address}, port {port}, cannot be reached: {error or 'no answer'}"
         raise Unavailable(faults.BUSY, f"{message}.") from error
+    certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     return reader, writer, certificate
 
 

@@ -12,6 +12,8 @@ from conclave.service.channel_errors import WireError
 
 MAX_FRAME_BYTES: Final = 8 << 20
 MAX_IN_FLIGHT: Final = 1024
+MAX_WRITES_IN_FLIGHT: Final = 960
+"""Of calls that write; the rest is for signs of life, which must not wait behind a crowd."""
 MAX_UNSENT_BYTES: Final = 16 << 20
 
 

@@ -117,6 +117,11 @@ class LinkRefused(Unavailable):
         self.peer_verdict = peer_verdict
 
 
+def anonymous_hello(channel: Channel) -> Hello:
+    """Return the hello for a stranger who is sent away."""
+    return Hello(PROTOCOL_VERSION, "", "", Epoch(0, MemberId("")), b"", "", channel)
+
+
 _encoder = msgspec.msgpack.Encoder()
 _hello_decoder = msgspec.msgpack.Decoder(Hello)
 _verdict_decoder = msgspec.msgpack.Decoder(Verdict)
@@ -157,6 +162,10 @@ async def introduce(
     hello = _hello_decoder.decode(await read_frame(reader, MAX_HELLO_BYTES))
     peer_verdict = _verdict_decoder.decode(await read_frame(reader, MAX_HELLO_BYTES))
     key = peer_key_sha256(writer)
+    if my_hello.channel == "join" and not peer_verdict.accepted:
+        # The refusing member does not name itself to strangers, so there is nobody to judge.
+        refusal = peer_verdict.for_stranger()
+        raise LinkRefused(refusal, hello, key, by_peer=True, peer_verdict=refusal)
     mine = judge_peer(hello, key)
     if not mine.accepted:
         raise LinkRefused(mine, hello, key, by_peer=False, peer_verdict=peer_verdict)

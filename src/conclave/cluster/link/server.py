@@ -39,6 +39,7 @@ from conclave.cluster.link.hello import (
     Judge,
     Peer,
     Verdict,
+    anonymous_hello,
     answer_hello,
     peer_key_sha256,
     receive_hello,
@@ -104,7 +105,8 @@ class _Connection:
 class LinkServer:
     """Serve the channels `calls`, `postgresql` and `join` to whom `judge` accepts.
 
-    `my_hello` makes this member's hello for a channel.  `open_local_postgresql` connects to the
+    `my_hello` makes this member's hello for a channel; that of `join` goes to strangers.
+    `open_local_postgresql` connects to the
     socket of the local PostgreSQL.  Without a `join_handler` no join is possible.
     """
 
@@ -122,13 +124,15 @@ class LinkServer:
         unknown = handlers.keys() - LINK_METHODS.keys()
         if unknown:
             raise ValueError(f"No row in the method table for {sorted(unknown)}.")
-        self._identity = identity
+        self.identity = identity
         self._judge = judge
         self._my_hello = my_hello
         self._open_postgresql = open_local_postgresql
         self._join_handler = join_handler
         self._limits = limits or LinkLimits()
         self._calls = _CallRunner(handlers)
+        self.port = 0
+        """Where it listens, once it was started."""
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -143,7 +147,7 @@ class LinkServer:
         Raises BadInput for an address that is none or not of this machine, InternalFault without
         a certificate.
         """
-        self._identity.server_context()
+        self.identity.server_context()
         try:
             version = ipaddress.ip_address(address).version
             family = socket.AF_INET6 if version == 6 else socket.AF_INET
@@ -154,7 +158,8 @@ class LinkServer:
         listener.setblocking(False)
         self._listener = listener
         self._accepting = asyncio.create_task(self._accept(listener))
-        return int(listener.getsockname()[1])
+        self.port = int(listener.getsockname()[1])
+        return self.port
 
     async def close(self, *, grace_seconds: float = 2.0) -> None:
         """Accept no more, let calls under way end within the grace, then cut every caller off."""
@@ -213,9 +218,10 @@ class LinkServer:
             self._sources[source] += 1
             task = loop.create_task(self._serve(sock, source))
             self._tasks.add(task)
-            task.add_done_callback(partial(self._forget, source))
+            task.add_done_callback(partial(self._forget, sock, source))
 
-    def _forget(self, source: str, task: asyncio.Task[None]) -> None:
+    def _forget(self, sock: socket.socket, source: str, task: asyncio.Task[None]) -> None:
+        sock.close()  # here, since a task that is cancelled early never begins
         self._tasks.discard(task)
         self._sources[source] -= 1
         if not self._sources[source]:
@@ -235,7 +241,6 @@ class LinkServer:
         finally:
             if writer is not None:
                 writer.transport.abort()
-            sock.close()
 
     async def _secure(self, sock: socket.socket) -> StreamPair:
         loop = asyncio.get_running_loop()
@@ -244,7 +249,7 @@ class LinkServer:
         transport, _ = await loop.connect_accepted_socket(
             lambda: protocol,
             sock,
-            ssl=self._identity.server_context(),
+            ssl=self.identity.server_context(),
             ssl_handshake_timeout=self._limits.handshake_seconds,
         )
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
@@ -258,7 +263,9 @@ class LinkServer:
         verdict = self._verdict(hello, peer)
         if not verdict.accepted:
             _log.warning("link: %s was refused: %r", source, verdict.message)
-            answer_hello(writer, self._my_hello(hello.channel), verdict)
+            stranger = peer.key_sha256 is None
+            mine = anonymous_hello(hello.channel) if stranger else self._my_hello(hello.channel)
+            answer_hello(writer, mine, verdict)
             await finish([writer])
             return
         task = asyncio.current_task()

@@ -13,7 +13,7 @@ from conclave.service.frames import HEADER_BYTES, FrameTooLong
 READ_BYTES: Final = 256 << 10
 MAX_UNSENT_BYTES: Final = 1 << 20
 """How much a pipe holds for a receiver that is slower than the sender, each way."""
-LINGER_SECONDS: Final = 5.0
+LINGER_SECONDS: Final = 10.0
 """How long the last bytes of a stream may take to leave."""
 KEEPALIVE: Final = (5, 2, 3)
 """Seconds of silence, seconds between probes, probes: a machine that is gone is noticed in 11 s."""
