@@ -61,5 +61,5 @@ class KeyedLocks(Generic[Key]):
 
 
 def _busy() -> Unavailable:
-    message = "Too many logins wait for their turn; nothing was counted, try again."
+    message = "Too many wait for their turn; nothing was counted or changed, try again."
     return Unavailable(faults.BUSY, message)

@@ -317,7 +317,7 @@ def test_two_who_create_the_same_user_at_once(tmp_path: Path) -> None:
 
 
 def test_there_is_a_limit_to_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conclave.appliance.users.MAX_USERS", 5)
+    monkeypatch.setattr("conclave.appliance.user_list.MAX_USERS", 5)
 
     async def scene(bench: Bench) -> None:
         await bench.users.create("one", GOOD, role=UserRole.NONE, source=SOURCE)
@@ -344,7 +344,7 @@ def test_passwords_that_are_refused_are_not_repeated(password: str) -> None:
 def test_no_password_is_in_a_repr(tmp_path: Path) -> None:
     async def scene(bench: Bench) -> None:
         await settle(bench)
-        stored = bench.users._users["admin"]
+        stored = bench.users._local.table["admin"]
         assert stored.verifier.hex() not in repr(stored)
         assert str(stored.verifier) not in repr(stored)
 
@@ -383,17 +383,3 @@ def test_the_memory_of_failures_is_bounded() -> None:
     for number in range(login_delays.MAX_ENTRIES + 100):
         delays.failed(f"name{number}", f"source{number}")
     assert len(delays._users._entries) == login_delays.MAX_ENTRIES
-
-
-def test_a_cluster_can_mirror_the_users(tmp_path: Path) -> None:
-    async def scene(bench: Bench) -> None:
-        told: list[int] = []
-        bench.users.on_change(lambda: told.append(1))
-        await bench.users.create("joe", GOOD, role=UserRole.MONITOR, source=SOURCE)
-        await bench.users.delete("joe")
-        assert told == [1, 1]
-        records = bench.users.records()
-        assert [record.user_id for record in records] == ["admin", "audit", "monitor", "operator"]
-        assert len({record.verifier for record in records}) == len(records)
-
-    play(tmp_path, scene)

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from conclave import faults
 from conclave.cluster.membership import check_start
-from conclave.errors import Conflict, NotAllowed, NotFound
+from conclave.errors import ConclaveError, Conflict, NotAllowed, NotFound
 from conclave.service.messages import (
     ClusterList,
     MemberList,
@@ -21,6 +21,7 @@ from conclave.service.messages import (
     ServiceStatus,
     UserRecord,
     UserRecords,
+    UsersVersion,
     WorkerKeys,
 )
 from conclave.service.wire import Role
@@ -215,13 +216,22 @@ async def _end_by_closing(bench: ClusterBench, name: str) -> None:
     await asyncio.to_thread(process.wait, 10)
 
 
-def test_users_are_mirrored_as_a_whole(tmp_path: Path) -> None:
+def listing(names: list[str], version: int) -> UserRecords:
+    users = [UserRecord(name, "admin", "", "", b"v", True, 1) for name in names]
+    return UserRecords(users=users, version=version)
+
+
+def test_a_list_of_users_replaces_the_one_it_was_made_from_and_no_other(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path, authorized=False) as bench:
-            for names in (["admin", "eve"], ["admin"]):
-                users = [UserRecord(name, "admin", "", "", b"v", True, 1) for name in names]
-                await bench.daemon.call("put_users", UserRecords(users=users))
+            for version, names in enumerate((["admin", "eve"], ["admin"])):
+                put: UsersVersion = await bench.daemon.call("put_users", listing(names, version))
+                assert put.version == version + 1
+            with pytest.raises(ConclaveError) as refusal:
+                await bench.daemon.call("put_users", listing(["eve"], 1))
+            assert refusal.value.fault is faults.WRITE_CONFLICT
             listed: UserRecords = await bench.daemon.call("list_users", Nothing())
+            assert listed.version == 2
             assert [user.user_id for user in listed.users] == ["admin"]
 
     asyncio.run(scenario())

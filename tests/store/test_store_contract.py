@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -279,10 +280,16 @@ def test_members_are_inserted_and_replaced(store: Store, reader: ClusterReader) 
 def test_users_are_replaced_as_a_whole(store: Store, reader: ClusterReader) -> None:
     one = UserRow("admin", "admin", "A", "a@example.org", b"v", enabled=True, revision=1)
     two = replace(one, user_id="eve", enabled=False)
-    run(store, lambda writer: writer.put_users([two, one]))
+    assert reader.users_version() == 0
+    assert run(store, lambda writer: writer.put_users([two, one], version=0))[0] == 1
     assert reader.users() == [one, two]
-    run(store, lambda writer: writer.put_users([]))
-    assert reader.users() == []
+    for stale in (0, 2):
+        with pytest.raises(Conflict, match=f"is 1, not {stale}") as refusal:
+            run(store, partial(ClusterWriter.put_users, users=[], version=stale))
+        assert refusal.value.fault is faults.WRITE_CONFLICT
+    assert (reader.users_version(), reader.users()) == (1, [one, two])
+    assert run(store, lambda writer: writer.put_users([], version=1))[0] == 2
+    assert (reader.users_version(), reader.users()) == (2, [])
 
 
 def test_idempotency_records_expire_in_bounded_steps(store: Store, reader: ClusterReader) -> None:

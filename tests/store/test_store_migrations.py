@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect
+from sqlalchemy import insert, inspect
 from sqlalchemy.exc import OperationalError
 
 from conclave import faults
@@ -14,6 +14,7 @@ from conclave.errors import InternalFault
 from conclave.store import migrations, schema
 from conclave.store.engine import open_writer_engine
 from conclave.store.migrations import STEPS, migrate, stored_version
+from conclave.store.repository import open_reader
 
 
 def test_the_migrated_tables_are_those_of_the_schema(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_an_interrupted_step_leaves_the_version_before_it(
 ) -> None:
     engine = open_writer_engine(tmp_path / "cluster.db")
     broken = (*STEPS[1], "CREATE TABLE nonsense (")
-    monkeypatch.setattr(migrations, "STEPS", {1: broken})
+    monkeypatch.setattr(migrations, "STEPS", STEPS | {1: broken})
     with pytest.raises(OperationalError):
         migrate(engine)
     with engine.connect() as connection:
@@ -74,6 +75,26 @@ def test_an_interrupted_step_leaves_the_version_before_it(
         assert inspect(connection).get_table_names() == []
     monkeypatch.undo()
     migrate(engine)
+
+
+@pytest.mark.parametrize(("users", "version"), [(0, 0), (2, 1)])
+def test_a_list_of_users_that_is_there_already_gets_the_first_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, users: int, version: int
+) -> None:
+    engine = open_writer_engine(tmp_path / "cluster.db")
+    monkeypatch.setattr(migrations, "SCHEMA_VERSION", 1)
+    migrate(engine)
+    with engine.begin() as connection:
+        assert stored_version(connection) == 1
+        for number in range(users):
+            values = {"user_id": f"u{number}", "verifier": b"v", "enabled": True, "revision": 0}
+            texts = dict.fromkeys(("role", "full_name", "email"), "")
+            connection.execute(insert(schema.users).values(values | texts))
+    monkeypatch.undo()
+    migrate(engine)
+    reader = open_reader(tmp_path / "cluster.db")
+    assert (reader.users_version(), len(reader.users())) == (version, users)
+    reader.close()
 
 
 def test_the_store_is_durable_and_private(tmp_path: Path) -> None:

@@ -144,7 +144,8 @@ def test_a_full_disk_changes_nothing_and_passes(tmp_path: Path) -> None:
                 for _ in range(50):
                     big = new_object(row)
                     writer.insert_object(big)
-                    writer.put_users([UserRow("u", "r", "", "", os.urandom(20_000), True, 1)])
+                    user = UserRow("u", "r", "", "", os.urandom(20_000), True, 1)
+                    writer.put_users([user], version=writer.users_version())
 
             await store.writer.write(limit(30))
             small = asyncio.create_task(

@@ -21,7 +21,6 @@ from conclave.appliance.paths import StatePaths
 from conclave.appliance.services import ServiceInfo
 from conclave.appliance.store import ApplianceStore
 from conclave.appliance.time import ApplianceTime
-from conclave.appliance.user_mirroring import UserMirroring
 from conclave.appliance.users import Users
 from conclave.appliance.webserver_tls import WebserverTls
 from conclave.clock import ApplianceClock
@@ -125,7 +124,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         time.on_change(cluster.set_clock_offset)
         hsm.on_smk_lost(cluster.stop_soon)
         closing.push_async_callback(cluster.stop)
-        _mirror(users, cluster, closing)
+        _follow(users, cluster, closing)
         yield Appliance(
             config=config,
             paths=paths,
@@ -161,9 +160,9 @@ def _processes_maker(
     return make
 
 
-def _mirror(users: Users, cluster: ClusterService, closing: AsyncExitStack) -> None:
-    mirroring = UserMirroring(users.records, cluster)
-    mirroring.start()
-    closing.push_async_callback(mirroring.stop)
-    users.on_change(mirroring.wake)
-    cluster.on_serving(mirroring.wake)
+def _follow(users: Users, cluster: ClusterService, closing: AsyncExitStack) -> None:
+    following = users.follow(cluster)
+    following.start()
+    closing.push_async_callback(following.stop)
+    cluster.on_serving(following.wake)
+    cluster.on_users_change(following.wake)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NewType
 
@@ -26,6 +27,9 @@ MIGRATIONS: Final = (
         salt BLOB NOT NULL,
         verifier BLOB NOT NULL,
         version BLOB NOT NULL)""",
+    "CREATE TABLE users_changed (user_id TEXT PRIMARY KEY)",
+    # Nobody noted until now what the cluster knows already.
+    "INSERT INTO users_changed (user_id) SELECT user_id FROM users",
 )
 
 
@@ -56,38 +60,44 @@ class StoredUser:
         return f"StoredUser({self.user!r})"
 
 
-async def load_users(store: ApplianceStore) -> dict[str, StoredUser]:
-    """Return all users by name."""
+async def load_users(store: ApplianceStore) -> tuple[dict[str, StoredUser], frozenset[str]]:
+    """Return all users by name, and the names that were changed without the cluster."""
     await store.migrate(COMPONENT, MIGRATIONS)
     return await store.run(_load)
 
 
-async def save_users(store: ApplianceStore, *users: StoredUser) -> None:
-    """Insert or replace rows, all or none, durably."""
+async def replace_users(
+    store: ApplianceStore, users: Iterable[StoredUser], changed: Iterable[str]
+) -> None:
+    """Make these all users, and these the names changed without the cluster, durably."""
+    rows = [_row(stored) for stored in users]
+    names = [{"user_id": name} for name in changed]
 
     def write(connection: Connection) -> None:
-        for stored in users:
-            connection.execute(_UPSERT, _row(stored))
+        for table, statement, values in (
+            ("users", _INSERT_USER, rows),
+            ("users_changed", _INSERT_CHANGED, names),
+        ):
+            connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - names from here
+            if values:
+                connection.execute(statement, values)
 
     await store.run(write)
 
 
-async def remove_user(store: ApplianceStore, user_id: str) -> None:
-    """Delete one row, durably."""
-    statement = text("DELETE FROM users WHERE user_id = :user_id")
-    await store.run(lambda connection: connection.execute(statement, {"user_id": user_id}) and None)
-
-
-_UPSERT: Final = text(
-    "INSERT OR REPLACE INTO users (user_id, full_name, email, role, builtin, enabled,"
+_INSERT_USER: Final = text(
+    "INSERT INTO users (user_id, full_name, email, role, builtin, enabled,"
     " must_change, salt, verifier, version) VALUES (:user_id, :full_name, :email, :role,"
     " :builtin, :enabled, :must_change, :salt, :verifier, :version)"
 )
+_INSERT_CHANGED: Final = text("INSERT INTO users_changed (user_id) VALUES (:user_id)")
 
 
-def _load(connection: Connection) -> dict[str, StoredUser]:
+def _load(connection: Connection) -> tuple[dict[str, StoredUser], frozenset[str]]:
     rows = connection.execute(text("SELECT * FROM users ORDER BY user_id")).mappings()
-    return {row["user_id"]: _stored(row) for row in rows}
+    users = {row["user_id"]: _stored(row) for row in rows}
+    changed = connection.execute(text("SELECT user_id FROM users_changed")).scalars()
+    return users, frozenset(changed)
 
 
 def _stored(row: RowMapping) -> StoredUser:

@@ -58,3 +58,13 @@ MEMBER_CALL: Final = (
     faults.JOIN_IN_PROGRESS,
 )
 """Who belongs to the cluster, and as what, is changed."""
+
+USERS_CHANGE: Final = (
+    faults.SERVICE_STOPPED,
+    faults.WRITE_CONFLICT,
+    faults.MEMBER_READ_ONLY,
+    faults.PRIMARY_UNREACHABLE,
+    faults.OUTCOME_UNKNOWN,
+    faults.STORAGE_FAILED,
+)
+"""A user is changed, which is done in the cluster where there is one."""

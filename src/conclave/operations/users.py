@@ -23,6 +23,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.refusals import USERS_CHANGE
 
 USERS = "/users"
 USER = f"{USERS}/{{userid}}"
@@ -177,7 +178,7 @@ async def show_user(call: Call, _arguments: NoArguments) -> Reply:
     summary="Create an enabled user, who must change the password at the first login.",
     arguments=CreateUser,
     roles=ADMINS,
-    faults=(faults.USER_EXISTS, faults.USER_LIMIT),
+    faults=(faults.USER_EXISTS, faults.USER_LIMIT, *USERS_CHANGE),
 )
 async def create_user(call: Call, arguments: CreateUser) -> Reply:
     """Create a user."""
@@ -212,7 +213,7 @@ async def _update(call: Call, arguments: ChangeUser) -> Reply:
     arguments=ChangeUser,
     roles=ADMINS,
     checks=(check_user,),
-    faults=(*_MISSING, faults.USER_RESERVED),
+    faults=(*_MISSING, faults.USER_RESERVED, *USERS_CHANGE),
 )
 async def change_user(call: Call, arguments: ChangeUser) -> Reply:
     """Change a user."""
@@ -227,7 +228,7 @@ async def change_user(call: Call, arguments: ChangeUser) -> Reply:
     arguments=ChangeUser,
     roles=ADMINS,
     checks=(check_user,),
-    faults=(*_MISSING, faults.USER_RESERVED),
+    faults=(*_MISSING, faults.USER_RESERVED, *USERS_CHANGE),
 )
 async def put_user(call: Call, arguments: ChangeUser) -> Reply:
     """Change a user, in the form that older callers use."""
@@ -242,7 +243,7 @@ async def put_user(call: Call, arguments: ChangeUser) -> Reply:
     arguments=NoArguments,
     roles=ADMINS,
     checks=(check_user,),
-    faults=(*_MISSING, faults.USER_RESERVED),
+    faults=(*_MISSING, faults.USER_RESERVED, *USERS_CHANGE),
 )
 async def delete_user(call: Call, _arguments: NoArguments) -> Reply:
     """Delete a user."""
@@ -258,7 +259,7 @@ async def delete_user(call: Call, _arguments: NoArguments) -> Reply:
     arguments=NoArguments,
     roles=ADMINS,
     checks=(check_user,),
-    faults=_MISSING,
+    faults=(*_MISSING, *USERS_CHANGE),
 )
 async def enable_user(call: Call, _arguments: NoArguments) -> Reply:
     """Enable a user."""
@@ -274,7 +275,7 @@ async def enable_user(call: Call, _arguments: NoArguments) -> Reply:
     arguments=NoArguments,
     roles=ADMINS,
     checks=(check_user,),
-    faults=(*_MISSING, faults.USER_RESERVED),
+    faults=(*_MISSING, faults.USER_RESERVED, *USERS_CHANGE),
 )
 async def disable_user(call: Call, _arguments: NoArguments) -> Reply:
     """Disable a user."""
@@ -290,7 +291,7 @@ async def disable_user(call: Call, _arguments: NoArguments) -> Reply:
     arguments=NoArguments,
     roles=ADMINS,
     checks=(check_user,),
-    faults=(*_MISSING, faults.USER_RESERVED),
+    faults=(*_MISSING, faults.USER_RESERVED, *USERS_CHANGE),
 )
 async def clear_role(call: Call, _arguments: NoArguments) -> Reply:
     """Take a user's role away."""
@@ -306,7 +307,7 @@ async def clear_role(call: Call, _arguments: NoArguments) -> Reply:
     arguments=ChangeUserPassword,
     roles=EVERYBODY,
     checks=(check_own_or_admin, check_first_password, check_user),
-    faults=_MISSING,
+    faults=(*_MISSING, *USERS_CHANGE),
     before_password_change=True,
 )
 async def change_password(call: Call, arguments: ChangeUserPassword) -> Reply:

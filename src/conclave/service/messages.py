@@ -321,7 +321,7 @@ class NamedClient(Quiet, frozen=True):
 
 
 class UserRecord(Quiet, frozen=True):
-    """A user of the appliance as the cluster mirrors it; `verifier` is opaque to the cluster."""
+    """A user of the appliances as the cluster has it; `verifier` is opaque to the cluster."""
 
     user_id: str
     role: str
@@ -333,9 +333,19 @@ class UserRecord(Quiet, frozen=True):
 
 
 class UserRecords(Quiet, frozen=True):
-    """The whole list of users."""
+    """The whole list of users; to put one, `version` is that of the list it was made from.
+
+    0 is the version before there is a list.
+    """
 
     users: list[UserRecord]
+    version: int = 0
+
+
+class UsersVersion(Quiet, frozen=True):
+    """Result of putting a list of users: its version."""
+
+    version: int
 
 
 # ------------------------------------------------------------------ cluster process, for workers
@@ -516,7 +526,7 @@ METHODS: dict[str, Method] = {
         Method("register_client", RegisterClient, RegisteredClient, _DAEMON, writes=True),
         Method("list_clients", Nothing, ClientList, _DAEMON),
         Method("revoke_client", NamedClient, Nothing, _DAEMON, writes=True),
-        Method("put_users", UserRecords, Nothing, _DAEMON, writes=True),
+        Method("put_users", UserRecords, UsersVersion, _DAEMON, writes=True),
         Method("list_users", Nothing, UserRecords, _DAEMON),
         Method("worker_keys", Nothing, WorkerKeys, _WORKER),
         Method("login", ClientLogin, TicketResult, _WORKER, writes=True),

@@ -100,7 +100,13 @@ _V1: Final = (
     "CREATE INDEX idempotency_by_expiry ON idempotency (expires_ms)",
 )
 
-STEPS: Final[dict[int, tuple[str, ...]]] = {1: _V1}
+_V2: Final = (
+    # A list that is there already is the first one.
+    "INSERT INTO counters (name, value)"
+    " SELECT 'users', CASE WHEN COUNT(*) > 0 THEN 1 ELSE 0 END FROM users",
+)
+
+STEPS: Final[dict[int, tuple[str, ...]]] = {1: _V1, 2: _V2}
 """Statements that lead from the version before to this one; {bytes} is the engine's byte type."""
 
 _BYTE_TYPES: Final = {"sqlite": "BLOB", "postgresql": "BYTEA"}

@@ -130,6 +130,14 @@ class ClusterReader:
         rows = self._connection.execute(select(schema.users).order_by(schema.users.c.user_id))
         return [mapping.user(row) for row in rows]
 
+    def users_version(self) -> int:
+        """Return the version of the list of users, 0 before there is one.
+
+        Whoever changes the list asks for this first: each statement sees the newest commit, and a
+        version that is older than the list is refused, never a change lost.
+        """
+        return self._counter(schema.USERS_COUNTER)
+
     def revision(self) -> RowRevision:
         """Return the newest revision of any row."""
         return RowRevision(self._counter(schema.REVISION_COUNTER))
@@ -287,12 +295,23 @@ class ClusterWriter(ClusterReader):
         self._put(schema.members, {"member_id": member.member_id}, values)
         self.touched.everything = True
 
-    def put_users(self, users: Iterable[UserRow]) -> None:
-        """Make `users` the whole list of users."""
+    def put_users(self, users: Iterable[UserRow], *, version: int) -> int:
+        """Make `users` the whole list if `version` is still the stored one; return its version.
+
+        Raises Conflict when somebody else changed the list since.
+        """
+        stored = self.users_version()
+        if version != stored:
+            message = (
+                f"The users were changed by somebody else meanwhile: their version is {stored},"
+                f" not {version}. Nothing was changed."
+            )
+            raise Conflict(faults.WRITE_CONFLICT, message)
         self._connection.execute(delete(schema.users))
         rows = [mapping.user_values(user) for user in users]
         if rows:
             self._connection.execute(insert(schema.users), rows)
+        return self._take(schema.USERS_COUNTER, 1)
 
     # ------------------------------------------------------------------ keyrings
 

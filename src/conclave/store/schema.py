@@ -21,9 +21,11 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 REVISION_COUNTER: Final = "revision"
 SLOT_COUNTER: Final = "slot"
+USERS_COUNTER: Final = "users"
+"""The version of the list of users, 0 before there is one."""
 
 metadata: Final = MetaData()
 
