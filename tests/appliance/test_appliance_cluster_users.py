@@ -21,6 +21,7 @@ from conclave.appliance.cluster_users import RETRIES, ClusterUsers
 from conclave.appliance.store import ApplianceStore
 from conclave.appliance.user_list import from_records
 from conclave.appliance.user_rules import UserRole
+from conclave.appliance.user_store import COMPONENT, MIGRATIONS
 from conclave.appliance.users import DEFAULT_PASSWORD, Users
 from conclave.cluster.user_mirror import UserMirror
 from conclave.crypto.password_hash import LOW_COST_FOR_TESTS, hash_password
@@ -72,6 +73,7 @@ class Service:
     cluster: Cluster
     name: str
     stopped: bool = True
+    starting: bool = False
     refusals: list[Exception] = field(default_factory=list)
     lost_answers: int = 0
     calls: list[str] = field(default_factory=list)
@@ -79,6 +81,8 @@ class Service:
 
     @property
     def state(self) -> str:
+        if self.starting:
+            return "starting"
         return "stopped" if self.stopped else "running"
 
     def status(self) -> Service:
@@ -88,7 +92,7 @@ class Service:
         assert timeout_seconds > 0
         self.calls.append(method)
         await asyncio.sleep(0)
-        if self.stopped:
+        if self.stopped or self.starting:
             raise NotAllowed(faults.SERVICE_STOPPED, "Stopped.")
         if method == "list_members":
             members = self.cluster.members
@@ -217,6 +221,11 @@ def test_what_the_cluster_refuses_changes_nothing(tmp_path: Path) -> None:
                 await second.create("joe")
             assert refusal.value.fault is fault
             assert second.users.records() == before
+        second.service.starting = True
+        with pytest.raises(NotAllowed) as refusal:
+            await second.create("joe")
+        assert refusal.value.fault is faults.SERVICE_STOPPED
+        second.service.starting = False
         await second.restart()
         assert second.users.records() == before
         assert (await second.service.cluster.listed()).users == before
@@ -538,6 +547,30 @@ def test_no_acknowledged_change_is_lost_whatever_the_order(tmp_path: Path, seed:
         assert found == {name: text for name, text in wanted.items() if text is not None}
 
     play(tmp_path, scene)
+
+
+def test_users_of_an_earlier_release_count_as_changed_here(tmp_path: Path) -> None:
+    """What that release had not told its cluster of one must survive the first start."""
+
+    async def scene() -> None:
+        store = await ApplianceStore.open(tmp_path / "appliance.db")
+        try:
+            await store.migrate(COMPONENT, MIGRATIONS[:1])
+            await store.run(
+                lambda connection: (
+                    connection.exec_driver_sql(
+                        "INSERT INTO users VALUES ('joe', '', '', 'admin', 0, 1, 0, x'', x'', x'')"
+                    )
+                    and None
+                )
+            )
+            users = await Users.open(store, cheap_hash, cost=LOW_COST_FOR_TESTS)
+            assert [user.user_id for user in users.all()] == ["joe"]
+            assert users._local.changed == {"joe"}
+        finally:
+            await store.close()
+
+    asyncio.run(scene())
 
 
 # ---- with the real processes
