@@ -12,11 +12,10 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from conclave import faults
 from conclave.appliance.cluster_config import ClusterConfig
-from conclave.appliance.cluster_processes import ClusterProcesses
 from conclave.appliance.member_identity import MemberIdentity
 from conclave.errors import ConclaveError, Unavailable
 from conclave.hsm.hsm import Hsm
@@ -42,6 +41,19 @@ _log = logging.getLogger(__name__)
 Tell = Callable[[str], None]
 
 
+class Processes(Protocol):
+    """What a join needs of the processes of the service."""
+
+    async def call(self, method: str, params: Quiet, *, timeout_seconds: float) -> Quiet:
+        """Call the cluster process."""
+
+    def keep_smk(self, smk: bytes, domain: bytes) -> None:
+        """Hold SMK and domain."""
+
+    def forget_smk(self) -> None:
+        """Wipe them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class JoinRequest:
     """What an administrator gives for a join."""
@@ -64,7 +76,7 @@ class Join:
         *,
         hsm: Hsm,
         identity: MemberIdentity,
-        processes: ClusterProcesses,
+        processes: Processes,
         config: ClusterConfig,
         tell: Tell,
         stall_seconds: float = STALL_SECONDS,
@@ -129,9 +141,14 @@ class Join:
                 raise
 
     async def _is_in(self, prepared: JoinPrepared) -> bool:
-        answer = await self._processes.call(
-            "list_clusters", Nothing(), timeout_seconds=CALL_SECONDS
-        )
+        try:
+            answer = await self._processes.call(
+                "list_clusters", Nothing(), timeout_seconds=CALL_SECONDS
+            )
+        except ConclaveError as failure:
+            # Should it be in after all, the cluster process tells so once it can.
+            _log.warning("what became of the join is not known: %s", failure.message)
+            return False
         found = cast(ClusterList, answer).clusters
         return any(cluster.cluster_id == prepared.cluster_id for cluster in found)
 

@@ -96,11 +96,11 @@ class ClusterService:
         self._admin.attach(door)
 
     def on_serving(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after every start, creation, authorization and join."""
+        """Call `listener` after every start, creation and authorization."""
         self._listeners.append(listener)
 
     def on_users_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` when the cluster's users may have changed, here or elsewhere."""
+        """Call `listener` after a join, and when the cluster's users may have changed."""
         self._user_listeners.append(listener)
 
     # ---- configuration
@@ -244,7 +244,9 @@ class ClusterService:
         self.check_join(request.remote_address)
         processes = self._running()
         await self._changes.long(lambda: self._steps.join(processes, request, tell))
-        self._tell()
+        self._report_soon()
+        # The cluster's users replace this appliance's, not the other way round.
+        _notify(self._user_listeners)
 
     async def leave(
         self,
@@ -300,14 +302,13 @@ class ClusterService:
             raise
         self._state = "running"
         await self._steps.remember_cluster(processes)
-        self._watch = ClusterWatch(processes, apply=self._apply, report=self._report)
+        self._watch = ClusterWatch(processes, apply=self.apply_notice, report=self._report)
         self._watch.start()
         self._tell()
 
     def _tell(self) -> None:
         self._report_soon()
-        for listener in self._listeners:
-            listener()
+        _notify(self._listeners)
 
     async def _stop(self) -> None:
         processes, self._processes = self._processes, None
@@ -337,7 +338,8 @@ class ClusterService:
 
     # ---- what the cluster process tells, and is told
 
-    async def _apply(self, notice: Notice) -> None:
+    async def apply_notice(self, notice: Notice) -> None:
+        """Do what the cluster process's news ask for; nothing when all is as they say."""
         async with self._changes.patient():
             if (processes := self._processes) is None:
                 return
@@ -346,8 +348,7 @@ class ClusterService:
         self._report_soon()
         if notice.users_version != self._users_version:
             self._users_version = notice.users_version
-            for listener in self._user_listeners:
-                listener()
+            _notify(self._user_listeners)
 
     async def _report(self) -> MemberReport:
         await self._package.look()
@@ -356,3 +357,8 @@ class ClusterService:
     def _report_soon(self) -> None:
         if self._watch is not None:
             self._watch.report_soon()
+
+
+def _notify(listeners: list[Callable[[], None]]) -> None:
+    for listener in listeners:
+        listener()

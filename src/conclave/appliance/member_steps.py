@@ -221,8 +221,10 @@ class MemberSteps:
         )
 
     async def _apply_state(self, processes: ClusterProcesses, notice: Notice) -> None:
-        if notice.smk and not processes.holds(notice.smk, notice.domain):
-            processes.keep_smk(notice.smk, notice.domain)
+        if notice.smk:
+            domain = notice.domain or self._hsm.cluster_domain()
+            if not processes.holds(notice.smk, domain):
+                processes.keep_smk(notice.smk, domain)
         if notice.cluster_id:
             await self._configured.remember_cluster("dual" if notice.dual_identity else "single")
         if notice.member_certificate_pem and notice.ca_certificate_pem:

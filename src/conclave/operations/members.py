@@ -318,10 +318,11 @@ async def delete_member(call: Call, arguments: DeleteMember) -> Reply:
     deleted = await call.appliance.cluster.delete_member(
         member.member_id, password, force=arguments.force, source=call.source
     )
-    return _deletion(deleted)
+    return deletion_reply(deleted)
 
 
-def _deletion(deleted: DeletedMember) -> Reply:
+def deletion_reply(deleted: DeletedMember) -> Reply:
+    """Return 204, or 200 with what the deletion promoted and whom it did not reach."""
     if not deleted.promoted_id and not deleted.not_reached:
         return DONE
     view = DeletionView(
