@@ -14,6 +14,7 @@ from conclave.appliance.appliance import Appliance
 from conclave.appliance.network import bind_all
 from conclave.errors import Conflict, NotAllowed, NotFound
 from conclave.service.messages import ListKeyrings, Nothing, ServiceStatus
+from conclave.store.postgresql import account
 from tests.support.appliance_bench import (
     authorize,
     is_alive,
@@ -220,6 +221,21 @@ def test_s8_factory_reset_keeps_hsm_and_smk(tmp_path: Path) -> None:
         assert second.cluster_id != first.cluster_id
         assert second.dual_identity
         await authorize(appliance)
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_s8_factory_reset_removes_what_postgresql_kept(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        owner = account.find()
+        places = account.directories(appliance.paths.root, owner)
+        account.prepare(places, owner)
+        (places.data / "PG_VERSION").write_text("15")
+        await appliance.cluster.factory_reset()
+        assert not places.data.exists()
+        assert not places.run.exists()
+        await appliance.cluster.factory_reset()
 
     with_appliance(make_config(tmp_path), scene)
 

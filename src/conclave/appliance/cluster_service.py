@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from conclave import faults
 from conclave.appliance.admin_listener import AdminListener
 from conclave.appliance.changes import Changes
 from conclave.appliance.cluster_config import ClusterConfig, ListenerConfig
+from conclave.appliance.cluster_files import remove_cluster_files
 from conclave.appliance.cluster_join import JoinRequest, Tell
 from conclave.appliance.cluster_processes import ClusterProcesses
 from conclave.appliance.cluster_settings import ClusterSettings
@@ -156,8 +156,9 @@ class ClusterService:
         """Remove cluster store, core address and certificates; keep HSM, partition and SMK (S8)."""
         async with self._changes.ending():
             await self._stop()
-            directory = self._paths.cluster
-            await asyncio.get_running_loop().run_in_executor(None, shutil.rmtree, directory)
+            account = self._configured.postgresql_account
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, remove_cluster_files, self._paths, account)
             await self._identity.forget()
             self._admin.use(None)
             await self._configured.reset()

@@ -35,6 +35,11 @@ class ClusterSettings:
         settings = self._settings
         return cluster_config.effective(self.stored, settings.admin_port, settings.crypto_port)
 
+    @property
+    def postgresql_account(self) -> str:
+        """Return the account that was set for PostgreSQL, "" for the usual ones."""
+        return self._settings.postgresql.account
+
     def core_address(self) -> str:
         """Return the core address; raise NotAllowed when there is none that can be used (S6)."""
         return cluster_config.require_core_address(self.config(), self._settings.interfaces)
