@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine
 
-from conclave.store.engine import open_writer_engine
+from conclave.store.engine import (
+    open_postgresql_reader,
+    open_postgresql_writer,
+    open_writer_engine,
+)
 from conclave.store.migrations import migrate
+from conclave.store.postgresql import account
+from conclave.store.postgresql.account import Directories
 from conclave.store.repository import ClusterReader, ClusterWriter, open_reader
+from tests.support.postgresql import House, Member, copy_data, new_member
 
 
 @dataclass
@@ -34,14 +42,50 @@ def sqlite_store(directory: Path) -> Store:
     return Store(engine, engine.connect(), lambda: open_reader(path))
 
 
-ENGINES = {"sqlite": sqlite_store}
-"""PostgreSQL joins with a row of its own."""
+def postgresql_store(house: House) -> Store:
+    run_dir, database = house.member.places.run, house.new_database()
+    engine = open_postgresql_writer(run_dir, database=database)
+    migrate(engine)
+
+    def open_postgresql() -> ClusterReader:
+        return ClusterReader(open_postgresql_reader(run_dir, database=database).connect())
+
+    return Store(engine, engine.connect(), open_postgresql)
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directories]:
+    """Yield the data of a PostgreSQL that was made and never started: to be copied."""
+    state_dir = tmp_path_factory.mktemp("pristine")
+
+    async def make() -> Member:
+        member = await new_member(state_dir)
+        await member.instance.initialize()
+        await member.proxy.close()
+        return member
+
+    member = asyncio.run(make())
+    yield member.places
+    account.remove(state_dir, member.owner)
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory, pristine: Directories) -> Iterator[House]:
+    """Run one PostgreSQL for the whole session; a test takes a database of its own."""
+    running = House(tmp_path_factory.mktemp("house"))
+    copy_data(pristine, running.member)
+    running.run(running.member.instance.start("primary"))
+    yield running
+    running.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Yield an empty, migrated store of each engine."""
-    opened = ENGINES[request.param](tmp_path)
+    if request.param == "sqlite":
+        opened = sqlite_store(tmp_path)
+    else:
+        opened = postgresql_store(request.getfixturevalue("house"))
     yield opened
     opened.connection.close()
     opened.engine.dispose()

@@ -15,11 +15,11 @@ from conclave.store import migrations, schema
 from conclave.store.engine import open_writer_engine
 from conclave.store.migrations import STEPS, migrate, stored_version
 from conclave.store.repository import open_reader
+from tests.store.conftest import Store
 
 
-def test_the_migrated_tables_are_those_of_the_schema(tmp_path: Path) -> None:
-    engine = open_writer_engine(tmp_path / "cluster.db")
-    migrate(engine)
+def test_the_migrated_tables_are_those_of_the_schema(store: Store) -> None:
+    engine = store.engine
     with engine.connect() as connection:
         inspector = inspect(connection)
         assert set(inspector.get_table_names()) == set(schema.metadata.tables)
@@ -40,9 +40,8 @@ def test_the_migrated_tables_are_those_of_the_schema(tmp_path: Path) -> None:
             assert keys == [column.name for column in table.primary_key], table.name
 
 
-def test_a_second_migration_changes_nothing(tmp_path: Path) -> None:
-    engine = open_writer_engine(tmp_path / "cluster.db")
-    migrate(engine)
+def test_a_second_migration_changes_nothing(store: Store) -> None:
+    engine = store.engine
     migrate(engine)
     with engine.connect() as connection:
         assert stored_version(connection) == schema.SCHEMA_VERSION == max(STEPS)

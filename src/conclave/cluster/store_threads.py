@@ -1,8 +1,9 @@
 """The threads that own the cluster store: one that writes, one that reads.
 
 Invariant: commit, then bump the shared page, then answer (rule C15).  Nobody is told of success
-before COMMIT has returned; of a batch whose COMMIT fails, nothing is kept and nobody is told of
-success.  A job that refuses takes only its own changes back.
+before COMMIT has returned and every synchronous standby has what it committed; of a batch whose
+COMMIT fails, nothing is kept and nobody is told of success.  A job that refuses takes only its own
+changes back.
 """
 
 from __future__ import annotations
@@ -18,16 +19,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+import psycopg
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from conclave import faults
-from conclave.errors import ConclaveError, InternalFault, Unavailable
+from conclave.errors import ConclaveError, InternalFault, NotAllowed, Unavailable
+from conclave.store.engine import replication_was_cancelled
 from conclave.store.repository import ClusterReader, ClusterWriter, Touched
 
 MAX_QUEUED: Final = 1024
 MAX_BATCH: Final = 128
 CLOSE_SECONDS: Final = 10.0
+DISK_FULL_STATE: Final = "53100"
+READ_ONLY_STATE: Final = "25006"
+"""SQLSTATE of PostgreSQL: a standby, or one that was made read-only, was told to write."""
+_UNKNOWN_MESSAGE: Final = (
+    "The cluster store failed while it was committing; the outcome is unknown."
+)
 
 T = TypeVar("T")
 WriteJob = Callable[[ClusterWriter], T]
@@ -141,6 +150,10 @@ class WriterThread:
                 outcomes = [_run_job(self._connection, job, touched) for job in batch]
                 committing = True
                 transaction.commit()
+            if replication_was_cancelled(self._connection):
+                self._reopen()
+                self._publish(Touched(everything=True))
+                raise Unavailable(faults.OUTCOME_UNKNOWN, _UNKNOWN_MESSAGE)
         except DBAPIError as error:
             if not self._failing:
                 # Said once: a full disk is full for the log as well.
@@ -197,15 +210,22 @@ def _caused(error: ConclaveError, cause: Exception) -> ConclaveError:
 def storage_error(error: DBAPIError, *, committing: bool) -> ConclaveError:
     """Say what a failure of the store means for the change under way."""
     code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
+    state = getattr(error.orig, "sqlstate", None)
+    if code == sqlite3.SQLITE_FULL or state == DISK_FULL_STATE:
         message = "The disk of the cluster store is full; nothing was changed."
         return Unavailable(faults.STORAGE_FULL, message)
+    if state == READ_ONLY_STATE:
+        message = "This member's store is not the primary's; nothing was changed."
+        return NotAllowed(faults.MEMBER_READ_ONLY, message)
     if code == sqlite3.SQLITE_BUSY:
         message = "The cluster store is in use elsewhere; nothing was changed."
         return Unavailable(faults.BUSY, message)
     if committing:
-        message = "The cluster store failed while it was committing; the outcome is unknown."
-        return Unavailable(faults.OUTCOME_UNKNOWN, message)
+        return Unavailable(faults.OUTCOME_UNKNOWN, _UNKNOWN_MESSAGE)
+    if isinstance(error.orig, psycopg.OperationalError):
+        # The server is gone or going; without COMMIT it takes everything back.
+        message = "The connection to the cluster store was lost; nothing was changed."
+        return Unavailable(faults.POSTGRESQL_UNAVAILABLE, message)
     message = "The cluster store cannot be written; nothing was changed. The log has the cause."
     return InternalFault(faults.STORAGE_FAILED, message)
 

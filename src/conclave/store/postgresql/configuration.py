@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from conclave.ids import MemberId
-from conclave.store.postgresql.account import UPSTREAM, Account
+from conclave.store.postgresql.account import UPSTREAM, Account, Directories
 from conclave.store.postgresql.status import member_name
 
 OWNER: Final = "conclave"
@@ -44,6 +44,7 @@ wal_receiver_timeout = 5s
 wal_receiver_status_interval = 1s
 wal_retrieve_retry_interval = 200ms
 max_slot_wal_keep_size = 2GB
+wal_keep_size = 256MB
 max_wal_size = 512MB
 shared_buffers = 32MB
 max_connections = 40
@@ -75,8 +76,7 @@ local replication all trust
 
 
 def write_files(
-    data: Path,
-    run: Path,
+    places: Directories,
     account: Account,
     role: Role,
     *,
@@ -84,6 +84,7 @@ def write_files(
     synchronous: str,
 ) -> None:
     """Write every file that PostgreSQL reads at a start in this role."""
+    data, run = places.data, places.run
     lines = [_FIXED, f"unix_socket_directories = {quoted(str(run))}"]
     if own_name:
         lines += [

@@ -19,7 +19,7 @@ from conclave import faults
 from conclave.errors import Conflict, InternalFault, Unavailable
 from conclave.ids import MemberId
 from conclave.store.postgresql import account as accounts
-from conclave.store.postgresql import configuration, programs, status
+from conclave.store.postgresql import configuration, programs, status, upstream
 from conclave.store.postgresql.account import Account, Directories
 from conclave.store.postgresql.binaries import Binaries
 from conclave.store.postgresql.configuration import DATABASE, OWNER, READER, Role
@@ -36,6 +36,7 @@ PROMOTE_SECONDS: Final = 30
 CHECKPOINT_SECONDS: Final = 60.0
 CONTROL_DATA_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.01
+_START_POLL_SECONDS: Final = 0.05
 _SHIFT: Final = 8
 
 _PERCENT: Final = re.compile(r"\((\d+)%\)")
@@ -115,23 +116,12 @@ class Instance:
         Raises InternalFault when postgres ends or has the other role, Unavailable at the deadline;
         it does not run then.
         """
-        own_name = member_name(self._member_id) if self._member_id is not None else ""
-        if role == "standby" and not own_name:
+        if role == "standby" and self._member_id is None:
             message = "A standby needs a member id, by which its primary knows it."
             raise InternalFault(faults.POSTGRESQL_FAILED, message)
         await asyncio.to_thread(accounts.prepare, self._places, self._account)
         await self._server.end_leftovers()
-        self._shift = 0
-        self._synchronous = tuple(synchronous) if role == "primary" else ()
-        await asyncio.to_thread(
-            configuration.write_files,
-            self._places.data,
-            self._places.run,
-            self._account,
-            role,
-            own_name=own_name,
-            synchronous=configuration.synchronous_list(self._synchronous, self._shift),
-        )
+        await self._write_configuration(role, synchronous)
         arguments = configuration.arguments(self._places.data, self._places.run)
         await self._control.close()
         await self._server.start(self._binaries.program("postgres"), arguments)
@@ -175,7 +165,8 @@ class Instance:
         self._require_stopped("copied")
         await asyncio.to_thread(accounts.prepare, self._places, self._account)
         await self._server.end_leftovers()
-        await self._prepare_upstream(upstream_dir, member_name(member_id))
+        slot = member_name(member_id)
+        await upstream.prepare(upstream_dir, slot, self._binaries.major)
 
         def note(line: str) -> None:
             found = _PERCENT.search(line)
@@ -183,8 +174,8 @@ class Instance:
                 progress(min(int(found[1]), 100) / 100)
 
         fresh = await self._fresh_directory()
-        source = _conninfo(upstream_dir, "pg_basebackup")
-        options = ["-D", str(fresh), "-d", source, "-S", member_name(member_id)]
+        source = upstream.conninfo(upstream_dir, "pg_basebackup")
+        options = ["-D", str(fresh), "-d", source, "-S", slot]
         options += ["-X", "stream", "-c", "fast", "-P", "--no-password"]
         await self._run("pg_basebackup", options, COPY_SECONDS, on_line=note)
         await asyncio.to_thread(self._take_over, fresh)
@@ -197,14 +188,14 @@ class Instance:
         """
         self._require_stopped("rewound")
         await self._server.end_leftovers()
-        upstream = Control(upstream_dir)
-        try:
-            # A promotion shows in the control file, which is compared, after a checkpoint only.
-            await upstream.ask("CHECKPOINT", seconds=CHECKPOINT_SECONDS)
-        finally:
-            await upstream.close()
-        source = _conninfo(upstream_dir, "pg_rewind") + " dbname=postgres"
-        arguments = ["-D", str(self._places.data), "--source-server", source]
+        # A promotion shows in the control file, which is compared, after a checkpoint only.
+        await upstream.checkpoint(upstream_dir, CHECKPOINT_SECONDS)
+        source = upstream.conninfo(upstream_dir, "pg_rewind") + " dbname=postgres"
+        # After a crash it recovers first, and must not throw away the log that it needs next.
+        await self._write_configuration("primary")
+        settings = self._places.run / configuration.MAIN_FILE
+        arguments = ["-D", str(self._places.data), f"--config-file={settings}"]
+        arguments += ["--source-server", source]
         try:
             await self._run("pg_rewind", arguments, COPY_SECONDS)
         except InternalFault as cause:
@@ -260,10 +251,22 @@ class Instance:
             self._account, program, arguments, seconds=seconds, text=text, on_line=on_line
         )
 
+    async def _write_configuration(self, role: Role, synchronous: Sequence[MemberId] = ()) -> None:
+        self._shift = 0
+        self._synchronous = tuple(synchronous) if role == "primary" else ()
+        await asyncio.to_thread(
+            configuration.write_files,
+            self._places,
+            self._account,
+            role,
+            own_name=member_name(self._member_id) if self._member_id is not None else "",
+            synchronous=configuration.synchronous_list(self._synchronous, self._shift),
+        )
+
     async def _answers(self, role: Role) -> None:
         try:
             async with asyncio.timeout(START_SECONDS):
-                await _until(lambda: self._is_in(role))
+                await _until(lambda: self._is_in(role), _START_POLL_SECONDS)
         except TimeoutError as cause:
             message = f"PostgreSQL does not answer: {self._server.complaint()}"
             raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message) from cause
@@ -306,24 +309,6 @@ class Instance:
         rows = await self._control.ask(_PRIORITIES)
         return all(priority == expected.get(name, 0) for name, priority in rows)
 
-    async def _prepare_upstream(self, upstream_dir: Path, slot: str) -> None:
-        upstream = Control(upstream_dir)
-        try:
-            ((version,),) = await upstream.ask("SHOW server_version_num")
-            if int(version) // 10_000 != self._binaries.major:
-                message = (
-                    f"The primary has PostgreSQL {int(version) // 10_000}, this member"
-                    f" {self._binaries.major}: all members need the same major version."
-                )
-                raise Conflict(faults.VERSION_MISMATCH, message)
-            await upstream.ask(
-                "SELECT pg_create_physical_replication_slot(%s) WHERE NOT EXISTS"
-                " (SELECT FROM pg_replication_slots WHERE slot_name = %s)",
-                [slot, slot],
-            )
-        finally:
-            await upstream.close()
-
     async def _fresh_directory(self) -> Path:
         fresh, old = accounts.leftovers(self._places.data)
 
@@ -348,12 +333,8 @@ class Instance:
             raise InternalFault(faults.POSTGRESQL_FAILED, message)
 
 
-async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
+async def _until(holds: Callable[[], Awaitable[bool]], poll_seconds: float = _POLL_SECONDS) -> None:
     while True:
         if await holds():
             return
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-def _conninfo(upstream_dir: Path, application_name: str) -> str:
-    return f"host={upstream_dir} user={OWNER} application_name={application_name} connect_timeout=5"
+        await asyncio.sleep(poll_seconds)

@@ -30,16 +30,34 @@ def command(account: Account, program: Path, arguments: Sequence[str]) -> list[s
     return [*start, *identity, str(program), *arguments]
 
 
-async def spawn(account: Account, program: Path, arguments: Sequence[str]) -> Process:
-    """Start a program; its standard error is a pipe, its session its own."""
-    return await asyncio.create_subprocess_exec(
-        *command(account, program, arguments),
-        stdin=DEVNULL,
-        stdout=DEVNULL,
-        stderr=PIPE,
-        env=ENVIRONMENT,
-        start_new_session=True,
+async def spawn(
+    account: Account, program: Path, arguments: Sequence[str]
+) -> tuple[Process, asyncio.StreamReader]:
+    """Start a program in a session of its own; return it with its standard error.
+
+    The pipe is not the process object's, which would call the program ended only when everything
+    that inherited the pipe has ended too.
+    """
+    reading, writing = os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command(account, program, arguments),
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=writing,
+            env=ENVIRONMENT,
+            start_new_session=True,
+        )
+    except OSError:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    stream = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb", 0)
     )
+    return process, stream
 
 
 async def run(

@@ -23,6 +23,7 @@ from conclave.store.postgresql.account import Account
 
 FAST_SECONDS: Final = 30.0
 KILL_SECONDS: Final = 10.0
+LAST_WORDS_SECONDS: Final = 0.5
 KEPT_LINES: Final = 8
 _POLL_SECONDS: Final = 0.02
 _LINE_BYTES: Final = 1000
@@ -67,8 +68,9 @@ class Server:
         await self.end_leftovers()
         self._stopping = False
         self._last_lines.clear()
-        self._process = await programs.spawn(self._account, program, arguments)
-        self._watch = asyncio.create_task(self._follow(self._process))
+        process, output = await programs.spawn(self._account, program, arguments)
+        self._process = process
+        self._watch = asyncio.create_task(self._follow(process, output))
 
     def signal(self, number: signal.Signals) -> None:
         """Send the postmaster a signal, if it runs."""
@@ -87,8 +89,8 @@ class Server:
         """End postgres and all that it started, at once and whatever state they are in."""
         self._stopping = True
         self.signal(signal.SIGKILL)
-        await self._ended(KILL_SECONDS)
         await self.end_leftovers()
+        await self._ended(KILL_SECONDS)
 
     async def end_leftovers(self) -> None:
         """Kill every process of PostgreSQL that works in our data directory, and wait for it.
@@ -113,13 +115,12 @@ class Server:
             async with asyncio.timeout(seconds):
                 await asyncio.shield(self._watch)
 
-    async def _follow(self, process: Process) -> None:
+    async def _follow(self, process: Process, output: asyncio.StreamReader) -> None:
         """Log what postgres says until it has ended."""
-        assert process.stderr  # noqa: S101 - a pipe was asked for
-        reading = asyncio.create_task(self._log_lines(process.stderr))
+        reading = asyncio.create_task(self._log_lines(output))
         status = await process.wait()
-        # Its children hold the pipe a moment longer.
-        await asyncio.wait([reading], timeout=KILL_SECONDS)
+        # Its children may hold the pipe longer.
+        await asyncio.wait([reading], timeout=LAST_WORDS_SECONDS)
         reading.cancel()
         if not self._stopping:
             logger.error("PostgreSQL ended with status %d: %s", status, self.complaint())
