@@ -157,6 +157,12 @@ class Trust:
     fingerprint: bytes | None
     """SHA-256 of the certificate of the cluster's CA, or of the member's TLS certificate."""
 
+    @classmethod
+    def given(cls, *, default_domain: bool, fingerprint: str) -> Trust:
+        """Return the trust that a join was asked with; an empty fingerprint is none."""
+        digest = parse_fingerprint(fingerprint) if fingerprint else None
+        return cls(default_domain=default_domain, fingerprint=digest)
+
     def require_enough(self) -> None:
         """Refuse a default domain without a fingerprint."""
         if self.default_domain and self.fingerprint is None:
