@@ -203,12 +203,22 @@ class House:
     def new_database(self) -> str:
         """Make an empty database and return its name."""
         name = f"test_{next(self._numbers)}"
-        statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return name
+
+    def end_sessions(self, name: str) -> None:
+        """Break the connections of that application, as a server that is ending does."""
+        self._execute(
+            sql.SQL(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = {}"
+            ).format(sql.Literal(name))
+        )
+
+    def _execute(self, statement: sql.Composed) -> None:
         with psycopg.connect(
             host=str(self.member.places.run), user="conclave", dbname="postgres", autocommit=True
         ) as connection:
             connection.execute(statement)
-        return name
 
     def close(self) -> None:
         self.run(self.member.end())
