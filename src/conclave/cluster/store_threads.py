@@ -235,14 +235,46 @@ class ReaderThread:
 
     def __init__(self, open_reader: Callable[[], ClusterReader]) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
-        self._reader = open_reader()
+        self._open = open_reader
+        self._reader: ClusterReader | None = open_reader()
 
     async def read(self, work: ReadJob[T]) -> T:
-        """Return the result of `work`, which sees the newest commit."""
+        """Return the result of `work`, which sees the newest commit.
+
+        A lost connection to PostgreSQL is made once more; raises Unavailable when that fails too.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, work, self._reader)
+        return await loop.run_in_executor(self._executor, self._work, work)
 
     def close(self) -> None:
         """End the thread and let go of the store."""
         self._executor.shutdown(cancel_futures=True)
-        self._reader.close()
+        self._forget()
+
+    def _work(self, work: ReadJob[T]) -> T:
+        try:
+            return self._attempt(work)
+        except DBAPIError as error:
+            if not isinstance(error.orig, psycopg.OperationalError):
+                raise
+        # The server was started anew, or ended a reader that held up the log: ask again.
+        try:
+            return self._attempt(work)
+        except DBAPIError as error:
+            message = "The cluster store cannot be read now; the log has the cause."
+            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message) from error
+
+    def _attempt(self, work: ReadJob[T]) -> T:
+        if self._reader is None:
+            self._reader = self._open()
+        try:
+            return work(self._reader)
+        except DBAPIError:
+            self._forget()
+            raise
+
+    def _forget(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            with contextlib.suppress(DBAPIError):
+                reader.close()
