@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from conclave import __version__
-from conclave.operations.members import deletion_reply
+from conclave.operations.members import DeletionView, deletion_reply
+from conclave.operations.model import Reply
 from conclave.service.messages import DeletedMember
 from tests.rest.conftest import Town
 from tests.rest.test_rest_guide import (
@@ -112,8 +113,10 @@ def test_a_join_is_refused_at_once_until_everything_is_there(house: House) -> No
 
 
 def test_a_join_is_refused_where_a_cluster_exists(town: Town) -> None:
-    refused = expect(town.house.client().put(f"/api/clusters/{OTHER}", join()), 409)
+    client = town.house.client()
+    refused = expect(client.put(f"/api/clusters/{OTHER}", join()), 409)
     assert refused.json()["id"] == "CLUSTERPLUGIN_CLUSTER_EXISTS"
+    assert joins(client) == []
 
 
 def test_a_join_with_a_wrong_co_password_is_answered_as_such_and_changes_nothing(
@@ -207,9 +210,16 @@ def test_the_co_password_comes_first(town: Town, method: str, body: dict[str, ob
     assert member_of(client, f"/api/clusters/{town.cluster_id}") == member
 
 
-def test_adeletion_reply_says_what_is_to_be_known_of_it() -> None:
-    quiet = DeletedMember(promoted_id="", not_reached=[], last_contact_ms=1_000)
-    assert (deletion_reply(quiet).status, deletion_reply(quiet).body) == (None, None)
-    told = deletion_reply(DeletedMember(OTHER, ["a", "b"], 1_000))
-    assert told.status == 200
-    assert told.body == deletion_reply(DeletedMember(OTHER, ["a", "b"], 1_999)).body
+def test_a_deletion_without_consequences_is_answered_without_a_body() -> None:
+    assert deletion_reply(DeletedMember("", [], 1_000)) == Reply()
+
+
+@pytest.mark.parametrize(("promoted", "not_reached"), [(OTHER, []), ("", ["a"]), (OTHER, ["a"])])
+def test_a_deletion_says_what_is_to_be_known_of_it(promoted: str, not_reached: list[str]) -> None:
+    told = deletion_reply(DeletedMember(promoted, not_reached, 1_700_000_000_999))
+    view = DeletionView(
+        promoted_member=promoted or None,
+        last_contact="2023-11-14T22:13:20Z",
+        not_reached=not_reached,
+    )
+    assert told == Reply(body=view, status=200)

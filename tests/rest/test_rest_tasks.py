@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+from conclave.operations.model import (
+    ADMINS,
+    DONE,
+    Call,
+    Caller,
+    Duration,
+    NoArguments,
+    Reply,
+    operation,
+)
+from conclave.operations.task_table import TaskTable
+from conclave.operations.tasks import task_view
+from conclave.rest.sessions import SessionTable
+from conclave.rest.tasks import execute
 from conclave.settings import RestSettings
-from tests.support.rest_house import MONITOR, OPERATOR, Client, House, open_house, settle_users
+from tests.support.rest_house import (
+    ADMIN,
+    MONITOR,
+    OPERATOR,
+    Client,
+    House,
+    open_house,
+    settle_users,
+)
 
 HSM = {"label": "hsm", "password": "so-password", "domain": "d"}
 
@@ -141,3 +164,50 @@ def test_a_call_that_cannot_succeed_makes_no_task(house: House) -> None:
     for change in ({"password": ""}, {"ped": "1"}, {"defaultDomain": True}):
         assert client.put(house.hsm_url, HSM | change).status_code == 400
     assert client.get("/tasks").json() == {"tasks": []}
+
+
+def test_a_running_task_says_how_far_it_is(house: House) -> None:
+    let_go = asyncio.Event()
+
+    @operation(
+        "far.go",
+        "POST",
+        "/far",
+        summary="Go far.",
+        arguments=NoArguments,
+        roles=ADMINS,
+        statuses=(202,),
+        duration=Duration.TASK,
+        settle_seconds=0.01,
+    )
+    async def go_far(call: Call, _arguments: NoArguments) -> Reply:
+        """Go far."""
+        call.progress("half-way")
+        await let_go.wait()
+        return DONE
+
+    async def scene() -> list[tuple[str, str]]:
+        appliance = house.appliance
+        tasks = TaskTable(appliance.clock)
+        login = await appliance.users.authenticate(*ADMIN, source="192.0.2.1")
+        user = appliance.users.current(login)
+        assert user is not None
+        call = Call(
+            appliance=appliance,
+            tasks=tasks,
+            sessions=SessionTable(),
+            caller=Caller(user=user, login=login, source="192.0.2.1"),
+            session=None,
+            source="192.0.2.1",
+            path={},
+        )
+        await execute(go_far, call, NoArguments(), "/far", RestSettings())
+        (task,) = tasks.all(visible_to=None)
+        seen = [(task_view(task).state, task_view(task).details)]
+        let_go.set()
+        assert await task.ended_within(5)
+        seen.append((task_view(task).state, task_view(task).details))
+        await tasks.close()
+        return seen
+
+    assert house.loop.run(scene()) == [("Running", "half-way"), ("Finished", "half-way")]
