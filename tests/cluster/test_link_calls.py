@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from conclave import faults
+from conclave.cluster.link import client as client_module
 from conclave.cluster.link.client import LinkClient
 from conclave.cluster.link.hello import Peer
 from conclave.cluster.link.messages import Bump, DenyLogin, Forward, Forwarded, Pong
@@ -229,6 +230,35 @@ def test_a_closed_client_gives_calls_up_and_does_not_connect_by_itself() -> None
             assert caught.value.fault is faults.BUSY
             await until(lambda: not server.connected("calls"), "the connection is gone")
             assert await client.call("ping", Nothing(), timeout_seconds=5) == Pong()
+
+    run(scenario)
+
+
+def test_a_call_that_takes_longer_than_its_deadline_disturbs_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "SILENCE_SECONDS", 0.2)
+
+    async def scenario() -> None:
+        let_go = asyncio.Event()
+
+        async def wait(params: Forward, _peer: Peer) -> Forwarded:
+            await let_go.wait()
+            return Forwarded(params.params)
+
+        async with (
+            serving(SERVER, {"forward": wait, "bump": never}) as (_, port),
+            calling(CALLER, port) as client,
+        ):
+            call = asyncio.ensure_future(
+                client.call("forward", Forward("x", b"y", "daemon"), timeout_seconds=20)
+            )
+            for _ in range(4):
+                with pytest.raises(Unavailable):
+                    bump = Bump(1, FIRST, [], True, True, 1)
+                    await client.call("bump", bump, timeout_seconds=0.15)
+            let_go.set()
+            assert (await call).result == b"y"
 
     run(scenario)
 
