@@ -53,7 +53,7 @@ async def news_of(appliance: Appliance, number: int = 1, **fields: object) -> No
 
 
 def empty_store(path: Path) -> None:
-    """Do what a cluster process does when it leaves, as far as the daemon sees it."""
+    """Remove the cluster from its store."""
     with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection:
         connection.execute("DELETE FROM members")
         connection.execute("DELETE FROM cluster_state")
@@ -135,18 +135,17 @@ def test_b2_a_member_that_left_serves_nobody_and_may_create_a_cluster_at_once(
 ) -> None:
     async def scene(appliance: Appliance) -> None:
         await make_authorized_cluster(appliance)
-        left = notice(7, removed="left")
-        # While there is a cluster the news are old: nothing is forgotten.
-        await appliance.cluster.apply_notice(left)
+        former = await news_of(appliance, 7, removed="left", member_id="of another time")
+        await appliance.cluster.apply_notice(former)
         assert "worker-0" in appliance.pids()
-        empty_store(appliance.paths.cluster_store)
         smk = await appliance.hsm.unlock_smk("par", CO)
-        await appliance.cluster.apply_notice(left)
+        await appliance.cluster.apply_notice(await news_of(appliance, 8, removed="left"))
         status = appliance.cluster.status()
         assert (status.state, status.authorized) == ("running", False)
         assert list(status.pids) == ["cluster"]
         assert await appliance.hsm.unlock_smk("par", CO) == smk
-        # What is left in its memory goes when it leaves by itself.
+        # What a cluster process clears when it leaves by itself.
+        empty_store(appliance.paths.cluster_store)
         killed = appliance.pids()["cluster"]
         os.kill(killed, signal.SIGKILL)
         await until(lambda: appliance.pids().get("cluster", killed) != killed, "a new one")
@@ -155,6 +154,16 @@ def test_b2_a_member_that_left_serves_nobody_and_may_create_a_cluster_at_once(
         await authorize(appliance)
         assert "worker-0" in appliance.pids()
         assert status.restart_required == ()
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_b2_who_is_told_so_while_the_cluster_is_gone_left_it(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        empty_store(appliance.paths.cluster_store)
+        await appliance.cluster.apply_notice(notice(7, removed="left"))
+        assert list(appliance.cluster.status().pids) == ["cluster"]
 
     with_appliance(make_config(tmp_path), scene)
 

@@ -78,6 +78,11 @@ class MemberIdentity:
         """Return the certificate in PEM, empty before there is one."""
         return self._stored.certificate_pem
 
+    @property
+    def member_id(self) -> str:
+        """Return the id of the member that is certified, empty without a certificate."""
+        return self._stored.member_id
+
     def has(self, certificate_pem: str, ca_pem: str, member_id: str) -> bool:
         """Tell whether exactly this certificate is kept."""
         stored = self._stored

@@ -196,11 +196,16 @@ class MemberSteps:
                     _log.error("this member was deleted from its cluster: it serves no more")
                     await self.cease(processes)
             case "left":
-                # An old notice must not harm a cluster that was made since.
-                if self._identity.certificate_pem and await self._cluster(processes) is None:
+                if self._identity.certificate_pem and await self._is_out(processes, notice):
                     await self.forget_cluster(processes)
             case _:
                 await self._apply_state(processes, notice)
+
+    async def _is_out(self, processes: ClusterProcesses, notice: Notice) -> bool:
+        """Tell whether the notice is of this membership, not of one before the present one."""
+        if notice.member_id == self._identity.member_id:
+            return True
+        return await self._cluster(processes) is None
 
     def restart_causes(self, processes: ClusterProcesses | None, version: str) -> tuple[str, ...]:
         """Return why what runs differs from what is configured or installed (S5)."""
