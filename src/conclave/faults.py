@@ -410,3 +410,9 @@ MEMBERS_UNREACHABLE: Final = Fault(
 EPOCH_STALE: Final = Fault(
     "CLUSTERPLUGIN_EPOCH_STALE", 409, "A newer epoch exists", Ckr.TOKEN_WRITE_PROTECTED
 )
+READ_ONLY_LIMIT: Final = Fault(
+    "CLUSTERPLUGIN_READ_ONLY_LIMIT",
+    409,
+    "The member was cut off for too long",
+    Ckr.DEVICE_ERROR,
+)

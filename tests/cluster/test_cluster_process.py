@@ -51,7 +51,7 @@ def test_a_cluster_is_created_once(tmp_path: Path) -> None:
             assert [item.label for item in listed.clusters] == ["lab"]
             members: MemberList = await bench.daemon.call("list_members", Nothing())
             assert [(item.primary, item.authorized) for item in members.members] == [(True, False)]
-            assert bench.page.epoch() == 1
+            assert bench.page.epoch() == (1, bench.member_id)
 
     asyncio.run(scenario())
 

@@ -7,11 +7,12 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 
 from conclave.errors import InternalFault
-from conclave.ids import KeyringId, LoginId
+from conclave.ids import KeyringId, LoginId, MemberId
 from conclave.service.page import (
     DENIED_LOGINS,
     LAYOUT_VERSION,
@@ -20,6 +21,8 @@ from conclave.service.page import (
     PAGE_BYTES,
     SharedPage,
 )
+
+MEMBER = MemberId("2f1c6d1e-8a8b-4c0e-9d3f-0123456789ab")
 
 
 @pytest.fixture
@@ -39,11 +42,19 @@ def test_words_stand_where_the_architecture_puts_them(page: SharedPage) -> None:
     page.bump_clients()
     page.bump_clients()
     page.set_cluster_time_offset(500)
-    page.set_epoch(7)
+    page.set_epoch(7, MEMBER)
+    page.bump_members()
+    page.bump_users()
+    page.bump_users()
+    page.set_visible(True)
     page.set_authorized(True)
     page.bump_keyring(keyring)
     assert [word(page, index) for index in range(9)] == [
         MAGIC, LAYOUT_VERSION, 1, 2, 500, NO_LEASE_END, 7, 1, 0,
+    ]  # fmt: skip
+    promoter = UUID(MEMBER).int
+    assert [word(page, index) for index in range(11, 16)] == [
+        1, 2, 1, promoter >> 64, promoter & (1 << 64) - 1,
     ]  # fmt: skip
     assert word(page, 4096 + 0xF001 % 61440) == page.keyring_generation(keyring) == 1
 
@@ -96,3 +107,11 @@ def test_a_foreign_descriptor_is_refused() -> None:
         with pytest.raises(InternalFault):
             SharedPage.attach(fd, writable=False)
     os.close(small)
+
+
+def test_an_epoch_that_is_being_written_is_none_yet(page: SharedPage) -> None:
+    assert page.epoch() == (0, "")
+    page.set_epoch(7, MEMBER)
+    assert page.epoch() == (7, MEMBER)
+    page.words[6] = 0
+    assert page.epoch() == (0, "")

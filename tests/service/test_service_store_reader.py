@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
+from conclave import faults
+from conclave.errors import Unavailable
 from conclave.ids import KeyringId, ObjectId, RowRevision
 from conclave.service.page import SharedPage
 from conclave.service.store_reader import LoadedKeyring, StoreReader
@@ -67,7 +71,9 @@ class HeldReader(ClusterReader):
 
 @contextmanager
 def store_reader(
-    directory: Path, opener: Callable[[Path, SharedPage], ClusterReader]
+    directory: Path,
+    opener: Callable[[Path, SharedPage], ClusterReader],
+    patience_seconds: float = 20.0,
 ) -> Iterator[tuple[StoreReader, SharedPage]]:
     path = directory / "cluster.db"
     engine = open_writer_engine(path)
@@ -79,7 +85,9 @@ def store_reader(
         writer.insert_client(CLIENT)
     engine.dispose()
     page = SharedPage.create()
-    reader = StoreReader(path, page, opener=lambda path: opener(path, page))
+    reader = StoreReader(
+        path, page, opener=lambda path: opener(path, page), patience_seconds=patience_seconds
+    )
     try:
         yield reader, page
     finally:
@@ -151,3 +159,55 @@ def test_c15_nobody_joins_a_read_that_began_before_his_question(tmp_path: Path) 
 
     with store_reader(tmp_path, held) as (reader, page):
         run(scenario(reader, page))
+
+
+class Counting:
+    """Open the store, and count how often."""
+
+    opened = 0
+
+    def __call__(self, path: Path, _page: SharedPage) -> ClusterReader:
+        self.opened += 1
+        return ClusterReader(open_reader_engine(path).connect())
+
+
+def test_a_new_global_generation_opens_the_store_anew(tmp_path: Path) -> None:
+    counting = Counting()
+    with store_reader(tmp_path, counting) as (reader, page):
+        run(reader.tokens())
+        run(reader.tokens())
+        assert counting.opened == 1
+        page.bump_global()
+        run(reader.tokens())
+        assert counting.opened == 2
+
+
+def test_a_read_waits_for_a_store_that_is_away_and_others_go_on(tmp_path: Path) -> None:
+    async def scenario(reader: StoreReader, page: SharedPage, counting: Counting) -> None:
+        hidden = (tmp_path / "cluster.db").rename(tmp_path / "away.db")
+        page.bump_global()
+        waiting = asyncio.create_task(reader.tokens())
+        other = asyncio.create_task(reader.members())
+        async with asyncio.timeout(10):
+            while counting.opened < 4:  # noqa: ASYNC110 - the other thread's attempts
+                await asyncio.sleep(0.01)
+        assert not waiting.done()
+        hidden.rename(tmp_path / "cluster.db")
+        tokens, members = await waiting, await other
+        assert [row.label for row in tokens.rows] == [ROW.label]
+        assert (members.rows, members.visible) == ([], ())
+
+    counting = Counting()
+    with store_reader(tmp_path, counting) as (reader, page):
+        run(scenario(reader, page, counting))
+
+
+def test_a_store_that_stays_away_is_told_and_may_come_back(tmp_path: Path) -> None:
+    with store_reader(tmp_path, Counting(), patience_seconds=0.1) as (reader, page):
+        hidden = (tmp_path / "cluster.db").rename(tmp_path / "away.db")
+        with pytest.raises(Unavailable) as away:
+            run(reader.client(CLIENT.key_sha256))
+        assert away.value.fault is faults.BUSY
+        hidden.rename(tmp_path / "cluster.db")
+        assert run(reader.client_of_id(CLIENT.client_id)).row == CLIENT
+        assert page.global_generation() == 0

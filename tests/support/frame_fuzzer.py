@@ -63,6 +63,7 @@ def seed_requests() -> dict[str, list[Any]]:
         "list": (Operation.LIST_TOKENS, [0, 10]),
         "info": (Operation.TOKEN_INFO, [KEYRING]),
         "mechanisms": (Operation.MECHANISMS, []),
+        "members": (Operation.MEMBERS, []),
         "login": (Operation.LOGIN, [KEYRING, 1, b"a-password", IDEMPOTENCY]),
         "logout": (Operation.LOGOUT, []),
         "set-pin": (Operation.SET_PIN, [KEYRING, 1, b"old-password", b"new-password", write]),

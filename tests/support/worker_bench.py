@@ -44,6 +44,7 @@ class Reply(msgspec.Struct, array_like=True, frozen=True):
     value: int
     result: Any = None
     ticket: bytes | None = None
+    state: Any = None
 
 
 class WireClient:
@@ -54,6 +55,8 @@ class WireClient:
         self.writer = writer
         self.ticket: bytes | None = None
         self.greeting: Any = None
+        self.state: Any = None
+        """The newest fifth element of an answer."""
         self._last_id = 0
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._pump: asyncio.Task[None] | None = None
@@ -63,12 +66,14 @@ class WireClient:
         body = await self.reader.readexactly(int.from_bytes(header, "big"))
         return msgspec.msgpack.decode(body)
 
-    async def begin(self, *, hello: bool = True, process_id: bytes | None = None) -> None:
+    async def begin(
+        self, *, hello: bool = True, process_id: bytes | None = None, direct: bool = True
+    ) -> None:
         self.greeting = msgspec.convert(await self.frame(), wire.Greeting)
         self._pump = asyncio.create_task(self._receive())
         if hello:
             reply = await self.call(
-                wire.Operation.HELLO, wire.Hello(process_id or os.urandom(16), "tests")
+                wire.Operation.HELLO, wire.Hello(process_id or os.urandom(16), "tests", direct)
             )
             assert reply.value == 0
 
@@ -76,6 +81,8 @@ class WireClient:
         try:
             while True:
                 reply = msgspec.convert(await self.frame(), Reply)
+                if reply.state is not None:
+                    self.state = msgspec.convert(reply.state, wire.MemberState)
                 future = self._waiting.pop(reply.request_id, None)
                 if future is not None:
                     future.set_result(reply)
@@ -88,10 +95,16 @@ class WireClient:
         self.writer.write(data)
 
     def send(
-        self, operation: int, args: Any = (), *, ticket: bytes | None = None
+        self,
+        operation: int,
+        args: Any = (),
+        *,
+        ticket: bytes | None = None,
+        min_position: int | None = None,
     ) -> asyncio.Future[Reply]:
         self._last_id += 1
-        body = msgspec.msgpack.encode([self._last_id, int(operation), ticket, args])
+        parts = [self._last_id, int(operation), ticket, args]
+        body = msgspec.msgpack.encode(parts if min_position is None else [*parts, min_position])
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[self._last_id] = future
         self.writer.write(len(body).to_bytes(4, "big") + body)
@@ -144,6 +157,7 @@ class WorkerBench(ClusterBench):
     certificate: AuthorizeResult | None = None
     clients: list[WireClient] = field(default_factory=list)
     cache_idle_seconds: float = 900.0
+    read_only_limit_seconds: int = 0
 
     def start_worker(self, index: int = 0) -> None:
         assert self.certificate is not None
@@ -161,6 +175,7 @@ class WorkerBench(ClusterBench):
             ca_pem=self.certificate.ca_certificate_pem.encode(),
             member_id=self.member_id,
             limits=self.limits,
+            read_only_limit_seconds=self.read_only_limit_seconds,
             cache_idle_seconds=self.cache_idle_seconds,
             log_path=str(self.directory / f"worker-{index}.log"),
         )

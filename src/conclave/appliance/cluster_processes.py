@@ -292,5 +292,6 @@ class ClusterProcesses:
             ca_pem=certificate.ca_pem,
             member_id=certificate.member_id,
             limits=self._settings.limits,
+            read_only_limit_seconds=self._settings.cluster.read_only_limit_seconds,
             log_path=str(self._paths.log(name)),
         )

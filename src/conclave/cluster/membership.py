@@ -43,11 +43,14 @@ from conclave.service.messages import (
     ClusterSummary,
     CreateCluster,
     MemberList,
+    MembersState,
+    MemberState,
     MemberSummary,
     Nothing,
     ServiceStatus,
     WorkerKeys,
 )
+from conclave.service.wire import Standing
 from conclave.store.repository import ClusterReader, ClusterWriter, open_reader
 from conclave.store.rows import ClusterStateRow, MemberRow
 
@@ -85,7 +88,10 @@ class Membership:
             writer.put_member(member)
 
         await self.context.write(work)
-        self.context.page.set_epoch(state.epoch_number)
+        page = self.context.page
+        page.set_epoch(state.epoch_number, state.epoch_member)
+        page.set_visible(True)
+        page.bump_members()
         return _summary(state)
 
     async def list_clusters(self, _params: Nothing, _role: str) -> ClusterList:
@@ -120,6 +126,36 @@ class Membership:
                 for row in reader.members()
             ]
         )
+
+    async def members_state(self, _params: Nothing, _role: str) -> MembersState:
+        """Return what clients are told of the members; empty when there is no cluster."""
+        version = self.context.page.members_version()
+        members = await self.context.read(self._standings)
+        return MembersState(members=members, version=version)
+
+    def _standings(self, reader: ClusterReader) -> list[MemberState]:
+        state = reader.cluster_state()
+        if state is None:
+            return []
+        authorized = self.context.authorized
+        local = authorized.member_id if authorized else state.primary
+        return [
+            MemberState(
+                member_id=row.member_id,
+                address=row.address,
+                crypto_port=row.crypto_port,
+                group=row.group,
+                key_sha256=row.key_sha256,
+                state=self._own_standing() if row.member_id == local else _seen(row, state),
+            )
+            for row in reader.members()
+        ]
+
+    def _own_standing(self) -> Standing:
+        if self.context.authorized is None:
+            return Standing.NOT_AUTHORIZED
+        valid = self.context.page.lease_valid()
+        return Standing.READ_WRITE if valid else Standing.READ_ONLY
 
     # ------------------------------------------------------------------ authorization
 
@@ -161,6 +197,7 @@ class Membership:
         authorized, member = await self.context.write(work)
         self.context.authorized = authorized
         self.context.page.set_authorized(True)
+        self.context.page.bump_members()
         return AuthorizeResult(
             member_certificate_pem=pem(member.certificate_der),
             ca_certificate_pem=pem(der(authorized.authority.certificate)),
@@ -254,6 +291,10 @@ def _summary(state: ClusterStateRow) -> ClusterSummary:
         dual_identity=state.dual_identity,
         ca_certificate_pem=pem(certificate) if certificate else "",
     )
+
+
+def _seen(row: MemberRow, state: ClusterStateRow) -> Standing:
+    return Standing.READ_WRITE if row.member_id in state.visible else Standing.NOT_VISIBLE
 
 
 def _cluster_keys(

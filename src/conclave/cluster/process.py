@@ -92,6 +92,7 @@ def build_handlers(context: Context, login: ChannelClient) -> Service:
         "put_users": users.put_users,
         "list_users": users.list_users,
         "worker_keys": membership.worker_keys,
+        "members_state": membership.members_state,
         "login": credentials.login,
         "logout": credentials.logout,
         "change_password": credentials.change_password,
@@ -137,7 +138,11 @@ async def prepare_page(context: Context, bootstrap: ClusterBootstrap) -> None:
         page.set_cluster_time_offset(context.clock.now_ms() - boot_time_ms())
     state, revision = await context.read(lambda reader: (reader.cluster_state(), reader.revision()))
     page.set_log_position(revision)
-    page.set_epoch(state.epoch_number if state else 0)
+    if state is not None:
+        page.set_epoch(state.epoch_number, state.epoch_member)
+    # A cluster of one sees itself.
+    page.set_visible(state is not None)
+    page.bump_members()
     page.bump_clients()
     page.bump_global()
 

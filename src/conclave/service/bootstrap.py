@@ -110,6 +110,8 @@ class WorkerBootstrap(Quiet, frozen=True, kw_only=True):
     """Certificates of the cluster CA that clients' certificates chain to."""
     member_id: str
     limits: Limits
+    read_only_limit_seconds: int = 0
+    """For how long a member that is cut off uses private keys; 0: no limit."""
     cache_bytes: int = 64 << 20
     """Bound of the decrypted objects of all keyrings."""
     cache_idle_seconds: float = 900.0

@@ -336,6 +336,12 @@ class ViewCache:
                 total -= item.held_bytes
                 del self.views[item.keyring_id]
 
+    def forget_ready(self) -> None:
+        """Let every key pass the tests once more before it is used again."""
+        for view in self.views.values():
+            for session in view.sessions.values():
+                session.ready.clear()
+
     def end_login(self, login_id: LoginId) -> None:
         """Forget every ticket of a login."""
         for view in self.views.values():

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import msgspec
 
 from conclave import faults
-from conclave.errors import CKR_OK, Ckr, ConclaveError, InternalFault
+from conclave.errors import CKR_OK, ConclaveError, Unavailable
 from conclave.ids import ClientId, ProcessId
 from conclave.service import page as page_words
+from conclave.service.answers import Answers
 from conclave.service.cache import ObjectEntry
 from conclave.service.client_gate import PeerCertificate
 from conclave.service.dispatch import HANDLERS
@@ -37,7 +38,6 @@ from conclave.service.requests import (
     ProtocolBroken,
     Rest,
     WithTicket,
-    WrongRole,
 )
 from conclave.service.session_objects import SessionSeal
 from conclave.service.wire import (
@@ -78,13 +78,16 @@ class Connection(asyncio.Protocol):
         self.core = worker.core
         self.client_id = ClientId(b"")
         self.process_id = ProcessId(b"")
+        self.direct = True
         self.source = ""
         self.public_seals: dict[bytes, SessionSeal] = {}
         self.public_blobs: dict[bytes, ObjectEntry] = {}
         self._words = worker.core.page.words
         self._splitter = FrameSplitter(MAX_FRAME_BYTES)
         self._waiting: deque[bytes] = deque()
+        self._watch = worker.core.watch
         self._outbox = Outbox()
+        self._answers = Answers(worker.core, self._outbox)
         self._outstanding = 0
         self._client_generation = -1
         self._checking = False
@@ -199,7 +202,7 @@ class Connection(asyncio.Protocol):
     def _turn(self) -> None:
         """Serve what waits, for a bounded time, and send the answers together."""
         waiting = self._waiting
-        self.core.begin_batch()
+        self._answers.look()
         started = flushed = _monotonic()
         while waiting and not self._closed:
             if self._must_pause():
@@ -258,12 +261,12 @@ class Connection(asyncio.Protocol):
         except _BROKEN as error:
             self._end(f"it broke the protocol: {error}")
         except Exception:  # noqa: BLE001 - the boundary of a request: logged, answered
-            self._answer_failure(request)
+            self._answers.fail(request)
         else:
             if result.__class__ is CoroutineType:
                 self._start(self._answer_task(request, result, self._take_ticket()))
             else:
-                self._outbox.append(
+                self._answers.say(
                     Response(request.request_id, CKR_OK, result, self.core.fresh_ticket)
                 )
                 self.core.fresh_ticket = None
@@ -276,6 +279,9 @@ class Connection(asyncio.Protocol):
         handler = HANDLERS.get(request.operation)
         if handler is None:
             raise ProtocolBroken(f"there is no operation {request.operation}")
+        if request.min_position is not None and request.min_position > self._watch.log_position:
+            message = f"This member has not yet replayed log position {request.min_position}."
+            raise Unavailable(faults.MEMBER_BEHIND, message)
         return handler
 
     def _take_ticket(self) -> bytes | None:
@@ -316,21 +322,21 @@ class Connection(asyncio.Protocol):
                 if result.__class__ is CoroutineType:
                     await self._answer_task(request, result, ticket)
                 else:
-                    self._outbox.append(Response(request.request_id, CKR_OK, result, ticket))
+                    self._answers.say(Response(request.request_id, CKR_OK, result, ticket))
                 return
-            self._outbox.append(Response(request.request_id, BUSY))
+            self._answers.say(Response(request.request_id, BUSY))
         except TimeoutError:
-            self._outbox.append(Response(request.request_id, BUSY))
+            self._answers.say(Response(request.request_id, BUSY))
         except ConclaveError as error:
             self._answer_error(request, error)
         except _BROKEN as error:
             self._end(f"it broke the protocol: {error}")
         except Exception:  # noqa: BLE001 - the boundary of a request: logged, answered
-            self._answer_failure(request)
+            self._answers.fail(request)
 
     def _run_again(self, request: Request, handler: Handler, pins: Pins) -> Any:
         core = self.core
-        core.begin_batch()
+        self._answers.look()
         core.fresh_ticket = None
         core.pinned = pins
         try:
@@ -342,14 +348,16 @@ class Connection(asyncio.Protocol):
         """Await the rest of a handler; it may bring a ticket of its own."""
         try:
             result = await work
+            self._answers.look()
         except ConclaveError as error:
+            self._answers.look()
             self._answer_error(request, error)
         except Exception:  # noqa: BLE001 - the boundary of a request: logged, answered
-            self._answer_failure(request)
+            self._answers.fail(request)
         else:
             if result.__class__ is WithTicket:
                 result, ticket = result.result, result.ticket
-            self._outbox.append(Response(request.request_id, CKR_OK, result, ticket))
+            self._answers.say(Response(request.request_id, CKR_OK, result, ticket))
 
     # ------------------------------------------------------------------ answering
 
@@ -358,18 +366,4 @@ class Connection(asyncio.Protocol):
         if fault is faults.MECHANISM_PARAM_INVALID and nests_deeper(bytes(request.args)):
             self._end("it broke the protocol: a parameter nests too deep")
         else:
-            self._outbox.append(_refusal(request, error))
-
-    def _answer_failure(self, request: Request) -> None:
-        _log.exception("Operation %d failed.", request.operation)
-        self._outbox.append(Response(request.request_id, int(Ckr.GENERAL_ERROR)))
-
-
-def _refusal(request: Request, error: ConclaveError) -> Response:
-    """Return the answer that tells of an error; BUSY for what may be repeated as it is."""
-    if isinstance(error, InternalFault):
-        _log.error("Operation %d met a fault of ours: %s", request.operation, error)
-    fault = error.fault
-    busy = fault.retry_is_safe or fault is faults.OUTCOME_UNKNOWN
-    ticket = request.ticket if isinstance(error, WrongRole) else None
-    return Response(request.request_id, BUSY if busy else fault.ckr, None, ticket)
+            self._answers.refuse(request, error)

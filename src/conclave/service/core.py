@@ -20,13 +20,15 @@ from typing import Any, Final
 from conclave import faults
 from conclave.crypto.seal import derive
 from conclave.errors import CredentialRefused, NotAllowed, NotFound
-from conclave.ids import ClientId, ClusterId, KeyringId, LoginId
+from conclave.ids import ClientId, ClusterId, KeyringId, LoginId, MemberId
 from conclave.service import page as page_words
 from conclave.service.cache import KeyringView, Session, ViewCache
 from conclave.service.channel import ChannelClient
+from conclave.service.member_directory import MemberDirectory
 from conclave.service.messages import Nothing, Quiet, WorkerKeys
 from conclave.service.object_seal import PublicSeal
 from conclave.service.page import SharedPage
+from conclave.service.page_watch import PageWatch
 from conclave.service.requests import Later, Pins, WrongRole, deadline_passed
 from conclave.service.session_objects import Holder, private_session_seal
 from conclave.service.store_reader import LoadedKeyring, LoadedTokens, StoreReader
@@ -90,13 +92,17 @@ class Core:
         channel: ChannelClient,
         views: ViewCache,
         limits: Limits,
+        member_id: str,
+        read_only_limit_seconds: int = 0,
     ) -> None:
         self.page = page
+        self.watch = PageWatch(page, read_only_limit_seconds=read_only_limit_seconds)
         self.reader = reader
         self.limits = limits
         self.views = views
         self.keys: Keys | None = None
         self.tokens: LoadedTokens | None = None
+        self.members = MemberDirectory(page, reader, channel, MemberId(member_id))
         self.now_ms = 0
         """Cluster time of the batch under way."""
         self.serving = False
@@ -110,6 +116,7 @@ class Core:
         self._words = page.words
         self._global_generation = -1
         self._denied_head = 0
+        self._cut_off = False
         self._denied: OrderedDict[LoginId, None] = OrderedDict()
         self._key_task: asyncio.Task[None] | None = None
 
@@ -117,13 +124,18 @@ class Core:
 
     def begin_batch(self) -> None:
         """Look at the page once for all requests that have arrived together."""
-        words = self._words
-        if words[page_words.GLOBAL_GENERATION] != self._global_generation:
-            self._begin_anew()
-        if words[page_words.DENIED_HEAD] != self._denied_head:
-            self._take_denials()
-        self.now_ms = self.page.cluster_time_ms()
-        self.serving = self.keys is not None and words[page_words.AUTHORIZED] == 1
+        watch = self.watch
+        if watch.look():
+            words = self._words
+            if words[page_words.GLOBAL_GENERATION] != self._global_generation:
+                self._begin_anew()
+            if words[page_words.DENIED_HEAD] != self._denied_head:
+                self._take_denials()
+        self.now_ms = watch.now_ms
+        self.serving = self.keys is not None and watch.authorized
+        if watch.cut_off is not self._cut_off:
+            self._cut_off = watch.cut_off
+            self.views.forget_ready()
 
     def _begin_anew(self) -> None:
         """Forget everything: the epoch, the cluster process or the member's state has changed."""

@@ -22,6 +22,7 @@ HANDLERS: Final[dict[int, Handler]] = {
         (Operation.LIST_TOKENS, token_handlers.list_tokens),
         (Operation.TOKEN_INFO, token_handlers.token_info),
         (Operation.MECHANISMS, token_handlers.mechanisms),
+        (Operation.MEMBERS, token_handlers.members),
         (Operation.LOGIN, login_handlers.login),
         (Operation.LOGOUT, login_handlers.logout),
         (Operation.SET_PIN, login_handlers.set_pin),

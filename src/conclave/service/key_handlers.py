@@ -9,6 +9,7 @@ from __future__ import annotations
 from conclave.crypto import mechanisms
 from conclave.crypto.faults import refused
 from conclave.crypto.ready_key import ReadyKey
+from conclave.crypto.standard import Cko
 from conclave.errors import Ckr, NotFound
 from conclave.service.cache import KeyringView
 from conclave.service.core import Core, first_password
@@ -79,6 +80,8 @@ def _load(
         key = resolve(Access(core, caller, view, session), reference).ready_key()
     except NotFound as error:
         raise refused(Ckr.KEY_HANDLE_INVALID, error.message) from error
+    if key.object_class != Cko.PUBLIC_KEY:
+        core.watch.require_private_use()
     if session is not None:
         if len(session.ready) >= MAX_READY:
             session.ready.clear()

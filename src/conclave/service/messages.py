@@ -368,6 +368,24 @@ class WorkerKeys(Quiet, frozen=True):
     member_id: str
 
 
+class MemberState(Quiet, frozen=True):
+    """A member as clients are told of it; `state` is a `wire.Standing`."""
+
+    member_id: str
+    address: str
+    crypto_port: int
+    group: str
+    key_sha256: bytes
+    state: int
+
+
+class MembersState(Quiet, frozen=True):
+    """All members, and the page's version of that list, taken before they were read."""
+
+    members: list[MemberState]
+    version: int
+
+
 class ClientLogin(Quiet, frozen=True):
     """C_Login, forwarded."""
 
@@ -529,6 +547,7 @@ METHODS: dict[str, Method] = {
         Method("put_users", UserRecords, UsersVersion, _DAEMON, writes=True),
         Method("list_users", Nothing, UserRecords, _DAEMON),
         Method("worker_keys", Nothing, WorkerKeys, _WORKER),
+        Method("members_state", Nothing, MembersState, _WORKER),
         Method("login", ClientLogin, TicketResult, _WORKER, writes=True),
         Method("logout", ClientLogout, Nothing, _WORKER, writes=True),
         Method("change_password", ChangePassword, TicketResult, _WORKER, writes=True),

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from conclave.errors import Ckr
-from conclave.service.wire import FRAME_HEADER_BYTES, MAX_FRAME_BYTES, Response
+from conclave.service.wire import FRAME_HEADER_BYTES, MAX_FRAME_BYTES, Response, ResponseWithState
 
 _encode_into = msgspec.msgpack.Encoder().encode_into
 _NO_LENGTH: Final = bytes(FRAME_HEADER_BYTES)
@@ -41,8 +41,7 @@ class Outbox:
         length = len(buffer) - body
         if length > MAX_FRAME_BYTES:
             del buffer[start:]
-            request_id = message.request_id if isinstance(message, Response) else 0
-            self.append(Response(request_id, int(Ckr.DEVICE_MEMORY)))
+            self.append(_too_long(message))
             return
         buffer[start:body] = length.to_bytes(FRAME_HEADER_BYTES, "big")
 
@@ -62,3 +61,11 @@ class Outbox:
     def _planned_flush(self) -> None:
         self._flush_planned = False
         self.flush()
+
+
+def _too_long(message: msgspec.Struct) -> Response:
+    request_id = message.request_id if isinstance(message, Response) else 0
+    value = int(Ckr.DEVICE_MEMORY)
+    if isinstance(message, ResponseWithState):
+        return ResponseWithState(request_id, value, None, None, message.state)
+    return Response(request_id, value)

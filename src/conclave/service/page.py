@@ -16,11 +16,12 @@ import mmap
 import os
 from collections.abc import Callable
 from typing import Final, Self
+from uuid import UUID
 
 from conclave import faults
 from conclave.clock import boot_time_ms
 from conclave.errors import InternalFault
-from conclave.ids import ClusterTimeMs, KeyringId, LoginId, RowRevision
+from conclave.ids import ClusterTimeMs, KeyringId, LoginId, MemberId, RowRevision
 
 WORDS: Final = 65536
 PAGE_BYTES: Final = WORDS * 8
@@ -34,14 +35,19 @@ _MAGIC_WORD: Final = 0
 _VERSION_WORD: Final = 1
 GLOBAL_GENERATION: Final = 2
 CLIENT_GENERATION: Final = 3
-_CLUSTER_TIME_OFFSET: Final = 4
-_LEASE_END: Final = 5
+CLUSTER_TIME_OFFSET: Final = 4
+LEASE_END: Final = 5
 _EPOCH: Final = 6
 AUTHORIZED: Final = 7
 LOG_POSITION: Final = 8
 DENIED_HEAD: Final = 9
 _APPLIANCE_OFFSET: Final = 10
+MEMBERS_VERSION: Final = 11
+_USERS_VERSION: Final = 12
+_VISIBLE: Final = 13
+_PROMOTER: Final = 14
 _DENIED_RING: Final = 16
+_EPOCH_TRIES: Final = 3
 _KEYRING_WORDS: Final = 4096
 _KEYRING_COUNT: Final = WORDS - _KEYRING_WORDS
 
@@ -51,19 +57,24 @@ def keyring_word(keyring_id: KeyringId) -> int:
     return _KEYRING_WORDS + int.from_bytes(keyring_id[:4], "big") % _KEYRING_COUNT
 
 
-def _signed(word: int) -> int:
+def signed(word: int) -> int:
+    """Return a word as a number in two's complement."""
     return word - (1 << 64) if word >> 63 else word
 
 
 class SharedPage:
-    """One mapping of the page; `words` is public for readers that compare many at once."""
+    """One mapping of the page; `words` and `head` are public for readers that compare many at once.
+
+    `head` is words 2 to 15 as bytes: whatever a worker looks at for every batch.
+    """
 
     def __init__(self, fd: int, *, writable: bool, boot_time_ms: Callable[[], int]) -> None:
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         self.fd = fd
         self._map = mmap.mmap(fd, PAGE_BYTES, access=access)
-        self._boot_time_ms = boot_time_ms
+        self.boot_time_ms = boot_time_ms
         self.words = memoryview(self._map).cast("Q")
+        self.head = memoryview(self._map)[8 * GLOBAL_GENERATION : 8 * _DENIED_RING]
 
     @classmethod
     def create(cls, *, boot_time_ms: Callable[[], int] = boot_time_ms) -> Self:
@@ -71,7 +82,7 @@ class SharedPage:
         fd = os.memfd_create("conclave-page", 0)
         os.ftruncate(fd, PAGE_BYTES)
         page = cls(fd, writable=True, boot_time_ms=boot_time_ms)
-        page.words[_LEASE_END] = NO_LEASE_END
+        page.words[LEASE_END] = NO_LEASE_END
         page.words[_VERSION_WORD] = LAYOUT_VERSION
         page.words[_MAGIC_WORD] = MAGIC
         return page
@@ -95,6 +106,7 @@ class SharedPage:
         """Unmap the page and close the descriptor; a second call does nothing."""
         if not self._map.closed:
             self.words.release()
+            self.head.release()
             self._map.close()
             os.close(self.fd)
 
@@ -127,11 +139,11 @@ class SharedPage:
 
     def set_cluster_time_offset(self, offset_ms: int) -> None:
         """Set cluster time minus boot time, in milliseconds."""
-        self.words[_CLUSTER_TIME_OFFSET] = offset_ms & _WORD_MASK
+        self.words[CLUSTER_TIME_OFFSET] = offset_ms & _WORD_MASK
 
     def cluster_time_ms(self) -> ClusterTimeMs:
         """Return cluster time, milliseconds since 1970."""
-        return ClusterTimeMs(self._boot_time_ms() + _signed(self.words[_CLUSTER_TIME_OFFSET]))
+        return ClusterTimeMs(self.boot_time_ms() + signed(self.words[CLUSTER_TIME_OFFSET]))
 
     def set_appliance_offset(self, offset_ms: int) -> None:
         """Set appliance time minus host time, in milliseconds (rule T1); the daemon does it."""
@@ -139,7 +151,7 @@ class SharedPage:
 
     def appliance_offset_ms(self) -> int:
         """Return appliance time minus host time, in milliseconds."""
-        return _signed(self.words[_APPLIANCE_OFFSET])
+        return signed(self.words[_APPLIANCE_OFFSET])
 
     def authorized(self) -> bool:
         """Tell whether the member holds the SMK."""
@@ -151,19 +163,60 @@ class SharedPage:
 
     def lease_valid(self) -> bool:
         """Tell whether the member may write: boot time has not reached the end of the lease."""
-        return self._boot_time_ms() < self.words[_LEASE_END]
+        return self.boot_time_ms() < self.words[LEASE_END]
 
     def set_lease_end(self, boot_ms: int) -> None:
         """Set the end of the lease in boot time, ms; NO_LEASE_END for a cluster of one."""
-        self.words[_LEASE_END] = boot_ms
+        self.words[LEASE_END] = boot_ms
 
-    def epoch(self) -> int:
-        """Return the number of the epoch."""
-        return self.words[_EPOCH]
+    def epoch(self) -> tuple[int, MemberId]:
+        """Return the epoch's number and the member that opened it; (0, "") when there is none.
 
-    def set_epoch(self, number: int) -> None:
-        """Set the number of the epoch."""
+        Three words cannot be read as one: a reader who meets the writer at work looks again.
+        """
+        for _ in range(_EPOCH_TRIES):
+            number = self.words[_EPOCH]
+            promoter = self.words[_PROMOTER].to_bytes(8, "big")
+            promoter += self.words[_PROMOTER + 1].to_bytes(8, "big")
+            if number and number == self.words[_EPOCH]:
+                return number, MemberId(str(UUID(bytes=promoter)) if any(promoter) else "")
+        return 0, MemberId("")
+
+    def set_epoch(self, number: int, promoter: MemberId) -> None:
+        """Set the epoch; number 0, which tells readers nothing, stands there meanwhile."""
+        halves = UUID(promoter).bytes if promoter else bytes(16)
+        self.words[_EPOCH] = 0
+        self.words[_PROMOTER] = int.from_bytes(halves[:8], "big")
+        self.words[_PROMOTER + 1] = int.from_bytes(halves[8:], "big")
         self.words[_EPOCH] = number
+
+    def members_version(self) -> int:
+        """Return the version of the list of members, their addresses, groups, keys and states."""
+        return self.words[MEMBERS_VERSION]
+
+    def bump_members(self) -> None:
+        """Say that something in the list of members has changed."""
+        self._bump(MEMBERS_VERSION)
+
+    def users_version(self) -> int:
+        """Return the version of the list of the appliance's users."""
+        return self.words[_USERS_VERSION]
+
+    def bump_users(self) -> None:
+        """Say that something in the list of users has changed."""
+        self._bump(_USERS_VERSION)
+
+    def visible(self) -> bool:
+        """Tell whether the primary counts this member among those that hold every change."""
+        return self.words[_VISIBLE] == 1
+
+    def set_visible(self, visible: bool) -> None:
+        """Say whether this member is visible at present; whether it may write is the lease's."""
+        self.words[_VISIBLE] = int(visible)
+
+    def lease_end_ms(self) -> int:
+        """Return the end of the lease in boot time, ms; NO_LEASE_END for a cluster of one."""
+        return self.words[LEASE_END]
 
     def log_position(self) -> RowRevision:
         """Return the newest row revision that this member holds."""

@@ -35,6 +35,8 @@ class Caller(Protocol):
 
     client_id: ClientId
     process_id: ProcessId
+    direct: bool
+    """False when the client wants its requests spread over the members for it."""
     source: str
     public_seals: dict[bytes, SessionSeal]
     """Seals of the process's public session objects by keyring."""

@@ -8,6 +8,7 @@ at least as new as his question.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,20 +16,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from conclave import faults
 from conclave.errors import Unavailable
-from conclave.ids import KeyringId, ObjectId, RowRevision
+from conclave.ids import ClientId, KeyringId, MemberId, ObjectId, RowRevision
 from conclave.service.page import SharedPage
-from conclave.store.repository import ClusterReader, open_reader
-from conclave.store.rows import ClientRow, KeyringRow, ObjectRow
+from conclave.store.location import StoreLocation, open_reader
+from conclave.store.repository import ClusterReader
+from conclave.store.rows import ClientRow, KeyringRow, MemberRow, ObjectRow
 
 OBJECTS_PER_QUERY: Final = 500
+PATIENCE_SECONDS: Final = 3.0
+"""How long a store may be away, after a restart or a change of engine, before askers are told."""
+PAUSE_SECONDS: Final = 0.05
 
 _log = logging.getLogger(__name__)
 S = TypeVar("S")
 T = TypeVar("T")
+
+
+def open_serving(database: Path) -> ClusterReader:
+    """Open whatever store serves in the directory of the SQLite store `database`."""
+    return open_reader(StoreLocation(database.parent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,17 @@ class LoadedClient:
     row: ClientRow | None
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedMembers:
+    """The members as the store had them; fresh while the page has this version and generation."""
+
+    version: int
+    global_generation: int
+    rows: list[MemberRow]
+    visible: tuple[MemberId, ...]
+    """Those whom the primary saw last."""
+
+
 @dataclass(slots=True)
 class _Load:
     """A load of one thing; it may be joined until it has started."""
@@ -70,19 +91,28 @@ class _Load:
 
 
 class StoreReader:
-    """Read the cluster store in one dedicated thread."""
+    """Read the cluster store in one dedicated thread.
+
+    A connection lives within one global generation: when that moves, the store may be another one
+    now (converted, or restarted).  A read whose connection is lost is tried again on a new one,
+    until `patience_seconds` have passed; meanwhile the others are served from what is cached.
+    """
 
     def __init__(
         self,
         database: Path,
         page: SharedPage,
         *,
-        opener: Callable[[Path], ClusterReader] = open_reader,
+        opener: Callable[[Path], ClusterReader] = open_serving,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
+        self._patience_seconds = patience_seconds
         self._database = database
         self._page = page
         self._opener = opener
         self._reader: ClusterReader | None = None
+        self._opened_at = -1
+        """The global generation under which the reader was opened."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._loads: dict[object, _Load] = {}
 
@@ -120,6 +150,21 @@ class StoreReader:
             (key_sha256,), lambda: _read_client(self._open(), self._page, key_sha256), _unchanged
         )
 
+    async def client_of_id(self, client_id: ClientId) -> LoadedClient:
+        """Read the client of that id."""
+
+        def read() -> LoadedClient:
+            generation = self._page.client_generation()
+            return LoadedClient(generation, self._open().client(client_id))
+
+        return await self._load(("client", client_id), read, _unchanged)
+
+    async def members(self) -> LoadedMembers:
+        """Read the list of members."""
+        return await self._load(
+            "members", lambda: _read_members(self._open(), self._page), _unchanged
+        )
+
     async def cluster_id(self) -> str:
         """Return the id of the cluster, empty before it was created."""
 
@@ -142,18 +187,27 @@ class StoreReader:
         return cast(T, await asyncio.shield(load.task))
 
     async def _run(self, load: _Load, read: Callable[[], S], apply: Callable[[S], T]) -> T:
-        def work() -> S:
-            load.started = True
-            try:
-                return read()
-            except SQLAlchemyError as error:
-                self._forget_reader()
-                _log.exception("The cluster store cannot be read.")
-                message = "The cluster store cannot be read; the log has the cause."
-                raise Unavailable(faults.BUSY, message) from error
-
         loop = asyncio.get_running_loop()
-        return apply(await loop.run_in_executor(self._thread, work))
+        patience = loop.time() + self._patience_seconds
+        while True:
+            try:
+                found = await loop.run_in_executor(self._thread, self._attempt, load, read)
+                break
+            except SQLAlchemyError as error:
+                if not _is_lost(error) or loop.time() >= patience:
+                    _log.error("The cluster store cannot be read.", exc_info=error)
+                    message = "The cluster store cannot be read; the log has the cause."
+                    raise Unavailable(faults.BUSY, message) from error
+            await asyncio.sleep(PAUSE_SECONDS)
+        return apply(found)
+
+    def _attempt(self, load: _Load, read: Callable[[], S]) -> S:
+        load.started = True
+        try:
+            return read()
+        except SQLAlchemyError:
+            self._forget_reader()
+            raise
 
     def _done(self, name: object, load: _Load, task: asyncio.Task[Any]) -> None:
         if self._loads.get(name) is load:
@@ -162,14 +216,27 @@ class StoreReader:
             task.exception()  # an asker that went away must not cause a warning
 
     def _open(self) -> ClusterReader:
+        generation = self._page.global_generation()
+        if generation != self._opened_at:
+            self._forget_reader()
         if self._reader is None:
+            self._opened_at = generation
             self._reader = self._opener(self._database)
         return self._reader
 
     def _forget_reader(self) -> None:
         reader, self._reader = self._reader, None
         if reader is not None:
-            reader.close()
+            # A connection that is lost cannot say goodbye.
+            with contextlib.suppress(SQLAlchemyError):
+                reader.close()
+
+
+def _is_lost(error: SQLAlchemyError) -> bool:
+    """Tell whether the connection, not the question, was at fault."""
+    if isinstance(error, OperationalError | InterfaceError):
+        return True
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def _unchanged(value: T) -> T:
@@ -201,3 +268,9 @@ def _read_tokens(reader: ClusterReader, page: SharedPage) -> LoadedTokens:
 def _read_client(reader: ClusterReader, page: SharedPage, key_sha256: bytes) -> LoadedClient:
     generation = page.client_generation()
     return LoadedClient(generation, reader.client_by_key(key_sha256))
+
+
+def _read_members(reader: ClusterReader, page: SharedPage) -> LoadedMembers:
+    version, generation = page.members_version(), page.global_generation()
+    state = reader.cluster_state()
+    return LoadedMembers(version, generation, reader.members(), state.visible if state else ())

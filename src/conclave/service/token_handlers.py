@@ -16,6 +16,7 @@ from conclave.service.wire import (
     Hello,
     ListTokens,
     MechanismInfo,
+    MemberList,
     Random,
     Request,
     Token,
@@ -30,6 +31,7 @@ MAX_SOFTWARE_CHARACTERS: Final = 128
 MAX_TOKENS: Final = 4096
 
 CKF_RNG: Final = 0x1
+CKF_WRITE_PROTECTED: Final = 0x2
 CKF_LOGIN_REQUIRED: Final = 0x4
 CKF_USER_PIN_INITIALIZED: Final = 0x8
 CKF_TOKEN_INITIALIZED: Final = 0x400
@@ -56,6 +58,7 @@ def hello(_core: Core, caller: Caller, request: Request) -> None:
     if len(args.software) > MAX_SOFTWARE_CHARACTERS:
         raise ProtocolBroken("the name of the client's software is too long")
     caller.process_id = args.process_id  # type: ignore[assignment]
+    caller.direct = args.direct
 
 
 def ping(_core: Core, _caller: Caller, request: Request) -> None:
@@ -82,7 +85,13 @@ def list_tokens(core: Core, _caller: Caller, request: Request) -> list[Token]:
     args: ListTokens = _decode_list(request.args)
     limit = min(max(args.limit, 0) or MAX_TOKENS, MAX_TOKENS)
     rows = [row for row in core.token_list().rows if row.slot >= args.first_slot]
-    return [_token(row, core.limits) for row in rows[:limit]]
+    return [_token(row, core) for row in rows[:limit]]
+
+
+def members(core: Core, _caller: Caller, request: Request) -> MemberList:
+    """List the members and their states; an unauthorized member does it too."""
+    _decode_empty(request.args)
+    return core.members.listed(core.watch, core.pinned)
 
 
 def token_info(core: Core, _caller: Caller, request: Request) -> TokenDetails:
@@ -91,7 +100,7 @@ def token_info(core: Core, _caller: Caller, request: Request) -> TokenDetails:
     view = core.view(args.keyring_id)
     row = view.row
     return TokenDetails(
-        token=_token(row, core.limits),
+        token=_token(row, core),
         object_count=len(view.rows),
         max_objects=core.limits.max_objects,
         dual_identity=row.krco is not None,
@@ -99,13 +108,16 @@ def token_info(core: Core, _caller: Caller, request: Request) -> TokenDetails:
     )
 
 
-def _token(row: KeyringRow, limits: Limits) -> Token:
+def _token(row: KeyringRow, core: Core) -> Token:
+    limits = core.limits
+    # The same flag for all sessions, as a token has it; what a member may do is its lease's.
+    protected = 0 if core.watch.read_write else CKF_WRITE_PROTECTED
     return Token(
         slot=row.slot,
         keyring_id=row.keyring_id,
         label=row.label,
         serial=row.serial,
-        flags=_flags(row, limits),
+        flags=_flags(row, limits) | protected,
         min_pin_bytes=limits.min_password_characters,
         max_pin_bytes=MAX_PASSWORD_BYTES,
     )

@@ -22,6 +22,8 @@ MAX_FIND_RESULTS: Final = 16384
 OBJECT_ID_BYTES: Final = 16
 BUSY: Final = 0xC0000001
 """Wire-only return value: nothing was done, try again after a pause."""
+BEHIND: Final = 0xC0000002
+"""Wire-only return value: this member lacks changes the client has seen; nothing was done."""
 
 
 class Operation(enum.IntEnum):
@@ -32,6 +34,7 @@ class Operation(enum.IntEnum):
     LIST_TOKENS = 2
     TOKEN_INFO = 3
     MECHANISMS = 4
+    MEMBERS = 5
     LOGIN = 10
     LOGOUT = 11
     SET_PIN = 12
@@ -83,6 +86,8 @@ class Request(Message, frozen=True):
     operation: int
     ticket: bytes | None
     args: msgspec.Raw
+    min_position: int | None = None
+    """The least log position that the member must have, else it answers BEHIND."""
 
 
 class Response(Message, frozen=True):
@@ -92,6 +97,25 @@ class Response(Message, frozen=True):
     value: int
     result: object = None
     ticket: bytes | None = None
+
+
+class ResponseWithState(Response, frozen=True):
+    """An answer that tells, in a fifth element, what has changed since the last one told.
+
+    A type of its own, so that all the other answers carry nothing for it.
+    """
+
+    state: msgspec.Raw = msgspec.Raw(b"\xc0")
+
+
+class MemberState(Message, frozen=True):
+    """The fifth element of an answer: what this member is at."""
+
+    epoch_number: int
+    promoting_member: str
+    log_position: int
+    members_version: int
+    read_write: bool
 
 
 class Greeting(Message, frozen=True):
@@ -121,6 +145,38 @@ class Hello(Message, frozen=True):
 
     process_id: bytes
     software: str
+    direct: bool = True
+    """False: spread my requests over the members for me, I talk to this one only."""
+
+
+class Standing(enum.IntEnum):
+    """What a member is good for at present."""
+
+    READ_WRITE = 0
+    READ_ONLY = 1
+    NOT_VISIBLE = 2
+    NOT_AUTHORIZED = 3
+
+
+class Member(Message, frozen=True):
+    """One member as MEMBERS lists it."""
+
+    member_id: str
+    address: str
+    crypto_port: int
+    group: str
+    key_sha256: bytes
+    """Of its public key, SubjectPublicKeyInfo."""
+    state: int
+    """A `Standing`."""
+
+
+class MemberList(Message, frozen=True):
+    """Result of MEMBERS; the version is that of the answers' fifth element."""
+
+    version: int
+    members: list[Member]
+    local_group: str
 
 
 class Empty(Message, frozen=True):

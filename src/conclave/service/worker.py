@@ -68,6 +68,8 @@ class Worker:
                 max_bytes=bootstrap.cache_bytes, idle_ms=int(bootstrap.cache_idle_seconds * 1000)
             ),
             limits=bootstrap.limits,
+            member_id=bootstrap.member_id,
+            read_only_limit_seconds=bootstrap.read_only_limit_seconds,
         )
         self.clock = ApplianceClock(page.appliance_offset_ms)
         self._connections: set[Connection] = set()
