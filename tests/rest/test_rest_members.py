@@ -67,6 +67,17 @@ def test_a_member_shows_every_field(town: Town) -> None:
     assert member.keys() - known.keys() == {"memberUUID", "memberName"}
 
 
+def test_s5_a_member_asks_for_a_restart_while_its_port_is_another_one(town: Town) -> None:
+    client, cluster = town.house.client(), f"/api/clusters/{town.cluster_id}"
+    try:
+        expect(client.put("/api/cluster/config", {"service": "crypto", "port": 50055}), 204)
+        member = member_of(client, cluster)
+        assert (member["restartService"], member["cryptoPort"]) == (True, 50052)
+    finally:
+        expect(client.put("/api/cluster/config", {"service": "crypto", "port": 50052}), 204)
+    assert member_of(client, cluster)["restartService"] is False
+
+
 def joins(client: Client) -> list[dict[str, Any]]:
     """Return the tasks of joins."""
     listed: list[dict[str, Any]] = client.get("/tasks").json()["tasks"]
