@@ -55,12 +55,14 @@ def postgresql_store(house: House) -> Store:
 
 @pytest.fixture(scope="session")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directories]:
-    """Yield the data of a PostgreSQL that was made and never started: to be copied."""
+    """Yield the data of a PostgreSQL that was stopped: to be copied."""
     state_dir = tmp_path_factory.mktemp("pristine")
 
     async def make() -> Member:
         member = await new_member(state_dir)
         await member.instance.initialize()
+        await member.instance.start("primary")
+        await member.instance.stop()
         await member.proxy.close()
         return member
 

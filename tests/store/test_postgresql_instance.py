@@ -22,6 +22,7 @@ from conclave.store.postgresql.status import format_lsn, member_of, parse_lsn, s
 from tests.support.postgresql import (
     Member,
     follow,
+    follow_from,
     hang,
     new_members,
     streams,
@@ -104,8 +105,8 @@ def test_a_hung_standby_is_dropped_and_the_commit_that_waits_returns(
     async def work(members: list[Member]) -> None:
         primary, good, bad = members
         await ask(primary, "CREATE TABLE t (n int PRIMARY KEY)")
-        await follow(good, primary)
-        await follow(bad, primary)
+        await follow_from(pristine, good, primary)
+        await follow_from(pristine, bad, primary)
         await primary.instance.set_synchronous([good.member_id, bad.member_id])
         await ask(primary, "INSERT INTO t VALUES (1)")
         hang(bad)
@@ -180,7 +181,7 @@ def test_a_planned_hand_over_loses_nothing_and_needs_no_copy(
     async def work(members: list[Member]) -> None:
         old, new = members
         await ask(old, "CREATE TABLE t (n int PRIMARY KEY)")
-        await follow(new, old)
+        await follow_from(pristine, new, old)
         await old.instance.set_synchronous([new.member_id])
         await ask(old, "INSERT INTO t VALUES (1)")
         await old.instance.checkpoint()

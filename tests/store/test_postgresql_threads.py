@@ -22,7 +22,7 @@ from conclave.store.repository import ClusterReader, ClusterWriter, Touched
 from conclave.store.rows import KeyringRow
 from tests.store.test_postgresql_instance import GHOST, ask, waits_for_standbys
 from tests.store.test_store_contract import new_keyring, new_object
-from tests.support.postgresql import Member, follow, new_members, until
+from tests.support.postgresql import Member, follow_from, new_members, until
 
 
 @dataclass
@@ -115,7 +115,7 @@ def test_a_standby_takes_no_changes(tmp_path: Path, pristine: Directories) -> No
         async with new_members(tmp_path, 2, pristine) as (primary, standby):
             async with threads(primary) as first:
                 await first.insert(new_keyring("a", 0))
-            await follow(standby, primary)
+            await follow_from(pristine, standby, primary)
             async with threads(standby) as store:
                 with pytest.raises(NotAllowed) as error:
                     await store.insert(new_keyring("b", 1))

@@ -26,6 +26,7 @@ SOCKET_NAME: Final = ".s.PGSQL.5432"
 UPSTREAM: Final = "upstream"
 MAX_SOCKET_PATH_BYTES: Final = 107
 _NAME_CHARACTERS: Final = 16
+_MAKE_ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +116,30 @@ def make_owned(path: Path, account: Account) -> None:
 
     Raises InternalFault when it exists and is not a directory of that account.
     """
-    if not account.is_ours:
-        for parent in reversed(path.parents):
-            if not parent.exists():
-                parent.mkdir(0o755)
-                parent.chmod(0o755)
-    else:
-        path.parent.mkdir(0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(0o700)
-        os.chown(path, account.uid, account.gid)
+    for _ in range(_MAKE_ATTEMPTS):
+        # A parent may go between the two steps: with another member, when it was its last.
+        with contextlib.suppress(FileNotFoundError):
+            _make_parents(path, account)
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(0o700)
+                os.chown(path, account.uid, account.gid)
+            break
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != account.uid:
         message = f"{path} must be a directory of account {account.name}; it belongs to another."
         raise InternalFault(faults.POSTGRESQL_FAILED, message)
     path.chmod(0o700)
+
+
+def _make_parents(path: Path, account: Account) -> None:
+    if account.is_ours:
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
+        return
+    for parent in reversed(path.parents):
+        if not parent.exists():
+            with contextlib.suppress(FileExistsError):
+                parent.mkdir(0o755)
+                parent.chmod(0o755)
 
 
 def remove(state_dir: Path, account: Account) -> None:
