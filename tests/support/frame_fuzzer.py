@@ -54,7 +54,7 @@ def seed_requests() -> dict[str, list[Any]]:
     pair = [list(map(list, template)) for template in ec_pair(token=True)]
     aes = [list(item) for item in aes_template(token=True, value=bytes(32))]
     rsa = [[int(Cka.MODULUS_BITS), ulong(2048)]]
-    gcm = [bytes(12), b"context", 128]
+    gcm, iv = [bytes(12), b"context", 128], bytes(16)
     use = [KEYRING, PRIVATE, int(Ckm.ECDSA_SHA256), None, b"data", False]
     changed = [[int(Cka.LABEL), b"changed"]]
     arguments: dict[str, tuple[Operation, list[Any]]] = {
@@ -96,12 +96,10 @@ def seed_requests() -> dict[str, list[Any]]:
         "sign-blob": (Operation.SIGN, [KEYRING, PRIVATE_BLOB, *use[2:]]),
         "verify": (Operation.VERIFY, [KEYRING, PUBLIC, *use[2:5], bytes(64), False]),
         "encrypt": (Operation.ENCRYPT, [KEYRING, SECRET, int(Ckm.AES_GCM), gcm, b"data"]),
-        "decrypt": (
-            Operation.DECRYPT,
-            [KEYRING, SECRET, int(Ckm.AES_CBC_PAD), bytes(16), b"d" * 32],
-        ),
+        "decrypt": (Operation.DECRYPT, [KEYRING, SECRET, int(Ckm.AES_CBC_PAD), iv, b"d" * 32]),
         "counter": (Operation.ENCRYPT, [KEYRING, SECRET, int(Ckm.AES_CTR), [32, bytes(16)], b"d"]),
         "random": (Operation.RANDOM, [32]),
+        "forward": (Operation.FORWARD, [KEYRING, "127.0.0.1", b"request", IDEMPOTENCY]),
     }
     # A logout with the live ticket would make all that follows shallow.
     return {

@@ -162,32 +162,56 @@ class WorkerBench(ClusterBench):
     def start_worker(self, index: int = 0) -> None:
         assert self.certificate is not None
         key_pem = self.member_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        certificate_pem = self.certificate.member_certificate_pem.encode()
+        self.start_worker_of(
+            f"worker-{index}",
+            page=self.page,
+            listener=self.listener,
+            member_id=self.member_id,
+            certificate_pem=certificate_pem,
+            key_pem=key_pem,
+            index=index,
+        )
+
+    def start_worker_of(
+        self,
+        name: str,
+        *,
+        page: SharedPage,
+        listener: socket.socket,
+        member_id: str,
+        certificate_pem: bytes,
+        key_pem: bytes,
+        index: int = 0,
+    ) -> None:
+        """Start a worker of this member, or of another that shares its store."""
+        assert self.certificate is not None
         bootstrap = WorkerBootstrap(
             worker_index=index,
             worker_count=self.workers,
-            listen_fd=self.listener.fileno(),
-            page_fd=self.page.fd,
+            listen_fd=listener.fileno(),
+            page_fd=page.fd,
             database_path=str(self.database),
             cluster_socket_path=str(self.socket("cluster")),
             cluster_secret=self.secrets["worker"],
-            certificate_pem=self.certificate.member_certificate_pem.encode(),
+            certificate_pem=certificate_pem,
             key_pem=key_pem,
             ca_pem=self.certificate.ca_certificate_pem.encode(),
-            member_id=self.member_id,
+            member_id=member_id,
             limits=self.limits,
             read_only_limit_seconds=self.read_only_limit_seconds,
             cache_idle_seconds=self.cache_idle_seconds,
-            log_path=str(self.directory / f"worker-{index}.log"),
+            log_path=str(self.directory / f"{name}.log"),
         )
         process = subprocess.Popen(
             [sys.executable, "-m", "conclave.service.worker"],
             stdin=subprocess.PIPE,
-            pass_fds=[self.page.fd, self.listener.fileno()],
+            pass_fds=[page.fd, listener.fileno()],
         )
         assert process.stdin is not None
         process.stdin.write(encode_bootstrap(bootstrap))
         process.stdin.flush()
-        self.processes[f"worker-{index}"] = process
+        self.processes[name] = process
 
     async def identity(self, name: str = "client") -> Identity:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -209,15 +233,25 @@ class WorkerBench(ClusterBench):
             path = self.directory / f"{os.urandom(4).hex()}.pem"
             path.write_bytes(identity.key_pem + identity.certificate_pem)
             context.load_cert_chain(path)
+        return await self._open_with(context)
+
+    async def _open_with(self, context: ssl.SSLContext) -> WireClient:
         port = self.listener.getsockname()[1]
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
         client = WireClient(reader, writer)
         self.clients.append(client)
         return client
 
-    async def connect(self, identity: Identity, *, process_id: bytes | None = None) -> WireClient:
+    async def connect_with(self, context: ssl.SSLContext) -> WireClient:
+        client = await self._open_with(context)
+        await asyncio.wait_for(client.begin(), 20)
+        return client
+
+    async def connect(
+        self, identity: Identity, *, process_id: bytes | None = None, direct: bool = True
+    ) -> WireClient:
         client = await self.open(identity)
-        await asyncio.wait_for(client.begin(process_id=process_id), 20)
+        await asyncio.wait_for(client.begin(process_id=process_id, direct=direct), 20)
         return client
 
     def write_arguments(self, seconds: int = 30) -> wire.Write:

@@ -48,11 +48,29 @@ class PeerCertificate:
 def server_context(certificate_pem: bytes, key_pem: bytes, ca_pem: bytes) -> ssl.SSLContext:
     """Return the TLS context of the crypto port; the private key never meets a disk."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    _prepare(context, certificate_pem, key_pem, ca_pem)
+    return context
+
+
+def member_context(certificate_pem: bytes, key_pem: bytes, ca_pem: bytes) -> ssl.SSLContext:
+    """Return the context with which a member's worker calls another member's crypto port.
+
+    The name in the peer's certificate is every member's: who it is, its key must tell.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    _prepare(context, certificate_pem, key_pem, ca_pem)
+    return context
+
+
+def _prepare(
+    context: ssl.SSLContext, certificate_pem: bytes, key_pem: bytes, ca_pem: bytes
+) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= X509_V_FLAG_NO_CHECK_TIME
-    context.options |= ssl.OP_NO_TICKET
-    context.num_tickets = 0
     context.load_verify_locations(cadata=ca_pem.decode())
     # The ssl module reads keys from a named file only; this one is memory of this process.
     fd = os.memfd_create("conclave-key", os.MFD_CLOEXEC)
@@ -62,4 +80,3 @@ def server_context(certificate_pem: bytes, key_pem: bytes, ca_pem: bytes) -> ssl
     finally:
         os.ftruncate(fd, 0)
         os.close(fd)
-    return context

@@ -24,14 +24,16 @@ from conclave import faults
 from conclave.errors import CKR_OK, ConclaveError, Unavailable
 from conclave.ids import ClientId, ProcessId
 from conclave.service import page as page_words
+from conclave.service.admission import admit
 from conclave.service.answers import Answers
 from conclave.service.cache import ObjectEntry
 from conclave.service.client_gate import PeerCertificate
-from conclave.service.dispatch import HANDLERS
+from conclave.service.dispatch import FOR_MEMBERS, HANDLERS, SPREADING
 from conclave.service.frames import FrameSplitter, FrameTooLong
 from conclave.service.nesting import nests_deeper
 from conclave.service.outbox import Outbox
 from conclave.service.requests import (
+    Caller,
     Handler,
     Later,
     Pins,
@@ -78,11 +80,13 @@ class Connection(asyncio.Protocol):
         self.core = worker.core
         self.client_id = ClientId(b"")
         self.process_id = ProcessId(b"")
-        self.direct = True
+        self.member_key = b""
+        self.asserted: dict[bytes, Caller] = {}
         self.source = ""
         self.public_seals: dict[bytes, SessionSeal] = {}
         self.public_blobs: dict[bytes, ObjectEntry] = {}
         self._words = worker.core.page.words
+        self._handlers = HANDLERS
         self._splitter = FrameSplitter(MAX_FRAME_BYTES)
         self._waiting: deque[bytes] = deque()
         self._watch = worker.core.watch
@@ -151,23 +155,32 @@ class Connection(asyncio.Protocol):
     async def _read_client(self) -> None:
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                loaded = await self.core.reader.client(self._peer.key_sha256)
+                admission = await admit(self.core.reader, self._peer.key_sha256)
         except (ConclaveError, TimeoutError):
             self._end("its key could not be looked up")
             return
-        row = loaded.row
-        if row is None or row.revoked or (self.client_id and row.client_id != self.client_id):
-            self._end("its key is not registered" if row is None else "its client was revoked")
+        known = self._client_generation >= 0
+        if admission.client_id is None or (known and admission.client_id != self.client_id):
+            self._end(admission.reason)
             return
         if not self.check_certificate():
             return
         self._checking = False
-        self._client_generation = loaded.client_generation
-        if not self.client_id:
-            self.client_id = row.client_id
+        self._client_generation = admission.client_generation
+        if not known:
+            self.client_id = admission.client_id
+            if admission.is_member:
+                self.member_key = self._peer.key_sha256
+                self._handlers = FOR_MEMBERS
             self._outbox.append(self.worker.greeting())
             self._outbox.flush()
         self._plan_turn()
+
+    def spread(self) -> None:
+        """Spread this client's requests over the members from now on."""
+        if not self.member_key:
+            self._handlers = SPREADING
+            self.core.spreader.begin()
 
     def check_certificate(self) -> bool:
         """Drop a client whose certificate is not valid by the appliance clock (rule T1)."""
@@ -276,7 +289,7 @@ class Connection(asyncio.Protocol):
             raise ProtocolBroken(f"request id {request.request_id}")
         if not self.process_id and request.operation != _HELLO:
             raise ProtocolBroken("a request came before HELLO")
-        handler = HANDLERS.get(request.operation)
+        handler = self._handlers.get(request.operation)
         if handler is None:
             raise ProtocolBroken(f"there is no operation {request.operation}")
         if request.min_position is not None and request.min_position > self._watch.log_position:
@@ -314,7 +327,8 @@ class Connection(asyncio.Protocol):
                 if self._closed:
                     return
                 try:
-                    result = self._run_again(request, handler, pins)
+                    self._answers.look()
+                    result = _run_again(self, request, handler, pins)
                 except Later as again:
                     later = again
                     continue
@@ -333,16 +347,6 @@ class Connection(asyncio.Protocol):
             self._end(f"it broke the protocol: {error}")
         except Exception:  # noqa: BLE001 - the boundary of a request: logged, answered
             self._answers.fail(request)
-
-    def _run_again(self, request: Request, handler: Handler, pins: Pins) -> Any:
-        core = self.core
-        self._answers.look()
-        core.fresh_ticket = None
-        core.pinned = pins
-        try:
-            return handler(core, self, request)
-        finally:
-            core.pinned = {}
 
     async def _answer_task(self, request: Request, work: Rest, ticket: bytes | None) -> None:
         """Await the rest of a handler; it may bring a ticket of its own."""
@@ -367,3 +371,13 @@ class Connection(asyncio.Protocol):
             self._end("it broke the protocol: a parameter nests too deep")
         else:
             self._answers.refuse(request, error)
+
+
+def _run_again(connection: Connection, request: Request, handler: Handler, pins: Pins) -> Any:
+    core = connection.core
+    core.fresh_ticket = None
+    core.pinned = pins
+    try:
+        return handler(core, connection, request)
+    finally:
+        core.pinned = {}

@@ -15,13 +15,14 @@ import logging
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from conclave import faults
 from conclave.crypto.seal import derive
 from conclave.errors import CredentialRefused, NotAllowed, NotFound
 from conclave.ids import ClientId, ClusterId, KeyringId, LoginId, MemberId
 from conclave.service import page as page_words
+from conclave.service.asserted_clients import AssertedClients
 from conclave.service.cache import KeyringView, Session, ViewCache
 from conclave.service.channel import ChannelClient
 from conclave.service.member_directory import MemberDirectory
@@ -44,6 +45,9 @@ from conclave.service.tickets import (
 )
 from conclave.service.wire import Role
 from conclave.settings import Limits
+
+if TYPE_CHECKING:
+    from conclave.service.spreader import Spreader
 
 KEYRING_ID_BYTES: Final = 16
 CHANNEL_CONNECT_SECONDS: Final = 3.0
@@ -103,6 +107,9 @@ class Core:
         self.keys: Keys | None = None
         self.tokens: LoadedTokens | None = None
         self.members = MemberDirectory(page, reader, channel, MemberId(member_id))
+        self.asserted = AssertedClients(page, reader)
+        self.spreader: Spreader
+        """Given by the worker."""
         self.now_ms = 0
         """Cluster time of the batch under way."""
         self.serving = False

@@ -1,4 +1,4 @@
-"""The table from operation to handler."""
+"""The tables from operation to handler: for clients, for those who want spreading, for members."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from conclave.service import (
     object_handlers,
     token_handlers,
 )
+from conclave.service.forwarding import forward
 from conclave.service.requests import Handler
+from conclave.service.spreader import SPREAD
 from conclave.service.wire import Operation
 
 HANDLERS: Final[dict[int, Handler]] = {
@@ -45,3 +47,13 @@ HANDLERS: Final[dict[int, Handler]] = {
         (Operation.RANDOM, token_handlers.random_bytes),
     )
 }
+
+SPREADING: Final[dict[int, Handler]] = {**HANDLERS, **SPREAD}
+"""For clients that talk to this member only, and leave the choice of members to it."""
+
+FOR_MEMBERS: Final[dict[int, Handler]] = {
+    int(Operation.HELLO): token_handlers.hello,
+    int(Operation.PING): token_handlers.ping,
+    int(Operation.FORWARD): forward,
+}
+"""For the workers of other members."""

@@ -35,13 +35,18 @@ class Caller(Protocol):
 
     client_id: ClientId
     process_id: ProcessId
-    direct: bool
-    """False when the client wants its requests spread over the members for it."""
     source: str
+    member_key: bytes
+    """SHA-256 of a member's key, empty for a client."""
     public_seals: dict[bytes, SessionSeal]
     """Seals of the process's public session objects by keyring."""
     public_blobs: dict[bytes, ObjectEntry]
     """Opened public session objects by blob."""
+    asserted: dict[bytes, Caller]
+    """Whom a member speaks for, by client and process id."""
+
+    def spread(self) -> None:
+        """Spread the caller's requests over the members from now on."""
 
 
 Handler = Callable[["Core", Caller, Request], Any]

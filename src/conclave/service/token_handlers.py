@@ -58,7 +58,8 @@ def hello(_core: Core, caller: Caller, request: Request) -> None:
     if len(args.software) > MAX_SOFTWARE_CHARACTERS:
         raise ProtocolBroken("the name of the client's software is too long")
     caller.process_id = args.process_id  # type: ignore[assignment]
-    caller.direct = args.direct
+    if not args.direct:
+        caller.spread()
 
 
 def ping(_core: Core, _caller: Caller, request: Request) -> None:

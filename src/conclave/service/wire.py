@@ -55,6 +55,7 @@ class Operation(enum.IntEnum):
     ENCRYPT = 42
     DECRYPT = 43
     RANDOM = 50
+    FORWARD = 60
 
 
 class Role(enum.IntEnum):
@@ -379,6 +380,16 @@ class Random(Message, frozen=True):
     """Ask for random bytes."""
 
     length: int
+
+
+class Forward(Message, frozen=True):
+    """A client's request, handed on by the worker of another member."""
+
+    client_id: bytes
+    source: str
+    request: bytes
+    """The body of the client's frame."""
+    process_id: bytes
 
 
 class PssParameter(Message, frozen=True):

@@ -31,10 +31,11 @@ from conclave.service.bootstrap import (
 )
 from conclave.service.cache import ViewCache
 from conclave.service.channel import ChannelClient
-from conclave.service.client_gate import server_context
+from conclave.service.client_gate import member_context, server_context
 from conclave.service.connection import Connection
 from conclave.service.core import Core
 from conclave.service.page import SharedPage
+from conclave.service.spreader import Spreader
 from conclave.service.store_reader import StoreReader
 from conclave.service.wire import PROTOCOL_VERSION, Greeting
 
@@ -72,6 +73,12 @@ class Worker:
             read_only_limit_seconds=bootstrap.read_only_limit_seconds,
         )
         self.clock = ApplianceClock(page.appliance_offset_ms)
+        self.core.spreader = Spreader(
+            self.core.members,
+            self.core.watch,
+            self.clock,
+            lambda: member_context(bootstrap.certificate_pem, bootstrap.key_pem, bootstrap.ca_pem),
+        )
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._hostile: OrderedDict[str, float] = OrderedDict()
@@ -110,6 +117,7 @@ class Worker:
             await asyncio.wait(self._tasks, timeout=SHUTDOWN_SECONDS)
         for connection in tuple(self._connections):
             connection.close()
+        await self.core.spreader.close()
         await self.core.close()
 
     async def _learn_cluster(self) -> None:
