@@ -53,6 +53,9 @@ class Worker:
     name: str = SERVER_NAME
     greeting: object = GREETING
     hello: int = 0
+    state: object = None
+    members: object = None
+    authority: Authority = field(default_factory=Authority)
     begins: datetime.datetime = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
     ends: datetime.datetime = datetime.datetime(2125, 1, 1, tzinfo=datetime.UTC)
     usage: object = ExtendedKeyUsageOID.SERVER_AUTH
@@ -61,7 +64,6 @@ class Worker:
     connections: int = 0
 
     def __post_init__(self) -> None:
-        self.authority = Authority()
         self._stopped = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._context = self._make_context()
@@ -82,9 +84,13 @@ class Worker:
         files = {"c.pem": pem(certificate), "k.pem": key_pem(client_key), "ca": self.authority.pem}
         for name, text in files.items():
             (self.directory / name).write_text(text)
-        port = int(self._listener.getsockname()[1])
+        port = self.port
         certificate_file, key_file, ca_file = (self.directory / name for name in files)
         return ClusterEntry(0, "127.0.0.1", port, certificate_file, key_file, ca_file, common_name)
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
 
     def _make_context(self) -> ssl.SSLContext:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -124,7 +130,10 @@ class Worker:
             body = receive(stream)
             request = msgspec.msgpack.decode(body, type=wire.Request)
             if request.operation == wire.Operation.HELLO:
-                send(stream, (request.request_id, self.hello))
+                send(stream, (request.request_id, self.hello, None, None, self.state))
+                continue
+            if request.operation == wire.Operation.MEMBERS:
+                send(stream, (request.request_id, 0, self.members))
                 continue
             self.requests.append(request)
             self.bodies.append(bytes(request.args))
@@ -386,3 +395,52 @@ def test_no_repr_of_a_message_shows_a_password() -> None:
     login = wire.Login(KEYRING, wire.Role.KRCO, b"hunter2", b"a" * 16)
     assert "hunter2" not in repr(login)
     assert "password" in repr(login)
+
+
+# ------------------------------------------------------------------ several members
+
+
+def pair_of_members(start: Start, *first: Step, second: tuple[Step, ...] = ()) -> list[Worker]:
+    """Return two members of one cluster in epoch 3, which list each other."""
+    one = start(*first, state=(3, "m", 10, 1, True))
+    other = start(*second, state=(3, "m", 10, 1, True), authority=one.authority)
+    rows = [
+        (name, "127.0.0.1", worker.port, "local", b"k" * 32, wire.Standing.READ_WRITE)
+        for name, worker in (("one", one), ("other", other))
+    ]
+    one.members = other.members = (1, rows, "local")
+    return [one, other]
+
+
+def test_another_member_is_tried_when_the_first_is_away(start: Start) -> None:
+    one, other = pair_of_members(start, (0, None))
+    with link_to(one) as link:
+        Client(link).ping()
+        assert other.connections == 0
+        one.stop()
+        session(link).destroy_object(b"o" * 16)
+        Client(link).ping()
+    assert len(one.requests) == 1
+    assert (len(other.requests), other.connections) == (2, 1)
+
+
+def test_c17_a_member_that_is_behind_is_left_and_no_earlier_position_is_demanded(
+    start: Start,
+) -> None:
+    one, other = pair_of_members(start, (0, None, None, (3, "m", 12, 1, True)), (wire.BEHIND,))
+    with link_to(one) as link:
+        Client(link).ping()
+        Client(link).ping()
+    assert [request.min_position for request in one.requests] == [10, 12]
+    assert [request.min_position for request in other.requests] == [12]
+
+
+def test_c19_a_member_of_an_earlier_epoch_is_not_asked(start: Start) -> None:
+    one, other = pair_of_members(start, (0, None, None, (4, "m", 5, 1, True)), DROP)
+    with link_to(one) as link:
+        Client(link).ping()
+        one.state = (4, "m", 5, 1, True)
+        Client(link).ping()
+    assert [request.min_position for request in one.requests] == [10, 5, 5]
+    assert other.connections >= 1
+    assert other.requests == []

@@ -36,6 +36,7 @@ class Answer(wire.Message, frozen=True):
     value: int
     result: msgspec.Raw = _NIL
     ticket: bytes | None = None
+    state: wire.MemberState | None = None
 
 
 _ANSWER: Final = msgspec.msgpack.Decoder(Answer)
@@ -79,6 +80,8 @@ class Connection:
         self._where = where
         self._monotonic = monotonic
         self._last_id = 0
+        self.state: wire.MemberState | None = None
+        """What the member told last of itself."""
         self.greeting: wire.Greeting
         self.greeted_at: float
 
@@ -112,11 +115,18 @@ class Connection:
         self._stream.close()
 
     def call(
-        self, operation: wire.Operation, args: msgspec.Raw, ticket: bytes | None, deadline: float
+        self,
+        operation: wire.Operation,
+        args: msgspec.Raw,
+        ticket: bytes | None,
+        deadline: float,
+        *,
+        min_position: int | None = None,
     ) -> Answer:
         """Send one request and return its answer; raise Interrupted when none came in time."""
         self._last_id = self._last_id % 0xFFFFFFFF + 1
-        body = _ENCODER.encode(wire.Request(self._last_id, operation, ticket, args))
+        request = wire.Request(self._last_id, operation, ticket, args, min_position)
+        body = _ENCODER.encode(request)
         if len(body) > wire.MAX_FRAME_BYTES:
             message = f"A request of {len(body)} bytes is longer than {wire.MAX_FRAME_BYTES}."
             raise BadInput(faults.DATA_LEN_RANGE, message)
@@ -130,6 +140,7 @@ class Connection:
         except BaseException:
             self.close()
             raise
+        self.state = answer.state or self.state
         return answer
 
     def _greet(self, process_id: bytes, deadline: float) -> None:

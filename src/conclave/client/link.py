@@ -1,5 +1,7 @@
 """Requests that survive: reconnect, retry with the same bytes, wait while the worker is busy.
 
+Members are learnt from the first that answers, and tried in turn when it is away.
+
 Invariant: a request is encoded once, so its idempotency key or attempt id is the same in every
 retry, and a refusal is an answer: it is never retried (a wrong password is tried once).
 """
@@ -24,16 +26,21 @@ from conclave.client.connection import (
     MonotonicSeconds,
     client_tls_context,
 )
+from conclave.client.members import KnownMembers
 from conclave.client.refusals import refusal
-from conclave.errors import Unavailable
+from conclave.errors import InternalFault, Unavailable
 from conclave.ids import ClusterTimeMs, ProcessId
 from conclave.service import wire
 
 WRITE_DEADLINE_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 10.0
 """How long a cluster may be out of reach before a caller is told, within the deadline."""
+MEMBER_SECONDS: Final = 3.0
+"""How long one member may take to be connected while there are others to try."""
 FIRST_PAUSE_SECONDS: Final = 0.02
 LONGEST_PAUSE_SECONDS: Final = 1.0
+_NO_ARGUMENTS: Final = msgspec.Raw(msgspec.msgpack.encode([]))
+_MEMBERS: Final = msgspec.msgpack.Decoder(wire.MemberList)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,7 @@ class Link:
         self._context = client_tls_context(entry)
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        self._members = KnownMembers(entry)
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -107,14 +115,20 @@ class Link:
             except Interrupted as interruption:
                 raise _unanswered(interruption.message, may_have_acted) from interruption
             try:
-                answer = connection.call(operation, args, ticket, deadline)
-                if answer.value != wire.BUSY:
+                answer = connection.call(
+                    operation, args, ticket, deadline, min_position=self._members.position
+                )
+                if answer.state is not None:
+                    self._members.saw(answer.state)
+                if answer.value not in (wire.BUSY, wire.BEHIND):
                     return answer
                 complaint = f"{operation.name}: the cluster is busy."
+                if answer.value == wire.BEHIND:
+                    self._leave()
             except Interrupted as interruption:
                 may_have_acted = True
                 complaint = interruption.message
-                self._drop()
+                self._leave()
             except BaseException:
                 self._drop()
                 raise
@@ -143,15 +157,46 @@ class Link:
         return True
 
     def _connected(self, deadline: float) -> Connection:
-        if self._connection is None:
-            self._connection = Connection.open(
-                self.entry,
-                self._context,
-                self.process_id,
-                deadline,
-                monotonic=self._waiting.monotonic,
-            )
+        try:
+            if self._connection is None:
+                self._connection = self._open(deadline)
+            self._learn_members(self._connection, deadline)
+        except Interrupted:
+            self._leave()
+            raise
         return self._connection
+
+    def _open(self, deadline: float) -> Connection:
+        members, monotonic = self._members, self._waiting.monotonic
+        if members.several:
+            deadline = min(deadline, monotonic() + MEMBER_SECONDS)
+        connection = Connection.open(
+            members.current, self._context, self.process_id, deadline, monotonic=monotonic
+        )
+        if connection.state is not None and not members.saw(connection.state):
+            connection.close()
+            message = f"Member {members.current.host} has not joined the present epoch yet."
+            raise Interrupted(message)
+        return connection
+
+    def _learn_members(self, connection: Connection, deadline: float) -> None:
+        """Ask for the list of members if it is another one than that which is known."""
+        state = connection.state
+        if state is None or state.members_version == self._members.asked:
+            return
+        self._members.asked = state.members_version
+        answer = connection.call(wire.Operation.MEMBERS, _NO_ARGUMENTS, None, deadline)
+        if answer.value == 0:
+            try:
+                self._members.learn(_MEMBERS.decode(answer.result))
+            except msgspec.DecodeError as cause:
+                message = f"The list of members has another shape: {cause}."
+                raise InternalFault(faults.PROTOCOL_BROKEN, message) from cause
+
+    def _leave(self) -> None:
+        """Give up this connection and go on with another member, if one is known."""
+        self._drop()
+        self._members.next()
 
     def _drop(self) -> None:
         if self._connection is not None:

@@ -1,0 +1,63 @@
+"""The members of one cluster as a client has learnt them, and how far it has seen them get.
+
+Invariant: what a client has seen never goes away again: a member of an earlier epoch, or one that
+lacks a change the client was told of in the present epoch, is none to ask (rules C17, C19).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from conclave.client.clusters import ClusterEntry
+from conclave.service import wire
+
+
+class KnownMembers:
+    """Where to connect, the configured entry member first."""
+
+    def __init__(self, entry: ClusterEntry) -> None:
+        self._entry = entry
+        self._entries = [entry]
+        self._at = 0
+        self._epoch = (0, "")
+        self.asked: int | None = None
+        """The members version for which the list was asked; None before it was."""
+        self.position: int | None = None
+        """The highest log position that was told in the present epoch."""
+
+    @property
+    def current(self) -> ClusterEntry:
+        """Return the member to connect to."""
+        return self._entries[self._at]
+
+    @property
+    def several(self) -> bool:
+        """Tell whether there is another one to try."""
+        return len(self._entries) > 1
+
+    def next(self) -> None:
+        """Go on to the next member."""
+        self._at = (self._at + 1) % len(self._entries)
+
+    def learn(self, listed: wire.MemberList) -> None:
+        """Take over a list: those that serve best first, the configured entry always among them."""
+        current = self.current
+        members = sorted(listed.members, key=lambda member: member.state)
+        entries = [
+            replace(self._entry, host=member.address, port=member.crypto_port) for member in members
+        ]
+        if self._entry not in entries:
+            entries.insert(0, self._entry)
+        self._entries = entries
+        self._at = entries.index(current) if current in entries else 0
+
+    def saw(self, state: wire.MemberState) -> bool:
+        """Take note of what a member is at; return False for one of an earlier epoch."""
+        epoch = (state.epoch_number, state.promoting_member)
+        if epoch < self._epoch:
+            return False
+        if epoch > self._epoch or self.position is None:
+            self._epoch = epoch
+            self.position = state.log_position
+        self.position = max(self.position, state.log_position)
+        return True
