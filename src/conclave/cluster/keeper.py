@@ -28,13 +28,16 @@ class Watched:
     """Its last heartbeat."""
     granted_ms: int = 0
     """When the last heartbeat was answered with a grant."""
-    says_read_write: bool = False
-    """What the last heartbeat said of its own lease."""
+    granted_sent_ms: int = 0
+    """When the member sent the newest heartbeat that was granted, by its own clock."""
+    closed: bool = False
+    """It said that it is Read-Only, in a heartbeat sent after the last granted one."""
     gone: bool = False
     """It has said goodbye."""
     streaming: bool = False
     behind_bytes: int = 0
     """Of what the primary has written, how much it has not replayed."""
+    replayed_lsn: int = 0
     behind_since_ms: int = 0
     """Since when it has replayed nothing although there is something; 0 when it goes on."""
 
@@ -48,22 +51,38 @@ class Plan:
     added: tuple[MemberId, ...]
 
 
-def heard(watched: Watched, now_ms: int, *, says_read_write: bool, granted: bool) -> Watched:
-    """Take note of a heartbeat, and of what it is answered."""
+def heard(
+    watched: Watched, now_ms: int, *, sent_ms: int, says_read_write: bool, granted: bool
+) -> Watched:
+    """Take note of a heartbeat sent at `sent_ms` of the member's clock, and of its answer.
+
+    A member has one heartbeat under way and takes no answer to one that it gave up; what it says of
+    itself therefore holds for the grants of all heartbeats before, but not for later ones, should
+    this heartbeat have been overtaken.
+    """
+    watched = replace(watched, heard_ms=now_ms, gone=False)
+    if granted:
+        sent_ms = max(sent_ms, watched.granted_sent_ms)
+        return replace(watched, granted_ms=now_ms, granted_sent_ms=sent_ms, closed=False)
+    overtaken = sent_ms <= watched.granted_sent_ms
+    return watched if overtaken else replace(watched, closed=not says_read_write)
+
+
+def replayed(
+    watched: Watched, now_ms: int, *, streaming: bool, replayed_lsn: int, behind_bytes: int
+) -> Watched:
+    """Take note of how far a member's copy of the store has come.
+
+    How far it is behind tells nothing of that: under an even load it is always as much.
+    """
+    goes_on = not behind_bytes or (streaming and replayed_lsn > watched.replayed_lsn)
     return replace(
         watched,
-        heard_ms=now_ms,
-        granted_ms=now_ms if granted else watched.granted_ms,
-        says_read_write=says_read_write,
-        gone=False,
+        streaming=streaming,
+        behind_bytes=behind_bytes,
+        replayed_lsn=replayed_lsn,
+        behind_since_ms=0 if goes_on else watched.behind_since_ms or now_ms,
     )
-
-
-def replayed(watched: Watched, now_ms: int, *, streaming: bool, behind_bytes: int) -> Watched:
-    """Take note of how far a member's copy of the store has come."""
-    stuck = not streaming or behind_bytes >= watched.behind_bytes > 0
-    since = (watched.behind_since_ms or now_ms) if stuck and behind_bytes else 0
-    return replace(watched, streaming=streaming, behind_bytes=behind_bytes, behind_since_ms=since)
 
 
 def suspicious(watched: Watched, now_ms: int, times: ClusterTimes) -> bool:
@@ -77,14 +96,15 @@ def may_drop(watched: Watched, now_ms: int, times: ClusterTimes) -> bool:
     """Tell whether a member's lease has surely ended."""
     if watched.gone or now_ms - watched.granted_ms >= times.drop_ms:
         return True
-    # Its own word: it was answered without a grant since, and has closed.
-    return watched.heard_ms > watched.granted_ms and not watched.says_read_write
+    return watched.closed
 
 
 def may_add(watched: Watched, now_ms: int, times: ClusterTimes) -> bool:
     """Tell whether a member is there and close enough to be waited for."""
     present = not watched.gone and now_ms - watched.heard_ms < times.lease_ms
-    return present and watched.streaming and watched.behind_bytes <= CLOSE_BYTES
+    close = watched.streaming and watched.behind_bytes <= CLOSE_BYTES
+    # Whoever was just dropped as stuck would otherwise be waited for again at the next look.
+    return present and close and not suspicious(watched, now_ms, times)
 
 
 def plan(
