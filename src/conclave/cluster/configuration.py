@@ -110,8 +110,12 @@ class MemberState:
     list_version: int = 0
     handing_over: MemberId = NOBODY
     """Whom this primary has handed the accepted epoch to; it has closed for good."""
+    gave_up: bool = False
+    """It has promised to do without its primary, and takes nothing more from it."""
     certificate_authorities: tuple[bytes, ...] = field(default=(), repr=False)
     """Certificates of the cluster CA, DER, newest first."""
+    certificate: bytes = field(default=b"", repr=False)
+    """The member's own certificate, DER: what it shows before its store is open."""
 
     @property
     def epoch(self) -> Epoch:
@@ -125,11 +129,14 @@ class MemberState:
 
     @property
     def may_write(self) -> bool:
-        """Tell whether this member is a primary that has not promised its place to another."""
+        """Tell whether this member is a primary that has not promised its place to another.
+
+        An epoch that it numbered itself, and asks the others for, is no such promise.
+        """
         return (
             self.standing is Standing.MEMBER
             and self.is_primary
-            and self.accepted == self.epoch
+            and (self.accepted == self.epoch or self.accepted.promoter == self.member_id)
             and not self.handing_over
         )
 
@@ -143,12 +150,15 @@ def accepts(state: MemberState, epoch: Epoch) -> bool:
     return epoch == state.accepted or epoch.number > state.accepted.number
 
 
-def accept(state: MemberState, epoch: Epoch) -> MemberState:
-    """Return the state after the promise; raise Conflict (EPOCH_STALE) when it may not be given."""
+def accept(state: MemberState, epoch: Epoch, *, give_up: bool = False) -> MemberState:
+    """Return the state after the promise, which may be one to do without the present primary.
+
+    Raises Conflict (EPOCH_STALE) when it may not be given.
+    """
     if not accepts(state, epoch):
         message = f"Epoch {epoch} is refused: epoch {state.accepted} was accepted already."
         raise Conflict(faults.EPOCH_STALE, message)
-    return replace(state, accepted=epoch)
+    return replace(state, accepted=epoch, gave_up=state.gave_up or give_up)
 
 
 def next_epoch(promoter: MemberId, states: Iterable[Epoch]) -> Epoch:
@@ -164,6 +174,10 @@ def adoptable(state: MemberState, configuration: Configuration) -> bool:
     """
     epoch = configuration.epoch
     if epoch <= state.epoch or state.standing in (Standing.LEFT, Standing.DELETED):
+        return False
+    same_primary = configuration.primary == state.configuration.primary
+    if state.gave_up and same_primary and epoch != state.accepted:
+        # Given up, and perhaps replaced: it comes back by an epoch that all promised (`renew`).
         return False
     return accepts(state, epoch)
 
@@ -184,6 +198,7 @@ def adopt(state: MemberState, configuration: Configuration) -> MemberState:
         accepted=configuration.epoch,
         standing=standing,
         handing_over=NOBODY,
+        gave_up=False,
     )
 
 
@@ -200,6 +215,7 @@ def opened(state: MemberState, configuration: Configuration) -> MemberState:
         configuration=configuration,
         standing=Standing.MEMBER,
         handing_over=NOBODY,
+        gave_up=False,
         visible=(state.member_id,),
         list_version=state.list_version + 1,
     )

@@ -29,7 +29,7 @@ from conclave.cluster.configuration import (
 )
 from conclave.cluster.epochs import Epoch
 from conclave.cluster.survivors import Survey, choose_survivor, require_deletable
-from conclave.errors import Conflict, NotAllowed, Unavailable
+from conclave.errors import ConclaveError, Conflict, NotAllowed, Unavailable
 from conclave.ids import MemberId
 
 # ---------------------------------------------------------------- what another member is asked
@@ -46,11 +46,16 @@ class AskSurvey:
 class AskPrepare:
     """Promise yourself to an epoch; answered by Promise.
 
-    `deleting` is the primary that it does without: whoever promises stops following it.
+    `living` is the epoch that the asker lives in: whoever lives in a later one gives no promise to
+    somebody who was left behind.  `deleting` is the primary that it does without: whoever promises
+    stops following it.  Who has done so promises nothing to that primary, which may have been
+    replaced unseen, unless it is `renewing`, for which all members are asked.
     """
 
     epoch: Epoch
+    living: Epoch
     deleting: MemberId | None = None
+    renewing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,13 @@ class StopFollowing:
 
 
 @dataclass(frozen=True, slots=True)
+class CatchUp:
+    """Wait until everything up to `position` is replayed; NotAllowed when it will never be."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lead:
     """Run the store as the primary, once everything up to `position` is replayed."""
 
@@ -150,6 +162,7 @@ Action = (
     | CloseStore
     | Follow
     | StopFollowing
+    | CatchUp
     | Lead
     | Record
     | Cut
@@ -179,7 +192,7 @@ def promote(state: MemberState, target: MemberId) -> Steps:
     closed = handed_over(state, target, epoch)
     try:
         yield Save(closed)
-    except BaseException:
+    except ConclaveError:
         # Nothing was given away: whatever stopped us, this member still is the primary.
         yield ResumeWrites()
         raise
@@ -190,10 +203,10 @@ def promote(state: MemberState, target: MemberId) -> Steps:
 def _promised(state: MemberState, target: MemberId) -> Generator[Action, Any, Epoch]:
     """Return an epoch that the target has promised itself to; it asks twice at most."""
     epoch = next_epoch(target, [state.accepted])
-    promise: Promise = yield Ask(target, AskPrepare(epoch))
+    promise: Promise = yield Ask(target, AskPrepare(epoch, state.epoch))
     if not promise.given:
         epoch = next_epoch(target, [state.accepted, promise.accepted])
-        promise = yield Ask(target, AskPrepare(epoch))
+        promise = yield Ask(target, AskPrepare(epoch, state.epoch))
     if not promise.given:
         message = f"Member {target} is being promoted or deleted by somebody else; try again."
         raise Conflict(faults.EPOCH_STALE, message)
@@ -215,13 +228,9 @@ def finish_promotion(state: MemberState, position: int | None) -> Steps:
 
 
 def _take_back(state: MemberState) -> Steps:
-    """Open again after the other refused, with its promise that it never will open."""
-    target = state.handing_over
-    epoch = next_epoch(state.member_id, [state.accepted])
-    promise: Promise = yield Ask(target, AskPrepare(epoch))
-    if not promise.given:
-        message = f"Member {target} neither opens epoch {state.accepted} nor gives it back."
-        raise Unavailable(faults.PRIMARY_UNREACHABLE, message)
+    """Open again after the other refused: with everybody's promise, it may be open elsewhere."""
+    epoch = yield from _renewable(state)
+    yield from _all_renew(state, epoch)
     state = replace(state, accepted=epoch, handing_over=MemberId(""))
     configuration = replace(state.configuration, epoch=epoch)
     return (yield from open_epoch(state, configuration, None))
@@ -229,10 +238,12 @@ def _take_back(state: MemberState) -> Steps:
 
 def prepare(state: MemberState, question: AskPrepare) -> Generator[Action, Any, Promise]:
     """Answer AskPrepare: promise, durably, or say what stands in the way."""
-    if question.deleting == state.member_id:
+    left_behind = question.living < state.epoch
+    unfit = state.gave_up and question.deleting is None and not question.renewing
+    if question.deleting == state.member_id or left_behind or unfit:
         return Promise(given=False, accepted=state.accepted)
     try:
-        state = accept(state, question.epoch)
+        state = accept(state, question.epoch, give_up=question.deleting is not None)
     except Conflict:
         return Promise(given=False, accepted=state.accepted)
     yield Save(state)
@@ -244,7 +255,11 @@ def prepare(state: MemberState, question: AskPrepare) -> Generator[Action, Any, 
 def open_epoch(state: MemberState, configuration: Configuration, position: int | None) -> Steps:
     """Answer AskOpen: become primary of an epoch that was promised; repeating it does no harm."""
     if not (state.may_write and state.configuration == configuration):
-        state = opened(state, configuration)
+        ready = opened(state, configuration)
+        if position is not None:
+            # Before the promise is used: a restart in between would lead without what is missing.
+            yield CatchUp(position)
+        state = ready
         yield Save(state)
     yield Lead(position)
     yield Record(state.configuration)
@@ -303,19 +318,45 @@ def renew(state: MemberState) -> Steps:
     that does not may have opened what was promised.
     """
     require_open(state)
+    epoch = yield from _renewable(state)
+    # Kept before anybody is asked: what was promised once must never number another change.
+    state = accept(state, epoch)
+    yield Save(state)
+    yield from _all_renew(state, epoch)
+    state = yield from change(state, replace(state.configuration, epoch=epoch))
+    yield from _tell(state)
+    return state
+
+
+def _renewable(state: MemberState) -> Generator[Action, Any, Epoch]:
+    """Return an epoch above all that was promised, when all are there and none is ahead of us."""
     found = yield from survey(state, MemberId(""))
     if found.unreached:
         message = f"Members {', '.join(found.unreached)} are not reached; epoch not renewed."
         raise Unavailable(faults.MEMBERS_UNREACHABLE, message)
-    epoch = next_epoch(state.member_id, [survey.accepted for survey in found.surveys.values()])
+    _require_newest(state, found)
+    accepted = [survey.accepted for survey in found.surveys.values()]
+    return next_epoch(state.member_id, [state.accepted, *accepted])
+
+
+def _all_renew(state: MemberState, epoch: Epoch) -> Generator[Action, Any, None]:
     for peer in state.others():
-        promise: Promise = yield Ask(peer.member_id, AskPrepare(epoch))
+        question = AskPrepare(epoch, state.epoch, renewing=True)
+        promise: Promise = yield Ask(peer.member_id, question)
         if not promise.given:
             message = f"Member {peer.member_id} did not accept epoch {epoch}."
             raise Unavailable(faults.MEMBERS_UNREACHABLE, message)
-    state = yield from change(state, replace(state.configuration, epoch=epoch))
-    yield from _tell(state)
-    return state
+
+
+def _require_newest(state: MemberState, found: Surveyed) -> None:
+    """Refuse to go on from an old configuration when somebody lives in a newer one."""
+    for answer in found.surveys.values():
+        if answer.epoch > state.epoch:
+            message = (
+                f"Member {answer.member_id} lives in epoch {answer.epoch}, this member in"
+                f" {state.epoch}: it follows that one first; then try again."
+            )
+            raise Conflict(faults.EPOCH_STALE, message)
 
 
 # ---------------------------------------------------------------- deletion
@@ -354,16 +395,21 @@ def delete_other(state: MemberState, target: MemberId, *, force: bool) -> Steps:
 def delete_primary(state: MemberState, *, force: bool) -> Steps:
     """Delete the primary that nobody sees, and let the best of the others take its place."""
     target = state.configuration.primary
+    if target == state.member_id:
+        raise Conflict(faults.EPOCH_STALE, "The primary hands over before it is deleted.")
     found = yield from survey(state, target)
+    _require_newest(state, found)
     require_deletable(target, found.surveys, found.unreached, force=force)
     accepted = [survey.accepted for survey in found.surveys.values()]
     epoch = next_epoch(state.member_id, accepted)
-    state = accept(state, epoch)
+    state = accept(state, epoch, give_up=True)
     yield Save(state)
     yield StopFollowing()
     yield from _all_promise(state, target, found, force=force)
     # Asked again: what they have can only have grown until they stopped following.
     latest = yield from survey(state, target)
+    # Whoever went away meanwhile may be the only one that knows the newest list.
+    require_deletable(target, latest.surveys, latest.unreached, force=force)
     chosen = choose_survivor(latest.surveys, force=force)
     configuration = state.configuration.without(epoch, target, Standing.DELETED, chosen)
     if chosen == state.member_id:
@@ -385,7 +431,9 @@ def _all_promise(
         if member_id == state.member_id:
             continue
         try:
-            promise: Promise = yield Ask(member_id, AskPrepare(state.accepted, deleting=target))
+            promise: Promise = yield Ask(
+                member_id, AskPrepare(state.accepted, state.epoch, deleting=target)
+            )
         except Unavailable:
             promise = Promise(given=False, accepted=state.accepted)
         if not promise.given and not force:

@@ -1,0 +1,92 @@
+"""No interleaving of changes, crashes and cuts opens an epoch twice or loses a write."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from conclave.cluster import sequences as seq
+from conclave.cluster.configuration import Standing
+from conclave.cluster.sequences import require_open
+from conclave.errors import ConclaveError
+from tests.support.core_simulation import Simulation
+
+RUNS = 150
+STEPS = 250
+
+
+def happen(simulation: Simulation, *, force: bool) -> None:
+    """Let one thing happen."""
+    random = simulation.random
+    ready = [task for task in simulation.tasks if not task.waiting]
+    if ready and random.random() < 0.6:
+        simulation.step(random.choice(ready))
+        return
+    names = list(simulation.nodes)
+    name, other = random.choice(names), random.choice(names)
+    forced = force and random.random() < 0.3
+    kind = random.randrange(14)
+    if kind == 0:
+        simulation.crash(name)
+    elif kind in (1, 2):
+        simulation.restart(name) if not simulation.nodes[name].up else None
+    elif kind == 3 and name != other:
+        simulation.cut.add(frozenset((name, other)))
+    elif kind == 4:
+        simulation.cut.discard(frozenset((name, other)))
+    elif kind in (5, 6):
+        simulation.write(name, drop=random.random() < 0.5)
+    elif kind == 7:
+        simulation.replicate(name)
+    elif kind == 8:
+        simulation.widen(name)
+    elif kind == 9 and name != other:
+        simulation.gossip(name, other)
+    elif simulation.nodes[name].up:
+        change(simulation, name, other, kind, forced=forced)
+
+
+def change(simulation: Simulation, name: str, other: str, kind: int, *, forced: bool) -> None:
+    """Begin a change of the cluster."""
+    nodes = {str(member): member for member in simulation.nodes}
+    here, there = nodes[name], nodes[other]
+    state = simulation.nodes[here].state
+    if state.standing is not Standing.MEMBER:
+        return
+    length = len(simulation.nodes[here].log)
+    try:
+        if state.handing_over:
+            simulation.begin(here, lambda s: seq.finish_promotion(s, length), changes=True)
+        elif not state.is_primary and kind in (10, 11):
+            simulation.begin(
+                here, lambda s: seq.delete_primary(s, force=forced), changes=True, forced=forced
+            )
+        elif state.is_primary and kind in (10, 12):
+            require_open(state)
+            simulation.begin(here, lambda s: seq.promote(s, there), changes=True)
+        elif state.is_primary and kind == 11:
+            simulation.begin(here, seq.renew, changes=True)
+        elif state.is_primary and here != there:
+            peer = state.configuration.peer(there)
+            if peer is not None and simulation.random.random() < 0.8:
+                simulation.begin(here, lambda s: seq.add_member(s, peer), changes=True)
+            else:
+                simulation.begin(
+                    here, lambda s: seq.delete_other(s, there, force=forced), changes=True
+                )
+    except ConclaveError:
+        return
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_no_epoch_is_opened_twice_and_no_write_is_lost(size: int, *, force: bool) -> None:
+    for seed in range(RUNS):
+        simulation = Simulation(size, Random(seed))
+        for number in range(STEPS):
+            happen(simulation, force=force)
+            try:
+                simulation.check()
+            except AssertionError as error:
+                raise AssertionError(f"seed {seed}, step {number}: {error}") from error
