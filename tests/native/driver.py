@@ -33,6 +33,7 @@ def write_configuration(
     name: str | None = SERVER_NAME,
     receive_timeout_ms: int = 20000,
     files: dict[str, Path] | None = None,
+    direct: bool | None = None,
 ) -> None:
     """Write the Chrystoki.conf of one cluster on loopback whose files lie in `directory`."""
     paths = {
@@ -43,6 +44,8 @@ def write_configuration(
     lines = [f"    LNHServer{key}00 = {path};" for key, path in paths.items()]
     if name is not None:
         lines.append(f"    LNHServerCN00 = {name};")
+    if direct is not None:
+        lines.append(f"    LNHDirect = {int(direct)};")
     text = "\n".join(
         [
             "LunaSA Client = {",

@@ -2,7 +2,8 @@
 
 It speaks greeting, HELLO and framing as docs/protocol.md has them, over mutual TLS 1.3, with one
 thread per connection.  Whatever is asked is answered with its own arguments, save the operations
-below, which misbehave on purpose.
+below, which misbehave on purpose.  Several of them play the members of one cluster
+(`tests/native/members.py`): then each tells its state and lists the members.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ import socket
 import ssl
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from conclave.errors import Ckr
 
 RECEIVE_BYTES = 1 << 18
 
@@ -48,6 +52,34 @@ class Worker:
     cluster_time_ms: int = 1_700_000_000_000
 
 
+HELLO = 0
+MEMBERS = 5
+BEHIND = 0xC0000002
+WRITES = frozenset({12, 13, 14, 25})
+"""Operations that change something whatever their arguments are."""
+
+
+@dataclass
+class Told:
+    """What a member says of itself in the fifth element of an answer."""
+
+    epoch: int = 1
+    promoter: str = "member-0"
+    position: int = 100
+    members_version: int = 1
+    read_write: bool = True
+
+    def element(self) -> list[Any]:
+        """Give the element."""
+        return [
+            self.epoch,
+            self.promoter,
+            self.position,
+            self.members_version,
+            self.read_write,
+        ]
+
+
 @dataclass
 class EchoServer:
     """Listens on loopback until `stop`."""
@@ -64,6 +96,17 @@ class EchoServer:
     hangs_up: bool = False
     """Closes after the greeting."""
     always_worker: int | None = None
+    member_id: str = "a member"
+    told: Told | None = None
+    """What it tells as a member of a cluster; None: nothing."""
+    listing: Callable[[], list[Any]] | None = None
+    """What it answers to MEMBERS."""
+    refuses: int = 0
+    """Answers everything but HELLO and MEMBERS with it."""
+    served: collections.Counter[int] = field(default_factory=collections.Counter)
+    """Operations answered with their own arguments."""
+    least_positions: list[int] = field(default_factory=list)
+    hellos: list[list[Any]] = field(default_factory=list)
     requests: list[tuple[int, bytes]] = field(default_factory=list)
     process_ids: list[bytes] = field(default_factory=list)
     greeted: list[int] = field(default_factory=list)
@@ -77,11 +120,14 @@ class EchoServer:
         self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
         self.port = self._listener.getsockname()[1]
         self._running = True
+        self._awake = threading.Event()
+        self._awake.set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def stop(self) -> None:
         """Hang up on everybody at once and stop listening."""
         self._running = False
+        self._awake.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -95,6 +141,18 @@ class EchoServer:
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    def hang(self) -> None:
+        """Go on accepting and say nothing more, as a stopped process does."""
+        self._awake.clear()
+
+    def resume(self) -> None:
+        """Answer again, what came meanwhile too."""
+        self._awake.set()
+
+    def wait_awake(self) -> None:
+        """Return once the server does not hang."""
+        self._awake.wait()
 
     @property
     def connections(self) -> int:
@@ -119,6 +177,7 @@ class EchoServer:
                 while self._running and connection.recv(1 << 20):
                     pass
                 return
+            self.wait_awake()
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self.context.wrap_socket(connection, server_side=True) as secure:
                 with self._lock:
@@ -165,6 +224,7 @@ class Session:
         self._server = server
         self._connection = connection
         self._received = bytearray()
+        self._told: list[Any] | None = None
         self._late: collections.deque[bytes] = collections.deque()
         self._waker, self._alarm = socket.socketpair()
 
@@ -188,6 +248,7 @@ class Session:
     def _turn(self) -> None:
         """Answer what has come, and what was put off until now."""
         ready, _, _ = select.select([self._connection, self._alarm], [], [])
+        self._server.wait_awake()
         answers = []
         if self._alarm in ready:
             self._alarm.recv(1)
@@ -197,6 +258,7 @@ class Session:
         if self._server.shuffle:
             random.shuffle(answers)
         if answers:
+            self._server.wait_awake()
             self._send(b"".join(answers))
 
     def _receive(self) -> list[bytes]:
@@ -208,8 +270,7 @@ class Session:
             self._received += self._connection.recv(RECEIVE_BYTES)
         return [answer for body in self._frames() for answer in self._answer(body)]
 
-    @staticmethod
-    def _greeting(worker: Worker) -> list[Any]:
+    def _greeting(self, worker: Worker) -> list[Any]:
         return [
             0,
             "conclave",
@@ -217,7 +278,7 @@ class Session:
             worker.index,
             worker.count,
             "a cluster",
-            "a member",
+            self._server.member_id,
             worker.cluster_time_ms,
             True,
         ]
@@ -236,17 +297,42 @@ class Session:
         return bodies
 
     def _answer(self, body: bytes) -> list[bytes]:
-        number, operation, _ticket, args = msgspec.msgpack.decode(
-            body, type=tuple[int, int, bytes | None, msgspec.Raw]
-        )
-        if operation == 0:
-            process_id, _software = msgspec.msgpack.decode(args)
-            self._server.process_ids.append(process_id)
-            return [frame(msgspec.msgpack.encode([number, self._server.hello_value]))]
+        request = msgspec.msgpack.decode(body, type=list[msgspec.Raw])
+        number, operation = (msgspec.msgpack.decode(part, type=int) for part in request[:2])
+        args = request[3]
+        if operation == HELLO:
+            hello = msgspec.msgpack.decode(args)
+            self._server.process_ids.append(hello[0])
+            self._server.hellos.append(hello)
+            return [self._told_with([number, self._server.hello_value])]
+        if operation == MEMBERS and self._server.listing is not None:
+            return [self._told_with([number, 0, self._server.listing()])]
         if operation >= Misbehave.DELAY:
             self._server.requests.append((operation, bytes(args)))
             return self._misbehave(number, Misbehave(operation), msgspec.msgpack.decode(args))
-        return [frame(msgspec.msgpack.encode([number, 0, args]))]
+        least = msgspec.msgpack.decode(request[4], type=int) if len(request) > 4 else 0
+        return [self._echo(number, operation, args, least)]
+
+    def _echo(self, number: int, operation: int, args: msgspec.Raw, least: int) -> bytes:
+        server = self._server
+        if least:
+            server.least_positions.append(least)
+        if server.refuses:
+            return self._told_with([number, server.refuses])
+        if server.told is not None and server.told.position < least:
+            return self._told_with([number, BEHIND])
+        if server.told is not None and operation in WRITES and not server.told.read_write:
+            return self._told_with([number, int(Ckr.TOKEN_WRITE_PROTECTED)])
+        server.served[operation] += 1
+        return self._told_with([number, 0, args])
+
+    def _told_with(self, answer: list[Any]) -> bytes:
+        """Add what has changed since this connection was told last."""
+        told = None if self._server.told is None else self._server.told.element()
+        if told is not None and told != self._told:
+            self._told = told
+            answer = [*answer, *[None] * (4 - len(answer)), told]
+        return frame(msgspec.msgpack.encode(answer))
 
     def _misbehave(self, number: int, how: Misbehave, args: list[Any]) -> list[bytes]:
         good = frame(msgspec.msgpack.encode([number, 0, args]))

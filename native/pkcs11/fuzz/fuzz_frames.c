@@ -7,13 +7,13 @@
  */
 #include "link.c"
 
-#include "call.c"
+#include "attempts.c"
 
 #define HOLDS(condition) ((condition) ? (void)0 : abort())
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void judge_answer(struct cv_answer *answer)
+static void check_answer(struct cv_answer *answer)
 {
     struct cv_reply reply;
     if (!read_reply(answer, &reply)) {
@@ -31,6 +31,24 @@ static void judge_answer(struct cv_answer *answer)
     answer->bytes = NULL;
 }
 
+static enum cv_fault judge_told(void *context, struct cv_link *link, const struct cv_told *told)
+{
+    (void)context, (void)link;
+    HOLDS(strlen(told->epoch.promoter) < sizeof told->epoch.promoter);
+    return CV_FAULT_NONE;
+}
+
+static void judge_listed(void *context, struct cv_link *link, const uint8_t *body, size_t length)
+{
+    static struct cv_listing listing;
+    (void)context, (void)link;
+    if (!cv_listing_read(body, length, &listing))
+        return;
+    HOLDS(listing.count != 0 && listing.count <= CV_MOST_MEMBERS);
+    for (size_t i = 0; i < listing.count; i++)
+        HOLDS(listing.members[i].id[0] != '\0' && listing.members[i].standing <= CV_NOT_AUTHORIZED);
+}
+
 static bool take_frames(struct cv_link *link)
 {
     struct delivery delivery;
@@ -39,14 +57,14 @@ static bool take_frames(struct cv_link *link)
     do {
         fault = cut_frames(link, &delivery, &more);
         for (size_t i = 0; i < delivery.count; i++)
-            judge_answer(&delivery.answers[i]);
+            check_answer(&delivery.answers[i]);
     } while (fault == CV_FAULT_NONE && more);
     return fault == CV_FAULT_NONE;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct cv_link link = { 0 };
+    struct cv_link link = { .listener = { judge_told, judge_listed, NULL } };
     struct cv_greeting greeting;
     if (size < 1)
         return 0;

@@ -1,61 +1,31 @@
-/* cluster.c - see cluster.h. */
+/* cluster.c - see cluster.h: life, connecting, and what callers ask for. */
 #define _GNU_SOURCE
 #include "cluster.h"
 
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster_inside.h"
 #include "connect.h"
-#include "tls.h"
 #include "trace.h"
 
-#define MOST_LINKS 64u
 #define CONNECT_TIME (5 * CV_SECOND)
 /* How long callers go on reconnecting to a cluster that has just been lost. */
 #define PATIENCE (30 * CV_SECOND)
-#define FIRST_BACKOFF (10 * CV_MILLISECOND)
-#define LONGEST_BACKOFF (500 * CV_MILLISECOND)
-/* One more connection: after so many overlapping calls, one caller spends at most this time on
- * it.  If it falls on a worker that has one already, another caller tries a moment later; after so
- * many tries in vain there is a pause, which doubles. */
-#define OVERLAPS_BEFORE_GROWTH 8u
+/* What one caller spends on one more connection while there is one that serves, and while there is
+ * only one in doubt. */
 #define GROWTH_TIME (250 * CV_MILLISECOND)
-#define GROWTH_TRIES 6u
-#define GROWTH_MOMENT (2 * CV_MILLISECOND)
-#define FIRST_GROWTH_PAUSE (100 * CV_MILLISECOND)
-#define LONGEST_GROWTH_PAUSE (10 * CV_SECOND)
-
-struct cv_cluster {
-    struct cv_cluster_config config;
-    struct cv_surroundings *surroundings;
-    _Atomic int64_t time_offset_ms; /* cluster time minus time since boot */
-    _Atomic bool reached;
-
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t changed;
-    struct cv_link *links[MOST_LINKS];
-    size_t link_count;
-    unsigned worker_count;
-    bool connecting;                    /* somebody is; his alone are the credentials */
-    struct cv_credentials credentials;
-    uint64_t failed_rounds;             /* attempts to connect that came to nothing */
-    _Atomic unsigned failures;          /* since the last answer; changed under the lock */
-    enum cv_fault last_fault;
-    cv_moment not_before;               /* of the next attempt */
-    cv_moment last_contact;             /* of a greeting, or of the end of a link; 0 never */
-    unsigned overlaps;
-    unsigned growth_tries;              /* in vain, since the last pause */
-    cv_moment growth_pause;
-    cv_moment grow_not_before;
-};
+#define RESCUE_TIME (700 * CV_MILLISECOND)
+#define UNAUTHORIZED_TIME CV_SECOND
+#define PROBE_PAUSE (100 * CV_MILLISECOND)
+#define PING_PAUSE CV_SECOND
+#define LONGEST_SUSPICION (10 * CV_SECOND) /* after it the links are given up */
 
 /* --- life ------------------------------------------------------------------------------------ */
 
 struct cv_cluster *cv_cluster_new(const struct cv_cluster_config *config,
-                                  struct cv_surroundings *surroundings)
+                                  struct cv_surroundings *surroundings, const char *more_members)
 {
     struct cv_cluster *cluster = calloc(1, sizeof *cluster);
     pthread_condattr_t attributes;
@@ -63,31 +33,36 @@ struct cv_cluster *cv_cluster_new(const struct cv_cluster_config *config,
         return NULL;
     cluster->config = *config;
     cluster->surroundings = surroundings;
-    cluster->growth_pause = FIRST_GROWTH_PAUSE;
     pthread_mutex_init(&cluster->lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&cluster->changed, &attributes);
     pthread_condattr_destroy(&attributes);
+    cv_take_place(cluster)->prefer_configured = true;
+    cv_hints_load(cluster, more_members);
     return cluster;
 }
 
 void cv_cluster_stop(struct cv_cluster *cluster)
 {
     pthread_mutex_lock(&cluster->lock);
-    for (size_t i = 0; i < cluster->link_count; i++)
-        cv_link_fail(cluster->links[i], CV_FAULT_STOPPED);
+    for (unsigned place = 0; place < cluster->places; place++) {
+        struct cv_member *member = &cluster->members[place];
+        for (size_t i = 0; i < member->link_count; i++)
+            cv_link_fail(member->links[i], CV_FAULT_STOPPED);
+    }
     pthread_cond_broadcast(&cluster->changed);
     pthread_mutex_unlock(&cluster->lock);
 }
 
 void cv_cluster_free(struct cv_cluster *cluster)
 {
-    for (size_t i = 0; i < cluster->link_count; i++)
-        cv_link_release(cluster->links[i]);
+    for (unsigned place = 0; place < cluster->places; place++)
+        cv_member_vacate(&cluster->members[place]);
     cv_credentials_free(&cluster->credentials);
     pthread_cond_destroy(&cluster->changed);
     pthread_mutex_destroy(&cluster->lock);
+    free(cluster->hints);
     free(cluster);
 }
 
@@ -140,84 +115,51 @@ static void wait_for_change(struct cv_cluster *cluster, cv_moment until)
     pthread_cond_timedwait(&cluster->changed, &cluster->lock, &end);
 }
 
-/* --- links; the lock is held ----------------------------------------------------------------- */
+/* --- connecting; `connecting` is ours ---------------------------------------------------------- */
 
-/* Counts a failure; the next attempt waits twice as long, give or take a half. */
-static void note_failure(struct cv_cluster *cluster, enum cv_fault fault)
+/* The addresses to be dialled, and whose they are.  Copies: members may change meanwhile. */
+struct dialling {
+    size_t count;
+    struct cv_target targets[CV_MOST_TARGETS];
+    struct cv_listed facts[CV_MOST_TARGETS];
+    unsigned places[CV_MOST_TARGETS];
+    bool configured[CV_MOST_TARGETS];
+};
+
+static void add_target(struct cv_cluster *cluster, struct dialling *dialling,
+                       const struct cv_member *member, bool configured)
 {
-    unsigned failures = cluster->failures;
-    cv_moment backoff = FIRST_BACKOFF << (failures < 6 ? failures : 6);
-    uint8_t dice = 128;
-    cv_tls_random(&dice, 1);
-    backoff = cv_earlier(backoff, LONGEST_BACKOFF);
-    cluster->failures = failures + 1;
-    cluster->last_fault = fault;
-    cluster->not_before = cv_now() + backoff / 2 + backoff * dice / 256;
+    size_t at = dialling->count;
+    if (at == CV_MOST_TARGETS || (!configured && member->facts.port[0] == '\0'))
+        return;
+    dialling->facts[at] = member->facts;
+    dialling->places[at] = (unsigned)(member - cluster->members);
+    dialling->configured[at] = configured;
+    dialling->targets[at] = (struct cv_target){
+        .host = configured ? cluster->config.host : dialling->facts[at].host,
+        .port = configured ? cluster->config.port : dialling->facts[at].port,
+        /* Behind the configured address there may be another member by now. */
+        .key = member->proven && !configured ? dialling->facts[at].key : NULL,
+    };
+    dialling->count++;
 }
 
-/* A link that has worked is replaced at once; one that never did counts as a failed attempt, or
- * a member that greets and hangs up would be dialled without end. */
-static void drop_failed_links(struct cv_cluster *cluster)
+static void add_member(struct cv_cluster *cluster, struct dialling *dialling,
+                       const struct cv_member *member)
 {
-    size_t kept = 0;
-    for (size_t i = 0; i < cluster->link_count; i++) {
-        struct cv_link *link = cluster->links[i];
-        if (cv_link_sound(link)) {
-            cluster->links[kept++] = link;
-            continue;
-        }
-        if (cv_link_proven(link))
-            cluster->last_contact = cv_now();
-        else
-            note_failure(cluster, CV_FAULT_BROKEN);
-        cv_link_release(link);
-    }
-    cluster->link_count = kept;
+    bool entry = member == &cluster->members[cluster->entry];
+    bool same = entry && strcmp(cluster->config.host, member->facts.host) == 0 &&
+                strcmp(cluster->config.port, member->facts.port) == 0;
+    if (entry && (member->prefer_configured || same))
+        add_target(cluster, dialling, member, true);
+    if (!same)
+        add_target(cluster, dialling, member, false);
+    if (entry && !member->prefer_configured && !same)
+        add_target(cluster, dialling, member, true);
 }
 
-static struct cv_link *least_loaded(struct cv_cluster *cluster)
-{
-    struct cv_link *best = NULL;
-    unsigned best_load = 0;
-    bool any_failed = false;
-    for (size_t i = 0; i < cluster->link_count; i++) {
-        unsigned load = cv_link_load(cluster->links[i]);
-        if (!cv_link_sound(cluster->links[i])) {
-            any_failed = true;
-        } else if (best == NULL || load < best_load) {
-            best = cluster->links[i];
-            best_load = load;
-        }
-    }
-    if (any_failed)
-        drop_failed_links(cluster);
-    return best;
-}
-
-static bool has_link_to(const struct cv_cluster *cluster, unsigned worker)
-{
-    for (size_t i = 0; i < cluster->link_count; i++) {
-        if (cv_link_sound(cluster->links[i]) && cv_link_worker(cluster->links[i]) == worker)
-            return true;
-    }
-    return false;
-}
-
-/* The best link is busy, has been several times, and a worker is left that we are not linked to. */
-static bool should_grow(struct cv_cluster *cluster, const struct cv_link *best)
-{
-    if (cv_link_load(best) == 0 || cluster->connecting || cluster->link_count == MOST_LINKS ||
-        cluster->link_count >= cluster->worker_count)
-        return false;
-    if (++cluster->overlaps < OVERLAPS_BEFORE_GROWTH)
-        return false;
-    return cv_now() >= cluster->grow_not_before;
-}
-
-/* --- connecting; `connecting` is ours, the lock is not held ----------------------------------- */
-
-static enum cv_fault connect_once(struct cv_cluster *cluster, cv_moment until,
-                                  struct cv_stream **stream, struct cv_greeting *greeting)
+static enum cv_fault dial(struct cv_cluster *cluster, struct dialling *dialling, cv_moment until,
+                          struct cv_stream **stream, struct cv_greeting *greeting, size_t *target)
 {
     if (cluster->config.fault != NULL)
         return CV_FAULT_CREDENTIALS;
@@ -226,101 +168,131 @@ static enum cv_fault connect_once(struct cv_cluster *cluster, cv_moment until,
         return fault;
     struct cv_connect_request request = {
         .config = &cluster->config,
+        .targets = dialling->targets,
+        .target_count = dialling->count,
         .context = cluster->credentials.context,
         .keep_alive = cluster->surroundings->keep_alive,
         .stop_descriptor = cluster->surroundings->stop_descriptor,
         .until = until,
     };
-    fault = cv_connect(&request, stream, greeting);
+    fault = cv_connect(&request, stream, greeting, target);
     if (fault != CV_FAULT_NONE) {
-        cv_trace("cluster %02u at %s port %s: %s", cluster->config.index, cluster->config.host,
-                 cluster->config.port, cv_fault_name(fault));
+        cv_trace("cluster %02u at %s port %s: %s", cluster->config.index, dialling->targets[0].host,
+                 dialling->targets[0].port, cv_fault_name(fault));
         return fault;
     }
-    cv_trace("cluster %02u: greeted by worker %u of %u", cluster->config.index,
-             greeting->worker_index, greeting->worker_count);
+    cv_trace("cluster %02u: greeted by worker %u of %u at %s port %s", cluster->config.index,
+             greeting->worker_index, greeting->worker_count, dialling->targets[*target].host,
+             dialling->targets[*target].port);
     learn_time(cluster, greeting);
     return CV_FAULT_NONE;
 }
 
-/* Adds a connection, unless its worker has one.  Takes the lock itself. */
-static enum cv_fault add_link(struct cv_cluster *cluster, struct cv_stream *stream,
-                              const struct cv_greeting *greeting, bool *added)
+/* Gives a greeted stream to its member, unless its worker has a link; the lock is held. */
+static enum cv_fault adopt(struct cv_cluster *cluster, const struct dialling *dialling,
+                           size_t target, struct cv_stream *stream,
+                           const struct cv_greeting *greeting, bool *added)
 {
-    struct cv_link *link = cv_link_new(stream, greeting, cluster->surroundings->process_id);
-    *added = false;
+    struct cv_member *dialled = &cluster->members[dialling->places[target]];
+    bool configured = dialling->configured[target];
+    if (!dialled->used)
+        dialled = &cluster->members[cluster->entry];
+    struct cv_member *member = cv_member_greeted(cluster, dialled, configured, greeting->member_id);
+    if (member != NULL) {
+        bool lost = false;
+        cv_member_drop_failed(member, &lost);
+        member->worker_count = greeting->worker_count;
+        member->prefer_configured = configured;
+    }
+    if (member == NULL || member->link_count == CV_MOST_LINKS ||
+        cv_member_has_worker(member, greeting->worker_index)) {
+        cv_stream_close(stream, true);
+        return CV_FAULT_NONE;
+    }
+    struct cv_listener listener = { cv_cluster_told, cv_cluster_listed, member };
+    struct cv_link *link = cv_link_new(stream, greeting, cluster->surroundings->process_id,
+                                       cluster->surroundings->direct, &listener);
     if (link == NULL)
         return CV_FAULT_MEMORY;
-    pthread_mutex_lock(&cluster->lock);
-    drop_failed_links(cluster);
-    cluster->worker_count = greeting->worker_count;
-    if (cluster->link_count < MOST_LINKS && !has_link_to(cluster, greeting->worker_index)) {
-        cluster->links[cluster->link_count++] = cv_link_hold(link);
-        *added = true;
-    }
-    pthread_mutex_unlock(&cluster->lock);
-    cv_link_release(link);
+    member->links[member->link_count++] = link;
+    *added = true;
     return CV_FAULT_NONE;
 }
 
-/* The first connection, or the first after all were lost. */
-static enum cv_fault reconnect(struct cv_cluster *cluster, cv_moment until)
+/* Dials one of the members, whoever greets first; called and returns with the lock held. */
+static enum cv_fault connect_locked(struct cv_cluster *cluster, struct cv_member **members,
+                                    size_t count, cv_moment until, bool *added)
 {
+    struct dialling dialling = { 0 };
     struct cv_stream *stream = NULL;
     struct cv_greeting greeting;
-    bool added;
-    enum cv_fault fault =
-        connect_once(cluster, cv_earlier(until, cv_now() + CONNECT_TIME), &stream, &greeting);
-    return fault != CV_FAULT_NONE ? fault : add_link(cluster, stream, &greeting, &added);
-}
-
-/* One more connection, to a worker that has none.  False: not this time. */
-static bool grow(struct cv_cluster *cluster, cv_moment until)
-{
-    struct cv_stream *stream = NULL;
-    struct cv_greeting greeting;
-    bool added = false;
-    until = cv_earlier(until, cv_now() + GROWTH_TIME);
-    return connect_once(cluster, until, &stream, &greeting) == CV_FAULT_NONE &&
-           add_link(cluster, stream, &greeting, &added) == CV_FAULT_NONE && added;
+    size_t target = 0;
+    for (size_t i = 0; i < count; i++)
+        add_member(cluster, &dialling, members[i]);
+    *added = false;
+    cluster->connecting = true;
+    pthread_mutex_unlock(&cluster->lock);
+    enum cv_fault fault = dial(cluster, &dialling, until, &stream, &greeting, &target);
+    pthread_mutex_lock(&cluster->lock);
+    cluster->connecting = false;
+    for (size_t i = 0; i < dialling.count; i++) {
+        struct cv_member *member = &cluster->members[dialling.places[i]];
+        if (dialling.targets[i].failed && member->used && member->link_count == 0)
+            cv_member_failed(member);
+    }
+    if (fault == CV_FAULT_NONE) {
+        fault = adopt(cluster, &dialling, target, stream, &greeting, added);
+        struct cv_member *dialled = &cluster->members[dialling.places[target]];
+        if (dialled->used && dialled->link_count == 0)
+            cv_member_failed(dialled); /* another answers there */
+        cluster->last_contact = cv_now();
+    }
+    pthread_cond_broadcast(&cluster->changed);
+    return fault;
 }
 
 /* --- acquiring; called and return with the lock held ------------------------------------------ */
 
-static void grow_locked(struct cv_cluster *cluster, cv_moment until)
+/* One more link to a member that has some, or the first to one that is better than those there. */
+static void extend_locked(struct cv_cluster *cluster, struct cv_member *member, cv_moment until)
 {
-    cluster->connecting = true;
-    pthread_mutex_unlock(&cluster->lock);
-    bool grown = grow(cluster, until);
-    pthread_mutex_lock(&cluster->lock);
-    cluster->connecting = false;
-    if (grown) {
-        cluster->overlaps = cluster->growth_tries = 0;
-        cluster->growth_pause = FIRST_GROWTH_PAUSE;
-    } else if (++cluster->growth_tries < GROWTH_TRIES) {
-        cluster->grow_not_before = cv_now() + GROWTH_MOMENT;
-    } else {
-        cluster->overlaps = cluster->growth_tries = 0;
-        cluster->grow_not_before = cv_now() + cluster->growth_pause;
-        cluster->growth_pause = cv_earlier(2 * cluster->growth_pause, LONGEST_GROWTH_PAUSE);
-    }
-    pthread_cond_broadcast(&cluster->changed);
+    bool first = member->link_count == 0;
+    bool added;
+    connect_locked(cluster, &member, 1, until, &added);
+    if (added)
+        cluster->overlaps = 0;
+    if (!first || added)
+        cv_member_grew(member, added);
 }
 
-static void reconnect_locked(struct cv_cluster *cluster, cv_moment until)
+/* Nobody is connected: dials all. */
+static void reconnect_locked(struct cv_cluster *cluster, const struct cv_wish *wish, cv_moment until)
 {
-    cluster->connecting = true;
-    pthread_mutex_unlock(&cluster->lock);
-    enum cv_fault fault = reconnect(cluster, until);
-    pthread_mutex_lock(&cluster->lock);
-    cluster->connecting = false;
-    if (fault != CV_FAULT_NONE) {
+    struct cv_member *members[CV_PLACES];
+    bool added;
+    size_t count = cv_candidates(cluster, wish, cv_now(), true, members);
+    enum cv_fault fault = connect_locked(cluster, members, count,
+                                         cv_earlier(until, cv_now() + CONNECT_TIME), &added);
+    if (!added) {
         cluster->failed_rounds++;
-        note_failure(cluster, fault);
-    } else {
-        cluster->last_contact = cv_now();
+        cv_cluster_failed(cluster, fault != CV_FAULT_NONE ? fault : CV_FAULT_UNREACHABLE);
     }
-    pthread_cond_broadcast(&cluster->changed);
+}
+
+/* Dials those that are not to be passed over.  False: there are none. */
+static bool dial_others_locked(struct cv_cluster *cluster, const struct cv_wish *wish,
+                               cv_moment until)
+{
+    struct cv_member *members[CV_PLACES];
+    bool added;
+    size_t count = cv_candidates(cluster, wish, cv_now(), false, members);
+    if (count == 0)
+        return false;
+    if (cluster->connecting)
+        wait_for_change(cluster, until);
+    else
+        connect_locked(cluster, members, count, until, &added);
+    return true;
 }
 
 /* Whether a caller who has seen a round fail should go on: only for a cluster that was there a
@@ -333,52 +305,162 @@ static bool worth_waiting(const struct cv_cluster *cluster)
     return may_pass && cluster->last_contact != 0 && cv_now() < cluster->last_contact + PATIENCE;
 }
 
-static enum cv_fault acquire_locked(struct cv_cluster *cluster, cv_moment until,
-                                    struct cv_link **link)
+/* Looks whether members under suspicion have said something, and asks them to. */
+static void probe_locked(struct cv_cluster *cluster, cv_moment now)
+{
+    cluster->probe_at = now + PROBE_PAUSE;
+    for (unsigned place = 0; place < cluster->places; place++) {
+        struct cv_member *member = &cluster->members[place];
+        if (!cv_member_suspect(member) || member->link_count == 0)
+            continue;
+        struct cv_link *link = cv_link_hold(member->links[0]);
+        bool ping = now >= member->pinged_at + PING_PAUSE;
+        bool over = now >= member->suspected_at + LONGEST_SUSPICION;
+        if (ping)
+            member->pinged_at = now;
+        for (size_t i = 0; over && i < member->link_count; i++)
+            cv_link_fail(member->links[i], CV_FAULT_TIMEOUT);
+        pthread_mutex_unlock(&cluster->lock);
+        cv_link_probe(link, ping);
+        cv_link_release(link);
+        pthread_mutex_lock(&cluster->lock);
+    }
+}
+
+/* Does what is to be done before the best link is taken.  False: nothing was. */
+static bool improve_locked(struct cv_cluster *cluster, const struct cv_choice *choice,
+                           const struct cv_wish *wish, cv_moment now, cv_moment until)
+{
+    if (choice->any_suspect && now >= cluster->probe_at) {
+        probe_locked(cluster, now);
+        return true;
+    }
+    if (cluster->connecting)
+        return false;
+    if (choice->better != NULL && choice->better_rank < choice->best_rank) {
+        bool doubtful = choice->best_rank >= CV_RANK_DOUBTFUL;
+        cv_moment end = now + (doubtful ? RESCUE_TIME : GROWTH_TIME);
+        struct cv_wish others = { wish->write, wish->avoid };
+        if (doubtful)
+            return dial_others_locked(cluster, &others, cv_earlier(until, end));
+        extend_locked(cluster, choice->better, cv_earlier(until, end));
+        return true;
+    }
+    struct cv_member *growing = cv_who_grows(cluster, choice, wish, now);
+    if (growing == NULL)
+        return false;
+    extend_locked(cluster, growing, cv_earlier(until, now + GROWTH_TIME));
+    return true;
+}
+
+static void fill_route(struct cv_cluster *cluster, const struct cv_choice *choice,
+                       struct cv_route *route)
+{
+    const struct cv_member *member = choice->best;
+    bool same = member->has_told && cluster->has_epoch &&
+                cv_epoch_compare(&member->told.epoch, &cluster->epoch) == 0;
+    route->link = cv_link_hold(choice->link);
+    route->member = (unsigned)(member - cluster->members);
+    route->lagging = member->has_told && !same && cluster->has_epoch;
+    route->least_position =
+        same && member->told.position >= cluster->position ? 0 : cluster->position;
+    route->others = cluster->places > 1;
+    route->untold = route->others && cluster->has_epoch && !cv_link_told(choice->link);
+}
+
+static enum cv_fault acquire_locked(struct cv_cluster *cluster, const struct cv_wish *wish,
+                                    cv_moment until, struct cv_route *route)
 {
     uint64_t rounds_before = cluster->failed_rounds;
     while (!is_stopping(cluster)) {
-        struct cv_link *best = least_loaded(cluster);
-        if (best != NULL) {
-            if (should_grow(cluster, best)) {
-                grow_locked(cluster, until);
+        struct cv_choice choice;
+        cv_moment now = cv_now();
+        cv_choose(cluster, wish, now, &choice);
+        if (choice.best != NULL) {
+            if (improve_locked(cluster, &choice, wish, now, until))
                 continue;
-            }
-            *link = cv_link_hold(best);
+            fill_route(cluster, &choice, route);
             return CV_FAULT_NONE;
         }
-        cv_moment now = cv_now();
         bool seen_failure = cluster->failed_rounds != rounds_before;
         if (now >= until)
             return seen_failure ? cluster->last_fault : CV_FAULT_TIMEOUT;
-        if (cluster->connecting)
+        if (wish->avoid != 0) {
+            if (!dial_others_locked(cluster, wish, cv_earlier(until, now + RESCUE_TIME)))
+                return CV_FAULT_NO_OTHER;
+        } else if (cluster->connecting) {
             wait_for_change(cluster, until);
-        else if (seen_failure && !worth_waiting(cluster))
+        } else if (seen_failure && !worth_waiting(cluster)) {
             return cluster->last_fault;
-        else if (cluster->failures != 0 && now < cluster->not_before)
+        } else if (cluster->failures != 0 && now < cluster->not_before) {
             wait_for_change(cluster, cv_earlier(until, cluster->not_before));
-        else
-            reconnect_locked(cluster, until);
+        } else {
+            reconnect_locked(cluster, wish, until);
+        }
     }
     return CV_FAULT_STOPPED;
 }
 
-enum cv_fault cv_cluster_acquire(struct cv_cluster *cluster, cv_moment until, struct cv_link **link)
+enum cv_fault cv_cluster_acquire(struct cv_cluster *cluster, const struct cv_wish *wish,
+                                 cv_moment until, struct cv_route *route)
 {
     if (!cv_tls_prepare())
         return CV_FAULT_UNREACHABLE;
     pthread_mutex_lock(&cluster->lock);
-    enum cv_fault fault = acquire_locked(cluster, until, link);
+    enum cv_fault fault = acquire_locked(cluster, wish, until, route);
     pthread_mutex_unlock(&cluster->lock);
     return fault;
 }
 
-void cv_cluster_release(struct cv_cluster *cluster, struct cv_link *link, bool answered)
+void cv_cluster_release(struct cv_cluster *cluster, struct cv_route *route, bool answered)
 {
-    cv_link_release(link);
-    if (!answered || atomic_load_explicit(&cluster->failures, memory_order_relaxed) == 0)
-        return;
+    struct cv_member *member = &cluster->members[route->member];
+    if (answered && (atomic_load_explicit(&cluster->failures, memory_order_relaxed) != 0 ||
+                     atomic_load_explicit(&member->failures, memory_order_relaxed) != 0)) {
+        pthread_mutex_lock(&cluster->lock);
+        cluster->failures = 0;
+        if (cv_member_has(member, route->link))
+            member->failures = 0;
+        pthread_mutex_unlock(&cluster->lock);
+    }
+    cv_link_release(route->link);
+}
+
+/* --- what calls find out ---------------------------------------------------------------------- */
+
+void cv_cluster_suspect(struct cv_cluster *cluster, const struct cv_route *route, cv_moment sent)
+{
+    struct cv_member *member = &cluster->members[route->member];
     pthread_mutex_lock(&cluster->lock);
-    cluster->failures = 0;
+    if (cv_member_has(member, route->link) && cv_link_heard(route->link) <= sent &&
+        member->suspected_at == 0) {
+        member->suspected_at = cv_now();
+        cv_trace("cluster %02u: member %s has fallen silent", cluster->config.index,
+                 member->facts.id);
+    }
     pthread_mutex_unlock(&cluster->lock);
+}
+
+void cv_cluster_unauthorized(struct cv_cluster *cluster, const struct cv_route *route)
+{
+    struct cv_member *member = &cluster->members[route->member];
+    pthread_mutex_lock(&cluster->lock);
+    if (cv_member_has(member, route->link))
+        member->unauthorized_until = cv_now() + UNAUTHORIZED_TIME;
+    pthread_mutex_unlock(&cluster->lock);
+}
+
+bool cv_cluster_read_only(struct cv_cluster *cluster, cv_moment *heard)
+{
+    struct cv_wish wish = { .write = true };
+    struct cv_choice choice;
+    *heard = 0;
+    pthread_mutex_lock(&cluster->lock);
+    cv_choose(cluster, &wish, cv_now(), &choice);
+    bool read_only = choice.best == NULL ? atomic_load(&cluster->reached)
+                                         : !cv_member_read_write(choice.best);
+    if (choice.link != NULL)
+        *heard = cv_link_heard(choice.link);
+    pthread_mutex_unlock(&cluster->lock);
+    return read_only;
 }

@@ -74,24 +74,22 @@ struct parse {
     bool inside; /* section "LunaSA Client" */
 };
 
-static void set_address(struct cv_cluster_config *cluster, struct span value)
+const char *cv_config_address(const char *text, size_t length, char out_host[256], char out_port[6])
 {
-    const char *colon = memrchr(value.at, ':', value.length);
-    if (colon == NULL) {
-        cluster->fault = "LNHServer must be ADDRESS:PORT";
-        return;
-    }
-    struct span host = { value.at, (size_t)(colon - value.at) };
-    struct span port = { colon + 1, value.length - host.length - 1 };
+    const char *colon = memrchr(text, ':', length);
+    if (colon == NULL)
+        return "LNHServer must be ADDRESS:PORT";
+    struct span host = { text, (size_t)(colon - text) };
+    struct span port = { colon + 1, length - host.length - 1 };
     unsigned number;
     if (host.length >= 2 && host.at[0] == '[' && host.at[host.length - 1] == ']')
         host = (struct span){ host.at + 1, host.length - 2 };
     if (!decimal(port, &number) || number == 0 || number > 65535)
-        cluster->fault = "the port of LNHServer must be 1 to 65535";
-    else if (host.length == 0 || !copied(host, cluster->host, sizeof cluster->host))
-        cluster->fault = "the address of LNHServer must have 1 to 255 characters";
-    else
-        snprintf(cluster->port, sizeof cluster->port, "%u", number);
+        return "the port of LNHServer must be 1 to 65535";
+    if (host.length == 0 || !copied(host, out_host, 256))
+        return "the address of LNHServer must have 1 to 255 characters";
+    snprintf(out_port, 6, "%u", number);
+    return NULL;
 }
 
 /* `key` without the two digits at its end, and those as a number below ten. */
@@ -117,7 +115,9 @@ static void set_cluster_entry(struct parse *parse, struct span key, struct span 
     bool fits = true;
     if (equals(key, "LNHServer")) {
         parse->named[index] = true;
-        set_address(cluster, value);
+        const char *fault = cv_config_address(value.at, value.length, cluster->host, cluster->port);
+        if (fault != NULL)
+            cluster->fault = fault;
     } else if (equals(key, "LNHServerClientCert")) {
         fits = copied(value, cluster->certificate, sizeof cluster->certificate);
     } else if (equals(key, "LNHServerClientKey")) {
@@ -141,6 +141,8 @@ static void set_entry(struct parse *parse, struct span key, struct span value)
             cv_trace("Chrystoki.conf: ReceiveTimeout must be a number of milliseconds above 0");
     } else if (equals(key, "TCPKeepAlive")) {
         parse->config->keep_alive = !equals(value, "0");
+    } else if (equals(key, "LNHDirect")) {
+        parse->config->direct = !equals(value, "0");
     } else if (key.length > 9 && memcmp(key.at, "LNHServer", 9) == 0) {
         set_cluster_entry(parse, key, value);
     }
@@ -203,6 +205,7 @@ void cv_config_parse(const char *text, size_t length, struct cv_config *config)
     memset(config, 0, sizeof *config);
     config->receive_timeout_ms = CV_CONFIG_DEFAULT_RECEIVE_TIMEOUT_MS;
     config->keep_alive = true;
+    config->direct = true;
     while (length != 0) {
         const char *end = memchr(text, '\n', length);
         size_t used = end != NULL ? (size_t)(end - text) + 1 : length;

@@ -33,11 +33,15 @@ struct cv_cluster_config {
 struct cv_config {
     unsigned receive_timeout_ms;
     bool keep_alive;
+    bool direct; /* LNHDirect: members that were learned are connected to and share the load */
     size_t cluster_count;
     struct cv_cluster_config clusters[CV_CONFIG_MAX_CLUSTERS]; /* by index, without gaps */
 };
 
 enum cv_config_outcome { CV_CONFIG_READ, CV_CONFIG_ABSENT, CV_CONFIG_UNREADABLE };
+
+/* Reads ADDRESS:PORT, an IPv6 address in brackets; NULL, or which rule it breaks. */
+const char *cv_config_address(const char *text, size_t length, char host[256], char port[6]);
 
 /* Parses `length` bytes; never fails, since a line nobody understands is not ours. */
 void cv_config_parse(const char *text, size_t length, struct cv_config *config);

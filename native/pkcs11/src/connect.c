@@ -8,11 +8,10 @@
 #include "trace.h"
 #include "wire.h"
 
-#define MOST_ATTEMPTS 3
+#define LEAST_ATTEMPTS 3u /* even if there is one address only */
+#define MOST_ATTEMPTS 12u
+#define HEDGE (300 * CV_MILLISECOND)
 #define MOST_WORKERS 1024u
-
-/* When the second and the third attempt start, counted from the first. */
-static const cv_moment hedge[MOST_ATTEMPTS] = { 0, 300 * CV_MILLISECOND, 900 * CV_MILLISECOND };
 
 /* --- frames ---------------------------------------------------------------------------------- */
 
@@ -40,6 +39,9 @@ bool cv_greeting_parse(const uint8_t *body, size_t length, struct cv_greeting *g
     uint64_t index = cv_read_uint(&reader);
     uint64_t count = cv_read_uint(&reader);
     cv_read_skip(&reader); /* cluster id */
+    cv_reader id = reader;
+    if (!cv_told_text(&id, greeting->member_id, sizeof greeting->member_id))
+        greeting->member_id[0] = '\0';
     cv_read_skip(&reader); /* member id */
     uint64_t time = cv_read_uint(&reader);
     greeting->authorized = cv_read_bool(&reader);
@@ -54,6 +56,7 @@ bool cv_greeting_parse(const uint8_t *body, size_t length, struct cv_greeting *g
 /* --- one attempt ----------------------------------------------------------------------------- */
 
 struct attempt {
+    struct cv_target *target;
     struct cv_stream *stream; /* NULL: not started, or over */
     bool greeted;             /* the handshake is done; the greeting is awaited */
     short events;             /* what to poll for */
@@ -82,6 +85,20 @@ static enum cv_step read_greeting(struct attempt *attempt, enum cv_fault *fault)
     return CV_STEP_FAILED;
 }
 
+/* Whether the server has the key that the list of members promised. */
+static bool is_expected(struct attempt *attempt)
+{
+    uint8_t key[CV_TOLD_KEY];
+    if (attempt->target->key == NULL)
+        return true;
+    if (cv_stream_peer_key(attempt->stream, key) &&
+        memcmp(key, attempt->target->key, sizeof key) == 0)
+        return true;
+    cv_trace("%s port %s: the server has another key than its member", attempt->target->host,
+             attempt->target->port);
+    return false;
+}
+
 static enum cv_step advance(struct attempt *attempt, enum cv_fault *fault)
 {
     enum cv_step step = CV_STEP_DONE;
@@ -90,6 +107,10 @@ static enum cv_step advance(struct attempt *attempt, enum cv_fault *fault)
         if (step == CV_STEP_FAILED)
             *fault = cv_stream_fault(attempt->stream);
         attempt->greeted = step == CV_STEP_DONE;
+        if (attempt->greeted && !is_expected(attempt)) {
+            *fault = CV_FAULT_IDENTITY;
+            return CV_STEP_FAILED;
+        }
     }
     if (step == CV_STEP_DONE)
         step = read_greeting(attempt, fault);
@@ -104,13 +125,35 @@ static void end_attempt(struct attempt *attempt)
     cv_buffer_free(&attempt->plain);
 }
 
+/* Numeric addresses are taken as they are; a name is asked of the resolver, in its time. */
+static struct addrinfo *resolve(const struct cv_cluster_config *config,
+                                const struct cv_target *target)
+{
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC,
+        .ai_socktype = SOCK_STREAM,
+        .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+    };
+    struct addrinfo *addresses = NULL;
+    if (getaddrinfo(target->host, target->port, &hints, &addresses) == 0)
+        return addresses;
+    hints.ai_flags = AI_NUMERICSERV;
+    int error = getaddrinfo(target->host, target->port, &hints, &addresses);
+    if (error != 0) {
+        cv_trace("cluster %02u: %s: %s", config->index, target->host, gai_strerror(error));
+        return NULL;
+    }
+    return addresses;
+}
+
 /* --- the race -------------------------------------------------------------------------------- */
 
 struct race {
     const struct cv_connect_request *request;
-    const struct addrinfo *first;
-    const struct addrinfo *next; /* address of the next attempt */
-    size_t addresses;
+    struct addrinfo *found[CV_MOST_TARGETS]; /* by target, once it was its turn */
+    size_t turn;                             /* target of the next attempt */
+    const struct addrinfo *next;             /* its address; NULL: the first */
+    bool all_tried;                          /* each address of each target once */
     struct attempt attempts[MOST_ATTEMPTS];
     size_t started;
     size_t running;
@@ -118,34 +161,55 @@ struct race {
     enum cv_fault fault; /* the worst news so far */
 };
 
+static void next_target(struct race *race)
+{
+    race->next = NULL;
+    race->turn = (race->turn + 1) % race->request->target_count;
+    if (race->turn == 0)
+        race->all_tried = true;
+}
+
 static void start_attempt(struct race *race)
 {
+    struct cv_target *target = &race->request->targets[race->turn];
+    struct addrinfo **found = &race->found[race->turn];
     struct attempt *attempt = &race->attempts[race->started++];
-    attempt->stream =
-        cv_stream_open(race->request->context, race->next, race->request->keep_alive);
+    if (*found == NULL)
+        *found = resolve(race->request->config, target);
+    const struct addrinfo *address = race->next != NULL ? race->next : *found;
+    attempt->target = target;
     attempt->events = POLLOUT;
-    race->next = race->next->ai_next != NULL ? race->next->ai_next : race->first;
+    if (address != NULL)
+        attempt->stream = cv_stream_open(race->request->context, address, race->request->keep_alive);
     if (attempt->stream != NULL)
         race->running++;
     else
         race->fault = CV_FAULT_UNREACHABLE;
+    race->next = address != NULL ? address->ai_next : NULL;
+    if (race->next == NULL)
+        next_target(race);
+}
+
+static bool all_started(const struct race *race)
+{
+    return race->started == MOST_ATTEMPTS || (race->started >= LEAST_ATTEMPTS && race->all_tried);
 }
 
 /* The hedge is due, or an address has not been tried and nothing is running. */
 static bool may_start(const struct race *race, cv_moment now)
 {
-    if (race->started == MOST_ATTEMPTS)
+    if (all_started(race))
         return false;
     if (race->running == 0)
-        return race->started < race->addresses;
-    return now >= race->begun + hedge[race->started];
+        return !race->all_tried;
+    return now >= race->begun + (cv_moment)race->started * HEDGE;
 }
 
 static cv_moment next_turn(const struct race *race)
 {
-    if (race->started == MOST_ATTEMPTS)
+    if (all_started(race))
         return race->request->until;
-    return cv_earlier(race->request->until, race->begun + hedge[race->started]);
+    return cv_earlier(race->request->until, race->begun + (cv_moment)race->started * HEDGE);
 }
 
 /* Waits until an attempt can go on, it is time for another, or all is over. */
@@ -200,46 +264,27 @@ static enum cv_fault run_race(struct race *race, size_t *winner)
     }
 }
 
-/* Numeric addresses are taken as they are; a name is asked of the resolver, in its time. */
-static struct addrinfo *resolve(const struct cv_cluster_config *config)
-{
-    struct addrinfo hints = {
-        .ai_family = AF_UNSPEC,
-        .ai_socktype = SOCK_STREAM,
-        .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
-    };
-    struct addrinfo *addresses = NULL;
-    if (getaddrinfo(config->host, config->port, &hints, &addresses) == 0)
-        return addresses;
-    hints.ai_flags = AI_NUMERICSERV;
-    int error = getaddrinfo(config->host, config->port, &hints, &addresses);
-    if (error != 0) {
-        cv_trace("cluster %02u: %s: %s", config->index, config->host, gai_strerror(error));
-        return NULL;
-    }
-    return addresses;
-}
-
 enum cv_fault cv_connect(const struct cv_connect_request *request, struct cv_stream **stream,
-                         struct cv_greeting *greeting)
+                         struct cv_greeting *greeting, size_t *target)
 {
-    struct addrinfo *addresses = resolve(request->config);
-    if (addresses == NULL)
-        return CV_FAULT_UNREACHABLE;
-    struct race race = {
-        .request = request, .first = addresses, .next = addresses, .begun = cv_now()
-    };
+    struct race race = { .request = request, .begun = cv_now() };
     size_t winner = MOST_ATTEMPTS;
-    for (const struct addrinfo *address = addresses; address != NULL; address = address->ai_next)
-        race.addresses++;
     enum cv_fault fault = run_race(&race, &winner);
+    for (size_t i = 0; i < race.started; i++)
+        race.attempts[i].target->failed = true;
     if (fault == CV_FAULT_NONE) {
-        *stream = race.attempts[winner].stream;
-        *greeting = race.attempts[winner].greeting;
-        race.attempts[winner].stream = NULL;
+        struct attempt *won = &race.attempts[winner];
+        *stream = won->stream;
+        *greeting = won->greeting;
+        *target = (size_t)(won->target - request->targets);
+        won->target->failed = false;
+        won->stream = NULL;
     }
-    for (size_t i = 0; i < MOST_ATTEMPTS; i++)
+    for (size_t i = 0; i < race.started; i++)
         end_attempt(&race.attempts[i]);
-    freeaddrinfo(addresses);
+    for (size_t i = 0; i < request->target_count; i++) {
+        if (race.found[i] != NULL)
+            freeaddrinfo(race.found[i]);
+    }
     return fault;
 }

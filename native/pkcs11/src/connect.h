@@ -2,7 +2,8 @@
  * connect.h - from an address to a connection whose greeting has been read.
  *
  * A process that was stopped still has its kernel accept connections, so an attempt that has not
- * finished after 300 ms gets a rival; the first to be greeted wins and the others are closed.
+ * finished after 300 ms gets a rival, to the next target if there are several; the first to be
+ * greeted wins and the others are closed.
  */
 #ifndef CONCLAVE_CONNECT_H
 #define CONCLAVE_CONNECT_H
@@ -14,6 +15,7 @@
 #include "fault.h"
 #include "moment.h"
 #include "stream.h"
+#include "told.h"
 
 #define CV_PROTOCOL_VERSION 1
 #define CV_FRAME_HEADER 4
@@ -23,19 +25,31 @@ struct cv_greeting {
     unsigned worker_count;
     int64_t cluster_time_ms;
     bool authorized;
+    char member_id[CV_TOLD_ID]; /* empty if it is none that we can keep */
+};
+
+#define CV_MOST_TARGETS (CV_MOST_MEMBERS + 1)
+
+struct cv_target {
+    const char *host;
+    const char *port;
+    const uint8_t *key; /* SHA-256 of the public key the server must have; NULL: any */
+    bool failed;        /* out: tried in vain, or overtaken by another */
 };
 
 struct cv_connect_request {
     const struct cv_cluster_config *config;
+    struct cv_target *targets; /* in the order to be tried */
+    size_t target_count;
     SSL_CTX *context;
     bool keep_alive;
     int stop_descriptor; /* readable when everybody has to leave */
     cv_moment until;
 };
 
-/* Gives an open stream and its greeting, or says why not. */
+/* Gives an open stream, its greeting and the target that sent it, or says why not. */
 enum cv_fault cv_connect(const struct cv_connect_request *request, struct cv_stream **stream,
-                         struct cv_greeting *greeting);
+                         struct cv_greeting *greeting, size_t *target);
 
 /* Reads a greeting frame's body; false if it is none of a version we speak. */
 bool cv_greeting_parse(const uint8_t *body, size_t length, struct cv_greeting *greeting);

@@ -12,7 +12,9 @@ enum cv_fault {
     CV_FAULT_REFUSED,     /* the member refused our certificate */
     CV_FAULT_PROTOCOL,    /* what came is not the protocol */
     CV_FAULT_BROKEN,      /* the connection ended before the answer */
-    CV_FAULT_TIMEOUT      /* no answer in time */
+    CV_FAULT_TIMEOUT,     /* no answer in time */
+    CV_FAULT_STALE,       /* the member lives in an epoch that is over */
+    CV_FAULT_NO_OTHER     /* no member is left that was not asked to be passed over */
 };
 
 const char *cv_fault_name(enum cv_fault fault);

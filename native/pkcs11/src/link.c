@@ -8,15 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "operations.h"
+#include "request.h"
 #include "trace.h"
 #include "wire.h"
 
-#define BUCKETS 64u /* power of two */
 #define MOST_WAKES 32u /* answers handed over in one turn */
-#define HELLO_ID 1u
 #define HELLO_TIME (2 * CV_SECOND) /* for the socket's buffer to take it, which it does at once */
-#define OPERATION_HELLO 0u
-#define SOFTWARE "conclave-pkcs11 0.1.0"
+#define PING_TIME CV_MILLISECOND /* for the socket's buffer to take it */
 /* Waking an idle processor costs about 45 us each way; an answer that usually comes within this
  * time is polled for instead. */
 #define SPIN_TIME (100 * CV_MICROSECOND)
@@ -27,37 +26,26 @@
 #define WRITES_WITHOUT_YIELD 64u
 #define LONGEST_DELAY_NOTED CV_MILLISECOND /* one key generation says little about signatures */
 
-enum { WAITING, APPOINTED, ANSWERED }; /* struct call's word */
-
-/* One call under way; lives on its caller's stack. */
-struct call {
-    _Atomic uint32_t word;
-    uint32_t id;
-    struct call *next_in_bucket;
-    struct call *older;
-    struct call *newer;
-    struct cv_answer answer;
-    enum cv_fault fault;
-};
+enum { WAITING, APPOINTED, ANSWERED }; /* a call's word */
 
 struct cv_link {
     struct cv_stream *stream;
+    struct cv_listener listener;
     unsigned worker;
     _Atomic unsigned holders;
     _Atomic unsigned load;
     _Atomic bool failed;         /* mirrors fault != NONE, for a look without the lock */
     _Atomic bool proven;         /* has answered a call */
+    _Atomic bool told;           /* has answered HELLO */
     _Atomic uint64_t refusal;
     _Atomic int64_t last_heard;  /* moment of the last bytes that arrived */
     _Atomic int64_t usual_delay; /* moving average of the time a lone caller waited */
 
     pthread_mutex_t lock; /* guards what follows */
     enum cv_fault fault;
-    uint32_t last_id;
-    struct call *buckets[BUCKETS];
-    struct call *oldest;
-    struct call *newest;
-    struct call *reader; /* the reader, or who has been appointed */
+    struct cv_calls calls;
+    struct cv_pending *reader; /* the reader, or who has been appointed */
+    bool asking; /* for the members */
     bool writing;
     bool stalled; /* the writer sleeps until the peer takes more */
     struct cv_buffer queued; /* frames to send */
@@ -72,61 +60,15 @@ struct cv_link {
 
 /* --- registered calls; the lock is held ------------------------------------------------------ */
 
-static uint32_t new_id(struct cv_link *link)
-{
-    do
-        link->last_id++;
-    while (link->last_id <= HELLO_ID);
-    return link->last_id;
-}
-
-static void enlist(struct cv_link *link, struct call *call)
-{
-    struct call **bucket = &link->buckets[call->id % BUCKETS];
-    call->next_in_bucket = *bucket;
-    *bucket = call;
-    call->older = link->newest;
-    call->newer = NULL;
-    if (link->newest != NULL)
-        link->newest->newer = call;
-    else
-        link->oldest = call;
-    link->newest = call;
-}
-
-static void strike(struct cv_link *link, struct call *call)
-{
-    struct call **place = &link->buckets[call->id % BUCKETS];
-    while (*place != call)
-        place = &(*place)->next_in_bucket;
-    *place = call->next_in_bucket;
-    if (call->older != NULL)
-        call->older->newer = call->newer;
-    else
-        link->oldest = call->newer;
-    if (call->newer != NULL)
-        call->newer->older = call->older;
-    else
-        link->newest = call->older;
-}
-
-static struct call *find(struct cv_link *link, uint32_t id)
-{
-    struct call *call = link->buckets[id % BUCKETS];
-    while (call != NULL && call->id != id)
-        call = call->next_in_bucket;
-    return call;
-}
-
 /* Publishes a call's end.  From here on the caller may return and its stack be reused; only the
  * address of its word is still used, to wake it. */
-static _Atomic uint32_t *finish(struct call *call)
+static _Atomic uint32_t *finish(struct cv_pending *call)
 {
     atomic_store_explicit(&call->word, ANSWERED, memory_order_release);
     return &call->word;
 }
 
-static bool is_answered(struct call *call)
+static bool is_answered(struct cv_pending *call)
 {
     return atomic_load_explicit(&call->word, memory_order_acquire) == ANSWERED;
 }
@@ -140,9 +82,9 @@ static void fail_locked(struct cv_link *link, enum cv_fault fault)
     atomic_store(&link->failed, true);
     link->reader = NULL;
     cv_stream_cut(link->stream);
-    while (link->oldest != NULL) {
-        struct call *call = link->oldest;
-        strike(link, call);
+    while (link->calls.oldest != NULL) {
+        struct cv_pending *call = link->calls.oldest;
+        cv_calls_strike(&link->calls, call);
         call->fault = fault;
         cv_word_wake(finish(call), 1);
     }
@@ -152,9 +94,12 @@ static void fail_locked(struct cv_link *link, enum cv_fault fault)
 static _Atomic uint32_t *appoint_locked(struct cv_link *link)
 {
     bool writer_looks_after_it = link->writing && !link->stalled;
-    if (link->reader != NULL || writer_looks_after_it || link->newest == NULL)
+    struct cv_pending *next = link->calls.newest;
+    while (next != NULL && next->aside)
+        next = next->older;
+    if (link->reader != NULL || writer_looks_after_it || next == NULL)
         return NULL;
-    link->reader = link->newest;
+    link->reader = next;
     atomic_store_explicit(&link->reader->word, APPOINTED, memory_order_release);
     return &link->reader->word;
 }
@@ -164,53 +109,6 @@ static void unlock_and_wake(struct cv_link *link, _Atomic uint32_t *sleeper)
     pthread_mutex_unlock(&link->lock);
     if (sleeper != NULL)
         cv_word_wake(sleeper, 1);
-}
-
-/* --- frames ---------------------------------------------------------------------------------- */
-
-/* Appends a frame to `queued`; the lock is held. */
-static bool queue_request(struct cv_link *link, uint32_t id, const struct cv_request *request)
-{
-    uint8_t space[48];
-    uint8_t *at = space + CV_FRAME_HEADER;
-    *at++ = 0x94;
-    *at++ = 0xce;
-    for (int shift = 24; shift >= 0; shift -= 8)
-        *at++ = (uint8_t)(id >> shift);
-    *at++ = 0xcd;
-    *at++ = (uint8_t)(request->operation >> 8);
-    *at++ = (uint8_t)request->operation;
-    if (request->ticket == NULL) {
-        *at++ = 0xc0;
-    } else {
-        *at++ = 0xc5;
-        *at++ = (uint8_t)(request->ticket_length >> 8);
-        *at++ = (uint8_t)request->ticket_length;
-    }
-    size_t head = (size_t)(at - space);
-    size_t ticket = request->ticket != NULL ? request->ticket_length : 0;
-    size_t body = head - CV_FRAME_HEADER + ticket + request->args_length;
-    for (int i = 0; i < CV_FRAME_HEADER; i++)
-        space[i] = (uint8_t)(body >> (24 - 8 * i));
-    return cv_buffer_reserve(&link->queued, CV_FRAME_HEADER + body) &&
-           cv_buffer_append(&link->queued, space, head) &&
-           cv_buffer_append(&link->queued, request->ticket, ticket) &&
-           cv_buffer_append(&link->queued, request->args, request->args_length);
-}
-
-static bool queue_hello(struct cv_link *link, const uint8_t process_id[16])
-{
-    cv_writer args;
-    cv_writer_init(&args);
-    cv_write_array(&args, 2);
-    cv_write_bin(&args, process_id, 16);
-    cv_write_str(&args, SOFTWARE);
-    struct cv_request hello = {
-        .operation = OPERATION_HELLO, .args = args.bytes, .args_length = args.length
-    };
-    bool queued = !args.failed && queue_request(link, HELLO_ID, &hello);
-    cv_writer_free(&args);
-    return queued;
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -256,6 +154,16 @@ bool cv_link_proven(const struct cv_link *link)
 uint64_t cv_link_refusal(const struct cv_link *link)
 {
     return atomic_load(&link->refusal);
+}
+
+bool cv_link_told(const struct cv_link *link)
+{
+    return atomic_load(&link->told);
+}
+
+cv_moment cv_link_heard(const struct cv_link *link)
+{
+    return atomic_load_explicit(&link->last_heard, memory_order_relaxed);
 }
 
 void cv_link_fail(struct cv_link *link, enum cv_fault fault)
@@ -318,7 +226,8 @@ static void write_locked(struct cv_link *link, cv_moment until)
 /* --- birth, with the first thing written ------------------------------------------------------ */
 
 struct cv_link *cv_link_new(struct cv_stream *stream, const struct cv_greeting *greeting,
-                            const uint8_t process_id[16])
+                            const uint8_t process_id[16], bool direct,
+                            const struct cv_listener *listener)
 {
     struct cv_link *link = calloc(1, sizeof *link);
     if (link == NULL) {
@@ -326,12 +235,12 @@ struct cv_link *cv_link_new(struct cv_stream *stream, const struct cv_greeting *
         return NULL;
     }
     link->stream = stream;
+    link->listener = *listener;
     link->worker = greeting->worker_index;
     atomic_init(&link->holders, 1);
     atomic_init(&link->last_heard, cv_now());
-    link->last_id = HELLO_ID;
     pthread_mutex_init(&link->lock, NULL);
-    if (!queue_hello(link, process_id)) {
+    if (!cv_request_put_hello(&link->queued, process_id, direct)) {
         cv_link_release(link);
         return NULL;
     }
@@ -360,11 +269,32 @@ static enum cv_fault take_hello(struct cv_link *link, const uint8_t *body, size_
     uint64_t value = cv_read_uint(&reader);
     if (count < 2 || reader.broken)
         return CV_FAULT_PROTOCOL;
+    atomic_store(&link->told, true);
     if (value == 0)
         return CV_FAULT_NONE;
     cv_trace("worker %u refused HELLO with 0x%08llx", link->worker, (unsigned long long)value);
     atomic_store(&link->refusal, value);
     return CV_FAULT_REFUSED;
+}
+
+/* The fifth element, `reader` being behind the first.  What is none of our shape is passed over,
+ * as every element that nobody knows. */
+static enum cv_fault take_told(struct cv_link *link, const cv_reader *reader)
+{
+    cv_reader ahead = *reader;
+    struct cv_told told;
+    for (int i = 0; i < 3; i++)
+        cv_read_skip(&ahead); /* value, result, ticket */
+    return cv_told_read(&ahead, &told) ? link->listener.told(link->listener.context, link, &told)
+                                       : CV_FAULT_NONE;
+}
+
+static void take_members(struct cv_link *link, const uint8_t *body, size_t length)
+{
+    pthread_mutex_lock(&link->lock);
+    link->asking = false;
+    pthread_mutex_unlock(&link->lock);
+    link->listener.listed(link->listener.context, link, body, length);
 }
 
 static enum cv_fault cut_frame(struct cv_link *link, const uint8_t *body, size_t length,
@@ -376,8 +306,17 @@ static enum cv_fault cut_frame(struct cv_link *link, const uint8_t *body, size_t
     uint64_t id = cv_read_uint(&reader);
     if (reader.broken || elements < 2 || id == 0 || id > UINT32_MAX)
         return CV_FAULT_PROTOCOL;
-    if (id == HELLO_ID)
+    if (elements > 4) {
+        enum cv_fault fault = take_told(link, &reader);
+        if (fault != CV_FAULT_NONE)
+            return fault;
+    }
+    if (id == CV_HELLO_ID)
         return take_hello(link, body, length);
+    if (id == CV_MEMBERS_ID) {
+        take_members(link, body, length);
+        return CV_FAULT_NONE;
+    }
     uint8_t *bytes = malloc(length);
     if (bytes == NULL)
         return CV_FAULT_MEMORY;
@@ -411,7 +350,7 @@ static enum cv_fault cut_frames(struct cv_link *link, struct delivery *delivery,
 
 /* Gives every answer to its caller and wakes them, all but the reader.  An answer that nobody
  * waits for belongs to a call that ran out of time. */
-static void hand_over(struct cv_link *link, struct delivery *delivery, const struct call *reader)
+static void hand_over(struct cv_link *link, struct delivery *delivery, const struct cv_pending *reader)
 {
     _Atomic uint32_t *sleepers[MOST_WAKES];
     size_t count = 0;
@@ -421,10 +360,10 @@ static void hand_over(struct cv_link *link, struct delivery *delivery, const str
     pthread_mutex_lock(&link->lock);
     link->last_delivery = (unsigned)delivery->count;
     for (size_t i = 0; i < delivery->count; i++) {
-        struct call *call = find(link, delivery->ids[i]);
+        struct cv_pending *call = cv_calls_find(&link->calls, delivery->ids[i]);
         if (call == NULL)
             continue;
-        strike(link, call);
+        cv_calls_strike(&link->calls, call);
         call->answer = delivery->answers[i];
         delivery->answers[i].bytes = NULL;
         _Atomic uint32_t *word = finish(call);
@@ -439,7 +378,7 @@ static void hand_over(struct cv_link *link, struct delivery *delivery, const str
 }
 
 /* Hands over all whole frames that have been received. */
-static enum cv_fault deliver(struct cv_link *link, const struct call *reader)
+static enum cv_fault deliver(struct cv_link *link, const struct cv_pending *reader)
 {
     struct delivery delivery;
     enum cv_fault fault;
@@ -452,7 +391,7 @@ static enum cv_fault deliver(struct cv_link *link, const struct call *reader)
 }
 
 /* Reads and hands over until the reader's own answer is there. */
-static enum cv_fault read_until_answered(struct cv_link *link, struct call *call, cv_moment until,
+static enum cv_fault read_until_answered(struct cv_link *link, struct cv_pending *call, cv_moment until,
                                          cv_moment spin_until)
 {
     while (!is_answered(call)) {
@@ -476,21 +415,18 @@ static enum cv_fault read_until_answered(struct cv_link *link, struct call *call
 
 /* --- waiting --------------------------------------------------------------------------------- */
 
-/* The call is over time.  Silence since it was sent condemns the link, not just the call. */
-static void give_up_locked(struct cv_link *link, struct call *call, cv_moment sent)
+/* The caller turns to something else: the call stays, but somebody else has to read. */
+static void set_aside_locked(struct cv_link *link, struct cv_pending *call)
 {
     if (is_answered(call))
         return;
-    strike(link, call);
-    call->fault = CV_FAULT_TIMEOUT;
-    finish(call);
+    call->aside = true;
     if (link->reader == call)
         link->reader = NULL;
-    if (atomic_load(&link->last_heard) < sent)
-        fail_locked(link, CV_FAULT_TIMEOUT);
+    atomic_store_explicit(&call->word, WAITING, memory_order_relaxed);
 }
 
-static void read_locked(struct cv_link *link, struct call *call, cv_moment sent, cv_moment until,
+static void read_locked(struct cv_link *link, struct cv_pending *call, cv_moment until,
                         cv_moment spin_until)
 {
     link->reader = call;
@@ -500,18 +436,19 @@ static void read_locked(struct cv_link *link, struct call *call, cv_moment sent,
     if (link->reader == call)
         link->reader = NULL;
     if (fault == CV_FAULT_TIMEOUT)
-        give_up_locked(link, call, sent);
+        set_aside_locked(link, call);
     else if (fault != CV_FAULT_NONE)
         fail_locked(link, fault);
 }
 
-/* Waits for the answer in whatever role.  Called with the lock held, returns without it. */
-static void wait_locked(struct cv_link *link, struct call *call, cv_moment sent, cv_moment until,
+/* Waits for the answer in whatever role, or until the call is set aside.  Called with the lock
+ * held, returns without it. */
+static void wait_locked(struct cv_link *link, struct cv_pending *call, cv_moment until,
                         cv_moment spin_until)
 {
-    while (!is_answered(call)) {
+    while (!is_answered(call) && !call->aside) {
         if (link->reader == NULL || link->reader == call) {
-            read_locked(link, call, sent, until, spin_until);
+            read_locked(link, call, until, spin_until);
             continue;
         }
         pthread_mutex_unlock(&link->lock);
@@ -521,29 +458,17 @@ static void wait_locked(struct cv_link *link, struct call *call, cv_moment sent,
         bool over = cv_now() >= until;
         pthread_mutex_lock(&link->lock);
         if (over)
-            give_up_locked(link, call, sent);
+            set_aside_locked(link, call);
     }
     unlock_and_wake(link, appoint_locked(link));
 }
 
 /* --- one call -------------------------------------------------------------------------------- */
 
-static bool several_processors(void)
-{
-    static _Atomic int known;
-    int count = atomic_load_explicit(&known, memory_order_relaxed);
-    cpu_set_t ours;
-    if (count == 0) {
-        count = sched_getaffinity(0, sizeof ours, &ours) == 0 ? CPU_COUNT(&ours) : 1;
-        atomic_store_explicit(&known, count, memory_order_relaxed);
-    }
-    return count > 1;
-}
-
 /* Until when a lone caller polls; 0 if answers usually take too long for that. */
 static cv_moment spin_end(struct cv_link *link, bool alone, cv_moment sent)
 {
-    if (!alone || !several_processors() ||
+    if (!alone || !cv_several_processors() ||
         atomic_load_explicit(&link->usual_delay, memory_order_relaxed) > SPIN_IF_USUALLY_WITHIN)
         return 0;
     return sent + SPIN_TIME;
@@ -556,29 +481,108 @@ static void note_delay(struct cv_link *link, cv_moment sent)
     atomic_store_explicit(&link->usual_delay, usual, memory_order_relaxed);
 }
 
-enum cv_fault cv_link_call(struct cv_link *link, const struct cv_request *request, cv_moment until,
-                           bool alone, struct cv_answer *answer)
+/* The call is over: its caller counts no longer. */
+static void settle(struct cv_link *link, const struct cv_pending *call)
 {
-    struct call call = { .word = WAITING };
-    cv_moment sent = cv_now();
+    if (call->alone && call->fault == CV_FAULT_NONE)
+        note_delay(link, call->sent);
+    atomic_fetch_sub_explicit(&link->load, 1, memory_order_relaxed);
+}
+
+bool cv_link_call(struct cv_link *link, const struct cv_request *request, cv_moment write_until,
+                  cv_moment until, bool alone, struct cv_pending *call)
+{
+    *call = (struct cv_pending){ .word = WAITING, .alone = alone, .sent = cv_now() };
     atomic_fetch_add_explicit(&link->load, 1, memory_order_relaxed);
     pthread_mutex_lock(&link->lock);
-    call.fault = link->fault;
-    call.id = new_id(link);
-    if (call.fault == CV_FAULT_NONE && !queue_request(link, call.id, request))
-        call.fault = CV_FAULT_MEMORY;
-    if (call.fault == CV_FAULT_NONE) {
-        enlist(link, &call);
+    call->fault = link->fault;
+    call->id = cv_calls_new_id(&link->calls);
+    if (call->fault == CV_FAULT_NONE && !cv_request_put(&link->queued, call->id, request))
+        call->fault = CV_FAULT_MEMORY;
+    if (call->fault == CV_FAULT_NONE) {
+        cv_calls_enlist(&link->calls, call);
         link->queued_calls++;
         if (!link->writing)
-            write_locked(link, until);
-        wait_locked(link, &call, sent, until, spin_end(link, alone, sent));
-        if (alone && call.fault == CV_FAULT_NONE)
-            note_delay(link, sent);
+            write_locked(link, write_until);
+        wait_locked(link, call, until, spin_end(link, alone, call->sent));
+        if (!is_answered(call))
+            return false;
     } else {
         pthread_mutex_unlock(&link->lock);
+        finish(call);
     }
-    atomic_fetch_sub_explicit(&link->load, 1, memory_order_relaxed);
-    *answer = call.answer;
-    return call.fault;
+    settle(link, call);
+    return true;
+}
+
+bool cv_link_await(struct cv_link *link, struct cv_pending *call, cv_moment until)
+{
+    pthread_mutex_lock(&link->lock);
+    call->aside = false;
+    wait_locked(link, call, until, 0);
+    if (!is_answered(call))
+        return false;
+    settle(link, call);
+    return true;
+}
+
+void cv_link_leave(struct cv_link *link, struct cv_pending *call)
+{
+    pthread_mutex_lock(&link->lock);
+    if (!is_answered(call)) {
+        cv_calls_strike(&link->calls, call);
+        call->fault = CV_FAULT_TIMEOUT;
+        finish(call);
+    }
+    pthread_mutex_unlock(&link->lock);
+    free(call->answer.bytes);
+    call->answer = (struct cv_answer){ 0 };
+    call->alone = false;
+    settle(link, call);
+}
+
+/* --- what is sent besides calls -------------------------------------------------------------- */
+
+void cv_link_ask_members(struct cv_link *link)
+{
+    pthread_mutex_lock(&link->lock);
+    if (!link->asking && link->fault == CV_FAULT_NONE)
+        link->asking = cv_request_put_bare(&link->queued, CV_MEMBERS_ID, CV_MEMBERS);
+    pthread_mutex_unlock(&link->lock);
+}
+
+/* Reads once, without waiting, if nobody reads. */
+static void glance_locked(struct cv_link *link)
+{
+    struct cv_pending nobody = { .word = WAITING, .aside = true };
+    if (link->reader != NULL || link->fault != CV_FAULT_NONE)
+        return;
+    link->reader = &nobody;
+    pthread_mutex_unlock(&link->lock);
+    enum cv_fault fault = CV_FAULT_NONE;
+    enum cv_step step = cv_stream_receive(link->stream, &link->plain);
+    if (step == CV_STEP_DONE) {
+        atomic_store_explicit(&link->last_heard, cv_now(), memory_order_relaxed);
+        fault = deliver(link, &nobody);
+    } else if (step == CV_STEP_FAILED) {
+        fault = cv_stream_fault(link->stream);
+    }
+    pthread_mutex_lock(&link->lock);
+    if (link->reader == &nobody)
+        link->reader = NULL;
+    if (fault != CV_FAULT_NONE)
+        fail_locked(link, fault);
+}
+
+void cv_link_probe(struct cv_link *link, bool ping)
+{
+    pthread_mutex_lock(&link->lock);
+    if (ping && link->fault == CV_FAULT_NONE) {
+        if (!cv_request_put_bare(&link->queued, cv_calls_new_id(&link->calls), CV_PING))
+            fail_locked(link, CV_FAULT_MEMORY);
+        if (!link->writing)
+            write_locked(link, cv_now() + PING_TIME);
+    }
+    glance_locked(link);
+    unlock_and_wake(link, appoint_locked(link));
 }

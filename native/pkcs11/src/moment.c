@@ -3,6 +3,7 @@
 #include "moment.h"
 
 #include <linux/futex.h>
+#include <sched.h>
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -29,6 +30,18 @@ int cv_poll_timeout(cv_moment moment)
         return 0;
     left = (left + CV_MILLISECOND - 1) / CV_MILLISECOND;
     return left < INT_MAX ? (int)left : INT_MAX;
+}
+
+bool cv_several_processors(void)
+{
+    static _Atomic int known;
+    int count = atomic_load_explicit(&known, memory_order_relaxed);
+    cpu_set_t ours;
+    if (count == 0) {
+        count = sched_getaffinity(0, sizeof ours, &ours) == 0 ? CPU_COUNT(&ours) : 1;
+        atomic_store_explicit(&known, count, memory_order_relaxed);
+    }
+    return count > 1;
 }
 
 void cv_word_wait(_Atomic uint32_t *word, uint32_t expected, cv_moment until)

@@ -22,6 +22,8 @@ cv_moment cv_now(void);
 int64_t cv_boot_time_ms(void);
 /* Time until `moment` as poll() wants it: rounded up, 0 when it has passed. */
 int cv_poll_timeout(cv_moment moment);
+/* Whether this process may run on more than one processor. */
+bool cv_several_processors(void);
 static inline cv_moment cv_earlier(cv_moment a, cv_moment b)
 {
     return a < b ? a : b;

@@ -3,9 +3,12 @@
 #define CONCLAVE_OPERATIONS_H
 
 enum cv_operation_number {
+    CV_HELLO = 0,
+    CV_PING = 1,
     CV_LIST_TOKENS = 2,
     CV_TOKEN_INFO = 3,
     CV_MECHANISMS = 4,
+    CV_MEMBERS = 5,
     CV_LOGIN = 10,
     CV_LOGOUT = 11,
     CV_SET_PIN = 12,

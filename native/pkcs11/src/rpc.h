@@ -55,6 +55,10 @@ CK_RV cv_call(cv_cluster *cluster, unsigned operation, const uint8_t *ticket, si
               const cv_writer *args, enum cv_retry retry, struct cv_reply *reply);
 void cv_reply_free(struct cv_reply *reply);
 
+/* Whether no member can be reached that takes changes: what sessions and tokens then show.  May
+ * ask one, for a second at most, if what is known is older than a second. */
+bool cv_read_only(cv_cluster *cluster);
+
 /* Appends a fresh `write`: [random key, deadline in cluster time].  CKR_DEVICE_ERROR if no
  * member has answered yet and cluster time is unknown (it connects first to learn it). */
 CK_RV cv_put_write(cv_cluster *cluster, cv_writer *args);

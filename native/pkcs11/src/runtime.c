@@ -104,12 +104,14 @@ static CK_RV fill_instance(struct instance *instance)
         value = CKR_GENERAL_ERROR;
     surroundings->receive_timeout_ms = config->receive_timeout_ms;
     surroundings->keep_alive = config->keep_alive;
+    surroundings->direct = config->direct;
     surroundings->stop_descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (surroundings->stop_descriptor < 0 || getrandom(process_id, sizeof process_id, 0) != sizeof process_id)
         value = CKR_HOST_MEMORY;
     memcpy(surroundings->process_id, process_id, sizeof process_id);
     for (size_t i = 0; i < config->cluster_count && value == CKR_OK; i++) {
-        struct cv_cluster *cluster = cv_cluster_new(&config->clusters[i], surroundings);
+        const char *more = i == 0 ? secure_getenv("CONCLAVE_MEMBERS") : NULL;
+        struct cv_cluster *cluster = cv_cluster_new(&config->clusters[i], surroundings, more);
         if (cluster == NULL)
             value = CKR_HOST_MEMORY;
         else

@@ -34,12 +34,23 @@ static CK_STATE state_of(const struct cv_session *session)
     }
 }
 
+/* While no member takes changes, a read/write session is no better than a read-only one.  The
+ * standard has no read-only state for the SO. */
+static CK_STATE shown_state(struct cv_session *session)
+{
+    CK_STATE state = state_of(session);
+    if ((state == CKS_RW_PUBLIC_SESSION || state == CKS_RW_USER_FUNCTIONS) &&
+        cv_read_only(session->slot->cluster))
+        return state == CKS_RW_PUBLIC_SESSION ? CKS_RO_PUBLIC_SESSION : CKS_RO_USER_FUNCTIONS;
+    return state;
+}
+
 static CK_RV get_session_info(struct cv_session *session, CK_SESSION_INFO *info)
 {
     if (info == NULL)
         return CKR_ARGUMENTS_BAD;
     info->slotID = session->slot->id;
-    info->state = state_of(session);
+    info->state = shown_state(session);
     info->flags = CKF_SERIAL_SESSION | (session->read_write ? CKF_RW_SESSION : 0);
     info->ulDeviceError = 0;
     return CKR_OK;

@@ -84,6 +84,8 @@ static CK_RV get_token_info(CK_SLOT_ID id, CK_TOKEN_INFO *info)
      * to tell them apart, and whoever logs in learns the rest. */
     if (value != CKR_OK && value != CKR_KEYRING_NOT_AUTHORIZED)
         return value;
+    /* A member says whether it takes changes itself; what counts is whether any does. */
+    bool read_only = cv_read_only(slot->cluster);
     memset(info, 0, sizeof *info);
     cv_pad(info->manufacturerID, sizeof info->manufacturerID, CV_MANUFACTURER);
     cv_pad(info->model, sizeof info->model, "Keyring");
@@ -91,7 +93,8 @@ static CK_RV get_token_info(CK_SLOT_ID id, CK_TOKEN_INFO *info)
     pthread_mutex_lock(&slot->mutex);
     cv_pad(info->label, sizeof info->label, slot->label);
     cv_pad(info->serialNumber, sizeof info->serialNumber, slot->serial);
-    info->flags = slot->flags;
+    info->flags = (slot->flags & ~(CK_FLAGS)CKF_WRITE_PROTECTED) |
+                  (read_only ? CKF_WRITE_PROTECTED : 0);
     info->ulMinPinLen = slot->min_pin;
     info->ulMaxPinLen = slot->max_pin;
     info->ulSessionCount = slot->session_count;

@@ -7,6 +7,8 @@
 #include <netinet/tcp.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
 #include <poll.h>
 #include <pthread.h>
@@ -337,6 +339,29 @@ enum cv_step cv_stream_handshake(struct cv_stream *stream)
         if (step != CV_STEP_DONE)
             return step;
     }
+}
+
+/* Inside the gate. */
+static bool digest_peer_key(struct cv_stream *stream, uint8_t key[32])
+{
+    X509 *certificate = SSL_get1_peer_certificate(stream->ssl);
+    unsigned char *encoded = NULL;
+    int length = certificate != NULL ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &encoded) : 0;
+    bool digested = length > 0 && EVP_Q_digest(cv_tls_library(), "SHA256", NULL, encoded,
+                                               (size_t)length, key, NULL) == 1;
+    OPENSSL_free(encoded);
+    X509_free(certificate);
+    return digested;
+}
+
+bool cv_stream_peer_key(struct cv_stream *stream, uint8_t key[32])
+{
+    cv_openssl_enter();
+    ERR_set_mark();
+    bool digested = digest_peer_key(stream, key);
+    ERR_pop_to_mark();
+    cv_openssl_leave();
+    return digested;
 }
 
 /* --- receiving ------------------------------------------------------------------------------- */

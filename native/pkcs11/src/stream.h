@@ -42,6 +42,9 @@ enum cv_fault cv_stream_fault(const struct cv_stream *stream);
 /* Goes on with TCP connect and TLS handshake. */
 enum cv_step cv_stream_handshake(struct cv_stream *stream);
 
+/* SHA-256 of the public key (SubjectPublicKeyInfo) that the peer proved to have. */
+bool cv_stream_peer_key(struct cv_stream *stream, uint8_t key[32]);
+
 /* Appends all plaintext that has arrived to `plain`, without waiting.  WANT_READ: nothing came. */
 enum cv_step cv_stream_receive(struct cv_stream *stream, struct cv_buffer *plain);
 /* Waits for input until `until`: DONE, or FAILED with CV_FAULT_TIMEOUT or CV_FAULT_BROKEN. */

@@ -61,6 +61,12 @@ cv_cluster *cv_cluster_at(size_t index)
     return (cv_cluster *)&clusters[index];
 }
 
+bool cv_read_only(cv_cluster *cluster)
+{
+    (void)cluster;
+    return fake.read_only;
+}
+
 CK_RV cv_put_write(cv_cluster *cluster, cv_writer *args)
 {
     (void)cluster;

@@ -12,6 +12,7 @@
 enum { FAKE_AES = 1, FAKE_MAC, FAKE_RSA, FAKE_EC, FAKE_PRIVATE_AES, FAKE_OBJECTS };
 
 struct fake {
+    bool read_only; /* no member takes changes */
     unsigned clusters;           /* each with `tokens` keyrings */
     unsigned tokens;
     bool dead[4];                /* clusters that answer nothing but an error */

@@ -286,6 +286,33 @@ static void test_fork(void)
     C_CloseAllSessions(0);
 }
 
+static CK_FLAGS token_flags(void)
+{
+    CK_TOKEN_INFO token;
+    CHECK_RV(CKR_OK, C_GetTokenInfo(0, &token));
+    return token.flags;
+}
+
+/* While no member takes changes, sessions and tokens show it; the SO has no read-only state. */
+static void test_read_only_members(void)
+{
+    CK_SESSION_HANDLE writer = fake_session(CKF_RW_SESSION);
+    CHECK(!(token_flags() & CKF_WRITE_PROTECTED));
+    fake.read_only = true;
+    CHECK(token_flags() & CKF_WRITE_PROTECTED);
+    CHECK(state_of(writer) == CKS_RO_PUBLIC_SESSION);
+    CHECK_RV(CKR_OK, C_Login(writer, CKU_USER, pin, 8));
+    CHECK(state_of(writer) == CKS_RO_USER_FUNCTIONS);
+    fake.read_only = false;
+    CHECK(state_of(writer) == CKS_RW_USER_FUNCTIONS);
+    CHECK(!(token_flags() & CKF_WRITE_PROTECTED));
+    CHECK_RV(CKR_OK, C_Logout(writer));
+    CHECK_RV(CKR_OK, C_Login(writer, CKU_SO, pin, 8));
+    fake.read_only = true;
+    CHECK(state_of(writer) == CKS_RW_SO_FUNCTIONS);
+    C_CloseAllSessions(0);
+}
+
 static void run(void (*test)(void))
 {
     fake_reset();
@@ -305,6 +332,7 @@ int main(void)
     run(test_mechanisms);
     run(test_session_handles);
     run(test_login_rules);
+    run(test_read_only_members);
     run(test_tickets);
     run(test_ticket_changes_under_way);
     run(test_pins);

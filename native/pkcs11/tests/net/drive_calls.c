@@ -6,6 +6,7 @@
  *   start | stop                      cv_runtime_start, cv_runtime_stop
  *   call OPERATION ARGS [TICKET]      one cv_call on cluster 0; ARGS and TICKET in hex
  *   write                             cv_put_write
+ *   readonly                          cv_read_only on cluster 0
  *   stress THREADS CALLS BYTES        echo calls of random sizes up to BYTES, each one verified
  *   storm THREADS MILLISECONDS        as stress, while the runtime is stopped and started again
  *   forks THREADS FORKS               as stress, while children are forked which call for themselves
@@ -313,6 +314,8 @@ static void obey(char *line)
         command_call((unsigned)first, arguments[1], arguments[2]);
     else if (strcmp(word, "write") == 0)
         command_write();
+    else if (strcmp(word, "readonly") == 0)
+        printf("{\"read_only\": %s}\n", cv_read_only(cv_cluster_at(0)) ? "true" : "false");
     else if (strcmp(word, "stress") == 0)
         command_stress(first, second, strtoul(arguments[2], NULL, 10));
     else if (strcmp(word, "storm") == 0)

@@ -117,6 +117,16 @@ static void blanks_tabs_and_carriage_returns_do_not_matter(void)
     CHECK(strcmp(config.clusters[0].host, "fe80::1") == 0 && config.clusters[0].fault == NULL);
 }
 
+static void direct_connections_are_on_unless_switched_off(void)
+{
+    parse("LunaSA Client = {\n}\n");
+    CHECK(config.direct);
+    parse("LunaSA Client = {\n LNHDirect = 0;\n}\n");
+    CHECK(!config.direct);
+    parse("LunaSA Client = {\n LNHDirect = 1;\n}\n");
+    CHECK(config.direct);
+}
+
 static void a_comment_may_follow_the_semicolon(void)
 {
     parse("LunaSA Client = {\n LNHServer00 = h:1 ; # mine; really\n LNHServerClientCert00 = c;\n"
@@ -211,6 +221,7 @@ int main(void)
     RUN(entries_without_an_address_are_no_cluster);
     RUN(other_sections_and_indexes_are_not_ours);
     RUN(blanks_tabs_and_carriage_returns_do_not_matter);
+    RUN(direct_connections_are_on_unless_switched_off);
     RUN(a_comment_may_follow_the_semicolon);
     RUN(numbers_that_are_none_leave_the_default);
     RUN(a_value_too_long_spoils_its_cluster);

@@ -1,0 +1,369 @@
+"""The module with several members: which it asks, and what it does when one fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from conclave.errors import Ckr
+from tests.native.driver import Driver
+from tests.native.members import NOT_AUTHORIZED, NOT_VISIBLE, READ_ONLY, Members
+from tests.native.waiting import wait_until
+
+ECHO = 40
+DESTROY = 25
+LONGEST_STALL_US = 2_500_000
+
+Cluster = Callable[..., Members]
+
+
+@pytest.fixture
+def cluster(directory: Path) -> Iterator[Cluster]:
+    """Start members in the groups that are named."""
+    started: list[Members] = []
+
+    def start(*groups: str, workers: int = 1) -> Members:
+        members = Members(directory, list(groups), workers)
+        started.append(members.__enter__())
+        return members
+
+    yield start
+    for members in started:
+        members.__exit__()
+
+
+@pytest.fixture
+def client(plain_driver: Path, directory: Path) -> Iterator[Driver]:
+    """Run a driver that has not been started."""
+    with Driver(plain_driver, directory) as driver:
+        yield driver
+
+
+def begin(client: Driver) -> None:
+    """Start, and call often enough to have learned the members."""
+    client.do("start")
+    for _ in range(3):
+        assert client.call(ECHO)["value"] == Ckr.OK
+
+
+def hints(directory: Path) -> str:
+    return (directory / "client.pem.members").read_text()
+
+
+# --- learning -------------------------------------------------------------------------------
+
+
+def test_the_members_are_learned_and_kept_beside_the_certificate(
+    client: Driver, cluster: Cluster, directory: Path
+) -> None:
+    members = cluster("a", "the second group")
+    begin(client)
+    port = members.servers[1].port
+    assert f"member member-1 127.0.0.1 {port} 0 the second group\n" in hints(directory)
+    assert [path.name for path in directory.glob("*.members*")] == ["client.pem.members"]
+
+
+def test_s7_a_changed_port_is_used_for_the_next_connection(
+    client: Driver, cluster: Cluster
+) -> None:
+    members = cluster("a")
+    begin(client)
+    old = members.servers[0]
+    members.servers[0] = members.start(0)
+    members.version += 1
+    assert old.told is not None
+    old.told.members_version = members.told(0).members_version = members.version
+    assert client.call(ECHO)["value"] == client.call(ECHO)["value"] == Ckr.OK
+    assert members.servers[0].greeted == []
+    old.stop()
+    assert client.call(ECHO)["value"] == Ckr.OK
+    assert members.servers[0].served[ECHO] == 1
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\0\xff" * 3000, b"member a b\nmember x y 99999 7 z\n" * 40]
+)
+def test_a_file_of_garbage_does_no_harm(
+    client: Driver, cluster: Cluster, directory: Path, text: bytes
+) -> None:
+    cluster("a", "a")
+    (directory / "client.pem.members").write_bytes(text)
+    begin(client)
+    assert "member member-1 " in hints(directory)
+
+
+# --- choice ---------------------------------------------------------------------------------
+
+
+def test_the_members_of_a_group_share_a_load(client: Driver, cluster: Cluster) -> None:
+    members = cluster("a", "a", "b", workers=2)
+    begin(client)
+    assert client.do("stress 8 400 100")["good"] == 3200
+    first, second, third = members.served(ECHO)
+    assert first + second + third == 3203
+    assert 0.35 < first / 3203 < 0.65
+    assert third == 0
+
+
+def test_another_group_serves_while_the_whole_group_is_down(
+    client: Driver, cluster: Cluster
+) -> None:
+    members = cluster("a", "b")
+    begin(client)
+    members.servers[0].stop()
+    assert client.call(ECHO)["value"] == Ckr.OK
+    assert members.served(ECHO) == [3, 1]
+    members.restart(0)
+    assert wait_until(
+        lambda: client.call(ECHO)["value"] == Ckr.OK and members.servers[0].served[ECHO] > 0
+    )
+
+
+def test_b5_changes_go_to_a_read_write_member_of_any_group(
+    client: Driver, cluster: Cluster
+) -> None:
+    members = cluster("a", "b")
+    members.told(0).read_write = False
+    members.standing[0] = READ_ONLY
+    begin(client)
+    assert client.call(DESTROY, b"object")["value"] == Ckr.OK
+    assert client.call(ECHO)["value"] == Ckr.OK
+    assert members.served(DESTROY) == [0, 1]
+    assert members.served(ECHO) == [4, 0]
+
+
+def test_b5_with_one_entry_point_a_read_only_one_refuses_changes(
+    client: Driver, cluster: Cluster
+) -> None:
+    members = cluster("a", "a")
+    members.configure(direct=False)
+    members.told(0).read_write = False
+    begin(client)
+    assert client.call(DESTROY, b"object")["value"] == Ckr.TOKEN_WRITE_PROTECTED
+    assert client.do("stress 8 100 100")["good"] == 800
+    assert members.served(ECHO) == [803, 0]
+    assert members.servers[0].hellos[0][2] is False
+
+
+def test_b5_with_one_entry_point_another_member_stands_in_for_a_dead_one(
+    client: Driver, cluster: Cluster
+) -> None:
+    members = cluster("a", "b", "a")
+    members.configure(direct=False)
+    begin(client)
+    members.servers[0].stop()
+    assert client.do("stress 4 100 100")["good"] == 400
+    assert members.served(ECHO) == [3, 0, 400]
+
+
+def test_a_member_without_authorization_is_passed_over(client: Driver, cluster: Cluster) -> None:
+    members = cluster("a", "b")
+    begin(client)
+    members.servers[0].refuses = int(Ckr.KEYRING_NOT_AUTHORIZED)
+    assert client.call(ECHO)["value"] == Ckr.OK
+    members.servers[1].refuses = int(Ckr.KEYRING_NOT_AUTHORIZED)
+    assert client.call(ECHO)["value"] == Ckr.KEYRING_NOT_AUTHORIZED
+
+
+def test_listed_standings_decide_who_stands_in(client: Driver, cluster: Cluster) -> None:
+    members = cluster("a", "b", "b", "b")
+    members.standing = {1: NOT_VISIBLE, 2: NOT_AUTHORIZED}
+    begin(client)
+    members.servers[0].stop()
+    assert client.call(ECHO)["value"] == Ckr.OK
+    assert members.served(ECHO) == [3, 0, 0, 1]
+
+
+def test_a_member_with_another_key_than_listed_is_not_trusted(
+    client: Driver, cluster: Cluster
+) -> None:
+    members = cluster("a", "a", "b")
+    members.keys[1] = b"k" * 32
+    begin(client)
+    members.servers[0].stop()
+    assert client.call(ECHO)["value"] == Ckr.OK
+    assert members.served(ECHO) == [3, 0, 1]
+
+
+# --- epochs and positions -------------------------------------------------------------------
+
+
+def test_c17_a_member_that_is_behind_what_was_seen_is_not_asked_twice(
+    client: Driver, cluster: Cluster
+) -> None:
+    members = cluster("a", "b")
+    begin(client)
+    members.told(0).position = 700
+    assert client.call(DESTROY, b"object")["value"] == Ckr.OK
+    members.servers[0].stop()
+    client.begin(f"call {ECHO} 90")
+    assert wait_until(lambda: len(members.servers[1].least_positions) > 2)
+    assert set(members.servers[1].least_positions) == {700}
+    members.told(1).position = 701
+    assert client.end()["value"] == Ckr.OK
+    before = len(members.servers[1].least_positions)
+    assert client.call(ECHO)["value"] == Ckr.OK
+    assert len(members.servers[1].least_positions) == before
+
+
+def test_c17_a_position_that_no_member_has_is_a_device_error(
+    client: Driver, cluster: Cluster
+) -> None:
+    members = cluster("a", "b")
+    begin(client)
+    members.told(0).position = 700
+    assert client.call(ECHO)["value"] == Ckr.OK
+    members.servers[0].stop()
+    assert client.call(ECHO)["value"] == Ckr.DEVICE_ERROR
+
+
+@pytest.mark.parametrize("epoch", [(1, "member-0"), (2, "member-0")])
+def test_c17_a_member_of_an_older_epoch_is_refused(
+    client: Driver, cluster: Cluster, epoch: tuple[int, str]
+) -> None:
+    members = cluster("a", "a")
+    begin(client)
+    members.told(1).epoch, members.told(1).promoter = 2, "member-1"
+    members.servers[0].stop()
+    assert client.call(ECHO)["value"] == Ckr.OK
+    members.told(0).epoch, members.told(0).promoter = epoch
+    members.restart(0)
+    for _ in range(2):
+        assert wait_until(
+            lambda: (
+                client.do("stress 4 50 50")["good"] == 200 and len(members.servers[0].greeted) > 0
+            )
+        )
+    assert members.servers[0].served[ECHO] == 0
+
+
+def test_c17_an_answer_from_an_epoch_that_is_over_is_not_taken(
+    client: Driver, cluster: Cluster
+) -> None:
+    """The member tells nothing, since for it nothing has changed."""
+    members = cluster("a", "a")
+    client.do("start")
+    assert client.do("stress 8 100 100")["good"] == 800
+    assert all(members.served(ECHO))
+    members.told(1).epoch = 2
+    for _ in range(20):
+        assert client.call(ECHO)["value"] == Ckr.OK
+    before = members.servers[0].served[ECHO]
+    for _ in range(20):
+        assert client.call(ECHO)["value"] == Ckr.OK
+    assert members.servers[0].served[ECHO] == before
+
+
+def test_an_epoch_of_the_hints_alone_is_doubted_when_no_member_has_it(
+    client: Driver, cluster: Cluster, directory: Path
+) -> None:
+    cluster("a", "a")
+    (directory / "client.pem.members").write_text("epoch 9 member-7\n")
+    begin(client)
+    assert "epoch 1 member-0" in hints(directory)
+
+
+# --- failover -------------------------------------------------------------------------------
+
+
+def test_c25_a_process_finds_the_others_while_its_entry_member_is_down(
+    client: Driver, cluster: Cluster
+) -> None:
+    members = cluster("a", "a")
+    begin(client)
+    client.do("stop")
+    members.servers[0].stop()
+    client.do("start")
+    assert client.call(ECHO)["value"] == Ckr.OK
+    client.do("stop")
+    members.servers[0] = members.start(0, members.servers[0].port)
+    members.servers[0].hang()
+    client.do("start")
+    answer = client.call(ECHO)
+    assert answer["value"] == Ckr.OK
+    assert answer["milliseconds"] < 2500
+
+
+def test_c25_members_may_be_named_by_the_environment(
+    plain_driver: Path, directory: Path, cluster: Cluster
+) -> None:
+    members = cluster("a", "a")
+    members.servers[0].stop()
+    names = f"127.0.0.1:1,nonsense,127.0.0.1:{members.servers[1].port}"
+    environment = {"CONCLAVE_MEMBERS": names}
+    with Driver(plain_driver, directory, environment=environment) as driver:
+        driver.do("start")
+        assert driver.call(ECHO)["value"] == Ckr.OK
+
+
+@pytest.mark.parametrize("operation", [ECHO, DESTROY])
+def test_a_hung_member_delays_a_call_by_less_than_the_longest_stall(
+    client: Driver, cluster: Cluster, operation: int
+) -> None:
+    members = cluster("a", "a")
+    begin(client)
+    members.servers[0].hang()
+    answer = client.call(operation, b"x")
+    assert answer["value"] == Ckr.OK
+    assert answer["milliseconds"] * 1000 < LONGEST_STALL_US
+    assert client.call(operation, b"x")["milliseconds"] < 900
+    members.servers[0].resume()
+    assert wait_until(
+        lambda: (client.call(ECHO)["value"], members.servers[0].served[ECHO] > 4) == (Ckr.OK, True)
+    )
+
+
+def test_the_first_answer_counts(client: Driver, cluster: Cluster) -> None:
+    """The first member answers after all, while the second has been asked and is silent too."""
+    members = cluster("a", "a")
+    begin(client)
+    members.servers[0].hang()
+    members.servers[1].hang()
+    client.begin(f"call {ECHO} 9107")
+    assert wait_until(lambda: members.servers[1].connections == 1)
+    members.servers[0].resume()
+    answer = client.end()
+    assert (answer["value"], answer["result"]) == (Ckr.OK, "9107")
+
+
+def test_no_member_to_write_on_shows_and_passes(client: Driver, cluster: Cluster) -> None:
+    members = cluster("a", "a")
+    begin(client)
+    assert client.do("readonly")["read_only"] is False
+    for index in range(2):
+        members.told(index).read_write = False
+    assert wait_until(lambda: client.do("readonly")["read_only"])
+    assert client.call(DESTROY, b"x")["value"] == Ckr.TOKEN_WRITE_PROTECTED
+    members.told(0).read_write = True
+    assert wait_until(lambda: not client.do("readonly")["read_only"])
+    assert client.call(DESTROY, b"x")["value"] == Ckr.OK
+
+
+# --- under load -----------------------------------------------------------------------------
+
+
+def test_members_that_die_and_hang_in_turn_lose_no_call(
+    any_driver: Path, directory: Path, cluster: Cluster
+) -> None:
+    members = cluster("a", "a", "a", workers=2)
+    with Driver(any_driver, directory) as client:
+        begin(client)
+        client.begin("stress 8 2000 200")
+        for turn in range(4):
+            victim = turn % 3
+            served = sum(members.served(ECHO))
+            if turn % 2:
+                members.servers[victim].hang()
+            else:
+                members.servers[victim].stop()
+            wait_until(lambda served=served: sum(members.served(ECHO)) > served + 500, 3)  # type: ignore[misc]
+            if turn % 2:
+                members.servers[victim].resume()
+            else:
+                members.restart(victim)
+        answer = client.end()
+        client.do("stop")
+    assert (answer["good"], answer["wrong"], answer["failed"]) == (16000, 0, 0)
+    assert answer["slowest_us"] < LONGEST_STALL_US
