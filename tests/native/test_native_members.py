@@ -167,6 +167,16 @@ def test_a_member_without_authorization_is_passed_over(client: Driver, cluster: 
     assert client.call(ECHO)["value"] == Ckr.KEYRING_NOT_AUTHORIZED
 
 
+def test_a_member_cut_off_for_too_long_is_passed_over(client: Driver, cluster: Cluster) -> None:
+    members = cluster("a", "b")
+    members.told(0).read_write = False
+    begin(client)
+    members.servers[0].refuses = int(Ckr.DEVICE_ERROR)
+    assert client.call(ECHO)["value"] == Ckr.OK
+    members.servers[1].refuses = int(Ckr.DEVICE_ERROR)
+    assert client.call(ECHO)["value"] == Ckr.DEVICE_ERROR
+
+
 def test_listed_standings_decide_who_stands_in(client: Driver, cluster: Cluster) -> None:
     members = cluster("a", "b", "b", "b")
     members.standing = {1: NOT_VISIBLE, 2: NOT_AUTHORIZED}

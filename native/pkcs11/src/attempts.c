@@ -201,6 +201,10 @@ static enum verdict judge_answer(struct attempts *attempts, const struct cv_rout
         break;
     case RV_BEHIND:
         break;
+    case CKR_DEVICE_ERROR: /* cut off for longer than `read-only-limit` allows, perhaps */
+        if (attempts->wish.write || !route->cut_off)
+            return VERDICT_FINAL;
+        break;
     default:
         return VERDICT_FINAL;
     }
@@ -391,7 +395,8 @@ static enum cv_fault all_passed(struct attempts *attempts, bool *answered)
     attempts->wish.avoid = 0;
     attempts->refusal = 0;
     *answered = !attempts->may_be_done && (refusal == CKR_KEYRING_NOT_AUTHORIZED ||
-                                           refusal == CKR_TOKEN_WRITE_PROTECTED);
+                                           refusal == CKR_TOKEN_WRITE_PROTECTED ||
+                                           refusal == CKR_DEVICE_ERROR);
     if (*answered) {
         attempts->reply->value = refusal;
         return CV_FAULT_TIMEOUT;

@@ -364,6 +364,7 @@ static void fill_route(struct cv_cluster *cluster, const struct cv_choice *choic
     route->lagging = member->has_told && !same && cluster->has_epoch;
     route->least_position =
         same && member->told.position >= cluster->position ? 0 : cluster->position;
+    route->cut_off = !cv_member_read_write(member);
     route->others = cluster->places > 1;
     route->untold = route->others && cluster->has_epoch && !cv_link_told(choice->link);
 }

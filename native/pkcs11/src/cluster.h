@@ -49,6 +49,7 @@ struct cv_route {
     uint64_t least_position; /* to be sent with the request; 0: no need */
     bool lagging; /* it was last heard in an epoch that is over: look again after its answer */
     bool untold;  /* its epoch is unknown: nothing may be asked of it before HELLO is answered */
+    bool cut_off; /* it takes no changes at present, and may serve less for it */
     bool others;  /* there are other members */
 };
 
