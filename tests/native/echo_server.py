@@ -105,6 +105,8 @@ class EchoServer:
     """Answers everything but HELLO and MEMBERS with it."""
     served: collections.Counter[int] = field(default_factory=collections.Counter)
     """Operations answered with their own arguments."""
+    refused: collections.Counter[int] = field(default_factory=collections.Counter)
+    """Operations that were answered with a refusal."""
     least_positions: list[int] = field(default_factory=list)
     hellos: list[list[Any]] = field(default_factory=list)
     requests: list[tuple[int, bytes]] = field(default_factory=list)
@@ -127,11 +129,11 @@ class EchoServer:
     def stop(self) -> None:
         """Hang up on everybody at once and stop listening."""
         self._running = False
-        self._awake.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.hang_up()
+        self._awake.set()
 
     def hang_up(self) -> None:
         """Reset every connection, as the death of a worker does."""
@@ -317,12 +319,14 @@ class Session:
         server = self._server
         if least:
             server.least_positions.append(least)
-        if server.refuses:
-            return self._told_with([number, server.refuses])
+        value = server.refuses
         if server.told is not None and server.told.position < least:
-            return self._told_with([number, BEHIND])
-        if server.told is not None and operation in WRITES and not server.told.read_write:
-            return self._told_with([number, int(Ckr.TOKEN_WRITE_PROTECTED)])
+            value = BEHIND
+        elif server.told is not None and operation in WRITES and not server.told.read_write:
+            value = int(Ckr.TOKEN_WRITE_PROTECTED)
+        if value:
+            server.refused[operation] += 1
+            return self._told_with([number, value])
         server.served[operation] += 1
         return self._told_with([number, 0, args])
 

@@ -338,6 +338,57 @@ def test_the_first_answer_counts(client: Driver, cluster: Cluster) -> None:
     assert (answer["value"], answer["result"]) == (Ckr.OK, "9107")
 
 
+@pytest.mark.parametrize("direct", [False, True])
+def test_c21_a_refusal_proves_nothing_while_a_silent_member_may_have_done_it(
+    client: Driver, cluster: Cluster, direct: bool
+) -> None:
+    members = cluster("a", "a")
+    members.configure(direct=direct)
+    members.told(1).read_write = False
+    members.standing[1] = READ_ONLY
+    begin(client)
+    members.servers[0].hang()
+    client.begin(f"call {DESTROY} 9107")
+    assert wait_until(lambda: members.servers[1].refused[DESTROY] > 0)
+    members.servers[0].resume()
+    assert client.end()["value"] == Ckr.OK
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_c21_nor_while_it_may_have_been_done_by_a_member_that_died(
+    client: Driver, cluster: Cluster, direct: bool
+) -> None:
+    members = cluster("a", "a")
+    members.configure(direct=direct)
+    members.told(1).read_write = False
+    members.standing[1] = READ_ONLY
+    begin(client)
+    members.servers[0].hang()
+    client.begin(f"call {DESTROY} 9107")
+    assert wait_until(lambda: members.servers[1].refused[DESTROY] > 0)
+    members.servers[0].stop()
+    refused = members.servers[1].refused[DESTROY]
+    assert wait_until(lambda: members.servers[1].refused[DESTROY] > refused)
+    members.restart(0)
+    assert client.end()["value"] == Ckr.OK
+
+
+def test_the_group_of_an_entry_member_that_is_gone_still_decides(
+    client: Driver, cluster: Cluster
+) -> None:
+    members = cluster("a", "b", "a")
+    begin(client)
+    members.listed = [1, 2]
+    members.change_list()
+    for _ in range(3):
+        assert client.call(ECHO)["value"] == Ckr.OK
+    client.do("stop")
+    members.servers[0].stop()
+    client.do("start")
+    assert client.do("stress 4 50 50")["good"] == 200
+    assert members.served(ECHO)[1:] == [0, 200]
+
+
 def test_no_member_to_write_on_shows_and_passes(client: Driver, cluster: Cluster) -> None:
     members = cluster("a", "a")
     begin(client)

@@ -21,6 +21,7 @@
 #define LONGEST_HEDGE (5 * CV_SECOND)
 #define LEAST_WRITE_TIME (2 * CV_SECOND) /* for the peer to take the request */
 #define SLICE (20 * CV_MILLISECOND) /* of waiting for one of several */
+#define CONDEMNING_SILENCE (2 * CV_SECOND)
 #define NOBODY_ELSE_PAUSE (500 * CV_MILLISECOND)
 #define LONGEST_BUSY (2 * CV_SECOND) /* then another member is asked */
 #define LONGEST_BEHIND (5 * CV_SECOND) /* while no member has what this process has seen */
@@ -133,7 +134,8 @@ struct attempts {
     cv_moment busy_since; /* 0: not */
     bool alone;
     bool repeatable;
-    bool may_be_done; /* a change was sent, and neither answered nor refused */
+    bool changes;     /* something, so that it matters whether it was done */
+    bool may_be_done; /* it was sent, and its connection ended without an answer */
     unsigned protocol_faults;
     struct cv_reply *reply;
     CK_RV refusal; /* the last answer by which a member passed the call on; 0: none */
@@ -171,6 +173,12 @@ static unsigned members_asked(const struct attempts *attempts)
     return members;
 }
 
+/* Whether the change may have been done, whatever the others say. */
+static bool is_unsettled(const struct attempts *attempts)
+{
+    return attempts->may_be_done || (attempts->changes && attempts->count > 1);
+}
+
 /* What a try has come to. */
 enum verdict {
     VERDICT_FINAL, /* the answer, or a fault that stays */
@@ -196,7 +204,7 @@ static enum verdict judge_answer(struct attempts *attempts, const struct cv_rout
         break;
     case CKR_TOKEN_WRITE_PROTECTED:
         if (!attempts->wish.write ||
-            (!cv_cluster_surroundings(attempts->cluster)->direct && !attempts->may_be_done))
+            (!cv_cluster_surroundings(attempts->cluster)->direct && !is_unsettled(attempts)))
             return VERDICT_FINAL;
         break;
     case RV_BEHIND:
@@ -208,7 +216,7 @@ static enum verdict judge_answer(struct attempts *attempts, const struct cv_rout
     default:
         return VERDICT_FINAL;
     }
-    if (!route->others && attempts->reply->value != RV_BEHIND && !attempts->may_be_done)
+    if (!route->others && attempts->reply->value != RV_BEHIND && !is_unsettled(attempts))
         return VERDICT_FINAL;
     attempts->wish.avoid |= bit;
     attempts->refusal = attempts->reply->value;
@@ -221,6 +229,9 @@ static enum verdict judge_fault(struct attempts *attempts, const struct try *try
 {
     if (fault == CV_FAULT_PROTOCOL && ++attempts->protocol_faults == MOST_PROTOCOL_FAULTS)
         return VERDICT_FINAL;
+    if (fault == CV_FAULT_STALE || fault == CV_FAULT_BROKEN || fault == CV_FAULT_PROTOCOL ||
+        fault == CV_FAULT_TIMEOUT)
+        attempts->may_be_done = attempts->may_be_done || (try->sent && attempts->changes);
     if (fault == CV_FAULT_STALE) {
         attempts->wish.avoid |= 1u << try->route.member;
         attempts->refusal = RV_BEHIND;
@@ -228,7 +239,6 @@ static enum verdict judge_fault(struct attempts *attempts, const struct try *try
     }
     if (fault != CV_FAULT_BROKEN && fault != CV_FAULT_PROTOCOL && fault != CV_FAULT_TIMEOUT)
         return VERDICT_FINAL;
-    attempts->may_be_done = attempts->may_be_done || (try->sent && attempts->wish.write);
     return attempts->repeatable && cv_now() < attempts->until ? VERDICT_AGAIN : VERDICT_FINAL;
 }
 
@@ -291,10 +301,14 @@ static bool send_try(struct attempts *attempts, struct try *try)
                         &try->call);
 }
 
-/* One attempt is over time.  Silence since it was sent condemns the link, not just the call. */
-static void expire(struct try *try)
+/* One attempt is over time.  A long silence since it was sent condemns the link, not just the
+ * call. */
+static void expire(const struct attempts *attempts, struct try *try)
 {
-    if (cv_link_heard(try->route.link) < try->call.sent)
+    cv_moment patience =
+        cv_cluster_surroundings(attempts->cluster)->receive_timeout_ms * CV_MILLISECOND;
+    bool long_enough = cv_now() >= try->call.sent + cv_earlier(patience, CONDEMNING_SILENCE);
+    if (long_enough && cv_link_heard(try->route.link) < try->call.sent)
         cv_link_fail(try->route.link, CV_FAULT_TIMEOUT);
     cv_link_leave(try->route.link, &try->call);
     try->call.fault = CV_FAULT_TIMEOUT;
@@ -323,7 +337,7 @@ static struct try *watch(struct attempts *attempts)
         if (cv_link_await(try->route.link, &try->call, newest ? now + SLICE : now))
             return try;
         if (cv_now() >= try->until) {
-            expire(try);
+            expire(attempts, try);
             return try;
         }
     }
@@ -456,6 +470,7 @@ enum cv_fault cv_attempt(struct cv_cluster *cluster, const struct cv_request *re
     attempts.busy_since = 0;
     attempts.alone = alone;
     attempts.repeatable = repeatable;
+    attempts.changes = attempts.wish.write && request->operation != CV_LOGIN;
     attempts.may_be_done = false;
     attempts.protocol_faults = 0;
     attempts.reply = reply;

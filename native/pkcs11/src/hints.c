@@ -7,7 +7,7 @@
  * no fault.  It holds no key hash: a stale one would lock out a member that was set up anew.
  *
  *   epoch NUMBER PROMOTER
- *   entry ADDRESS PORT ID           the configured address, and the member behind it
+ *   entry ADDRESS PORT ID GROUP     the configured address, and the member last seen behind it
  *   member ID ADDRESS PORT STANDING GROUP
  */
 #define _GNU_SOURCE
@@ -91,14 +91,17 @@ static void load_line(struct cv_cluster *cluster, const char *line)
 {
     struct cv_member *entry = &cluster->members[cluster->entry];
     struct cv_epoch epoch;
-    char host[256], port[6], id[CV_TOLD_ID];
+    char host[256], port[6], id[CV_TOLD_ID], group[CV_TOLD_GROUP];
     if (sscanf(line, "epoch %" SCNu64 " %63s", &epoch.number, epoch.promoter) == 2) {
         cluster->epoch = epoch;
         cluster->has_epoch = cluster->epoch_is_hint = true;
-    } else if (sscanf(line, "entry %255s %5s %63s", host, port, id) == 3) {
-        /* Another address was configured since: who is behind it is unknown. */
-        if (strcmp(host, cluster->config.host) == 0 && strcmp(port, cluster->config.port) == 0)
+    } else if (sscanf(line, "entry %255s %5s %63s %131[^\n]", host, port, id, group) == 4) {
+        /* If another address was configured since, who is behind it is unknown. */
+        if (strcmp(host, cluster->config.host) == 0 && strcmp(port, cluster->config.port) == 0 &&
+            is_clean(id) && is_clean(group)) {
             memcpy(entry->facts.id, id, sizeof id);
+            memcpy(cluster->group, group, sizeof group);
+        }
     } else {
         load_member(cluster, line);
     }
@@ -149,7 +152,8 @@ static void print_hints(const struct cv_cluster *cluster, FILE *out)
     if (cluster->has_epoch && strchr(cluster->epoch.promoter, ' ') == NULL)
         fprintf(out, "epoch %" PRIu64 " %s\n", cluster->epoch.number, cluster->epoch.promoter);
     if (entry->id[0] != '\0' && strchr(entry->id, ' ') == NULL)
-        fprintf(out, "entry %s %s %s\n", cluster->config.host, cluster->config.port, entry->id);
+        fprintf(out, "entry %s %s %s %s\n", cluster->config.host, cluster->config.port, entry->id,
+                cluster->group);
     for (unsigned place = 0; place < cluster->places; place++) {
         const struct cv_member *member = &cluster->members[place];
         const struct cv_listed *facts = &member->facts;

@@ -114,13 +114,14 @@ enum cv_fault cv_cluster_told(void *context, struct cv_link *link, const struct 
     } else if (present) {
         cv_member_failed(member);
     }
+    uint64_t highest = cluster->epoch.number;
     pthread_mutex_unlock(&cluster->lock);
     cv_hints_save(cluster, text);
     if (order >= 0)
         return CV_FAULT_NONE;
     cv_trace("cluster %02u: a member of epoch %llu is refused, since one of %llu was seen",
              cluster->config.index, (unsigned long long)told->epoch.number,
-             (unsigned long long)cluster->epoch.number);
+             (unsigned long long)highest);
     return CV_FAULT_STALE;
 }
 
