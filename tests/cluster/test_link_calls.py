@@ -16,11 +16,12 @@ from conclave import faults
 from conclave.cluster.link import client as client_module
 from conclave.cluster.link.client import LinkClient
 from conclave.cluster.link.hello import Peer
-from conclave.cluster.link.messages import Bump, DenyLogin, Forward, Forwarded, Pong
+from conclave.cluster.link.messages import Bump, DenyLogin, Forward, Forwarded
 from conclave.errors import BadInput, InternalFault, NotAllowed, Unavailable
 from conclave.service.messages import Nothing
 from tests.support.link_bench import (
     FIRST,
+    PONG,
     SECOND,
     calling,
     certify,
@@ -78,7 +79,7 @@ def test_no_more_than_the_bound_of_calls_wait_and_writes_leave_room_for_a_ping()
             with pytest.raises(Unavailable) as caught:
                 await client.call("forward", forward, timeout_seconds=1)
             assert caught.value.fault is faults.BUSY
-            assert await client.call("ping", Nothing(), timeout_seconds=5) == Pong()
+            assert await client.call("ping", Nothing(), timeout_seconds=5) == PONG
             calls += [
                 asyncio.ensure_future(client.call("bump", bump, timeout_seconds=20))
                 for _ in range(64)
@@ -153,7 +154,7 @@ def test_a_method_without_handler_is_refused_and_the_connection_lives_on() -> No
         async with serving(SERVER) as (_, port), calling(CALLER, port) as client:
             with pytest.raises(NotAllowed):
                 await client.call("deny_login", DenyLogin(bytes(16)), timeout_seconds=5)
-            assert await client.call("ping", Nothing(), timeout_seconds=5) == Pong()
+            assert await client.call("ping", Nothing(), timeout_seconds=5) == PONG
 
     run(scenario)
 
@@ -173,12 +174,12 @@ def test_nothing_was_done_when_nobody_listens() -> None:
 def test_the_caller_finds_a_member_that_comes_back() -> None:
     async def scenario() -> None:
         async with serving(SERVER) as (server, port), calling(CALLER, port) as client:
-            assert await client.call("ping", Nothing(), timeout_seconds=5) == Pong()
+            assert await client.call("ping", Nothing(), timeout_seconds=5) == PONG
             await server.close()
             waiting = asyncio.ensure_future(client.call("ping", Nothing(), timeout_seconds=10))
             await until(lambda: not client.connected, "the loss is noticed")
             await server.start("127.0.0.1", port)
-            assert await waiting == Pong()
+            assert await waiting == PONG
 
     run(scenario)
 
@@ -229,7 +230,7 @@ def test_a_closed_client_gives_calls_up_and_does_not_connect_by_itself() -> None
                 await call
             assert caught.value.fault is faults.BUSY
             await until(lambda: not server.connected("calls"), "the connection is gone")
-            assert await client.call("ping", Nothing(), timeout_seconds=5) == Pong()
+            assert await client.call("ping", Nothing(), timeout_seconds=5) == PONG
 
     run(scenario)
 
@@ -287,7 +288,7 @@ def test_an_answer_larger_than_a_frame_is_an_internal_fault() -> None:
         ):
             with pytest.raises(InternalFault):
                 await client.call("forward", Forward("x", b"", "daemon"), timeout_seconds=10)
-            assert await client.call("ping", Nothing(), timeout_seconds=5) == Pong()
+            assert await client.call("ping", Nothing(), timeout_seconds=5) == PONG
 
     run(scenario)
 
@@ -295,18 +296,18 @@ def test_an_answer_larger_than_a_frame_is_an_internal_fault() -> None:
 def test_a_stopped_member_ends_a_call_at_its_deadline_and_later_calls_reach_it_again() -> None:
     async def scenario(port: int, pid: int) -> None:
         async with calling(CALLER, port) as client:
-            assert await client.call("ping", Nothing(), timeout_seconds=10) == Pong()
+            assert await client.call("ping", Nothing(), timeout_seconds=10) == PONG
             os.kill(pid, signal.SIGSTOP)
             await expect_busy(client)
             assert client.connected
             os.kill(pid, signal.SIGCONT)
-            assert await client.call("ping", Nothing(), timeout_seconds=10) == Pong()
+            assert await client.call("ping", Nothing(), timeout_seconds=10) == PONG
             os.kill(pid, signal.SIGSTOP)
             await expect_busy(client)
             await until(lambda: not client.connected, "the silent connection is dropped")
             await expect_busy(client)
             os.kill(pid, signal.SIGCONT)
-            assert await client.call("ping", Nothing(), timeout_seconds=10) == Pong()
+            assert await client.call("ping", Nothing(), timeout_seconds=10) == PONG
 
     async def expect_busy(client: LinkClient) -> None:
         with pytest.raises(Unavailable) as caught:

@@ -22,7 +22,6 @@ from conclave.cluster.link.hello import (
     Verdict,
 )
 from conclave.cluster.link.identity import LinkIdentity, join_context
-from conclave.cluster.link.messages import Pong
 from conclave.cluster.link.server import LinkLimits, LinkServer
 from conclave.cluster.link.streams import read_frame
 from conclave.errors import BadInput, InternalFault, Unavailable
@@ -32,6 +31,7 @@ from conclave.service.messages import Nothing
 from tests.support.link_bench import (
     CLUSTER,
     FIRST,
+    PONG,
     SECOND,
     accept_all,
     calling,
@@ -110,7 +110,7 @@ def test_a_refusal_ends_when_the_other_side_changes_its_mind() -> None:
         ):
             with pytest.raises(LinkRefused):
                 await ping(client)
-            assert await ping(client) == Pong()
+            assert await ping(client) == PONG
 
     run(scenario)
 
@@ -182,12 +182,12 @@ def test_a_renewed_authority_serves_connections_made_after_it() -> None:
 
     async def scenario() -> None:
         async with serving(SERVER) as (server, port), calling(CALLER, port) as client:
-            assert await ping(client) == Pong()
+            assert await ping(client) == PONG
             both = SERVER.ca_pem + new_server.ca_pem
             server.identity.replace(new_server.certificate_pem, new_server.key_pem, both)
-            assert await ping(client) == Pong()
+            assert await ping(client) == PONG
             async with calling(new_caller, port) as other:
-                assert await ping(other) == Pong()
+                assert await ping(other) == PONG
             server.identity.replace(
                 new_server.certificate_pem, new_server.key_pem, new_server.ca_pem
             )
@@ -203,7 +203,7 @@ def test_a_host_clock_outside_the_certificate_disturbs_nobody() -> None:
 
     async def scenario() -> None:
         async with serving(SERVER) as (_, port), calling(past, port) as client:
-            assert await ping(client) == Pong()
+            assert await ping(client) == PONG
 
     run(scenario)
 
@@ -340,7 +340,7 @@ def test_a_first_frame_that_is_none_ends_the_connection(first: bytes) -> None:
             await expect_end(reader)
             writer.close()
             async with calling(CALLER, port) as client:
-                assert await ping(client) == Pong()
+                assert await ping(client) == PONG
 
     run(scenario)
 
@@ -351,12 +351,12 @@ def test_a_first_frame_that_is_none_ends_the_connection(first: bytes) -> None:
 def test_nonsense_after_the_hello_ends_that_connection_alone(later: bytes) -> None:
     async def scenario() -> None:
         async with serving(SERVER) as (server, port), calling(CALLER, port) as client:
-            assert await ping(client) == Pong()
+            assert await ping(client) == PONG
             reader, writer = await raw(port)
             writer.write(frame(msgspec.msgpack.encode(hello_of(SECOND)("calls"))) + later)
             await expect_end(reader)
             writer.close()
-            assert await ping(client) == Pong()
+            assert await ping(client) == PONG
             await until(lambda: server.connected("calls") == [SECOND], "one is left")
 
     run(scenario)
@@ -394,7 +394,7 @@ def test_a_slow_handshake_ends_and_makes_room(how: str) -> None:
             for _, writer in streams:
                 writer.close()
             async with calling(CALLER, port) as client:
-                assert await ping(client) == Pong()
+                assert await ping(client) == PONG
 
     run(scenario)
 
@@ -406,11 +406,11 @@ def test_one_source_has_a_bound_of_connections() -> None:
             calling(CALLER, port) as client,
             calling(CALLER, port) as second,
         ):
-            assert await ping(client) == Pong()
+            assert await ping(client) == PONG
             with pytest.raises(Unavailable):
                 await ping(second, 0.5)
             await client.close()
-            assert await ping(second) == Pong()
+            assert await ping(second) == PONG
 
     run(scenario)
 

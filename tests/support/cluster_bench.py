@@ -18,11 +18,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from cryptography.x509.oid import NameOID
 
 from conclave.cluster.master_keys import ClusterKeys, derive_master_keys, open_cluster_keys
 from conclave.crypto.password_hash import LOW_COST_FOR_TESTS, Argon2Cost
+from conclave.demo.options import free_loopback_address
 from conclave.ids import ClientId, ClusterId, KeyringId
 from conclave.service.bootstrap import ClusterBootstrap, LoginBootstrap, encode_bootstrap
 from conclave.service.channel import ChannelClient
@@ -73,6 +79,7 @@ class ClusterBench:
     low_cost_for_tests: bool = True
     clock_offset_ms: int = 0
     smk: bytes = field(default_factory=lambda: os.urandom(32))
+    address: str = field(default_factory=free_loopback_address)
     cluster_id: str = field(default_factory=lambda: str(uuid4()))
     member_id: str = field(default_factory=lambda: str(uuid4()))
     member_key: ec.EllipticCurvePrivateKey = field(
@@ -125,6 +132,11 @@ class ClusterBench:
             crypto_port=50052,
             clock_offset_ms=self.clock_offset_ms,
             member_key_spki_der=self.spki,
+            member_key_pem=self.member_key.private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+            ),
+            core_address=self.address,
+            state_dir=str(self.directory),
             smk=self.smk if with_smk else None,
             log_path=str(self.directory / "cluster.log"),
         )
@@ -171,7 +183,7 @@ class ClusterBench:
                 cluster_id=self.cluster_id,
                 member_id=self.member_id,
                 member_name="member-a",
-                address="127.0.0.1",
+                address=self.address,
                 admin_port=50070,
                 crypto_port=50052,
                 dual_identity=dual,

@@ -92,8 +92,19 @@ async def no_postgresql() -> StreamPair:
     raise ConnectionRefusedError("no PostgreSQL in this test")
 
 
+PONG = Pong(
+    epoch_number=1,
+    epoch_promoter="",
+    accepted_number=1,
+    authorized=True,
+    read_write=True,
+    restart_required=False,
+    version="0",
+)
+
+
 async def pong(_params: Any, _peer: Any) -> Pong:
-    return Pong()
+    return PONG
 
 
 @asynccontextmanager

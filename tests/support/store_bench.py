@@ -14,6 +14,8 @@ from conclave.crypto.password_hash import LOW_COST_FOR_TESTS
 from conclave.service.bootstrap import ClusterBootstrap
 from conclave.service.page import SharedPage
 from conclave.settings import Limits
+from conclave.store.location import StoreLocation, open_reader, open_writer_engine
+from conclave.store.migrations import migrate
 
 
 @asynccontextmanager
@@ -36,9 +38,12 @@ async def store_context(directory: Path) -> AsyncIterator[Context]:
         crypto_port=50052,
     )
     context = open_context(bootstrap, page)
+    location = StoreLocation(directory)
+    engine = open_writer_engine(location)
+    migrate(engine)
+    context.store.use(lambda: open_reader(location), engine)
     try:
         yield context
     finally:
-        await asyncio.to_thread(context.writer.close)
-        context.reader.close()
+        await asyncio.to_thread(context.store.close)
         page.close()

@@ -246,6 +246,7 @@ class ClusterProcesses:
                 core_address=self.config.core_address or "",
                 state_dir=str(self._paths.root.absolute()),
                 cluster_settings=settings.cluster,
+                postgresql=settings.postgresql,
                 smk=None if self._smk is None else bytes(self._smk),
                 # The daemon looked before the start; a respawn is not a start.
                 skip_certificate_check=True,

@@ -11,7 +11,7 @@ from conclave import faults
 from conclave.clock import ApplianceClock
 from conclave.cluster.ca import CertificateAuthority
 from conclave.cluster.master_keys import ClusterKeys, MasterKeys
-from conclave.cluster.store_threads import ReaderThread, WriterThread
+from conclave.cluster.store_handle import StoreHandle
 from conclave.crypto.password_hash import Argon2Cost
 from conclave.errors import ConclaveError, InternalFault, NotAllowed, NotFound
 from conclave.ids import ClientId, ClusterId, ClusterTimeMs, KeyringId, MemberId, RowRevision
@@ -36,6 +36,8 @@ class Authorized:
     master: MasterKeys
     keys: ClusterKeys
     authority: CertificateAuthority
+    smk: bytes
+    domain: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,7 @@ class Context:
     settings: Settings
     page: SharedPage
     clock: ApplianceClock
-    writer: WriterThread
-    reader: ReaderThread
+    store: StoreHandle
     authorized: Authorized | None = field(default=None, repr=False)
 
     @property
@@ -79,12 +80,12 @@ class Context:
         return self.authorized
 
     async def write(self, work: Callable[[ClusterWriter], T]) -> T:
-        """Run `work` in a transaction; see `WriterThread.write`."""
-        return await self.writer.write(work)
+        """Run `work` in a transaction; see `StoreHandle.write`."""
+        return await self.store.write(work)
 
     async def read(self, work: Callable[[ClusterReader], T]) -> T:
-        """Ask the store; see `ReaderThread.read`."""
-        return await self.reader.read(work)
+        """Ask the store; see `StoreHandle.read`."""
+        return await self.store.read(work)
 
 
 def publish_to(page: SharedPage) -> Callable[[Touched], None]:

@@ -232,6 +232,13 @@ class JoinerSide:
         )
         self._stream: SealedStream | None = None
 
+    @property
+    def stream(self) -> SealedStream:
+        """Return what seals the messages that follow; raise InternalFault before the proofs."""
+        if self._stream is None:
+            raise broken("Nothing was proven yet")
+        return self._stream
+
     def open(self) -> bytes:
         """Return the opening."""
         return self._pake.open()
@@ -317,6 +324,13 @@ class MemberSide:
         self._stream: SealedStream | None = None
         self._claimed: MemberId | None = None
         self._outcome: JoinOffer | ConclaveError | None = None
+
+    @property
+    def stream(self) -> SealedStream:
+        """Return what seals the messages that follow; raise InternalFault before the proofs."""
+        if self._stream is None:
+            raise broken("Nothing was proven yet")
+        return self._stream
 
     def challenge(self, message: bytes) -> bytes:
         """Return the answer to the joiner's opening."""

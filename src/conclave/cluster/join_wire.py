@@ -41,10 +41,10 @@ class StreamWire:
         except (OSError, TimeoutError) as cause:
             raise _lost() from cause
 
-    async def receive(self) -> bytes:
-        """Return the next message."""
+    async def receive(self, seconds: float | None = None) -> bytes:
+        """Return the next message; `seconds` is for one that may take longer than others."""
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(seconds or self._seconds):
                 return await read_frame(self._reader, MAX_MESSAGE_BYTES)
         except FrameTooLong as cause:
             raise broken(f"A message of the join is too long: {cause}") from cause

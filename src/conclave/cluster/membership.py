@@ -7,6 +7,8 @@ that is in place, never before.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -34,7 +36,9 @@ from conclave.cluster.master_keys import (
     open_cluster_keys,
     seal_cluster_keys,
 )
-from conclave.errors import BadInput, Conflict, NotFound
+from conclave.cluster.member import Member
+from conclave.cluster.notices import Notices
+from conclave.errors import BadInput, ConclaveError, Conflict, NotFound
 from conclave.ids import ClusterId, MemberId
 from conclave.service.messages import (
     Authorize,
@@ -42,10 +46,8 @@ from conclave.service.messages import (
     ClusterList,
     ClusterSummary,
     CreateCluster,
-    MemberList,
     MembersState,
     MemberState,
-    MemberSummary,
     Nothing,
     ServiceStatus,
     WorkerKeys,
@@ -57,6 +59,7 @@ from conclave.store.rows import ClusterStateRow, MemberRow
 FEATURE_LEVEL: Final = 1
 FIRST_EPOCH: Final = 1
 MAX_LABEL_CHARACTERS: Final = 64
+logger = logging.getLogger(__name__)
 DEFAULT_GROUP: Final = "local"
 
 
@@ -65,6 +68,10 @@ class Membership:
     """Handlers of the methods about the cluster and its members."""
 
     context: Context
+    find_member: Callable[[], Member | None]
+    notices: Notices
+    on_first: Callable[[], Awaitable[None]]
+    """Called when the first member of a cluster got its certificate."""
 
     async def status(self, _params: Nothing, _role: str) -> ServiceStatus:
         """Say that the process serves, and whether the member is authorized."""
@@ -99,34 +106,6 @@ class Membership:
         state = await self.context.read(lambda reader: reader.cluster_state())
         return ClusterList(clusters=[_summary(state)] if state else [])
 
-    async def list_members(self, _params: Nothing, _role: str) -> MemberList:
-        """Return the members; raise NotFound when there is no cluster."""
-        return await self.context.read(self._members)
-
-    def _members(self, reader: ClusterReader) -> MemberList:
-        state = require_cluster(reader)
-        authorized = self.context.authorized
-        # A cluster of one: its only member is the primary, local, and visible to itself.
-        local = authorized.member_id if authorized else state.primary
-        return MemberList(
-            members=[
-                MemberSummary(
-                    member_id=row.member_id,
-                    name=row.name,
-                    address=row.address,
-                    admin_port=self.context.settings.admin_port,
-                    crypto_port=self.context.settings.crypto_port,
-                    group=row.group,
-                    primary=row.member_id == state.primary,
-                    authorized=authorized is not None and row.member_id == local,
-                    visible=row.member_id in state.visible,
-                    read_write=row.member_id == state.primary and self.context.page.lease_valid(),
-                    local=row.member_id == local,
-                )
-                for row in reader.members()
-            ]
-        )
-
     async def members_state(self, _params: Nothing, _role: str) -> MembersState:
         """Return what clients are told of the members; empty when there is no cluster."""
         version = self.context.page.members_version()
@@ -137,8 +116,8 @@ class Membership:
         state = reader.cluster_state()
         if state is None:
             return []
-        authorized = self.context.authorized
-        local = authorized.member_id if authorized else state.primary
+        member = self.find_member()
+        local = member.state.member_id if member else state.primary
         return [
             MemberState(
                 member_id=row.member_id,
@@ -146,7 +125,7 @@ class Membership:
                 crypto_port=row.crypto_port,
                 group=row.group,
                 key_sha256=row.key_sha256,
-                state=self._own_standing() if row.member_id == local else _seen(row, state),
+                state=self._own_standing() if row.member_id == local else self._seen(row),
             )
             for row in reader.members()
         ]
@@ -157,51 +136,123 @@ class Membership:
         valid = self.context.page.lease_valid()
         return Standing.READ_WRITE if valid else Standing.READ_ONLY
 
+    def _seen(self, row: MemberRow) -> Standing:
+        """Return what this member sees of another one."""
+        member = self.find_member()
+        report = member.neighbours.report(row.member_id) if member is not None else None
+        if report is None:
+            return Standing.NOT_VISIBLE
+        if not report.authorized:
+            return Standing.NOT_AUTHORIZED
+        return Standing.READ_WRITE if report.read_write else Standing.READ_ONLY
+
     # ------------------------------------------------------------------ authorization
 
     async def authorize(self, params: Authorize, _role: str) -> AuthorizeResult:
         """Take the SMK; the first time make CA, ticket key and the member's certificate."""
+        member = self.find_member()
         master = derive_master_keys(params.smk)
-        now = self.context.clock.now()
-        names = self.context.settings
-
-        def work(writer: ClusterWriter) -> tuple[Authorized, MemberRow]:
-            state = require_cluster(writer)
-            keys, authority = _cluster_keys(writer, state, master, now)
-            member = _own_member(writer, state.primary)
-            if not _is_certified(member, params.member_key_spki_der, authority, now):
-                check_validity(authority.certificate, now, "cluster CA's")
-                certificate = authority.certify_member(
-                    params.member_key_spki_der,
-                    member.member_id,
-                    common_name=names.server_common_name,
-                    other_names=[*names.other_names, member.address],
-                    now=now,
-                )
-                member = replace(
-                    member,
-                    key_sha256=key_sha256(params.member_key_spki_der),
-                    certificate_der=der(certificate),
-                )
-                writer.put_member(member)
-            authorized = Authorized(
-                cluster_id=state.cluster_id,
-                member_id=member.member_id,
-                dual_identity=state.dual_identity,
-                master=master,
-                keys=keys,
-                authority=authority,
+        if member is None or member.primary.active:
+            authorized, row = await self.context.write(
+                lambda writer: self._certified(writer, params, master, member)
             )
-            return authorized, member
-
-        authorized, member = await self.context.write(work)
+        else:
+            authorized, row = await self.context.read(
+                lambda reader: self._opened(reader, params, master, member)
+            )
+            await self._renew(member, row, authorized, params)
         self.context.authorized = authorized
         self.context.page.set_authorized(True)
-        self.context.page.bump_members()
-        return AuthorizeResult(
-            member_certificate_pem=pem(member.certificate_der),
+        self.context.page.bump_global()
+        if member is None:
+            await self.on_first()
+        else:
+            await member.take_certificate(row, authorized.authority.certificate)
+        result = AuthorizeResult(
+            member_certificate_pem=pem(row.certificate_der),
             ca_certificate_pem=pem(der(authorized.authority.certificate)),
         )
+        await self.tell_daemon(result)
+        return result
+
+    def _certified(
+        self,
+        writer: ClusterWriter,
+        params: Authorize,
+        master: MasterKeys,
+        member: Member | None,
+    ) -> tuple[Authorized, MemberRow]:
+        """Open or make the cluster's keys, and certify this member's key if that is due."""
+        now, names = self.context.clock.now(), self.context.settings
+        state = require_cluster(writer)
+        keys, authority = _cluster_keys(writer, state, master, now)
+        row = _own_member(writer, member.state.member_id if member else state.primary)
+        wanted = params.member_key_spki_der
+        if wanted and not _is_certified(row, wanted, authority, now):
+            check_validity(authority.certificate, now, "cluster CA's")
+            certificate = authority.certify_member(
+                wanted,
+                row.member_id,
+                common_name=names.server_common_name,
+                other_names=[*names.other_names, row.address],
+                now=now,
+            )
+            row = replace(row, key_sha256=key_sha256(wanted), certificate_der=der(certificate))
+            writer.put_member(row)
+        return _authorized(state, row, params, master=master, keys=keys, authority=authority), row
+
+    @staticmethod
+    def _opened(
+        reader: ClusterReader, params: Authorize, master: MasterKeys, member: Member
+    ) -> tuple[Authorized, MemberRow]:
+        """Open the cluster's keys, which this copy of the store holds."""
+        state = require_cluster(reader)
+        keys = open_cluster_keys(state.sealed_keys, master, state.cluster_id)
+        authority = CertificateAuthority.load(keys.ca_key_pkcs8, state.ca_certificate_der)
+        row = _own_member(reader, member.state.member_id)
+        return _authorized(state, row, params, master=master, keys=keys, authority=authority), row
+
+    async def _renew(
+        self, member: Member, row: MemberRow, authorized: Authorized, params: Authorize
+    ) -> None:
+        """Let the primary certify this member anew if that is due; else it is tried again later."""
+        wanted = params.member_key_spki_der
+        now = self.context.clock.now()
+        if not wanted or _is_certified(row, wanted, authorized.authority, now):
+            return
+        try:
+            await member.duties.ask_for_certificate(wanted)
+        except ConclaveError as error:
+            logger.warning("The member's certificate was not renewed: %s", error.message)
+
+    async def tell_daemon(self, result: AuthorizeResult) -> None:
+        """Let the daemon keep what the authorization gave, whoever caused it."""
+        authorized = self.context.authorized
+        if authorized is None:
+            return
+        await self.notices.change(
+            smk=authorized.smk,
+            domain=authorized.domain,
+            cluster_id=authorized.cluster_id,
+            member_id=authorized.member_id,
+            dual_identity=authorized.dual_identity,
+            member_certificate_pem=result.member_certificate_pem,
+            ca_certificate_pem=result.ca_certificate_pem,
+        )
+
+    async def reload(self) -> None:
+        """Take over keys that the primary has made anew."""
+        authorized = self.context.authorized
+        if authorized is None:
+            return
+        row = await self.context.read(lambda reader: reader.cluster_state())
+        if row is None:
+            return
+        keys = open_cluster_keys(row.sealed_keys, authorized.master, row.cluster_id)
+        if keys != authorized.keys:
+            authority = CertificateAuthority.load(keys.ca_key_pkcs8, row.ca_certificate_der)
+            self.context.authorized = replace(authorized, keys=keys, authority=authority)
+            self.context.page.bump_global()
 
     async def worker_keys(self, _params: Nothing, _role: str) -> WorkerKeys:
         """Return the derived keys that a worker needs, none before the authorization."""
@@ -275,6 +326,27 @@ def _new_cluster(params: CreateCluster) -> tuple[ClusterStateRow, MemberRow]:
     return state, member
 
 
+def _authorized(
+    state: ClusterStateRow,
+    row: MemberRow,
+    params: Authorize,
+    *,
+    master: MasterKeys,
+    keys: ClusterKeys,
+    authority: CertificateAuthority,
+) -> Authorized:
+    return Authorized(
+        cluster_id=state.cluster_id,
+        member_id=row.member_id,
+        dual_identity=state.dual_identity,
+        master=master,
+        keys=keys,
+        authority=authority,
+        smk=params.smk,
+        domain=params.domain,
+    )
+
+
 def _canonical_uuid(text: str, what: str) -> str:
     try:
         return str(UUID(text))
@@ -291,10 +363,6 @@ def _summary(state: ClusterStateRow) -> ClusterSummary:
         dual_identity=state.dual_identity,
         ca_certificate_pem=pem(certificate) if certificate else "",
     )
-
-
-def _seen(row: MemberRow, state: ClusterStateRow) -> Standing:
-    return Standing.READ_WRITE if row.member_id in state.visible else Standing.NOT_VISIBLE
 
 
 def _cluster_keys(

@@ -3,7 +3,8 @@
 Invariant: commit, then bump the shared page, then answer (rule C15).  Nobody is told of success
 before COMMIT has returned and every synchronous standby has what it committed; of a batch whose
 COMMIT fails, nothing is kept and nobody is told of success.  A job that refuses takes only its own
-changes back.
+changes back.  Where there are other members, they are told between commit and answer:
+`acknowledge` returns once every visible one has taken note.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -42,6 +43,8 @@ T = TypeVar("T")
 WriteJob = Callable[[ClusterWriter], T]
 ReadJob = Callable[[ClusterReader], T]
 Publish = Callable[[Touched], None]
+Acknowledge = Callable[[Touched], Awaitable[None]]
+"""Raises Unavailable (OUTCOME_UNKNOWN) when what was committed may not be answered as done."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ logger = logging.getLogger(__name__)
 class _Queued:
     work: WriteJob[Any]
     answer: asyncio.Future[Any]
+    internal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class _Outcome:
     answer: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
+    internal: bool = False
 
     def deliver(self) -> None:
         """Wake whoever waits; runs in the event loop."""
@@ -71,9 +76,18 @@ class _Outcome:
 class WriterThread:
     """The only writer: takes all queued jobs, commits them together, bumps, answers."""
 
-    def __init__(self, engine: Engine, publish: Publish, *, max_queued: int = MAX_QUEUED) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        publish: Publish,
+        acknowledge: Acknowledge | None = None,
+        *,
+        max_queued: int = MAX_QUEUED,
+    ) -> None:
         self._engine = engine
         self._publish = publish
+        self._acknowledge = acknowledge
+        self._acknowledging: set[asyncio.Task[None]] = set()
         self._connection = engine.connect()
         self._queue: queue.Queue[_Queued | None] = queue.Queue(max_queued)
         self._failing = False
@@ -81,15 +95,16 @@ class WriterThread:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    async def write(self, work: WriteJob[T]) -> T:
+    async def write(self, work: WriteJob[T], *, internal: bool = False) -> T:
         """Run `work` inside a transaction of its own and return its result once it is durable.
 
+        An `internal` change is what acknowledging itself needs: it is answered without that.
         Raises what `work` raises; Unavailable when the queue or the disk is full, or with
         OUTCOME_UNKNOWN when the disk failed in the middle of COMMIT.
         """
         answer: asyncio.Future[T] = self._loop.create_future()
         try:
-            self._queue.put_nowait(_Queued(work, answer))
+            self._queue.put_nowait(_Queued(work, answer, internal))
         except queue.Full:
             message = "Too many changes of the cluster store wait; try again."
             raise Unavailable(faults.BUSY, message) from None
@@ -108,9 +123,9 @@ class WriterThread:
         while running:
             batch, running = self._next_batch()
             if batch:
-                outcomes = self._carry_out(batch)
+                touched, outcomes = self._carry_out(batch)
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                    self._loop.call_soon_threadsafe(_deliver, outcomes)
+                    self._loop.call_soon_threadsafe(self._answer, touched, outcomes)
         self._connection.close()
 
     def _next_batch(self) -> tuple[list[_Queued], bool]:
@@ -128,17 +143,45 @@ class WriterThread:
                 return batch, True
         return batch, False
 
-    def _carry_out(self, batch: Sequence[_Queued]) -> list[_Outcome]:
+    def _carry_out(self, batch: Sequence[_Queued]) -> tuple[Touched, list[_Outcome]]:
         try:
             touched, outcomes = self._commit(batch)
             self._publish(touched)
         except ConclaveError as error:
-            return [_Outcome(job.answer, error=error) for job in batch]
+            return Touched(), [_Outcome(job.answer, error=error) for job in batch]
         except Exception as error:
             # The boundary of the thread: it must live on, and whoever waits must learn of it.
             logger.exception("The writer of the cluster store failed.")
-            return [_Outcome(job.answer, error=error) for job in batch]
-        return outcomes
+            return Touched(), [_Outcome(job.answer, error=error) for job in batch]
+        return touched, outcomes
+
+    # ------------------------------------------------------------------ in the event loop
+
+    def _answer(self, touched: Touched, outcomes: Sequence[_Outcome]) -> None:
+        """Answer everybody of a batch, after the other members were told of it."""
+        if self._acknowledge is None or not touched.anything:
+            _deliver(outcomes)
+            return
+        _deliver([outcome for outcome in outcomes if outcome.internal])
+        others = [outcome for outcome in outcomes if not outcome.internal]
+        task = self._loop.create_task(self._answer_later(self._acknowledge(touched), others))
+        self._acknowledging.add(task)
+        task.add_done_callback(self._acknowledging.discard)
+
+    async def _answer_later(self, told: Awaitable[None], outcomes: Sequence[_Outcome]) -> None:
+        try:
+            await told
+        except ConclaveError as error:
+            outcomes = _unknown(outcomes, error)
+        except Exception as error:
+            # The boundary of a task: whoever waits must learn that nothing is known.
+            logger.exception("The other members could not be told of a change.")
+            message = "The change is stored; whether the other members know is not known."
+            unknown = Unavailable(faults.OUTCOME_UNKNOWN, message)
+            outcomes = _unknown(outcomes, _caused(unknown, error))
+        _deliver(outcomes)
+
+    # ------------------------------------------------------------------ in the thread again
 
     def _commit(self, batch: Sequence[_Queued]) -> tuple[Touched, list[_Outcome]]:
         touched = Touched()
@@ -194,12 +237,16 @@ def _run_job(connection: Connection, job: _Queued, touched: Touched) -> _Outcome
         savepoint.rollback()
         return _Outcome(job.answer, error=error)
     touched.add(writer.touched)
-    return _Outcome(job.answer, result=result)
+    return _Outcome(job.answer, result=result, internal=job.internal)
 
 
 def _deliver(outcomes: Sequence[_Outcome]) -> None:
     for outcome in outcomes:
         outcome.deliver()
+
+
+def _unknown(outcomes: Sequence[_Outcome], error: ConclaveError) -> list[_Outcome]:
+    return [each if each.error else _Outcome(each.answer, error=error) for each in outcomes]
 
 
 def _caused(error: ConclaveError, cause: Exception) -> ConclaveError:

@@ -29,7 +29,7 @@ from conclave.crypto.password_hash import Argon2Cost
 from conclave.errors import InternalFault
 from conclave.service.frames import HEADER_BYTES, frame
 from conclave.service.messages import Quiet
-from conclave.settings import ClusterTimes, Limits
+from conclave.settings import ClusterTimes, Limits, PostgresqlSettings
 
 MAX_BOOTSTRAP_BYTES: Final = 4 << 20
 PARENT_GONE_STATUS: Final = 70
@@ -84,6 +84,7 @@ class ClusterBootstrap(Quiet, frozen=True, kw_only=True):
     state_dir: str = ""
     """The appliance's state directory, absolute."""
     cluster_settings: ClusterTimes = ClusterTimes()
+    postgresql: PostgresqlSettings = PostgresqlSettings()
     smk: bytes | None = None
     skip_certificate_check: bool = False
     """Start outside the certificates' validity: a forced start, or a respawn after a crash."""

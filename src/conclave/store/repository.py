@@ -32,6 +32,7 @@ from conclave.ids import (
     ClusterTimeMs,
     IdempotencyKey,
     KeyringId,
+    MemberId,
     ObjectId,
     RowRevision,
     SlotNumber,
@@ -255,6 +256,11 @@ class Touched:
     everything: bool = False
     revision: int = 0
 
+    @property
+    def anything(self) -> bool:
+        """Tell whether anybody's cache may be out of date."""
+        return bool(self.keyrings or self.clients or self.everything or self.revision)
+
     def add(self, other: Touched) -> None:
         """Take over what another transaction changed."""
         self.keyrings |= other.keyrings
@@ -287,6 +293,17 @@ class ClusterWriter(ClusterReader):
         """Insert or replace the single row of cluster state."""
         values = mapping.cluster_state_values(state)
         self._put(schema.cluster_state, {"id": 1}, values)
+        self.touched.everything = True
+
+    def put_visible(self, visible: Sequence[MemberId]) -> None:
+        """Record who is visible; nobody's cache depends on it."""
+        table = schema.cluster_state
+        self._connection.execute(update(table).values(visible=",".join(visible)))
+
+    def delete_member(self, member_id: MemberId) -> None:
+        """Take a member off the list."""
+        table = schema.members
+        self._connection.execute(delete(table).where(table.c.member_id == member_id))
         self.touched.everything = True
 
     def put_member(self, member: MemberRow) -> None:

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -143,7 +142,8 @@ class LinkClient:
     """Call one member; connects when needed, and again after a loss.
 
     `address` tells the member's address and core port at each attempt, `my_hello` makes this
-    member's hello for a channel, `judge_peer` judges the member that answers.
+    member's hello for a channel, `judge_peer` judges the member that answers.  `source` is the
+    address that this member calls from: the one by which the others know it.
     """
 
     def __init__(
@@ -152,8 +152,11 @@ class LinkClient:
         address: Address,
         my_hello: Callable[[Channel], Hello],
         judge_peer: JudgePeer,
+        *,
+        source: str | None = None,
     ) -> None:
         self._identity = identity
+        self._source = None if source is None else (source, 0)
         self._address = address
         self._my_hello = my_hello
         self._judge_peer = judge_peer
@@ -306,13 +309,18 @@ class LinkClient:
         context = self._identity.client_context()
         hello = self._my_hello(channel)
         async with asyncio.timeout(seconds):
-            return await _introduced(host, port, context, hello, self._judge_peer)
+            reader, writer = await asyncio.open_connection(
+                host, port, ssl=context, limit=READ_BYTES, local_addr=self._source
+            )
+            return await _introduced(reader, writer, hello, self._judge_peer)
 
 
 async def _introduced(
-    host: str, port: int, context: ssl.SSLContext, hello: Hello, judge_peer: JudgePeer
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    hello: Hello,
+    judge_peer: JudgePeer,
 ) -> StreamPair:
-    reader, writer = await asyncio.open_connection(host, port, ssl=context, limit=READ_BYTES)
     try:
         watch_for_loss(writer)
         await introduce(reader, writer, hello, judge_peer)
@@ -332,7 +340,10 @@ async def open_join(
     """
     try:
         async with asyncio.timeout(timeout_seconds):
-            reader, writer = await _introduced(address, port, join_context(), my_hello, judge_peer)
+            reader, writer = await asyncio.open_connection(
+                address, port, ssl=join_context(), limit=READ_BYTES
+            )
+            await _introduced(reader, writer, my_hello, judge_peer)
     except _UNREACHABLE as error:
         message = f"The member at {address}, port {port}, cannot be reached: {error or 'no answer'}"
         raise Unavailable(faults.BUSY, f"{message}.") from error

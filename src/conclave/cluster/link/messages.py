@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from conclave.cluster.configuration import Configuration, Peer
+from conclave.cluster.epochs import Epoch
+from conclave.cluster.survivors import Survey
 from conclave.service.messages import Nothing, Quiet
 
 
@@ -28,17 +31,6 @@ class Heartbeat(Quiet, frozen=True):
     timeline: int
 
 
-class PeerReport(Quiet, frozen=True):
-    """A member as the primary sees it; `visible` names the members that it sees itself."""
-
-    member_id: str
-    authorized: bool
-    read_write: bool
-    restart_required: bool
-    version: str
-    visible: list[str]
-
-
 class HeartbeatAnswer(Quiet, frozen=True):
     """What the primary grants, and the state of the cluster as it stands."""
 
@@ -51,13 +43,101 @@ class HeartbeatAnswer(Quiet, frozen=True):
     visible: list[str]
     list_version: int
     log_position: int
-    members_version: int
     users_version: int
-    peers: list[PeerReport]
 
 
 class Pong(Quiet, frozen=True):
-    """Result of `ping`."""
+    """Result of `ping`: the member as it sees itself."""
+
+    epoch_number: int
+    epoch_promoter: str
+    accepted_number: int
+    authorized: bool
+    read_write: bool
+    restart_required: bool
+    version: str
+
+
+class SurveyRequest(Quiet, frozen=True):
+    """Ask what a member knows of the one that is to be deleted."""
+
+    target: str
+
+
+class SurveyAnswer(Quiet, frozen=True):
+    """Result of `survey`."""
+
+    survey: Survey
+
+
+class PrepareRequest(Quiet, frozen=True):
+    """Ask for the promise to an epoch, and to do without the primary that it deletes."""
+
+    epoch: Epoch
+    deleting: str | None
+
+
+class PrepareAnswer(Quiet, frozen=True):
+    """The promise, or what was accepted instead."""
+
+    given: bool
+    accepted: Epoch
+
+
+class OpenRequest(Quiet, frozen=True):
+    """Become primary of a configuration once everything up to `position` is replayed."""
+
+    configuration: Configuration
+    position: int | None
+
+
+class ConfigurationMessage(Quiet, frozen=True):
+    """The configuration that a member lives in."""
+
+    configuration: Configuration
+
+
+class Authorization(Quiet, frozen=True):
+    """What authorizes a listed member that returns (rule C9)."""
+
+    smk: bytes
+    domain: bytes
+
+
+class Probe(Quiet, frozen=True):
+    """Try to reach an address and core port from here (rule B4)."""
+
+    address: str
+    port: int
+
+
+class NewMember(Quiet, frozen=True):
+    """List a new member: the servicing member has proven it, the primary lists it."""
+
+    peer: Peer
+    name: str
+    admin_port: int
+    crypto_port: int
+    certificate_der: bytes
+
+
+class PortsReport(Quiet, frozen=True):
+    """The ports on which a member listens now (rule S7)."""
+
+    admin_port: int
+    crypto_port: int
+
+
+class CertifyRequest(Quiet, frozen=True):
+    """Certify the caller's own listed key anew."""
+
+    key_spki_der: bytes
+
+
+class CertifyAnswer(Quiet, frozen=True):
+    """The certificate."""
+
+    certificate_der: bytes
 
 
 class Bump(Quiet, frozen=True):
@@ -111,5 +191,17 @@ LINK_METHODS: dict[str, LinkMethod] = {
         LinkMethod("bump", Bump, Nothing),
         LinkMethod("forward", Forward, Forwarded, writes=True),
         LinkMethod("deny_login", DenyLogin, Nothing),
+        LinkMethod("goodbye", Nothing, Nothing),
+        LinkMethod("survey", SurveyRequest, SurveyAnswer),
+        LinkMethod("prepare", PrepareRequest, PrepareAnswer),
+        LinkMethod("open_epoch", OpenRequest, Nothing),
+        LinkMethod("adopt", ConfigurationMessage, Nothing),
+        LinkMethod("configuration", Nothing, ConfigurationMessage),
+        LinkMethod("authorize_me", Nothing, Authorization),
+        LinkMethod("probe", Probe, Nothing),
+        LinkMethod("add_member", NewMember, ConfigurationMessage, writes=True),
+        LinkMethod("remove_me", Nothing, Nothing),
+        LinkMethod("report_ports", PortsReport, Nothing),
+        LinkMethod("certify_me", CertifyRequest, CertifyAnswer),
     )
 }

@@ -1,0 +1,139 @@
+"""What a member does that is not primary: heartbeats, its lease, and a copy that follows.
+
+Invariant: the lease in the page ends no later than `lease_ms` after the heartbeat was sent that the
+primary granted last (rule C16); before a member is Read-Write again, everything its workers cached
+is void, and its log position is that of its own copy (rules C8 and C17).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from conclave.clock import boot_time_ms
+from conclave.cluster import keeper
+from conclave.cluster.configuration import MemberState, Standing
+from conclave.cluster.coordinator import Coordinator
+from conclave.cluster.epochs import Epoch
+from conclave.cluster.link.messages import Heartbeat, HeartbeatAnswer
+from conclave.cluster.neighbours import Neighbours
+from conclave.cluster.replication import Replication
+from conclave.errors import ConclaveError
+from conclave.ids import MemberId, RowRevision
+from conclave.service.page import SharedPage
+from conclave.settings import ClusterTimes
+
+CALL_SECONDS: Final = 1.0
+STUCK_MS: Final = 4000
+"""How long a copy may fail to follow a primary that answers until it is mended."""
+STEP_MS: Final = 20
+"""Smaller differences of cluster time are the network's."""
+
+logger = logging.getLogger(__name__)
+
+
+class Follower:
+    """The heartbeat of this member while it is not primary."""
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        neighbours: Neighbours,
+        replication: Replication,
+        page: SharedPage,
+        times: ClusterTimes,
+        *,
+        describe: Callable[[int], Awaitable[Heartbeat]],
+        position: Callable[[], Awaitable[RowRevision]],
+        on_newer: Callable[[MemberId], Awaitable[None]],
+        on_users: Callable[[int], None],
+    ) -> None:
+        self._coordinator = coordinator
+        self._neighbours = neighbours
+        self._replication = replication
+        self._page = page
+        self._times = times
+        self._describe = describe
+        self._position = position
+        self._on_newer = on_newer
+        self._on_users = on_users
+        self._stuck_since_ms = 0
+
+    @property
+    def active(self) -> bool:
+        """Tell whether this member follows a primary."""
+        state = self._coordinator.state
+        return (
+            state.standing in (Standing.MEMBER, Standing.JOINING)
+            and not state.is_primary
+            and not state.gave_up
+        )
+
+    async def beat_for_ever(self) -> None:
+        """Send a heartbeat again and again."""
+        while True:
+            if self.active:
+                try:
+                    await self._beat(self._coordinator.state)
+                except ConclaveError as error:
+                    logger.debug("No heartbeat was answered: %s", error.message)
+            await asyncio.sleep(self._times.heartbeat_ms / 1000)
+
+    async def _beat(self, state: MemberState) -> None:
+        sent_ms = boot_time_ms()
+        heartbeat = await self._describe(sent_ms)
+        sent_ms = boot_time_ms()
+        primary = state.configuration.primary
+        answer: HeartbeatAnswer = await self._neighbours.call(
+            primary, "heartbeat", heartbeat, timeout_seconds=CALL_SECONDS
+        )
+        epoch = Epoch(answer.epoch_number, MemberId(answer.epoch_promoter))
+        if epoch > self._coordinator.state.epoch:
+            await self._on_newer(primary)
+            return
+        if epoch != self._coordinator.state.epoch:
+            return
+        self._set_time(sent_ms, answer)
+        if answer.granted:
+            await self._renew_lease(sent_ms)
+        else:
+            self._page.set_lease_end(0)
+        self._on_users(answer.users_version)
+        await self._watch_copy(state)
+
+    async def _renew_lease(self, sent_ms: int) -> None:
+        page = self._page
+        if not page.lease_valid():
+            page.set_log_position(await self._position())
+            page.bump_global()
+            logger.info("This member is Read-Write.")
+        if self.active:
+            page.set_lease_end(keeper.lease_end_ms(sent_ms, self._times))
+
+    def _set_time(self, sent_ms: int, answer: HeartbeatAnswer) -> None:
+        middle_ms = (sent_ms + boot_time_ms()) // 2
+        offset_ms = answer.cluster_time_ms - middle_ms
+        known_ms = self._page.cluster_time_ms() - boot_time_ms()
+        if abs(offset_ms - known_ms) > STEP_MS:
+            self._page.set_cluster_time_offset(offset_ms)
+
+    async def _watch_copy(self, state: MemberState) -> None:
+        """Mend a copy that does not follow although its primary answers."""
+        positions = await self._replication.positions()
+        if positions is not None and positions.streaming:
+            self._stuck_since_ms = 0
+            return
+        now = boot_time_ms()
+        self._stuck_since_ms = self._stuck_since_ms or now
+        if state.standing is not Standing.MEMBER or now - self._stuck_since_ms < STUCK_MS:
+            return
+        logger.warning("The copy of this member does not follow the primary: it is mended.")
+        self._stuck_since_ms = 0
+        await self._replication.mend(log_progress)
+
+
+def log_progress(step: str, fraction: float) -> None:
+    """Write a step's progress to the log."""
+    logger.info("%s: %d %%", step, fraction * 100)

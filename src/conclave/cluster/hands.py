@@ -1,0 +1,243 @@
+"""Do on this member what a sequence asks for.
+
+Invariant: writes pass only between `lead` and the next `pause_writes` or `close_store`, and not
+before the epoch is recorded in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from conclave.cluster.configuration import Configuration, MemberState, Standing
+from conclave.cluster.context import Context
+from conclave.cluster.coordinator import Coordinator
+from conclave.cluster.link.messages import (
+    ConfigurationMessage,
+    OpenRequest,
+    PrepareAnswer,
+    PrepareRequest,
+    SurveyAnswer,
+    SurveyRequest,
+)
+from conclave.cluster.neighbours import Neighbours
+from conclave.cluster.primary import Primary
+from conclave.cluster.replication import Replication
+from conclave.cluster.sequences import (
+    AskAdopt,
+    AskOpen,
+    AskPrepare,
+    AskSurvey,
+    Promise,
+    Question,
+)
+from conclave.cluster.survivors import Survey
+from conclave.errors import ConclaveError
+from conclave.ids import MemberId
+from conclave.service.page import NO_LEASE_END
+from conclave.store.repository import ClusterReader, ClusterWriter
+from conclave.store.rows import MemberRow
+
+ASK_SECONDS: Final = 2.5
+OPEN_SECONDS: Final = 20.0
+PAUSE_SECONDS: Final = 5.0
+TELL_SECONDS: Final = 1.0
+PROBE_SECONDS: Final = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class MemberHands:
+    """The actions of `conclave.cluster.sequences`, on this member's parts."""
+
+    context: Context
+    coordinator: Coordinator
+    neighbours: Neighbours
+    replication: Replication
+    primary: Primary
+    cut_link: Callable[[MemberId], None]
+    on_state: Callable[[MemberState], None]
+    rotate_keys: Callable[[Context, ClusterWriter], None]
+    new_rows: dict[MemberId, MemberRow] = field(default_factory=dict)
+    """Rows of members that are listed by the change under way."""
+    followed: MemberId | None = None
+    """Whose copy this member's store is at present."""
+    _telling: set[asyncio.Task[None]] = field(default_factory=set)
+
+    # ------------------------------------------------------------------ asking
+
+    async def ask(self, member_id: MemberId, question: Question) -> Any:
+        """Ask a member, perhaps this one."""
+        if member_id == self.coordinator.state.member_id:
+            assert isinstance(question, AskSurvey)  # noqa: S101 - nothing else is asked of oneself
+            return await self.survey(question.target)
+        call = self.neighbours.call
+        match question:
+            case AskSurvey(target=target):
+                answer: SurveyAnswer = await call(
+                    member_id, "survey", SurveyRequest(target=target), timeout_seconds=ASK_SECONDS
+                )
+                return answer.survey
+            case AskPrepare(epoch=epoch, deleting=deleting):
+                request = PrepareRequest(epoch=epoch, deleting=deleting)
+                promise: PrepareAnswer = await call(
+                    member_id, "prepare", request, timeout_seconds=ASK_SECONDS
+                )
+                return Promise(promise.given, promise.accepted)
+            case AskOpen(configuration=configuration, position=position):
+                opening = OpenRequest(configuration=configuration, position=position)
+                await call(member_id, "open_epoch", opening, timeout_seconds=OPEN_SECONDS)
+            case AskAdopt(configuration=configuration):
+                message = ConfigurationMessage(configuration=configuration)
+                await call(member_id, "adopt", message, timeout_seconds=TELL_SECONDS)
+        return None
+
+    async def survey(self, target: str) -> Survey:
+        """Say what this member knows of another one, after trying to reach it once more."""
+        state = self.coordinator.state
+        target_id = MemberId(target)
+        if target_id and target_id != state.member_id:
+            await self.neighbours.try_once(target_id, PROBE_SECONDS)
+        positions = await self.replication.positions()
+        visible = state.visible
+        try:
+            row = await self.context.read(lambda reader: reader.cluster_state())
+            visible = row.visible if row is not None else visible
+        except ConclaveError as error:
+            logger.warning("The visible list was not read from the store: %s", error.message)
+        return Survey(
+            member_id=state.member_id,
+            accepted=state.accepted,
+            epoch=state.epoch,
+            visible=visible,
+            # The list is a row of the store: who has more of its log knows a newer one.
+            list_version=positions.replayed if positions else 0,
+            timeline=positions.timeline if positions else 0,
+            received_lsn=positions.written if positions else 0,
+            sees_target=bool(target_id) and self.neighbours.sees(target_id),
+            last_contact_ms=self.neighbours.last_heard_ms(target_id),
+        )
+
+    # ------------------------------------------------------------------ the store
+
+    async def pause_writes(self) -> None:
+        """Let writes wait."""
+        await self.replication.prepare_to_close()
+        await self.context.store.pause(PAUSE_SECONDS)
+
+    def resume_writes(self) -> None:
+        """Let writes go on."""
+        self.context.store.resume()
+
+    async def close_store(self) -> int | None:
+        """Stop the store."""
+        self.context.store.shut()
+        return await self.replication.stop()
+
+    async def follow(self) -> None:
+        """Run the store as a copy."""
+        primary = self.coordinator.state.configuration.primary
+        if self.followed == primary and self.replication.follows:
+            return  # only who else is a member has changed
+        self.context.page.set_lease_end(0)
+        self.context.page.bump_global()
+        await self.replication.follow()
+        self.followed = primary
+        self.context.store.resume()
+
+    def stop_following(self) -> None:
+        """Take nothing more from the primary."""
+        self.context.page.set_lease_end(0)
+        self.followed = None
+        self.replication.tunnel.cut()
+
+    async def lead(self, position: int | None) -> None:
+        """Run the store as the primary; those who were visible are waited for at first."""
+        if self.replication.leads:
+            return
+        self.context.store.shut()
+        self.followed = None
+        state = self.coordinator.state
+        others = [peer.member_id for peer in state.others()]
+        self.neighbours.refresh()
+        await self.replication.lead(position, others)
+        before = await self.context.read(_visible)
+        waited_for = tuple(member for member in before if member in others)
+        self.primary.begin(waited_for)
+        if self.replication.replicated:
+            await self.replication.instance.set_synchronous(waited_for)
+
+    async def record(self, configuration: Configuration) -> None:
+        """Commit the configuration in the store."""
+        visible = (configuration.primary, *self.primary.waited_for)
+
+        def work(writer: ClusterWriter) -> None:
+            row = writer.cluster_state()
+            if row is None:
+                return
+            listed = set(configuration.ids())
+            deleted = [
+                member.member_id for member in writer.members() if member.member_id not in listed
+            ]
+            writer.put_cluster_state(
+                replace(
+                    row,
+                    epoch_number=configuration.epoch.number,
+                    epoch_member=configuration.epoch.promoter,
+                    primary=configuration.primary,
+                    visible=tuple(member for member in visible if member in listed),
+                )
+            )
+            for member_id in deleted:
+                writer.delete_member(member_id)
+                if configuration.former_standing(member_id) is Standing.DELETED:
+                    self.rotate_keys(self.context, writer)
+            for member_id, member in self.new_rows.items():
+                if member_id in listed:
+                    writer.put_member(member)
+
+        await self.context.store.write(work, internal=True)
+        page = self.context.page
+        page.set_epoch(configuration.epoch.number, configuration.epoch.promoter)
+        page.bump_global()
+        page.set_lease_end(NO_LEASE_END)
+
+    # ------------------------------------------------------------------ others
+
+    def cut(self, member_id: MemberId) -> None:
+        """End the connections of a former member."""
+        self.cut_link(member_id)
+        self.neighbours.refresh()
+
+    def state_changed(self, before: MemberState) -> None:
+        """Take note of a state that was saved."""
+        state = self.coordinator.state
+        if not state.may_write and before.may_write:
+            self.context.page.set_lease_end(0)
+        if state.epoch != before.epoch:
+            self.neighbours.refresh()
+            if state.may_write:
+                self._tell_all(state)
+        self.context.page.set_epoch(state.epoch.number, state.epoch.promoter)
+        self.on_state(state)
+
+    def _tell_all(self, state: MemberState) -> None:
+        """Tell the others of a new epoch at once; who does not hear it learns it from a ping."""
+        message = ConfigurationMessage(configuration=state.configuration)
+        ids = [peer.member_id for peer in state.others()]
+        work = self.neighbours.tell_all(ids, "adopt", message, TELL_SECONDS)
+        task = asyncio.get_running_loop().create_task(work)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+
+def _visible(reader: ClusterReader) -> tuple[MemberId, ...]:
+    """Return who may still hold a lease; the former primary has none."""
+    row = reader.cluster_state()
+    if row is None:
+        return ()
+    return tuple(member for member in row.visible if member != row.primary)

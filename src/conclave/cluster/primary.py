@@ -1,0 +1,229 @@
+"""What the primary does besides writing: it watches the others and answers for them.
+
+Invariants: nobody is told that a write is done before every member of the list has taken note of
+it and that list is recorded in the store; and a member gets a grant only while it stands in the
+list that is both waited for and recorded (rules C15 and C16, the rules themselves in `keeper`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from conclave import faults
+from conclave.clock import boot_time_ms
+from conclave.cluster import keeper
+from conclave.cluster.coordinator import Coordinator
+from conclave.cluster.keeper import Watched
+from conclave.cluster.link.messages import Bump, Heartbeat
+from conclave.cluster.neighbours import Neighbours
+from conclave.cluster.replication import Replication
+from conclave.cluster.store_handle import StoreHandle
+from conclave.errors import ConclaveError, Unavailable
+from conclave.ids import MemberId
+from conclave.settings import ClusterTimes
+from conclave.store.repository import ClusterWriter, Touched
+
+POLL_SECONDS: Final = 0.1
+BUMP_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 30.0
+"""Longest wait of a committed write for its acknowledgement: then its outcome is unknown."""
+
+logger = logging.getLogger(__name__)
+
+
+class Primary:
+    """The list of visible members, while this member is primary."""
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        neighbours: Neighbours,
+        replication: Replication,
+        store: StoreHandle,
+        *,
+        times: ClusterTimes,
+        set_own_lease: Callable[[bool], None],
+    ) -> None:
+        self._coordinator = coordinator
+        self._neighbours = neighbours
+        self._replication = replication
+        self._store = store
+        self._times = times
+        self._set_own_lease = set_own_lease
+        self._watched: dict[MemberId, Watched] = {}
+        self.waited_for: tuple[MemberId, ...] = ()
+        """Whose replay a commit waits for."""
+        self._recorded: tuple[MemberId, ...] = ()
+        self._changed = asyncio.Condition()
+        self.lost_slots: set[MemberId] = set()
+
+    @property
+    def active(self) -> bool:
+        """Tell whether this member leads."""
+        return self._replication.leads and self._coordinator.state.may_write
+
+    # ------------------------------------------------------------------ heartbeats
+
+    def hear(self, member_id: MemberId, heartbeat: Heartbeat) -> bool:
+        """Take note of a heartbeat and tell whether it is granted."""
+        if not self.active:
+            return False
+        now = boot_time_ms()
+        watched = self._watched.get(member_id, Watched(member_id))
+        listed = member_id in self.waited_for and member_id in self._recorded
+        granted = listed and not keeper.suspicious(watched, now, self._times)
+        self._watched[member_id] = keeper.heard(
+            watched, now, says_read_write=heartbeat.read_write, granted=granted
+        )
+        return granted
+
+    def note_gone(self, member_id: MemberId) -> None:
+        """Take note of a goodbye."""
+        watched = self._watched.get(member_id)
+        if watched is not None:
+            self._watched[member_id] = replace(watched, gone=True)
+
+    # ------------------------------------------------------------------ leading
+
+    def begin(self, waited_for: tuple[MemberId, ...]) -> None:
+        """Begin to lead; whoever was visible before may still hold a lease."""
+        now = boot_time_ms()
+        self.waited_for = waited_for
+        self._recorded = ()
+        self._watched = {
+            member_id: Watched(member_id, heard_ms=now, granted_ms=now, says_read_write=True)
+            for member_id in waited_for
+        }
+
+    async def watch_for_ever(self) -> None:
+        """Look after the list as long as this member leads."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if not self.active:
+                continue
+            try:
+                await self._look()
+            except ConclaveError as error:
+                logger.warning("The visible list could not be looked after: %s", error.message)
+
+    async def _look(self) -> None:
+        peers = {peer.member_id for peer in self._coordinator.state.others()}
+        for member_id in self._watched.keys() - peers:
+            del self._watched[member_id]
+        for member_id in peers - self._watched.keys():
+            self._watched[member_id] = Watched(member_id)
+        if self._replication.replicated and (peers or self.waited_for):
+            await self._look_at_copies()
+            await self._follow_plan()
+        await self.record_list()
+        alone = bool(peers) and not any(self._neighbours.sees(member) for member in peers)
+        self._set_own_lease(not (alone and self._times.strict_primary))
+
+    async def _look_at_copies(self) -> None:
+        now = boot_time_ms()
+        instance = self._replication.instance
+        position = (await instance.positions()).written
+        copies = {status.member_id: status for status in await instance.replication()}
+        for member_id, watched in self._watched.items():
+            copy = copies.get(member_id)
+            streaming = copy is not None and copy.state == "streaming"
+            behind = max(0, position - copy.replayed) if copy is not None else position
+            self._watched[member_id] = keeper.replayed(
+                watched, now, streaming=streaming, behind_bytes=behind
+            )
+
+    async def _follow_plan(self) -> None:
+        plan = keeper.plan(self.waited_for, self._watched, boot_time_ms(), self._times)
+        if plan.waited_for == self.waited_for:
+            return
+        if plan.dropped:
+            logger.warning("Not visible any more: %s.", ", ".join(plan.dropped))
+        if plan.added:
+            logger.info("Caught up, becomes visible: %s.", ", ".join(plan.added))
+        await self._replication.instance.set_synchronous(plan.waited_for)
+        async with self._changed:
+            self.waited_for = plan.waited_for
+            self._changed.notify_all()
+
+    async def record_list(self) -> None:
+        """Record the list in the store, if it is not; the commit proves that all of it have it."""
+        waited_for = self.waited_for
+        state = self._coordinator.state
+        visible = (state.member_id, *waited_for)
+        if self._recorded == waited_for and set(state.visible) == set(visible):
+            return
+
+        def work(writer: ClusterWriter) -> None:
+            row = writer.cluster_state()
+            if row is not None:
+                writer.put_visible(visible)
+
+        await self._store.write(work, internal=True)
+        if self.waited_for != waited_for:
+            return  # it changed while it was recorded: the next round records the new one
+        await self._coordinator.save(
+            lambda state: replace(state, visible=visible, list_version=state.list_version + 1)
+        )
+        async with self._changed:
+            self._recorded = waited_for
+            self._changed.notify_all()
+
+    # ------------------------------------------------------------------ acknowledging
+
+    async def acknowledge(self, touched: Touched) -> None:
+        """Return when every visible member has taken note of a commit and the list is recorded.
+
+        Raises Unavailable (OUTCOME_UNKNOWN) when this member stops leading meanwhile.
+        """
+        if not self._replication.replicated or not self._coordinator.state.others():
+            return
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._tell(touched)
+                await self._until_recorded()
+        except TimeoutError:
+            message = "The other members did not take note of the change in time."
+            raise Unavailable(faults.OUTCOME_UNKNOWN, message) from None
+
+    async def _tell(self, touched: Touched) -> None:
+        epoch = self._coordinator.state.epoch
+        bump = Bump(
+            epoch_number=epoch.number,
+            epoch_promoter=epoch.promoter,
+            keyrings=[bytes(name) for name in touched.keyrings],
+            clients=touched.clients,
+            everything=touched.everything,
+            revision=touched.revision,
+        )
+        await asyncio.gather(*(self._tell_one(member, bump) for member in self.waited_for))
+
+    async def _tell_one(self, member_id: MemberId, bump: Bump) -> None:
+        while member_id in self.waited_for:
+            self._require_leading()
+            try:
+                await self._neighbours.call(member_id, "bump", bump, timeout_seconds=BUMP_SECONDS)
+                return
+            except ConclaveError as error:
+                logger.debug("Member %s was not told of a change: %s", member_id, error.message)
+            await self._wait_for_change(POLL_SECONDS)
+
+    async def _until_recorded(self) -> None:
+        while self._recorded != self.waited_for:
+            self._require_leading()
+            await self._wait_for_change(1.0)
+
+    async def _wait_for_change(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds), self._changed:
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def _require_leading(self) -> None:
+        if not self._replication.leads:
+            message = "This member stopped being primary while the change was told to the others."
+            raise Unavailable(faults.OUTCOME_UNKNOWN, message)

@@ -1,0 +1,300 @@
+"""What this member's role means for its copy of the store.
+
+Invariant: the store is opened for writing only while PostgreSQL runs as the primary of an epoch
+that this member may lead, and a copy is opened for reading only when it follows the present
+primary, or when there is no primary to be followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine
+
+from conclave import faults
+from conclave.cluster.link.tunnel import Tunnel
+from conclave.cluster.store_handle import StoreHandle
+from conclave.errors import ConclaveError, Conflict, Unavailable
+from conclave.ids import MemberId, RowRevision
+from conclave.store import conversion
+from conclave.store.engine import (
+    open_postgresql_reader,
+    open_postgresql_writer,
+    open_writer_engine,
+)
+from conclave.store.location import StoreLocation, open_reader
+from conclave.store.migrations import migrate
+from conclave.store.postgresql import Instance, Positions
+from conclave.store.postgresql import account as accounts
+from conclave.store.postgresql.account import Account, Directories
+from conclave.store.repository import ClusterReader
+
+REPLAY_SECONDS: Final = 10.0
+FOLLOW_SECONDS: Final = 3.0
+"""How long a new follower waits for its primary before it is opened for reading."""
+POLL_SECONDS: Final = 0.02
+
+Progress = Callable[[str, float], None]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the two engines keep the store."""
+
+    location: StoreLocation
+    sqlite: Path
+    postgresql: Directories
+
+
+class Replication:
+    """The store of this member, on the engine and in the role that it has now."""
+
+    def __init__(
+        self,
+        places: Places,
+        instance: Instance,
+        tunnel: Tunnel,
+        store: StoreHandle,
+        *,
+        member_id: MemberId,
+        account: Account,
+        on_open: Callable[[RowRevision], None],
+    ) -> None:
+        self._places = places
+        self.instance = instance
+        self.tunnel = tunnel
+        self._store = store
+        self._member_id = member_id
+        self._account = account
+        self._on_open = on_open
+        self._tunnelled = False
+        self._changing = asyncio.Lock()
+        self.leads = False
+        """True while the store is open for writing."""
+
+    @property
+    def replicated(self) -> bool:
+        """Tell whether PostgreSQL serves; a cluster of one may be on SQLite."""
+        return self._places.location.choice().engine == "postgresql"
+
+    @property
+    def follows(self) -> bool:
+        """Tell whether PostgreSQL runs as a copy."""
+        return self.replicated and not self.leads and self.instance.running
+
+    # ------------------------------------------------------------------ roles
+
+    async def lead(self, position: int | None, others: Sequence[MemberId]) -> None:
+        """Open the store for writing, after everything up to `position` was replayed.
+
+        `others` are all other members, whose log is kept from now on.
+        """
+        async with self._changing:
+            if self.leads:
+                return
+            if not self.replicated:
+                self._use_sqlite()
+                return
+            instance = self.instance
+            if not instance.running:
+                # Data that were a copy become primary by a promotion only: a new timeline.
+                await instance.start("standby" if self._was_copy() else "primary")
+            if (await instance.positions()).in_recovery:
+                await self._replay(position)
+                await instance.promote()
+            self.tunnel.cut()
+            await instance.slots(others)
+            await self._open(writable=True)
+            self.leads = True
+
+    async def prepare_to_close(self) -> None:
+        """Write out what is dirty, so that the stop that follows is quick."""
+        if self.replicated and self.instance.running:
+            await self.instance.checkpoint()
+
+    async def follow(self, *, wait: bool = True) -> None:
+        """Run PostgreSQL as a copy of whatever primary the tunnel leads to."""
+        async with self._changing:
+            await self._open_tunnel()
+            instance = self.instance
+            if self.leads or (instance.running and not await self._in_recovery()):
+                self.leads = False
+                await self._close()
+                await instance.stop()
+            if not instance.running:
+                await instance.start("standby")
+            if wait:
+                await self._await_stream(FOLLOW_SECONDS)
+            await self._open(writable=False)
+
+    async def stop(self) -> int | None:
+        """Close the store and stop PostgreSQL; return its last position if it ended cleanly."""
+        async with self._changing:
+            self.leads = False
+            await self._close()
+            if not self.replicated:
+                return None
+            if self.instance.running:
+                await self.instance.stop()
+            return await self.instance.shutdown_position()
+
+    async def close(self) -> None:
+        """Stop everything for good."""
+        async with self._changing:
+            self.leads = False
+            await self._close()
+            if self.instance.running:
+                await self.instance.stop()
+            if self._tunnelled:
+                await self.tunnel.close()
+
+    async def copy_anew(self, progress: Progress) -> None:
+        """Replace this copy by a new one of the present primary, and follow it."""
+        async with self._changing:
+            self.leads = False
+            await self._close()
+            await self.instance.kill()
+            await self._open_tunnel()
+            await self.instance.base_backup(
+                self._places.postgresql.run / "upstream",
+                self._member_id,
+                lambda fraction: progress("copying the store", fraction),
+            )
+            await self.instance.start("standby")
+            await self._await_stream(FOLLOW_SECONDS)
+            self._places.location.choose_postgresql(self._places.postgresql.run)
+            await self._open(writable=False)
+
+    async def mend(self, progress: Progress) -> None:
+        """Bring a copy back that cannot follow: take back what differs, or copy anew."""
+        async with self._changing:
+            await self._close()
+            await self.instance.stop()
+            try:
+                await self.instance.rewind(self._places.postgresql.run / "upstream")
+                await self.instance.start("standby")
+                rewound = await self._await_stream(FOLLOW_SECONDS)
+            except ConclaveError as error:
+                logger.warning("This member's copy cannot be rewound: %s", error.message)
+                rewound = False
+            if rewound:
+                await self._open(writable=False)
+                return
+        await self.copy_anew(progress)
+
+    async def positions(self) -> Positions | None:
+        """Return how far this copy reaches, None while PostgreSQL does not answer."""
+        if not self.replicated or not self.instance.running:
+            return None
+        try:
+            return await self.instance.positions()
+        except ConclaveError:
+            return None
+
+    # ------------------------------------------------------------------ conversion
+
+    async def convert(self, progress: Progress, cancelled: Callable[[], bool]) -> None:
+        """Move the store of a cluster of one from SQLite to PostgreSQL; writes wait meanwhile.
+
+        The SQLite file stays as it was.  Raises Conflict when PostgreSQL serves already.
+        """
+        async with self._changing:
+            if self.replicated:
+                raise Conflict(faults.CONVERSION_FAILED, "The store is on PostgreSQL already.")
+            await self.instance.initialize()
+            await self.instance.start("primary")
+            try:
+                await asyncio.to_thread(self._convert, progress, cancelled)
+            except BaseException:
+                await self.instance.kill()
+                raise
+            await self._close()
+            self._places.location.choose_postgresql(self._places.postgresql.run)
+            await self._open(writable=True)
+            self.leads = True
+
+    def _convert(self, progress: Progress, cancelled: Callable[[], bool]) -> None:
+        source = open_writer_engine(self._places.sqlite)
+        target = open_postgresql_writer(self._places.postgresql.run)
+        try:
+            conversion.convert(
+                source,
+                target,
+                lambda fraction: progress("converting the store", fraction),
+                cancelled,
+            )
+        finally:
+            source.dispose()
+            target.dispose()
+
+    # ------------------------------------------------------------------ parts
+
+    async def _open_tunnel(self) -> None:
+        """Let PostgreSQL find the present primary; whoever it followed is cut off."""
+        if self._tunnelled:
+            self.tunnel.cut()
+            return
+        await asyncio.to_thread(accounts.prepare, self._places.postgresql, self._account)
+        await self.tunnel.start()
+        self._tunnelled = True
+
+    def _use_sqlite(self) -> None:
+        engine = open_writer_engine(self._places.sqlite)
+        migrate(engine)
+        self._store.use(lambda: open_reader(self._places.location), engine)
+        self.leads = True
+
+    async def _open(self, *, writable: bool) -> None:
+        engine: Engine | None = None
+        if writable:
+            engine = open_postgresql_writer(self._places.postgresql.run)
+            await asyncio.to_thread(migrate, engine)
+        self._store.use(self._open_reader, engine)
+        position = await self._store.read(lambda reader: reader.revision())
+        self._on_open(position)
+
+    def _open_reader(self) -> ClusterReader:
+        return ClusterReader(open_postgresql_reader(self._places.postgresql.run).connect())
+
+    async def _close(self) -> None:
+        """Let go of the store; a commit that waits for others ends with its outcome unknown."""
+        if self._store.busy and self.replicated and self.instance.running:
+            try:
+                await self.instance.set_synchronous(())
+            except ConclaveError as error:
+                logger.warning("Commits under way could not be released: %s", error.message)
+        await asyncio.to_thread(self._store.close)
+
+    def _was_copy(self) -> bool:
+        return (self._places.postgresql.data / "standby.signal").exists()
+
+    async def _in_recovery(self) -> bool:
+        return (await self.instance.positions()).in_recovery
+
+    async def _await_stream(self, seconds: float) -> bool:
+        """Wait until the copy receives from its primary; tell whether it does."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not (await self.instance.positions()).streaming:  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_SECONDS)
+        except (TimeoutError, ConclaveError):
+            return False
+        return True
+
+    async def _replay(self, position: int | None) -> None:
+        if position is None:
+            return
+        try:
+            async with asyncio.timeout(REPLAY_SECONDS):
+                while (await self.instance.positions()).replayed < position:  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            message = "This member has not received all that the primary wrote before it closed."
+            raise Unavailable(faults.MEMBER_BEHIND, message) from None

@@ -1,0 +1,419 @@
+"""All of a cluster process: the store, the handlers, and the member once there is one.
+
+Invariant: a method that changes something runs on the primary or not at all; wherever it was
+called, it is carried out once and under the primary's eyes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from conclave import faults
+from conclave.cluster.attempts import AttemptGate
+from conclave.cluster.client_admin import ClientAdmin
+from conclave.cluster.cluster_operations import ClusterOperations
+from conclave.cluster.configuration import MemberState
+from conclave.cluster.context import Context, exact_id
+from conclave.cluster.credentials import Credentials
+from conclave.cluster.join_exchange import JoinOffer
+from conclave.cluster.joining import Joining
+from conclave.cluster.keyring_admin import KeyringAdmin
+from conclave.cluster.link.messages import DenyLogin, Forward, NewMember, Probe
+from conclave.cluster.link_handlers import FORWARDED_METHODS, probe_from
+from conclave.cluster.member import Home, Member, first_state
+from conclave.cluster.member_state import FILE_NAME, MemberStateFile
+from conclave.cluster.membership import Membership
+from conclave.cluster.notices import Notices
+from conclave.cluster.object_writes import ObjectWrites
+from conclave.cluster.passwords import PasswordDesk
+from conclave.cluster.session_tickets import DeniedLogins, TicketOffice
+from conclave.cluster.take_in import TakeIn, admin_salt, proves_admin
+from conclave.cluster.user_mirror import UserMirror
+from conclave.errors import ConclaveError, Conflict, CredentialRefused, NotAllowed, Unavailable
+from conclave.ids import ClientId
+from conclave.service.channel import ChannelClient, Handler
+from conclave.service.messages import (
+    METHODS,
+    Authorize,
+    ClientLogout,
+    DerivedKey,
+    HashPassword,
+    Nothing,
+    Quiet,
+    UserRecords,
+    UsersVersion,
+)
+from conclave.service.page import NO_LEASE_END
+from conclave.service.tickets import login_id_of
+from conclave.store.engine import open_writer_engine as open_sqlite_writer
+from conclave.store.location import open_reader
+from conclave.store.migrations import migrate
+from conclave.store.postgresql import account as accounts
+from conclave.store.postgresql import binaries as programs
+from conclave.store.repository import ClusterReader, Touched
+
+FORWARD_SECONDS: Final = 32.0
+FORWARD_CONNECT_SECONDS: Final = 2.0
+VISIBLE_SECONDS: Final = 120.0
+POLL_SECONDS: Final = 0.05
+PROBE_SECONDS: Final = 5.0
+PAUSE_SECONDS: Final = 10.0
+HASH_SECONDS: Final = 15.0
+
+Progress = Callable[[str, float], None]
+logger = logging.getLogger(__name__)
+
+
+class Runtime:
+    """The parts of one cluster process."""
+
+    def __init__(self, context: Context, home: Home, login: ChannelClient) -> None:
+        self.context = context
+        self.home = home
+        self.notices = Notices()
+        self.member: Member | None = None
+        self._login = login
+        self._publish = context.store.publish
+        context.store.publish = self.publish
+        context.store.acknowledge = self.acknowledge
+        self._file = MemberStateFile(home.places.location.directory / FILE_NAME)
+        self._background: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self.handlers: dict[str, Handler] = {}
+        self._local: dict[str, Handler] = {}
+        self.membership = Membership(
+            context, lambda: self.member, self.notices, self._first_authorized
+        )
+        self._build()
+
+    # ------------------------------------------------------------------ handlers
+
+    def _build(self) -> None:
+        context = self.context
+        gate = AttemptGate(context.limits)
+        desk = PasswordDesk(context, self._login, gate)
+        self._office = TicketOffice(context, DeniedLogins(context.page))
+        keyrings = KeyringAdmin(context, desk, gate)
+        clients = ClientAdmin(context)
+        self._credentials = Credentials(context, desk, self._office)
+        objects = ObjectWrites(context, self._office)
+        users = UserMirror(context)
+        operations = ClusterOperations(context, lambda: self.member, self.end)
+        joining = Joining(
+            context=context,
+            key_pem=self.home.key_pem,
+            core_port=self.home.times.core_port,
+            postgresql_major=self._postgresql_major,
+            require_alone=self._require_alone,
+            begin=self.begin,
+            complete=self._complete_join,
+            abandon=self.end,
+        )
+
+        async def put_users(params: UserRecords, role: str) -> UsersVersion:
+            result = await users.put_users(params, role)
+            if self.member is not None:
+                self.member.note_users(result.version)
+            return result
+
+        membership = self.membership
+        self._local = {
+            "status": membership.status,
+            "create_cluster": membership.create_cluster,
+            "list_clusters": membership.list_clusters,
+            "list_members": operations.list_members,
+            "authorize": membership.authorize,
+            "join_prepare": joining.prepare,
+            "join_commit": joining.commit,
+            "join_abort": joining.abort,
+            "join_progress": joining.progress,
+            "promote": operations.promote,
+            "set_group": operations.set_group,
+            "list_groups": operations.list_groups,
+            "leave": operations.leave,
+            "delete_member": operations.delete_member,
+            "report": operations.report,
+            "watch": self.notices.watch,
+            "create_keyrings": keyrings.create_keyrings,
+            "list_keyrings": keyrings.list_keyrings,
+            "show_keyring": keyrings.show_keyring,
+            "delete_keyring": keyrings.delete_keyring,
+            "unlock_keyring": keyrings.unlock_keyring,
+            "register_client": clients.register_client,
+            "list_clients": clients.list_clients,
+            "revoke_client": clients.revoke_client,
+            "put_users": put_users,
+            "list_users": users.list_users,
+            "worker_keys": membership.worker_keys,
+            "members_state": membership.members_state,
+            "login": self._credentials.login,
+            "logout": self._logout,
+            "change_password": self._credentials.change_password,
+            "initialize_krco": self._credentials.initialize_krco,
+            "initialize_token": self._credentials.initialize_token,
+            "write_objects": objects.write_objects,
+            "lookup_write": objects.lookup_write,
+        }
+        self.handlers = {
+            name: self._on_primary(name, handler) if name in FORWARDED_METHODS else handler
+            for name, handler in self._local.items()
+        }
+
+    def _on_primary(self, name: str, handler: Handler) -> Handler:
+        async def run(params: Any, role: str) -> Quiet:
+            member = self.member
+            if member is None or member.state.is_primary:
+                return await handler(params, role)
+            return await self._forward(member, name, params, role)
+
+        return run
+
+    async def _forward(self, member: Member, name: str, params: Quiet, role: str) -> Quiet:
+        """Run a method on the primary; refuse it at once while this member is Read-Only."""
+        if not self.context.page.lease_valid():
+            message = "This member has lost the primary and is Read-Only; nothing was changed."
+            raise NotAllowed(faults.MEMBER_READ_ONLY, message)
+        forward = Forward(method=name, params=msgspec.msgpack.encode(params), role=role)
+        answer = await member.neighbours.call(
+            member.state.configuration.primary,
+            "forward",
+            forward,
+            timeout_seconds=FORWARD_SECONDS,
+        )
+        result: Quiet = msgspec.msgpack.decode(answer.result, type=METHODS[name].result)
+        return result
+
+    async def _logout(self, params: ClientLogout, role: str) -> Nothing:
+        """Deny a login here, and tell the other members, best effort (rule C13)."""
+        result = await self._credentials.logout(params, role)
+        if self.member is None or not self.member.state.others():
+            return result
+        try:
+            client_id = ClientId(exact_id(params.client_id, "client id"))
+            ticket = self._office.open_any(params.ticket, client_id)
+        except CredentialRefused:
+            return result
+        ids = [peer.member_id for peer in self.member.state.others()]
+        message = DenyLogin(login_id=bytes(login_id_of(ticket)))
+        self.run(self.member.neighbours.tell_all(ids, "deny_login", message, 1.0))
+        return result
+
+    # ------------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Open the store, as a member or without a cluster."""
+        state = self._file.load()
+        if state is None:
+            await self._open_alone()
+            row = await self.context.read(lambda reader: reader.cluster_state())
+            if row is None or not row.ca_certificate_der:
+                return
+            await self._first_authorized()
+            return
+        await self._start_member(state)
+
+    async def _open_alone(self) -> None:
+        location = self.home.places.location
+        if location.choice().engine != "sqlite":
+            location.choose_sqlite()
+        engine = open_sqlite_writer(self.home.places.sqlite)
+        await asyncio.to_thread(migrate, engine)
+        self.context.store.use(lambda: open_reader(location), engine)
+        self.context.page.set_lease_end(NO_LEASE_END)
+
+    async def _start_member(self, state: MemberState, *, completes_join: bool = True) -> None:
+        take_in = TakeIn(
+            self.context,
+            self._state,
+            self._server_certificate,
+            self._verify_admin,
+            self._postgresql_major,
+            self._probe,
+            self._list_member,
+        )
+        member = Member(
+            self.context,
+            self.home,
+            self._file,
+            state,
+            self.notices,
+            methods=self._local,
+            authorize=self._authorize_from_live,
+            publish=self.publish,
+            join_handler=take_in.serve,
+            completes_join=completes_join,
+        )
+        self.member = member
+        await member.start()
+
+    async def close(self) -> None:
+        """End the member, saying goodbye, and close the store."""
+        member, self.member = self.member, None
+        if member is not None:
+            await member.close(goodbye=True)
+        self.context.store.close()
+
+    async def end(self) -> None:
+        """Forget the cluster: this appliance is in none, and may create or join one (rule B2)."""
+        member, self.member = self.member, None
+        if member is None:
+            return
+        await member.close(goodbye=False)
+        self.context.store.close()
+        self.context.authorized = None
+        page = self.context.page
+        page.set_authorized(False)
+        places = self.home.places
+        self._file.remove()
+        places.location.choose_sqlite()
+        for path in places.sqlite.parent.glob(places.sqlite.name + "*"):
+            path.unlink()
+        account = accounts.find(self.home.postgresql.account)
+        await asyncio.to_thread(accounts.remove, self.home.state_dir, account)
+        await self._open_alone()
+        page.bump_clients()
+        page.bump_global()
+        await self.notices.change(
+            smk=b"", domain=b"", member_certificate_pem="", ca_certificate_pem="", removed="left"
+        )
+
+    async def begin(self, state: MemberState) -> None:
+        """Start as a joiner."""
+        await self._file.save(state)
+        self.context.store.close()
+        await self.notices.change(removed="")
+        await self._start_member(state, completes_join=False)
+
+    async def _first_authorized(self) -> None:
+        """Become a member in the durable sense: the first one of a cluster has its certificate."""
+        row, own = await self.context.read(_own_rows)
+        state = first_state(row, own, self.home.times.core_port)
+        await self._file.save(state)
+        self.context.store.close()
+        await self._start_member(state)
+
+    # ------------------------------------------------------------------ caches
+
+    def publish(self, touched: Touched) -> None:
+        """Bump the page; what concerns the cluster's keys is read again."""
+        self._publish(touched)
+        if touched.everything:
+            self._loop.call_soon_threadsafe(self.run, self.membership.reload())
+
+    def run(self, work: Any) -> None:
+        """Run a coroutine beside the others; an error of the cluster is logged."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except ConclaveError as error:
+                logger.info("Something beside the calls failed: %s", error.message)
+
+        task = self._loop.create_task(guarded())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def acknowledge(self, touched: Touched) -> None:
+        """Tell the other members of a commit; see `Primary.acknowledge`."""
+        if self.member is not None:
+            await self.member.primary.acknowledge(touched)
+
+    # ------------------------------------------------------------------ join
+
+    def _state(self) -> MemberState:
+        if self.member is None:
+            raise Unavailable(faults.BUSY, "This appliance is in no cluster at present.")
+        return self.member.state
+
+    def _server_certificate(self) -> bytes:
+        return self.member.identity.certificate_der() if self.member is not None else b""
+
+    def _postgresql_major(self) -> int:
+        return programs.find(self.home.postgresql.directory).major
+
+    async def _require_alone(self) -> None:
+        row = await self.context.read(lambda reader: reader.cluster_state())
+        if self.member is not None or row is not None:
+            label = row.label if row is not None else ""
+            message = f"The appliance is in the cluster {label!r} already: it cannot join another."
+            raise Conflict(faults.CLUSTER_EXISTS, message)
+
+    async def _authorize_from_live(self, params: Authorize) -> None:
+        await self.membership.authorize(params, "daemon")
+
+    async def _verify_admin(self, user_id: str, password: bytes) -> bool:
+        """Hold an admin's password against the cluster's list of users."""
+        users = await self.context.read(lambda reader: reader.users())
+        user = next((row for row in users if row.user_id == user_id), None)
+        if user is None or user.role != "admin" or not user.enabled:
+            return False
+        request = HashPassword(
+            password=password, salt=admin_salt(user.verifier), source="daemon|join"
+        )
+        answer: DerivedKey = await self._login.call(
+            "hash_password", request, timeout_seconds=HASH_SECONDS
+        )
+        return proves_admin(user.verifier, answer.key)
+
+    async def _probe(self, address: str, port: int) -> None:
+        """Let every member try to reach an address (rule B4)."""
+        member = self.member
+        if member is None:
+            return
+        probe = Probe(address=address, port=port)
+        await probe_from(member.state.member_id, probe)
+        for peer in member.state.others():
+            await member.neighbours.call(
+                peer.member_id, "probe", probe, timeout_seconds=PROBE_SECONDS
+            )
+
+    async def _list_member(self, new: NewMember, progress: Progress) -> None:
+        """List a joiner on the primary; the first one moves the store to PostgreSQL."""
+        member = self.member
+        if member is None:
+            raise Unavailable(faults.BUSY, "This appliance is in no cluster at present.")
+        if not member.state.is_primary:
+            await member.neighbours.call(
+                member.state.configuration.primary, "add_member", new, timeout_seconds=60.0
+            )
+            return
+        if not member.replication.replicated:
+            await self.context.store.pause(PAUSE_SECONDS)
+            try:
+                await member.replication.convert(progress, lambda: False)
+            finally:
+                self.context.store.resume()
+            self.context.page.bump_global()
+        await member.duties.add_member(new)
+
+    async def _complete_join(self, offer: JoinOffer, progress: Progress) -> None:
+        member = self.member
+        if member is None:
+            raise Unavailable(faults.BUSY, "This appliance is in no cluster at present.")
+        await member.complete_copy(progress)
+        await self._authorize_from_live(
+            Authorize(smk=offer.smk, member_key_spki_der=b"", domain=offer.domain)
+        )
+        progress("becoming visible", 1.0)
+        try:
+            async with asyncio.timeout(VISIBLE_SECONDS):
+                while not self.context.page.lease_valid():  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            message = (
+                "The member has joined, but has not caught up yet: it becomes Read-Write by itself."
+            )
+            raise Unavailable(faults.MEMBER_BEHIND, message) from None
+
+
+def _own_rows(reader: ClusterReader) -> tuple[Any, Any]:
+    row = reader.cluster_state()
+    if row is None:
+        raise Conflict(faults.CLUSTER_NOT_FOUND, "There is no cluster on this appliance.")
+    own = next(member for member in reader.members() if member.member_id == row.primary)
+    return row, own
