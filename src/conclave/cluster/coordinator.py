@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, assert_never
 
 from conclave import faults
 from conclave.cluster import sequences
@@ -22,6 +22,7 @@ from conclave.cluster.member_state import MemberStateFile
 from conclave.cluster.sequences import (
     Action,
     Ask,
+    CatchUp,
     CloseStore,
     Cut,
     Follow,
@@ -63,6 +64,9 @@ class Hands(Protocol):
 
     def stop_following(self) -> None:
         """Take nothing more from the primary."""
+
+    def catch_up(self, position: int) -> Awaitable[None]:
+        """Wait until everything up to `position` is replayed."""
 
     def lead(self, position: int | None) -> Awaitable[None]:
         """Run the store as the primary."""
@@ -107,6 +111,11 @@ class Coordinator:
                 result = await self._perform(action, seen)
             except ConclaveError as failure:
                 error = failure
+            except BaseException:
+                # Nobody goes on with this sequence: what it paused must not stay paused.
+                if self.state.may_write:
+                    self.hands.resume_writes()
+                raise
             else:
                 if isinstance(action, Save):
                     seen = action.state
@@ -159,12 +168,16 @@ class Coordinator:
                 await hands.follow()
             case StopFollowing():
                 hands.stop_following()
+            case CatchUp(position=position):
+                await hands.catch_up(position)
             case Lead(position=position):
                 await hands.lead(position)
             case Record(configuration=configuration):
                 await hands.record(configuration)
             case Cut(member_id=member_id):
                 hands.cut(member_id)
+            case _:
+                assert_never(action)
         return None
 
     async def _save(self, state: MemberState, seen: MemberState) -> None:

@@ -82,8 +82,10 @@ class MemberHands:
                     member_id, "survey", SurveyRequest(target=target), timeout_seconds=ASK_SECONDS
                 )
                 return answer.survey
-            case AskPrepare(epoch=epoch, deleting=deleting):
-                request = PrepareRequest(epoch=epoch, deleting=deleting)
+            case AskPrepare(epoch=epoch, living=living, deleting=deleting, renewing=renewing):
+                request = PrepareRequest(
+                    epoch=epoch, living=living, deleting=deleting, renewing=renewing
+                )
                 promise: PrepareAnswer = await call(
                     member_id, "prepare", request, timeout_seconds=ASK_SECONDS
                 )
@@ -154,6 +156,10 @@ class MemberHands:
         self.context.page.set_lease_end(0)
         self.followed = None
         self.replication.tunnel.cut()
+
+    async def catch_up(self, position: int) -> None:
+        """Wait until everything up to `position` is replayed."""
+        await self.replication.catch_up(position)
 
     async def lead(self, position: int | None) -> None:
         """Run the store as the primary; those who were visible are waited for at first."""

@@ -199,7 +199,9 @@ class LinkHandlers:
     async def prepare(self, params: PrepareRequest, _peer: Peer) -> PrepareAnswer:
         """Promise this member to an epoch, or say what was promised before."""
         deleting = MemberId(params.deleting) if params.deleting is not None else None
-        question = sequences.AskPrepare(params.epoch, deleting)
+        question = sequences.AskPrepare(
+            params.epoch, params.living, deleting=deleting, renewing=params.renewing
+        )
         promise = await self.coordinator.run(lambda state: sequences.prepare(state, question))
         return PrepareAnswer(given=promise.given, accepted=promise.accepted)
 

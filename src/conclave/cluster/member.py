@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography import x509
 
@@ -428,7 +428,7 @@ class Member:
         if state.standing in (Standing.LEFT, Standing.DELETED):
             self._run(self.notices.change(removed=state.standing.value))
 
-    def _run(self, work: Awaitable[object]) -> None:
+    def _run(self, work: Coroutine[Any, Any, object]) -> None:
         async def run() -> None:
             try:
                 await work
@@ -438,6 +438,8 @@ class Member:
         task = asyncio.get_running_loop().create_task(run())
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        # It may be cancelled before it has begun.
+        task.add_done_callback(lambda _task: work.close())
 
     # ------------------------------------------------------------------ what it says of itself
 

@@ -75,11 +75,16 @@ class Membership:
 
     async def status(self, _params: Nothing, _role: str) -> ServiceStatus:
         """Say that the process serves, and whether the member is authorized."""
-        state = await self.context.read(lambda reader: reader.cluster_state())
+        member = self.find_member()
+        if member is not None:
+            cluster_id = str(member.state.cluster_id)
+        else:
+            state = await self.context.read(lambda reader: reader.cluster_state())
+            cluster_id = state.cluster_id if state else ""
         return ServiceStatus(
             ready=True,
             authorized=self.context.authorized is not None,
-            cluster_id=state.cluster_id if state else "",
+            cluster_id=cluster_id,
         )
 
     async def create_cluster(self, params: CreateCluster, _role: str) -> ClusterSummary:

@@ -28,7 +28,7 @@ from conclave.settings import ClusterTimes
 from conclave.store.repository import ClusterWriter, Touched
 
 POLL_SECONDS: Final = 0.1
-BUMP_SECONDS: Final = 1.0
+BUMP_SECONDS: Final = 0.3
 ANSWER_SECONDS: Final = 30.0
 """Longest wait of a committed write for its acknowledgement: then its outcome is unknown."""
 
@@ -77,7 +77,11 @@ class Primary:
         listed = member_id in self.waited_for and member_id in self._recorded
         granted = listed and not keeper.suspicious(watched, now, self._times)
         self._watched[member_id] = keeper.heard(
-            watched, now, says_read_write=heartbeat.read_write, granted=granted
+            watched,
+            now,
+            sent_ms=heartbeat.sent_boot_ms,
+            says_read_write=heartbeat.read_write,
+            granted=granted,
         )
         return granted
 
@@ -95,8 +99,7 @@ class Primary:
         self.waited_for = waited_for
         self._recorded = ()
         self._watched = {
-            member_id: Watched(member_id, heard_ms=now, granted_ms=now, says_read_write=True)
-            for member_id in waited_for
+            member_id: Watched(member_id, heard_ms=now, granted_ms=now) for member_id in waited_for
         }
 
     async def watch_for_ever(self) -> None:
@@ -133,7 +136,11 @@ class Primary:
             streaming = copy is not None and copy.state == "streaming"
             behind = max(0, position - copy.replayed) if copy is not None else position
             self._watched[member_id] = keeper.replayed(
-                watched, now, streaming=streaming, behind_bytes=behind
+                watched,
+                now,
+                streaming=streaming,
+                replayed_lsn=copy.replayed if copy is not None else 0,
+                behind_bytes=behind,
             )
 
     async def _follow_plan(self) -> None:

@@ -19,7 +19,6 @@ from sqlalchemy.exc import DBAPIError
 from conclave.clock import ApplianceClock, boot_time_ms
 from conclave.cluster.context import Context, Settings, publish_to
 from conclave.cluster.member import Home
-from conclave.cluster.membership import check_certificates
 from conclave.cluster.replication import Places
 from conclave.cluster.runtime import Runtime
 from conclave.cluster.store_handle import StoreHandle
@@ -127,7 +126,7 @@ async def serve(stream: IO[bytes]) -> None:
     await runtime.start()
     await void_caches(context)
     if not bootstrap.skip_certificate_check:
-        await context.read(lambda reader: check_certificates(reader, context.clock.now()))
+        runtime.check_certificates()
     await authorize_again(runtime, bootstrap)
     server = ChannelServer(bootstrap.socket_path, bootstrap.secrets, runtime.handlers)
     # The SMK is in there, and nothing needs it any more.

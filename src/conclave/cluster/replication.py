@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from conclave import faults
 from conclave.cluster.link.tunnel import Tunnel
 from conclave.cluster.store_handle import StoreHandle
-from conclave.errors import ConclaveError, Conflict, Unavailable
+from conclave.errors import ConclaveError, Conflict, NotAllowed
 from conclave.ids import MemberId, RowRevision
 from conclave.store import conversion
 from conclave.store.engine import (
@@ -107,12 +107,23 @@ class Replication:
                 # Data that were a copy become primary by a promotion only: a new timeline.
                 await instance.start("standby" if self._was_copy() else "primary")
             if (await instance.positions()).in_recovery:
-                await self._replay(position)
+                if position is not None:
+                    await self.catch_up(position)
                 await instance.promote()
             self.tunnel.cut()
             await instance.slots(others)
             await self._open(writable=True)
             self.leads = True
+
+    async def catch_up(self, position: int) -> None:
+        """Wait until everything up to `position` is replayed; NotAllowed when it does not come."""
+        try:
+            async with asyncio.timeout(REPLAY_SECONDS):
+                while (await self.instance.positions()).replayed < position:  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            message = "This member has not received all that the primary wrote before it closed."
+            raise NotAllowed(faults.MEMBER_BEHIND, message) from None
 
     async def prepare_to_close(self) -> None:
         """Write out what is dirty, so that the stop that follows is quick."""
@@ -287,14 +298,3 @@ class Replication:
         except (TimeoutError, ConclaveError):
             return False
         return True
-
-    async def _replay(self, position: int | None) -> None:
-        if position is None:
-            return
-        try:
-            async with asyncio.timeout(REPLAY_SECONDS):
-                while (await self.instance.positions()).replayed < position:  # noqa: ASYNC110
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError:
-            message = "This member has not received all that the primary wrote before it closed."
-            raise Unavailable(faults.MEMBER_BEHIND, message) from None

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
+from cryptography import x509
 
 from conclave import faults
 from conclave.cluster.attempts import AttemptGate
+from conclave.cluster.ca import check_validity
 from conclave.cluster.client_admin import ClientAdmin
 from conclave.cluster.cluster_operations import ClusterOperations
 from conclave.cluster.configuration import MemberState
@@ -216,6 +218,15 @@ class Runtime:
             await self._first_authorized()
             return
         await self._start_member(state)
+
+    def check_certificates(self) -> None:
+        """Refuse to serve outside the validity of the member's certificates (rule T2)."""
+        if self.member is None:
+            return
+        now, state = self.context.clock.now(), self.member.state
+        authority = x509.load_der_x509_certificate(state.certificate_authorities[0])
+        check_validity(authority, now, "cluster CA's")
+        check_validity(x509.load_der_x509_certificate(state.certificate), now, "member's")
 
     async def _open_alone(self) -> None:
         location = self.home.places.location

@@ -71,10 +71,12 @@ class SurveyAnswer(Quiet, frozen=True):
 
 
 class PrepareRequest(Quiet, frozen=True):
-    """Ask for the promise to an epoch, and to do without the primary that it deletes."""
+    """Ask for the promise to an epoch; see `sequences.AskPrepare`."""
 
     epoch: Epoch
+    living: Epoch
     deleting: str | None
+    renewing: bool
 
 
 class PrepareAnswer(Quiet, frozen=True):
