@@ -114,17 +114,19 @@ class Member:
             self._heard,
         )
         account = accounts.find(home.postgresql.account)
-        binaries = programs.reachable(programs.find(home.postgresql.directory), account)
         directories = home.places.postgresql
-        self.binaries = binaries
-        instance = Instance(
-            binaries,
-            directories.data,
-            directories.run,
-            account,
-            member_id=state.member_id,
-            on_exit=self._postgresql_died,
-        )
+
+        def make_instance() -> Instance:
+            found = programs.find(home.postgresql.directory)
+            return Instance(
+                programs.reachable(found, account),
+                directories.data,
+                directories.run,
+                account,
+                member_id=state.member_id,
+                on_exit=self._postgresql_died,
+            )
+
         tunnel = Tunnel(
             directories.run / accounts.UPSTREAM,
             self._open_upstream,
@@ -134,7 +136,7 @@ class Member:
         )
         self.replication = Replication(
             home.places,
-            instance,
+            make_instance,
             tunnel,
             context.store,
             member_id=state.member_id,
@@ -346,7 +348,7 @@ class Member:
             self.context.page.bump_members()
 
     def _postgresql_is_down(self) -> bool:
-        return self.replication.replicated and not self.replication.instance.running
+        return self.replication.replicated and not self.replication.running
 
     def _somebody_promised_more(self) -> bool:
         accepted = self.state.accepted.number

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from conclave import faults
 from conclave.cluster.link.tunnel import Tunnel
 from conclave.cluster.store_handle import StoreHandle
-from conclave.errors import ConclaveError, Conflict, NotAllowed
+from conclave.errors import ConclaveError, Conflict, NotAllowed, Unavailable
 from conclave.ids import MemberId, RowRevision
 from conclave.store import conversion
 from conclave.store.engine import (
@@ -59,7 +59,7 @@ class Replication:
     def __init__(
         self,
         places: Places,
-        instance: Instance,
+        make_instance: Callable[[], Instance],
         tunnel: Tunnel,
         store: StoreHandle,
         *,
@@ -68,7 +68,8 @@ class Replication:
         on_open: Callable[[RowRevision], None],
     ) -> None:
         self._places = places
-        self.instance = instance
+        self._make_instance = make_instance
+        self._instance: Instance | None = None
         self.tunnel = tunnel
         self._store = store
         self._member_id = member_id
@@ -85,9 +86,28 @@ class Replication:
         return self._places.location.choice().engine == "postgresql"
 
     @property
+    def instance(self) -> Instance:
+        """Return the PostgreSQL of this member, which exists once it was needed."""
+        if self._instance is None:
+            message = "PostgreSQL does not run on this member yet."
+            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message)
+        return self._instance
+
+    @property
+    def running(self) -> bool:
+        """Tell whether PostgreSQL runs."""
+        return self._instance is not None and self._instance.running
+
+    async def _prepare(self) -> Instance:
+        """Find PostgreSQL, which a cluster of one need not have; NotFound when there is none."""
+        if self._instance is None:
+            self._instance = await asyncio.to_thread(self._make_instance)
+        return self._instance
+
+    @property
     def follows(self) -> bool:
         """Tell whether PostgreSQL runs as a copy."""
-        return self.replicated and not self.leads and self.instance.running
+        return self.replicated and not self.leads and self.running
 
     # ------------------------------------------------------------------ roles
 
@@ -102,7 +122,7 @@ class Replication:
             if not self.replicated:
                 self._use_sqlite()
                 return
-            instance = self.instance
+            instance = await self._prepare()
             if not instance.running:
                 # Data that were a copy become primary by a promotion only: a new timeline.
                 await instance.start("standby" if self._was_copy() else "primary")
@@ -127,14 +147,14 @@ class Replication:
 
     async def prepare_to_close(self) -> None:
         """Write out what is dirty, so that the stop that follows is quick."""
-        if self.replicated and self.instance.running:
+        if self.replicated and self.running:
             await self.instance.checkpoint()
 
     async def follow(self, *, wait: bool = True) -> None:
         """Run PostgreSQL as a copy of whatever primary the tunnel leads to."""
         async with self._changing:
             await self._open_tunnel()
-            instance = self.instance
+            instance = await self._prepare()
             if self.leads or (instance.running and not await self._in_recovery()):
                 self.leads = False
                 await self._close()
@@ -152,16 +172,17 @@ class Replication:
             await self._close()
             if not self.replicated:
                 return None
-            if self.instance.running:
-                await self.instance.stop()
-            return await self.instance.shutdown_position()
+            instance = await self._prepare()
+            if instance.running:
+                await instance.stop()
+            return await instance.shutdown_position()
 
     async def close(self) -> None:
         """Stop everything for good."""
         async with self._changing:
             self.leads = False
             await self._close()
-            if self.instance.running:
+            if self.running:
                 await self.instance.stop()
             if self._tunnelled:
                 await self.tunnel.close()
@@ -171,7 +192,7 @@ class Replication:
         async with self._changing:
             self.leads = False
             await self._close()
-            await self.instance.kill()
+            await (await self._prepare()).kill()
             await self._open_tunnel()
             await self.instance.base_backup(
                 self._places.postgresql.run / "upstream",
@@ -202,7 +223,7 @@ class Replication:
 
     async def positions(self) -> Positions | None:
         """Return how far this copy reaches, None while PostgreSQL does not answer."""
-        if not self.replicated or not self.instance.running:
+        if not self.replicated or not self.running:
             return None
         try:
             return await self.instance.positions()
@@ -219,8 +240,9 @@ class Replication:
         async with self._changing:
             if self.replicated:
                 raise Conflict(faults.CONVERSION_FAILED, "The store is on PostgreSQL already.")
-            await self.instance.initialize()
-            await self.instance.start("primary")
+            instance = await self._prepare()
+            await instance.initialize()
+            await instance.start("primary")
             try:
                 await asyncio.to_thread(self._convert, progress, cancelled)
             except BaseException:
@@ -276,7 +298,7 @@ class Replication:
 
     async def _close(self) -> None:
         """Let go of the store; a commit that waits for others ends with its outcome unknown."""
-        if self._store.busy and self.replicated and self.instance.running:
+        if self._store.busy and self.replicated and self.running:
             try:
                 await self.instance.set_synchronous(())
             except ConclaveError as error:
