@@ -59,6 +59,7 @@ class Primary:
         """Whose replay a commit waits for."""
         self._recorded: tuple[MemberId, ...] = ()
         self._changed = asyncio.Condition()
+        self._recording: asyncio.Task[None] | None = None
         self.lost_slots: set[MemberId] = set()
 
     @property
@@ -122,7 +123,7 @@ class Primary:
         if self._replication.replicated and (peers or self.waited_for):
             await self._look_at_copies()
             await self._follow_plan()
-        await self.record_list()
+        self._record_beside()
         alone = bool(peers) and not any(self._neighbours.sees(member) for member in peers)
         self._set_own_lease(not (alone and self._times.strict_primary))
 
@@ -155,6 +156,17 @@ class Primary:
         async with self._changed:
             self.waited_for = plan.waited_for
             self._changed.notify_all()
+
+    def _record_beside(self) -> None:
+        """Record the list in a task of its own: the commit may wait for who is dropped next."""
+        if self._recording is None or self._recording.done():
+            self._recording = asyncio.get_running_loop().create_task(self._try_to_record())
+
+    async def _try_to_record(self) -> None:
+        try:
+            await self.record_list()
+        except ConclaveError as error:
+            logger.warning("The visible list was not recorded yet: %s", error.message)
 
     async def record_list(self) -> None:
         """Record the list in the store, if it is not; the commit proves that all of it have it."""
