@@ -79,6 +79,7 @@ class ClusterBench:
     low_cost_for_tests: bool = True
     clock_offset_ms: int = 0
     smk: bytes = field(default_factory=lambda: os.urandom(32))
+    domain: bytes = b"a cloning domain"
     address: str = field(default_factory=free_loopback_address)
     cluster_id: str = field(default_factory=lambda: str(uuid4()))
     member_id: str = field(default_factory=lambda: str(uuid4()))
@@ -138,6 +139,7 @@ class ClusterBench:
             core_address=self.address,
             state_dir=str(self.directory),
             smk=self.smk if with_smk else None,
+            domain=self.domain if with_smk else b"",
             log_path=str(self.directory / "cluster.log"),
         )
         self._start("cluster", "conclave.cluster.process", bootstrap)

@@ -57,7 +57,7 @@ class Several:
 
     async def first(self) -> ClusterBench:
         """Make a cluster of one, with an admin."""
-        bench = await self._new()
+        bench = await self.alone()
         await bench.create()
         await bench.daemon.call(
             "authorize",
@@ -75,7 +75,7 @@ class Several:
         cluster_id: str = "",
     ) -> ClusterBench:
         """Let a new member join at another one; it is a member when this returns."""
-        bench = await self._new()
+        bench = await self.alone()
         await self.join_with(bench, at, domain=domain, password=password, cluster_id=cluster_id)
         return bench
 
@@ -109,7 +109,8 @@ class Several:
         bench.smk, bench.cluster_id = prepared.smk, prepared.cluster_id
         await bench.daemon.call("join_commit", Nothing(), timeout_seconds=2 * WAIT_SECONDS)
 
-    async def _new(self) -> ClusterBench:
+    async def alone(self) -> ClusterBench:
+        """Start an appliance's processes without a cluster."""
         directory = self.directory / f"m{len(self.members) + 1}"
         directory.mkdir(mode=0o700)
         bench = ClusterBench(directory, SharedPage.create())

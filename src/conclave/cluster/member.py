@@ -330,7 +330,8 @@ class Member:
             return
         if not self._role_taken or state.handing_over or self._postgresql_is_down():
             await self.take_role()
-        if self.context.authorized is None and self.home.times.automatic_authorization:
+        wants_authorization = state.standing is Standing.MEMBER and not self.context.authorized
+        if wants_authorization and self.home.times.automatic_authorization:
             await self.duties.ask_for_authorization()
         self._note_members()
         if self.primary.active and self._somebody_promised_more():

@@ -53,6 +53,7 @@ BELIEVED_IN_CLEAR: Final = {
         faults.JOIN_BROKEN,
         faults.JOIN_DELAYED,
         faults.JOIN_IN_PROGRESS,
+        faults.MEMBER_NOT_AUTHORIZED,
     )
 }
 """What anybody on the way may claim: none of them makes the joiner do or tell anything."""

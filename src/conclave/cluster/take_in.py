@@ -26,6 +26,7 @@ from conclave.cluster.join_exchange import (
     MemberChecks,
     MemberSide,
     OfferedPeer,
+    refuse_in_clear,
     run_member,
 )
 from conclave.cluster.join_limiter import JoinLimiter
@@ -104,6 +105,9 @@ class TakeIn:
         authorized = self.context.authorized
         if authorized is None or not authorized.domain:
             logger.warning("A join of %s was refused: the member is not authorized.", peer.address)
+            message = "The member that was asked is not authorized, so nobody can join at it."
+            refusal = NotAllowed(faults.MEMBER_NOT_AUTHORIZED, message)
+            await StreamWire(reader, writer).send(refuse_in_clear(refusal))
             return
         state = self.state()
         wire = StreamWire(reader, writer)

@@ -1,0 +1,177 @@
+"""A cluster of the full size, 3500 keyrings of 256 objects: `python -m bench.full_size`.
+
+The store of a first member is filled directly, with objects of about 2 kB; then a second member
+joins: that converts the store to PostgreSQL and copies it.  Promotion, a restart and the list of
+keyrings follow.  Times are wall clock, memory is the proportional set size of all processes of a
+member.  Nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import insert, update
+
+from conclave.ids import (
+    AuthorizationVersion,
+    KeyGeneration,
+    KeyringId,
+    ObjectId,
+    RowRevision,
+    SlotNumber,
+)
+from conclave.service.messages import KeyringList, ListKeyrings, PromoteMember
+from conclave.store import mapping, schema
+from conclave.store.location import StoreLocation, open_writer_engine
+from conclave.store.rows import CredentialRow, KeyringRow, KeyringState, ObjectRow
+from tests.support.cluster_bench import ClusterBench
+from tests.support.several import Several, several
+
+KEYRINGS = 3500
+OBJECTS = 256
+OBJECT_BYTES = 1900
+
+
+@dataclass
+class Times:
+    """Measured steps, in seconds."""
+
+    rows: list[tuple[str, float]] = field(default_factory=list)
+
+    async def measure(self, what: str, work: Callable[[], Awaitable[object]]) -> object:
+        """Carry out a step and note how long it took."""
+        begin = time.monotonic()
+        result = await work()
+        self.rows.append((what, time.monotonic() - begin))
+        print(f"{what}: {self.rows[-1][1]:.1f} s", flush=True)
+        return result
+
+
+def keyring(number: int) -> KeyringRow:
+    """Return a keyring that nobody can open."""
+    credential = CredentialRow(os.urandom(16), os.urandom(120), never_locks=False, failures=0)
+    return KeyringRow(
+        keyring_id=KeyringId(os.urandom(16)),
+        label=f"full{number}",
+        serial=f"{number:016d}",
+        slot=SlotNumber(number),
+        state=KeyringState.READY,
+        key_generation=KeyGeneration(1),
+        authorization_version=AuthorizationVersion(os.urandom(16)),
+        check_value=os.urandom(60),
+        krso=credential,
+        krco=None,
+        revision=RowRevision(number + 1),
+        created_ms=0,
+    )
+
+
+def fill(directory: Path, keyrings: int, objects: int) -> None:
+    """Fill the SQLite store of a stopped member."""
+    engine = open_writer_engine(StoreLocation(directory))
+    with engine.begin() as connection:
+        revision = keyrings
+        for number in range(keyrings):
+            row = keyring(number)
+            connection.execute(insert(schema.keyrings), mapping.keyring_values(row))
+            rows = []
+            for _ in range(objects):
+                revision += 1
+                rows.append(
+                    mapping.object_values(
+                        ObjectRow(
+                            keyring_id=row.keyring_id,
+                            object_id=ObjectId(os.urandom(16)),
+                            private=True,
+                            version=1,
+                            key_generation=KeyGeneration(1),
+                            revision=RowRevision(revision),
+                            blob=os.urandom(OBJECT_BYTES),
+                            mac=b"",
+                        )
+                    )
+                )
+            connection.execute(insert(schema.objects), rows)
+        counters = schema.counters
+        for name, value in ((schema.REVISION_COUNTER, revision), (schema.SLOT_COUNTER, keyrings)):
+            connection.execute(update(counters).where(counters.c.name == name).values(value=value))
+    engine.dispose()
+
+
+def memory_mb(bench: ClusterBench) -> float:
+    """Return the proportional set size of the member's cluster process and its PostgreSQL."""
+    root = bench.processes["cluster"].pid
+    total = 0
+    for directory in Path("/proc").iterdir():
+        if directory.name.isdigit() and _descends(int(directory.name), root):
+            rollup = (directory / "smaps_rollup").read_text()
+            total += sum(int(line.split()[1]) for line in rollup.splitlines() if "Pss:" in line)
+    return total / 1024
+
+
+def _descends(pid: int, root: int) -> bool:
+    while pid > 1:
+        if pid == root:
+            return True
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (OSError, IndexError):
+            return False
+    return False
+
+
+async def run(keyrings: int, objects: int) -> None:
+    """Measure, and print a table at the end."""
+    times = Times()
+    with tempfile.TemporaryDirectory(prefix="conclave-full-") as name:
+        async with several(Path(name)) as house:
+            await _measure(house, times, keyrings, objects)
+    print(msgspec.json.encode(times.rows).decode())
+
+
+async def _measure(house: Several, times: Times, keyrings: int, objects: int) -> None:
+    first = await house.first()
+    first.kill("cluster")
+    await times.measure(
+        f"fill {keyrings} x {objects}",
+        lambda: asyncio.to_thread(fill, first.directory, keyrings, objects),
+    )
+    first.start_cluster(with_smk=True)
+    await first.ready()
+    print(f"memory of one member on SQLite: {memory_mb(first):.0f} MB", flush=True)
+    second = await house.alone()
+    await times.measure("join, with conversion", lambda: house.join_with(second, first))
+    await house.all_read_write()
+    for bench in house.members:
+        print(f"memory of a member on PostgreSQL: {memory_mb(bench):.0f} MB", flush=True)
+    request = PromoteMember(member_id=second.member_id)
+    await times.measure(
+        "promote", lambda: first.daemon.call("promote", request, timeout_seconds=60)
+    )
+    await house.all_read_write()
+    answer = await times.measure(
+        "list of keyrings",
+        lambda: first.daemon.call("list_keyrings", ListKeyrings(), timeout_seconds=60),
+    )
+    assert isinstance(answer, KeyringList)
+    assert len(answer.keyrings) == keyrings
+    second.kill("cluster")
+
+    async def restart() -> None:
+        second.start_cluster()
+        await house.all_read_write()
+
+    await times.measure("killed primary back, all Read-Write", restart)
+
+
+if __name__ == "__main__":
+    sizes = [int(argument) for argument in sys.argv[1:]] or [KEYRINGS, OBJECTS]
+    asyncio.run(run(*sizes))
