@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from conclave import faults
 from conclave.clock import boot_time_ms
@@ -21,15 +21,14 @@ from conclave.keyring.keys import WrongPassword
 from conclave.keyring.roles import Decision, LockState, Outcome, Pace, admit, next_pace
 from conclave.service.wire import Role
 from conclave.settings import Limits
-from conclave.store.repository import ClusterWriter
 
 MAX_REMEMBERED: Final = 8192
 MAX_READS: Final = 8
 
 AttemptName = tuple[ClientId, bytes]
 CredentialName = tuple[KeyringId, Role]
-Owed = Callable[[ClusterWriter], None]
-"""Writes one failure; to run it twice counts once."""
+Owed = Callable[[Any], None]
+"""Writes one failure into where failures are counted; to run it twice counts once."""
 T = TypeVar("T")
 
 

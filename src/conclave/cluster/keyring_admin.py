@@ -23,7 +23,12 @@ from conclave.cluster.idempotency import Request
 from conclave.cluster.passwords import PasswordDesk
 from conclave.errors import BadInput, Conflict
 from conclave.ids import IdempotencyKey, KeyGeneration, KeyringId, RowRevision, SlotNumber
-from conclave.keyring.keys import seal_first_password
+from conclave.keyring.keys import (
+    WrapName,
+    renew_first_password,
+    renew_wrap,
+    seal_first_password,
+)
 from conclave.keyring.labels import check_count, check_label, new_serial
 from conclave.keyring.limits import check_keyring_room, check_new_password, password_characters
 from conclave.keyring.roles import LockState, is_locked, never_locks
@@ -35,6 +40,7 @@ from conclave.service.messages import (
     NamedKeyring,
     Nothing,
 )
+from conclave.service.wire import Role
 from conclave.settings import Limits
 from conclave.store.repository import ClusterReader, ClusterWriter
 from conclave.store.rows import CredentialRow, KeyringRow, KeyringState
@@ -139,14 +145,14 @@ class KeyringAdmin:
         return Nothing()
 
     async def unlock_keyring(self, params: NamedKeyring, _role: str) -> Nothing:
-        """Forget the failed attempts on a keyring."""
+        """Forget the failed attempts on a keyring, those that no other member told of yet too."""
+        outer = self.context.require_authorized().master.outer
 
         def work(writer: ClusterWriter) -> KeyringId:
             row = named_keyring(writer, params.name)
-            krco = replace(row.krco, failures=0) if row.krco else None
-            unlocked = replace(row, krso=replace(row.krso, failures=0), krco=krco)
-            if unlocked != row:
-                writer.update_keyring(unlocked)
+            krco = unlocked_credential(row, Role.KRCO, row.krco, outer) if row.krco else None
+            krso = unlocked_credential(row, Role.KRSO, row.krso, outer)
+            writer.update_keyring(replace(row, krso=krso, krco=krco))
             return row.keyring_id
 
         self.gate.release(await self.context.write(work))
@@ -167,6 +173,18 @@ class KeyringAdmin:
             object_count=object_count,
             created_ms=row.created_ms,
         )
+
+
+def unlocked_credential(
+    row: KeyringRow, role: Role, credential: CredentialRow, outer: bytes
+) -> CredentialRow:
+    """Return a credential without failures, sealed anew so that older failures miss it (C22)."""
+    sealed = credential.sealed_outer
+    if row.state is KeyringState.INITIAL:
+        renewed = renew_first_password(outer, sealed, row.keyring_id)
+    else:
+        renewed = renew_wrap(outer, sealed, WrapName(row.keyring_id, role, row.key_generation))
+    return replace(credential, failures=0, sealed_outer=renewed)
 
 
 def _create_request(params: CreateKeyrings) -> Request | None:

@@ -34,6 +34,7 @@ from conclave.cluster.link.messages import (
     Forwarded,
     Heartbeat,
     HeartbeatAnswer,
+    MergeFailures,
     NewMember,
     OpenRequest,
     Pong,
@@ -45,6 +46,7 @@ from conclave.cluster.link.messages import (
     SurveyRequest,
 )
 from conclave.cluster.link.server import Handler
+from conclave.cluster.local_failures import merge_here
 from conclave.cluster.primary import Primary
 from conclave.errors import Conflict, InternalFault, NotAllowed, Unavailable
 from conclave.ids import KeyringId, LoginId, MemberId, RowRevision
@@ -99,6 +101,7 @@ class LinkHandlers:
             "bump": self.bump,
             "forward": self.forward,
             "deny_login": self.deny_login,
+            "merge_failures": self.merge_failures,
             "goodbye": self.goodbye,
             "survey": self.survey,
             "prepare": self.prepare,
@@ -172,6 +175,14 @@ class LinkHandlers:
         return Nothing()
 
     # ------------------------------------------------------------------ writes of others
+
+    async def merge_failures(self, params: MergeFailures, _peer: Peer) -> Nothing:
+        """Count what a member counted while it had lost the primary; only on the primary."""
+        if not self.primary.active:
+            message = "This member is not the open primary; try again."
+            raise Unavailable(faults.BUSY, message)
+        await merge_here(self.context, params)
+        return Nothing()
 
     async def forward(self, params: Forward, _peer: Peer) -> Forwarded:
         """Run a method here that was called at another member; only on the primary."""

@@ -8,6 +8,7 @@ unknown, nor for a password too short to count (rule C8).
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -105,13 +106,21 @@ class PasswordDesk:
         attempt = Attempt(attempted.client_id, attempted.attempt_id, credential_name, characters)
 
         async def read() -> tuple[KeyringRow, LockState]:
-            row = await self.context.read(lambda reader: _unfailed(reader, attempted))
-            credential = credential_of(row, attempted.role)
-            return row, LockState(credential.never_locks, credential.failures)
+            return await self._admission(attempted)
 
         await self._settle(credential_name)
         row = await self.gate.enter(attempt, read)
         return await self._check(attempt, attempted, row)
+
+    async def _admission(self, attempted: Attempted) -> tuple[KeyringRow, LockState]:
+        """Read what an attempt is admitted on; a counted attempt stays wrong."""
+        row = await self.context.read(lambda reader: _unfailed(reader, attempted))
+        credential = credential_of(row, attempted.role)
+        return row, LockState(credential.never_locks, credential.failures)
+
+    async def _record(self, owed: Sequence[Owed]) -> None:
+        """Make failures durable."""
+        await self.context.write(lambda writer: [count(writer) for count in owed])
 
     async def _settle(self, credential: CredentialName) -> None:
         """Write the failures that the store did not take when they happened, if it does now."""
@@ -119,7 +128,7 @@ class PasswordDesk:
         if not owed:
             return
         try:
-            await self.context.write(lambda writer: [count(writer) for count in owed.values()])
+            await self._record(list(owed.values()))
         except (Unavailable, InternalFault) as error:
             logger.debug("Failed attempts still cannot be written: %s", error.message)
         else:
@@ -135,12 +144,11 @@ class PasswordDesk:
             except WrongPassword:
                 outcome = Outcome.WRONG
                 if not credential.never_locks:
-                    owed = self._failure(attempted, credential)
-                    await self.context.write(owed)
+                    owed = self._failure(attempted, credential, attempt.credential)
+                    await self._record([owed])
                     owed = None
                 raise
-            if credential.failures:
-                row = await self._reset(attempted, credential)
+            row = await self._reset(attempted, row)
             outcome = Outcome.GOOD
             return Verified(row, key)
         finally:
@@ -163,13 +171,19 @@ class PasswordDesk:
         name = WrapName(row.keyring_id, credential_role(row, role), row.key_generation)
         return unwrap_key(outer, kek, credential.sealed_outer, name)
 
-    def _failure(self, attempted: Attempted, credential: CredentialRow) -> Owed:
+    def _failure(
+        self, attempted: Attempted, credential: CredentialRow, _name: CredentialName
+    ) -> Owed:
         """Return what counts a wrong password; it may be kept, so it holds no password."""
         nameless = replace(attempted, password=b"")
         now_ms, limits = self.context.cluster_time_ms(), self.context.limits
         return lambda writer: count_failure(writer, nameless, credential, now_ms, limits)
 
-    async def _reset(self, attempted: Attempted, credential: CredentialRow) -> KeyringRow:
+    async def _reset(self, attempted: Attempted, row: KeyringRow) -> KeyringRow:
+        """Forget the failures after a good password; a success writes only if there were any."""
+        credential = credential_of(row, attempted.role)
+        if not credential.failures:
+            return row
         return await self.context.write(
             lambda writer: reset_failures(writer, attempted, credential)
         )
@@ -183,9 +197,9 @@ def count_failure(
     limits: Limits,
 ) -> None:
     """Count one wrong password, once for its attempt id (rule C21)."""
-    if writer.record(attempted.client_id, _attempt_key(attempted)) is not None:
+    if writer.record(attempted.client_id, attempt_key(attempted.attempt_id)) is not None:
         return
-    request = idempotency.Request(attempted.client_id, _attempt_key(attempted), b"")
+    request = idempotency.Request(attempted.client_id, attempt_key(attempted.attempt_id), b"")
     row = writer.keyring(attempted.keyring_id)
     if row is not None and _is_same(stored := credential_of(row, attempted.role), credential):
         state = LockState(stored.never_locks, stored.failures)
@@ -214,7 +228,8 @@ def reset_failures(
 
 
 def _is_same(one: CredentialRow, other: CredentialRow) -> bool:
-    return one.sealed_outer == other.sealed_outer
+    # Not by the outer seal, which an unlock renews: only a new password has a new salt.
+    return one.salt == other.salt
 
 
 def _readable(reader: ClusterReader, attempted: Attempted) -> KeyringRow:
@@ -230,10 +245,11 @@ def _readable(reader: ClusterReader, attempted: Attempted) -> KeyringRow:
 def _unfailed(reader: ClusterReader, attempted: Attempted) -> KeyringRow:
     """As `_readable`; an attempt that was counted as wrong stays wrong, whatever it brings now."""
     row = _readable(reader, attempted)
-    if reader.record(attempted.client_id, _attempt_key(attempted)) is not None:
+    if reader.record(attempted.client_id, attempt_key(attempted.attempt_id)) is not None:
         raise WrongPassword
     return row
 
 
-def _attempt_key(attempted: Attempted) -> IdempotencyKey:
-    return IdempotencyKey(b"attempt" + attempted.attempt_id)
+def attempt_key(attempt_id: bytes) -> IdempotencyKey:
+    """Return under which key an attempt is recorded."""
+    return IdempotencyKey(b"attempt" + attempt_id)

@@ -1,7 +1,7 @@
 """All of a cluster process: the store, the handlers, and the member once there is one.
 
-Invariant: a method that changes something runs on the primary or not at all; wherever it was
-called, it is carried out once and under the primary's eyes.
+Invariant: there is a member exactly while its durable state says that this appliance is in a
+cluster; while there is none, the store is the local one and whoever called is alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
 from cryptography import x509
 
 from conclave import faults
@@ -20,13 +19,16 @@ from conclave.cluster.ca import check_validity
 from conclave.cluster.client_admin import ClientAdmin
 from conclave.cluster.cluster_operations import ClusterOperations
 from conclave.cluster.configuration import MemberState
-from conclave.cluster.context import Context, exact_id
+from conclave.cluster.context import Context
 from conclave.cluster.credentials import Credentials
+from conclave.cluster.forwarding import Forwarding, make_local_logins
 from conclave.cluster.join_exchange import JoinOffer
 from conclave.cluster.joining import Joining
 from conclave.cluster.keyring_admin import KeyringAdmin
-from conclave.cluster.link.messages import DenyLogin, Forward, NewMember, Probe
-from conclave.cluster.link_handlers import FORWARDED_METHODS, probe_from
+from conclave.cluster.link.messages import NewMember, Probe
+from conclave.cluster.link_handlers import probe_from
+from conclave.cluster.local_failures import FILE_NAME as FAILURES
+from conclave.cluster.local_failures import FailureFile
 from conclave.cluster.member import Home, Member, first_state
 from conclave.cluster.member_state import FILE_NAME, MemberStateFile
 from conclave.cluster.membership import Membership
@@ -36,22 +38,16 @@ from conclave.cluster.passwords import PasswordDesk
 from conclave.cluster.session_tickets import DeniedLogins, TicketOffice
 from conclave.cluster.take_in import TakeIn, admin_salt, proves_admin
 from conclave.cluster.user_mirror import UserMirror
-from conclave.errors import ConclaveError, Conflict, CredentialRefused, NotAllowed, Unavailable
-from conclave.ids import ClientId
+from conclave.errors import ConclaveError, Conflict, Unavailable
 from conclave.service.channel import ChannelClient, Handler
 from conclave.service.messages import (
-    METHODS,
     Authorize,
-    ClientLogout,
     DerivedKey,
     HashPassword,
-    Nothing,
-    Quiet,
     UserRecords,
     UsersVersion,
 )
 from conclave.service.page import NO_LEASE_END
-from conclave.service.tickets import login_id_of
 from conclave.store.engine import open_writer_engine as open_sqlite_writer
 from conclave.store.location import open_reader
 from conclave.store.migrations import migrate
@@ -100,6 +96,14 @@ class Runtime:
         gate = AttemptGate(context.limits)
         desk = PasswordDesk(context, self._login, gate)
         self._office = TicketOffice(context, DeniedLogins(context.page))
+        directory = self.home.places.location.directory
+        self._logins = make_local_logins(
+            context,
+            lambda: self.member,
+            self._office,
+            self._login,
+            FailureFile(directory / FAILURES),
+        )
         keyrings = KeyringAdmin(context, desk, gate)
         clients = ClientAdmin(context)
         self._credentials = Credentials(context, desk, self._office)
@@ -154,56 +158,17 @@ class Runtime:
             "worker_keys": membership.worker_keys,
             "members_state": membership.members_state,
             "login": self._credentials.login,
-            "logout": self._logout,
+            "logout": self._credentials.logout,
             "change_password": self._credentials.change_password,
             "initialize_krco": self._credentials.initialize_krco,
             "initialize_token": self._credentials.initialize_token,
             "write_objects": objects.write_objects,
             "lookup_write": objects.lookup_write,
         }
-        self.handlers = {
-            name: self._on_primary(name, handler) if name in FORWARDED_METHODS else handler
-            for name, handler in self._local.items()
-        }
-
-    def _on_primary(self, name: str, handler: Handler) -> Handler:
-        async def run(params: Any, role: str) -> Quiet:
-            member = self.member
-            if member is None or member.state.is_primary:
-                return await handler(params, role)
-            return await self._forward(member, name, params, role)
-
-        return run
-
-    async def _forward(self, member: Member, name: str, params: Quiet, role: str) -> Quiet:
-        """Run a method on the primary; refuse it at once while this member is Read-Only."""
-        if not self.context.page.lease_valid():
-            message = "This member has lost the primary and is Read-Only; nothing was changed."
-            raise NotAllowed(faults.MEMBER_READ_ONLY, message)
-        forward = Forward(method=name, params=msgspec.msgpack.encode(params), role=role)
-        answer = await member.neighbours.call(
-            member.state.configuration.primary,
-            "forward",
-            forward,
-            timeout_seconds=FORWARD_SECONDS,
+        forwarding = Forwarding(
+            context, lambda: self.member, self._credentials, self._office, self._logins, self.run
         )
-        result: Quiet = msgspec.msgpack.decode(answer.result, type=METHODS[name].result)
-        return result
-
-    async def _logout(self, params: ClientLogout, role: str) -> Nothing:
-        """Deny a login here, and tell the other members, best effort (rule C13)."""
-        result = await self._credentials.logout(params, role)
-        if self.member is None or not self.member.state.others():
-            return result
-        try:
-            client_id = ClientId(exact_id(params.client_id, "client id"))
-            ticket = self._office.open_any(params.ticket, client_id)
-        except CredentialRefused:
-            return result
-        ids = [peer.member_id for peer in self.member.state.others()]
-        message = DenyLogin(login_id=bytes(login_id_of(ticket)))
-        self.run(self.member.neighbours.tell_all(ids, "deny_login", message, 1.0))
-        return result
+        self.handlers = forwarding.doors(self._local)
 
     # ------------------------------------------------------------------ life
 
@@ -260,10 +225,12 @@ class Runtime:
             completes_join=completes_join,
         )
         self.member = member
+        self._logins.start()
         await member.start()
 
     async def close(self) -> None:
         """End the member, saying goodbye, and close the store."""
+        await self._logins.stop()
         member, self.member = self.member, None
         if member is not None:
             await member.close(goodbye=True)
@@ -281,6 +248,8 @@ class Runtime:
         page.set_authorized(False)
         places = self.home.places
         self._file.remove()
+        await self._logins.stop()
+        self._logins.file.remove()
         places.location.choose_sqlite()
         for path in places.sqlite.parent.glob(places.sqlite.name + "*"):
             path.unlink()

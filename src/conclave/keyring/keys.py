@@ -65,6 +65,16 @@ def unwrap_key(outer: bytes, kek: bytes, sealed: bytes, name: WrapName) -> bytes
     return _open(outer, kek, sealed, name.context())
 
 
+def renew_first_password(outer: bytes, sealed: bytes, keyring_id: KeyringId) -> bytes:
+    """Return a first password's marker under a new outer seal; see `renew_wrap`."""
+    return _renew(outer, sealed, b"first password" + keyring_id)
+
+
+def renew_wrap(outer: bytes, sealed: bytes, name: WrapName) -> bytes:
+    """Return a wrapped KK under a new outer seal: the same password opens it, but it is another."""
+    return _renew(outer, sealed, name.context())
+
+
 def make_check_value(key: bytes, keyring_id: KeyringId, number: KeyGeneration) -> bytes:
     """Seal a marker under KK: what a ticket's KK must open on first sight (rule C10)."""
     return seal(key, MARKER, _check_context(keyring_id, number))
@@ -87,6 +97,10 @@ def _open(outer: bytes, kek: bytes, sealed: bytes, context: bytes) -> bytes:
         return unseal(kek, inner, b"inner " + context)
     except SealBroken:
         raise WrongPassword from None
+
+
+def _renew(outer: bytes, sealed: bytes, context: bytes) -> bytes:
+    return seal(outer, unseal(outer, sealed, b"outer " + context), b"outer " + context)
 
 
 def _check_context(keyring_id: KeyringId, number: KeyGeneration) -> bytes:

@@ -167,6 +167,24 @@ class Forwarded(Quiet, frozen=True):
     result: bytes
 
 
+class LocalFailure(Quiet, frozen=True):
+    """A wrong password that a member counted without the primary."""
+
+    client_id: bytes
+    attempt_id: bytes
+    keyring_id: bytes
+    role: int
+    credential: bytes
+    """Digest of the very credential it was tried on; see `local_failures`."""
+
+
+class MergeFailures(Quiet, frozen=True):
+    """Add these failures to the primary's counters, once for each batch id."""
+
+    batch_id: bytes
+    failures: list[LocalFailure]
+
+
 class DenyLogin(Quiet, frozen=True):
     """Serve this login no more."""
 
@@ -193,6 +211,7 @@ LINK_METHODS: dict[str, LinkMethod] = {
         LinkMethod("bump", Bump, Nothing),
         LinkMethod("forward", Forward, Forwarded, writes=True),
         LinkMethod("deny_login", DenyLogin, Nothing),
+        LinkMethod("merge_failures", MergeFailures, Nothing),
         LinkMethod("goodbye", Nothing, Nothing),
         LinkMethod("survey", SurveyRequest, SurveyAnswer),
         LinkMethod("prepare", PrepareRequest, PrepareAnswer),

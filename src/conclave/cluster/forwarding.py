@@ -1,0 +1,138 @@
+"""Where a call of this member's daemon and workers is carried out (rules C16 and C22).
+
+Invariant: a method that changes something runs on the primary or not at all; wherever it was
+called, it is carried out once and under the primary's eyes.  A member that has lost the primary
+checks passwords itself, and counts what fails against its own share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from conclave import faults
+from conclave.cluster.attempts import AttemptGate
+from conclave.cluster.configuration import Standing
+from conclave.cluster.context import Context, exact_id
+from conclave.cluster.credentials import Credentials
+from conclave.cluster.link.messages import DenyLogin, Forward, MergeFailures
+from conclave.cluster.link_handlers import FORWARDED_METHODS
+from conclave.cluster.local_failures import FailureFile, merge_here
+from conclave.cluster.local_logins import LocalDesk, LocalLogins
+from conclave.cluster.member import Member
+from conclave.cluster.session_tickets import TicketOffice
+from conclave.errors import CredentialRefused, NotAllowed
+from conclave.ids import ClientId
+from conclave.service.channel import ChannelClient, Handler
+from conclave.service.messages import METHODS, ClientLogin, ClientLogout, Nothing, Quiet
+from conclave.service.tickets import login_id_of
+
+FORWARD_SECONDS: Final = 32.0
+MERGE_SECONDS: Final = 10.0
+
+
+@dataclass(slots=True)
+class Forwarding:
+    """The doors of this process that may lead to another member."""
+
+    context: Context
+    member: Callable[[], Member | None]
+    credentials: Credentials
+    office: TicketOffice
+    logins: LocalLogins
+    run: Callable[[Awaitable[Any]], None]
+    """Run something beside the calls."""
+
+    def doors(self, local: dict[str, Handler]) -> dict[str, Handler]:
+        """Return what answers each method, wherever it is carried out."""
+        doors = {
+            name: self._on_primary(name, handler) if name in FORWARDED_METHODS else handler
+            for name, handler in local.items()
+        }
+        return doors | {"login": self._login, "logout": self._logout}
+
+    def _on_primary(self, name: str, handler: Handler) -> Handler:
+        async def run(params: Any, role: str) -> Quiet:
+            member = self.member()
+            if member is None or member.state.is_primary:
+                return await handler(params, role)
+            return await self._forward(member, name, params, role)
+
+        return run
+
+    async def _forward(self, member: Member, name: str, params: Quiet, role: str) -> Quiet:
+        """Run a method on the primary; refuse it at once while this member is Read-Only."""
+        if not self.context.page.lease_valid():
+            message = "This member has lost the primary and is Read-Only; nothing was changed."
+            raise NotAllowed(faults.MEMBER_READ_ONLY, message)
+        forward = Forward(method=name, params=msgspec.msgpack.encode(params), role=role)
+        answer = await member.neighbours.call(
+            member.state.configuration.primary,
+            "forward",
+            forward,
+            timeout_seconds=FORWARD_SECONDS,
+        )
+        result: Quiet = msgspec.msgpack.decode(answer.result, type=METHODS[name].result)
+        return result
+
+    async def _login(self, params: ClientLogin, role: str) -> Quiet:
+        """Check a password on the primary, or here while it is lost."""
+        member = self.member()
+        if member is None:
+            return await self.credentials.login(params, role)
+        if self.context.page.lease_valid():
+            await self.logins.merge()
+        follows = member.state.standing is Standing.MEMBER and not member.state.is_primary
+        if follows and not self.context.page.lease_valid():
+            return await self.logins.login(params, role)
+        return await self._on_primary("login", self.credentials.login)(params, role)
+
+    async def _logout(self, params: ClientLogout, role: str) -> Nothing:
+        """Deny a login here, and tell the other members, best effort (rule C13)."""
+        result = await self.credentials.logout(params, role)
+        member = self.member()
+        if member is None or not member.state.others():
+            return result
+        try:
+            client_id = ClientId(exact_id(params.client_id, "client id"))
+            ticket = self.office.open_any(params.ticket, client_id)
+        except CredentialRefused:
+            return result
+        ids = [peer.member_id for peer in member.state.others()]
+        message = DenyLogin(login_id=bytes(login_id_of(ticket)))
+        self.run(member.neighbours.tell_all(ids, "deny_login", message, 1.0))
+        return result
+
+
+def make_local_logins(
+    context: Context,
+    member: Callable[[], Member | None],
+    office: TicketOffice,
+    login: ChannelClient,
+    file: FailureFile,
+) -> LocalLogins:
+    """Return what checks logins here; it holds nothing open before the first one."""
+
+    def members() -> int:
+        present = member()
+        return len(present.state.configuration.peers) if present is not None else 1
+
+    async def send(batch: MergeFailures) -> None:
+        present = member()
+        if present is None or present.state.is_primary:
+            await merge_here(context, batch)
+            return
+        primary = present.state.configuration.primary
+        await present.neighbours.call(
+            primary, "merge_failures", batch, timeout_seconds=MERGE_SECONDS
+        )
+
+    def may_send() -> bool:
+        return member() is not None and context.page.lease_valid()
+
+    # A gate of its own: what is in flight here has nothing to do with what the primary admits.
+    desk = LocalDesk(context, login, AttemptGate(context.limits), file, members)
+    return LocalLogins(context, Credentials(context, desk, office), file, send, may_send)
