@@ -17,6 +17,7 @@ from conclave.errors import Conflict, InternalFault, Unavailable
 from conclave.ids import MemberId
 from conclave.store.postgresql import Lsn, member_name
 from conclave.store.postgresql.account import Directories
+from conclave.store.postgresql.control import Control
 from conclave.store.postgresql.server import processes_in
 from conclave.store.postgresql.status import format_lsn, member_of, parse_lsn, shutdown_position
 from tests.support.postgresql import (
@@ -326,3 +327,27 @@ def test_names_and_positions_are_read_and_written() -> None:
     text = "Database cluster state:   {}\nLatest checkpoint location:   0/10\n"
     assert shutdown_position(text.format("shut down")) == 16
     assert shutdown_position(text.format("in production")) is None
+
+
+def test_a_question_whose_connection_was_closed_can_be_given_up(
+    tmp_path: Path, pristine: Directories
+) -> None:
+    """Whoever ends a hung server closes the connection, on which others may wait just then."""
+
+    async def work(members: list[Member]) -> None:
+        control = Control(members[0].places.run)
+        question = asyncio.create_task(control.ask("SELECT pg_sleep(60)", seconds=60))
+
+        async def asked() -> bool:
+            active = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+            return await ask(members[0], active) == [(1,)]
+
+        await until(asked, "the question")
+        await control.close()
+        question.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await question
+        assert await control.ask("SELECT 1") == [(1,)]
+        await control.close()
+
+    scenario(tmp_path, pristine, 1, work)

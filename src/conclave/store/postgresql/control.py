@@ -68,19 +68,25 @@ class Control:
     async def _ask(self, statement: LiteralString, parameters: Sequence[object]) -> Rows:
         if self._connection is None:
             self._connection = await self._connect()
-        task = asyncio.create_task(_execute(self._connection, statement, parameters))
+        # `close` may come in between, from whoever ends the server.
+        connection = self._connection
+        task = asyncio.create_task(_execute(connection, statement, parameters))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             # The driver would ask the server to cancel, and wait for a server that may hang.
-            _cut(self._connection)
+            _cut(connection)
             with contextlib.suppress(psycopg.Error):
                 await task
-            await self.close()
+            await self._forget(connection)
             raise
         except psycopg.OperationalError:
-            await self.close()
+            await self._forget(connection)
             raise
+
+    async def _forget(self, connection: psycopg.AsyncConnection) -> None:
+        if self._connection is connection:
+            await self.close()
 
     async def _connect(self) -> psycopg.AsyncConnection:
         return await psycopg.AsyncConnection.connect(
