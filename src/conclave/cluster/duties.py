@@ -25,7 +25,7 @@ from conclave.cluster.link.messages import Authorization, CertifyRequest, NewMem
 from conclave.cluster.master_keys import new_ticket_key, seal_cluster_keys
 from conclave.cluster.neighbours import Neighbours
 from conclave.cluster.replication import Replication
-from conclave.errors import Conflict, NotAllowed
+from conclave.errors import ConclaveError, Conflict, NotAllowed
 from conclave.ids import MemberId
 from conclave.service.messages import Authorize, Nothing
 from conclave.settings import ClusterTimes
@@ -101,13 +101,15 @@ class Duties:
             key_sha256=new.peer.key_sha256,
             certificate_der=new.certificate_der,
         )
-        self.hands.new_rows = {row.member_id: row}
-        try:
-            await self.coordinator.change(lambda state: sequences.add_member(state, new.peer))
-        finally:
-            self.hands.new_rows = {}
+        # Kept until it is recorded, which is tried again if it fails once the member is listed.
+        self.hands.new_rows = {**self.hands.new_rows, row.member_id: row}
+        await self.coordinator.change(lambda state: sequences.add_member(state, new.peer))
         others = [peer.member_id for peer in self.coordinator.state.others()]
-        await self.replication.instance.slots(others)
+        try:
+            await self.replication.instance.slots(others)
+        except ConclaveError as error:
+            # It is listed all the same, and makes its slot itself when it copies the store.
+            logger.warning("The slots of the members could not be made: %s", error.message)
 
     async def remove_member(self, member_id: MemberId, how: Standing) -> None:
         """Take a member off the list."""

@@ -105,11 +105,12 @@ class Follower:
 
     async def _renew_lease(self, sent_ms: int) -> None:
         page = self._page
+        epoch = self._coordinator.state.epoch
         if not page.lease_valid():
             page.set_log_position(await self._position())
             page.bump_global()
             logger.info("This member is Read-Write.")
-        if self.active:
+        if self.active and epoch == self._coordinator.state.epoch:
             page.set_lease_end(keeper.lease_end_ms(sent_ms, self._times))
 
     def _set_time(self, sent_ms: int, answer: HeartbeatAnswer) -> None:

@@ -66,6 +66,9 @@ class MemberHands:
     """Rows of members that are listed by the change under way."""
     followed: MemberId | None = None
     """Whose copy this member's store is at present."""
+    unfinished: bool = False
+    """A configuration was not recorded yet; until it is, an epoch is opened once more."""
+    _leading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _telling: set[asyncio.Task[None]] = field(default_factory=set)
 
     # ------------------------------------------------------------------ asking
@@ -145,6 +148,7 @@ class MemberHands:
         primary = self.coordinator.state.configuration.primary
         if self.followed == primary and self.replication.follows:
             return  # only who else is a member has changed
+        self.primary.end()
         self.context.page.set_lease_end(0)
         self.context.page.bump_global()
         await self.replication.follow()
@@ -163,8 +167,13 @@ class MemberHands:
 
     async def lead(self, position: int | None) -> None:
         """Run the store as the primary; those who were visible are waited for at first."""
-        if self.replication.leads:
-            return
+        async with self._leading:
+            if not (self.replication.leads and self.primary.begun):
+                await self._lead(position)
+
+    async def _lead(self, position: int | None) -> None:
+        self.primary.end()
+        self.unfinished = True
         self.context.store.shut()
         self.followed = None
         state = self.coordinator.state
@@ -173,12 +182,13 @@ class MemberHands:
         await self.replication.lead(position, others)
         before = await self.context.read(_visible)
         waited_for = tuple(member for member in before if member in others)
-        self.primary.begin(waited_for)
         if self.replication.replicated:
             await self.replication.instance.set_synchronous(waited_for)
+        self.primary.begin(waited_for)
 
     async def record(self, configuration: Configuration) -> None:
         """Commit the configuration in the store."""
+        self.unfinished = True
         visible = (configuration.primary, *self.primary.waited_for)
 
         def work(writer: ClusterWriter) -> None:
@@ -210,7 +220,10 @@ class MemberHands:
         page = self.context.page
         page.set_epoch(configuration.epoch.number, configuration.epoch.promoter)
         page.bump_global()
-        page.set_lease_end(NO_LEASE_END)
+        if self.coordinator.state.may_write:  # it may have handed over meanwhile
+            page.set_lease_end(NO_LEASE_END)
+        self.new_rows = {}
+        self.unfinished = False
 
     # ------------------------------------------------------------------ others
 
@@ -223,7 +236,12 @@ class MemberHands:
         """Take note of a state that was saved."""
         state = self.coordinator.state
         if not state.may_write and before.may_write:
+            self.context.store.shut()
             self.context.page.set_lease_end(0)
+        for peer in before.configuration.peers:
+            # Who is no member any more, or has another key, must not go on by an old connection.
+            if state.configuration.peer(peer.member_id) != peer:
+                self.cut_link(peer.member_id)
         if state.epoch != before.epoch:
             self.neighbours.refresh()
             if state.may_write:

@@ -164,7 +164,8 @@ class LinkHandlers:
                 keyrings={KeyringId(name) for name in params.keyrings},
                 clients=params.clients,
                 everything=params.everything,
-                revision=RowRevision(params.revision),
+                # Only who is Read-Write was waited for; another one's copy may not be that far.
+                revision=RowRevision(params.revision if self.page.lease_valid() else 0),
             )
         )
         return Nothing()

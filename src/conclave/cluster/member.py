@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,7 @@ from conclave.cluster.member_state import MemberStateFile
 from conclave.cluster.neighbours import Neighbours
 from conclave.cluster.notices import Notices
 from conclave.cluster.primary import Primary
+from conclave.cluster.pulse import Pulse
 from conclave.cluster.replication import Places, Progress, Replication
 from conclave.errors import ConclaveError, Unavailable
 from conclave.ids import MemberId, RowRevision
@@ -62,6 +64,7 @@ JOIN_SECONDS: Final = 900.0
 """Of a whole join on the member's side, the conversion of the store included."""
 GOODBYE_SECONDS: Final = 1.0
 ROLE_SECONDS: Final = 5.0
+AGAIN_SECONDS: Final = 1.0
 KEPT_AUTHORITIES: Final = 2
 
 logger = logging.getLogger(__name__)
@@ -203,6 +206,9 @@ class Member:
             join_handler=join_handler,
             limits=LinkLimits(join_seconds=JOIN_SECONDS),
         )
+        self.pulse = Pulse(
+            self.replication, directories.run, lambda: self._postgresql_died(-signal.SIGKILL)
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._background: set[asyncio.Task[None]] = set()
         self._role_taken = False
@@ -229,12 +235,13 @@ class Member:
         await self.server.start(own.address, own.core_port)
         self.neighbours.refresh()
         for work in (
-            self.neighbours.ping_for_ever(),
-            self.follower.beat_for_ever(),
-            self.primary.watch_for_ever(),
-            self._tend_for_ever(),
+            self.neighbours.ping_for_ever,
+            self.follower.beat_for_ever,
+            self.primary.watch_for_ever,
+            self.pulse.watch_for_ever,
+            self._tend_for_ever,
         ):
-            self._tasks.append(asyncio.create_task(_guarded(work)))
+            self._tasks.append(asyncio.create_task(_kept_going(work)))
         # Most members have their role at once; who waits for others goes on beside its callers.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ROLE_SECONDS):
@@ -251,6 +258,7 @@ class Member:
         if goodbye and not self.state.is_primary:
             primary = self.state.configuration.primary
             await self.neighbours.tell_all([primary], "goodbye", Nothing(), GOODBYE_SECONDS)
+        await self.pulse.close()
         await self.replication.close()
         await self.server.close()
         await self.neighbours.close()
@@ -328,9 +336,10 @@ class Member:
         state = self.state
         if state.standing not in (Standing.MEMBER, Standing.JOINING):
             return
-        if not self._role_taken or state.handing_over or self._postgresql_is_down():
+        if not self._role_taken or state.handing_over or self._is_out_of_role():
             await self.take_role()
-        wants_authorization = state.standing is Standing.MEMBER and not self.context.authorized
+        opens = state.standing is Standing.MEMBER and self.context.store.readable
+        wants_authorization = opens and not self.context.authorized
         if wants_authorization and self.home.times.automatic_authorization:
             await self.duties.ask_for_authorization()
         self._note_members()
@@ -348,8 +357,14 @@ class Member:
             self._members_seen = seen
             self.context.page.bump_members()
 
-    def _postgresql_is_down(self) -> bool:
-        return self.replication.replicated and not self.replication.running
+    def _is_out_of_role(self) -> bool:
+        """Tell whether PostgreSQL is down, or a step towards the role was not completed."""
+        if self.replication.changing:
+            return False
+        if self.replication.replicated and not self.replication.running:
+            return True
+        unopened = self.state.may_write and (self.hands.unfinished or not self.primary.begun)
+        return unopened or not self.context.store.readable
 
     def _somebody_promised_more(self) -> bool:
         accepted = self.state.accepted.number
@@ -437,6 +452,8 @@ class Member:
                 await work
             except ConclaveError as error:
                 logger.info("What a member told could not be acted on: %s", error.message)
+            except Exception:  # the boundary of a task that nobody waits for
+                logger.exception("What a member told could not be acted on by an error of ours.")
 
         task = asyncio.get_running_loop().create_task(run())
         self._background.add(task)
@@ -485,12 +502,15 @@ class Member:
             self._run(self.notices.change(users_version=version))
 
 
-async def _guarded(work: Awaitable[None]) -> None:
-    try:
-        await work
-    except Exception:  # the boundary of a task that must not end
-        logger.exception("A task of the member ended by an error of ours.")
-        raise
+async def _kept_going(work: Callable[[], Awaitable[None]]) -> None:
+    """Run what must never end; after an error that nobody foresaw it is begun anew."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            # The boundary of a task without which the member would stand still unnoticed.
+            logger.exception("A task of the member failed by an error of ours; it goes on.")
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 def first_state(cluster: ClusterStateRow, row: MemberRow, core_port: int) -> MemberState:

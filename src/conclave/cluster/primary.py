@@ -58,14 +58,15 @@ class Primary:
         self.waited_for: tuple[MemberId, ...] = ()
         """Whose replay a commit waits for."""
         self._recorded: tuple[MemberId, ...] = ()
-        self._changed = asyncio.Condition()
         self._recording: asyncio.Task[None] | None = None
-        self.lost_slots: set[MemberId] = set()
+        self._changed = asyncio.Condition()
+        self.begun = False
+        """True from `begin` to `end`: the list is this time's, not an earlier one's."""
 
     @property
     def active(self) -> bool:
         """Tell whether this member leads."""
-        return self._replication.leads and self._coordinator.state.may_write
+        return self.begun and self._replication.leads and self._coordinator.state.may_write
 
     # ------------------------------------------------------------------ heartbeats
 
@@ -94,8 +95,17 @@ class Primary:
 
     # ------------------------------------------------------------------ leading
 
+    def end(self) -> None:
+        """Grant and look after nothing until `begin`: the list is an earlier time's."""
+        self.begun = False
+        recording, self._recording = self._recording, None
+        if recording is not None:
+            recording.cancel()
+
     def begin(self, waited_for: tuple[MemberId, ...]) -> None:
         """Begin to lead; whoever was visible before may still hold a lease."""
+        self.end()
+        self.begun = True
         now = boot_time_ms()
         self.waited_for = waited_for
         self._recorded = ()
@@ -125,7 +135,32 @@ class Primary:
             await self._follow_plan()
         self._record_beside()
         alone = bool(peers) and not any(self._neighbours.sees(member) for member in peers)
-        self._set_own_lease(not (alone and self._times.strict_primary))
+        if self.active:  # it may have ended while this was looked at
+            self._set_own_lease(not (alone and self._times.strict_primary))
+
+    def _record_beside(self) -> None:
+        """Let the list be recorded, if it is not.
+
+        Never waited for here: that commit waits for everybody of the list itself, and who hangs
+        meanwhile is dropped by this very look-out and nobody else.
+        """
+        if self._is_recorded() or (self._recording is not None and not self._recording.done()):
+            return
+        self._recording = asyncio.get_running_loop().create_task(self._record())
+
+    async def _record(self) -> None:
+        try:
+            await self.record_list()
+        except ConclaveError as error:
+            logger.warning("The visible list was not recorded: %s", error.message)
+        except Exception:
+            # The boundary of a task: the next look tries again.
+            logger.exception("The visible list was not recorded by an error of ours.")
+
+    def _is_recorded(self) -> bool:
+        state = self._coordinator.state
+        listed = {state.member_id, *self.waited_for}
+        return self._recorded == self.waited_for and set(state.visible) == listed
 
     async def _look_at_copies(self) -> None:
         now = boot_time_ms()
@@ -146,34 +181,30 @@ class Primary:
 
     async def _follow_plan(self) -> None:
         plan = keeper.plan(self.waited_for, self._watched, boot_time_ms(), self._times)
-        if plan.waited_for == self.waited_for:
+        instance = self._replication.instance
+        if plan.waited_for == self.waited_for == instance.synchronous:
             return
         if plan.dropped:
             logger.warning("Not visible any more: %s.", ", ".join(plan.dropped))
         if plan.added:
             logger.info("Caught up, becomes visible: %s.", ", ".join(plan.added))
-        await self._replication.instance.set_synchronous(plan.waited_for)
+        # Who is dropped is told of no commit from now on, since the next ones end without it; who
+        # is added is told of those that have waited for it, so not before they do.
+        await self._set_waited_for(tuple(m for m in plan.waited_for if m in self.waited_for))
+        await instance.set_synchronous(plan.waited_for)
+        await self._set_waited_for(plan.waited_for)
+
+    async def _set_waited_for(self, members: tuple[MemberId, ...]) -> None:
         async with self._changed:
-            self.waited_for = plan.waited_for
+            self.waited_for = members
             self._changed.notify_all()
-
-    def _record_beside(self) -> None:
-        """Record the list in a task of its own: the commit may wait for who is dropped next."""
-        if self._recording is None or self._recording.done():
-            self._recording = asyncio.get_running_loop().create_task(self._try_to_record())
-
-    async def _try_to_record(self) -> None:
-        try:
-            await self.record_list()
-        except ConclaveError as error:
-            logger.warning("The visible list was not recorded yet: %s", error.message)
 
     async def record_list(self) -> None:
         """Record the list in the store, if it is not; the commit proves that all of it have it."""
         waited_for = self.waited_for
         state = self._coordinator.state
         visible = (state.member_id, *waited_for)
-        if self._recorded == waited_for and set(state.visible) == set(visible):
+        if self._is_recorded():
             return
 
         def work(writer: ClusterWriter) -> None:
@@ -182,7 +213,7 @@ class Primary:
                 writer.put_visible(visible)
 
         await self._store.write(work, internal=True)
-        if self.waited_for != waited_for:
+        if self.waited_for != waited_for or not self.active:
             return  # it changed while it was recorded: the next round records the new one
         await self._coordinator.save(
             lambda state: replace(state, visible=visible, list_version=state.list_version + 1)
@@ -204,13 +235,18 @@ class Primary:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self._tell(touched)
                 await self._until_recorded()
+                self._require_leading()
         except TimeoutError:
             message = "The other members did not take note of the change in time."
             raise Unavailable(faults.OUTCOME_UNKNOWN, message) from None
 
     async def _tell(self, touched: Touched) -> None:
+        told = (self._tell_one(member, touched) for member in self.waited_for)
+        await asyncio.gather(*told)
+
+    def _bump(self, touched: Touched) -> Bump:
         epoch = self._coordinator.state.epoch
-        bump = Bump(
+        return Bump(
             epoch_number=epoch.number,
             epoch_promoter=epoch.promoter,
             keyrings=[bytes(name) for name in touched.keyrings],
@@ -218,11 +254,12 @@ class Primary:
             everything=touched.everything,
             revision=touched.revision,
         )
-        await asyncio.gather(*(self._tell_one(member, bump) for member in self.waited_for))
 
-    async def _tell_one(self, member_id: MemberId, bump: Bump) -> None:
+    async def _tell_one(self, member_id: MemberId, touched: Touched) -> None:
         while member_id in self.waited_for:
             self._require_leading()
+            # Made anew each time: a member that was listed meanwhile began another epoch.
+            bump = self._bump(touched)
             try:
                 await self._neighbours.call(member_id, "bump", bump, timeout_seconds=BUMP_SECONDS)
                 return
@@ -243,6 +280,6 @@ class Primary:
             return
 
     def _require_leading(self) -> None:
-        if not self._replication.leads:
+        if not self.active:
             message = "This member stopped being primary while the change was told to the others."
             raise Unavailable(faults.OUTCOME_UNKNOWN, message)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
 from conclave import faults
 from conclave.cluster.link.tunnel import Tunnel
@@ -105,6 +106,11 @@ class Replication:
         return self._instance
 
     @property
+    def changing(self) -> bool:
+        """Tell whether the role or the copy is being changed now."""
+        return self._changing.locked()
+
+    @property
     def follows(self) -> bool:
         """Tell whether PostgreSQL runs as a copy."""
         return self.replicated and not self.leads and self.running
@@ -152,6 +158,8 @@ class Replication:
 
     async def follow(self, *, wait: bool = True) -> None:
         """Run PostgreSQL as a copy of whatever primary the tunnel leads to."""
+        # At once: a copy that is being made of the former primary ends only by that.
+        self.tunnel.cut()
         async with self._changing:
             await self._open_tunnel()
             instance = await self._prepare()
@@ -177,8 +185,14 @@ class Replication:
                 await instance.stop()
             return await instance.shutdown_position()
 
+    async def kill_hung(self) -> None:
+        """End a PostgreSQL that does not answer; whoever waits for it in a thread is freed."""
+        self.leads = False
+        await self.instance.kill()
+
     async def close(self) -> None:
         """Stop everything for good."""
+        self.tunnel.cut()
         async with self._changing:
             self.leads = False
             await self._close()
@@ -248,6 +262,8 @@ class Replication:
             except BaseException:
                 await self.instance.kill()
                 raise
+            # From here on to the end nothing leads: who fails in between opens once more.
+            self.leads = False
             await self._close()
             self._places.location.choose_postgresql(self._places.postgresql.run)
             await self._open(writable=True)
@@ -274,8 +290,12 @@ class Replication:
         if self._tunnelled:
             self.tunnel.cut()
             return
-        await asyncio.to_thread(accounts.prepare, self._places.postgresql, self._account)
-        await self.tunnel.start()
+        try:
+            await asyncio.to_thread(accounts.prepare, self._places.postgresql, self._account)
+            await self.tunnel.start()
+        except OSError as error:
+            message = f"PostgreSQL's directories cannot be prepared: {error}."
+            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message) from error
         self._tunnelled = True
 
     def _use_sqlite(self) -> None:
@@ -286,10 +306,15 @@ class Replication:
 
     async def _open(self, *, writable: bool) -> None:
         engine: Engine | None = None
-        if writable:
-            engine = open_postgresql_writer(self._places.postgresql.run)
-            await asyncio.to_thread(migrate, engine)
-        self._store.use(self._open_reader, engine)
+        await asyncio.to_thread(self._store.close)
+        try:
+            if writable:
+                engine = open_postgresql_writer(self._places.postgresql.run)
+                await asyncio.to_thread(migrate, engine)
+            self._store.use(self._open_reader, engine)
+        except DBAPIError as error:
+            message = f"PostgreSQL does not open the store: {error.orig}."
+            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message) from error
         position = await self._store.read(lambda reader: reader.revision())
         self._on_open(position)
 

@@ -293,6 +293,8 @@ class Runtime:
                 await work
             except ConclaveError as error:
                 logger.info("Something beside the calls failed: %s", error.message)
+            except Exception:  # the boundary of a task that nobody waits for
+                logger.exception("Something beside the calls failed by an error of ours.")
 
         task = self._loop.create_task(guarded())
         self._background.add(task)

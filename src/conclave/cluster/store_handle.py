@@ -45,6 +45,11 @@ class StoreHandle:
         return self._writer is not None
 
     @property
+    def readable(self) -> bool:
+        """Tell whether there is a store to read."""
+        return self._reader is not None
+
+    @property
     def busy(self) -> bool:
         """Tell whether writes are under way."""
         return self._under_way > 0
@@ -111,11 +116,11 @@ class StoreHandle:
         self._open.set()
 
     async def _pass_gate(self) -> None:
-        if self._open.is_set():
-            return
         try:
             async with asyncio.timeout(GATE_SECONDS):
-                await self._open.wait()
+                # It may have been closed again before this one went on.
+                while not self._open.is_set():
+                    await self._open.wait()
         except TimeoutError:
             message = "The cluster is changing its primary; try again."
             raise Unavailable(faults.BUSY, message) from None

@@ -10,6 +10,7 @@ changes back.  Where there are other members, they are told between commit and a
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import queue
@@ -32,6 +33,7 @@ from conclave.store.repository import ClusterReader, ClusterWriter, Touched
 MAX_QUEUED: Final = 1024
 MAX_BATCH: Final = 128
 CLOSE_SECONDS: Final = 10.0
+READ_SECONDS: Final = 10.0
 DISK_FULL_STATE: Final = "53100"
 READ_ONLY_STATE: Final = "25006"
 """SQLSTATE of PostgreSQL: a standby, or one that was made read-only, was told to write."""
@@ -284,6 +286,7 @@ class ReaderThread:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._open = open_reader
         self._reader: ClusterReader | None = open_reader()
+        self._closed = False
 
     async def read(self, work: ReadJob[T]) -> T:
         """Return the result of `work`, which sees the newest commit.
@@ -291,12 +294,25 @@ class ReaderThread:
         A lost connection to PostgreSQL is made once more; raises Unavailable when that fails too.
         """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._work, work)
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return await loop.run_in_executor(self._executor, self._work, work)
+        except TimeoutError as error:
+            message = f"The cluster store did not answer within {READ_SECONDS:g} s; try again."
+            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message) from error
+        except RuntimeError as error:
+            if not self._closed:
+                raise
+            message = "The cluster store was closed; try again."
+            raise Unavailable(faults.BUSY, message) from error
 
     def close(self) -> None:
-        """End the thread and let go of the store."""
-        self._executor.shutdown(cancel_futures=True)
-        self._forget()
+        """End the thread and let go of the store; a question that hangs is left to itself."""
+        self._closed = True
+        ended = self._executor.submit(self._forget)
+        self._executor.shutdown(wait=False)
+        with contextlib.suppress(concurrent.futures.TimeoutError):
+            ended.result(CLOSE_SECONDS)
 
     def _work(self, work: ReadJob[T]) -> T:
         try:

@@ -1,0 +1,92 @@
+"""Members and PostgreSQL that hang or die at a bad moment: the others go on (rule C27)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from conclave.service.messages import DeletedMember, DeleteMember
+from conclave.store.postgresql import account as accounts
+from conclave.store.postgresql.server import processes_in
+from tests.cluster.test_cluster_members import has_all, invisible, make, notice, with_three
+from tests.support.cluster_bench import ClusterBench
+from tests.support.several import Several, until
+
+pytestmark = pytest.mark.system
+
+
+@with_three
+async def test_c27_two_members_that_die_together_stop_nobody(house: Several) -> None:
+    first, second, third = house.members
+    second.kill("cluster")
+    third.kill("cluster")
+    await make(first, "alone")
+    second.start_cluster()
+    third.start_cluster()
+    await house.all_read_write()
+    await has_all(third, ["before", "alone"])
+
+
+def stop_postgresql(bench: ClusterBench) -> None:
+    """Let the PostgreSQL of a member hang: every process of it, and no connection is closed."""
+    account = accounts.find()
+    pids = processes_in(accounts.directories(bench.directory, account).data)
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+
+
+@with_three
+async def test_c27_a_hung_postgresql_of_the_primary_is_started_anew(house: Several) -> None:
+    first, second, third = house.members
+    stop_postgresql(first)
+    await make(second, "afterwards")
+    await house.all_read_write()
+    await has_all(third, ["before", "afterwards"])
+
+
+@with_three
+async def test_c27_a_hung_postgresql_of_another_member_comes_back(house: Several) -> None:
+    first, _, third = house.members
+    stop_postgresql(third)
+    await make(first, "meanwhile")
+    await house.all_read_write()
+    await has_all(third, ["before", "meanwhile"])
+
+
+def is_connected(caller: str, called: str) -> bool:
+    """Tell whether there is a TCP connection from one IPv4 address to another."""
+    wanted = [socket.inet_aton(address)[::-1].hex().upper() for address in (caller, called)]
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        local, remote, state = line.split()[1:4]
+        ends = [end.partition(":")[0] for end in (local, remote)]
+        if state == "01" and ends == wanted:
+            return True
+    return False
+
+
+@with_three
+async def test_c3_every_member_ends_the_connections_of_a_deleted_one(house: Several) -> None:
+    first, second, third = house.members
+    assert is_connected(third.address, second.address)
+    third.processes["cluster"].send_signal(signal.SIGSTOP)
+    await invisible(house, first, third)
+    await invisible(house, second, third)
+    request = DeleteMember(member_id=third.member_id)
+    deleted: DeletedMember = await first.daemon.call("delete_member", request, timeout_seconds=30)
+    assert deleted.not_reached == []
+
+    async def cut() -> bool:
+        return not is_connected(third.address, second.address)
+
+    await until(cut)
+    third.processes["cluster"].send_signal(signal.SIGCONT)
+
+    async def knows() -> bool:
+        return (await notice(third)).removed == "deleted"
+
+    await until(knows)
