@@ -96,7 +96,7 @@ def test_members_are_listed_with_their_keys_and_states(tmp_path: Path) -> None:
         assert listed.local_group == "local"
         (only,) = listed.members
         assert (only.member_id, only.address, only.crypto_port) == (
-            bench.member_id, "127.0.0.1", 50052,
+            bench.member_id, bench.address, 50052,
         )  # fmt: skip
         assert only.key_sha256 == hashlib.sha256(bench.spki).digest()
         assert only.state == Standing.READ_WRITE

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any, Final
 
 from cryptography import x509
@@ -18,32 +17,28 @@ from conclave.cluster.attempts import AttemptGate
 from conclave.cluster.ca import check_validity
 from conclave.cluster.client_admin import ClientAdmin
 from conclave.cluster.cluster_operations import ClusterOperations
-from conclave.cluster.configuration import MemberState
+from conclave.cluster.configuration import MemberState, Standing
 from conclave.cluster.context import Context
 from conclave.cluster.credentials import Credentials
 from conclave.cluster.forwarding import Forwarding, make_local_logins
-from conclave.cluster.join_exchange import JoinOffer
 from conclave.cluster.joining import Joining
 from conclave.cluster.keyring_admin import KeyringAdmin
-from conclave.cluster.link.messages import NewMember, Probe
-from conclave.cluster.link_handlers import probe_from
 from conclave.cluster.local_failures import FILE_NAME as FAILURES
 from conclave.cluster.local_failures import FailureFile
-from conclave.cluster.member import Home, Member, first_state
+from conclave.cluster.member import Member, Outside, first_state
+from conclave.cluster.member_base import Home
 from conclave.cluster.member_state import FILE_NAME, MemberStateFile
 from conclave.cluster.membership import Membership
 from conclave.cluster.notices import Notices
 from conclave.cluster.object_writes import ObjectWrites
 from conclave.cluster.passwords import PasswordDesk
+from conclave.cluster.runtime_joins import RuntimeJoins
 from conclave.cluster.session_tickets import DeniedLogins, TicketOffice
-from conclave.cluster.take_in import TakeIn, admin_salt, proves_admin
+from conclave.cluster.take_in import TakeIn
 from conclave.cluster.user_mirror import UserMirror
-from conclave.errors import ConclaveError, Conflict, Unavailable
+from conclave.errors import ConclaveError, Conflict
 from conclave.service.channel import ChannelClient, Handler
 from conclave.service.messages import (
-    Authorize,
-    DerivedKey,
-    HashPassword,
     UserRecords,
     UsersVersion,
 )
@@ -52,22 +47,15 @@ from conclave.store.engine import open_writer_engine as open_sqlite_writer
 from conclave.store.location import open_reader
 from conclave.store.migrations import migrate
 from conclave.store.postgresql import account as accounts
-from conclave.store.postgresql import binaries as programs
 from conclave.store.repository import ClusterReader, Touched
 
 FORWARD_SECONDS: Final = 32.0
 FORWARD_CONNECT_SECONDS: Final = 2.0
-VISIBLE_SECONDS: Final = 120.0
-POLL_SECONDS: Final = 0.05
-PROBE_SECONDS: Final = 5.0
-PAUSE_SECONDS: Final = 10.0
-HASH_SECONDS: Final = 15.0
 
-Progress = Callable[[str, float], None]
 logger = logging.getLogger(__name__)
 
 
-class Runtime:
+class Runtime(RuntimeJoins):
     """The parts of one cluster process."""
 
     def __init__(self, context: Context, home: Home, login: ChannelClient) -> None:
@@ -75,7 +63,7 @@ class Runtime:
         self.home = home
         self.notices = Notices()
         self.member: Member | None = None
-        self._login = login
+        self.login = login
         self._publish = context.store.publish
         context.store.publish = self.publish
         context.store.acknowledge = self.acknowledge
@@ -94,14 +82,14 @@ class Runtime:
     def _build(self) -> None:
         context = self.context
         gate = AttemptGate(context.limits)
-        desk = PasswordDesk(context, self._login, gate)
+        desk = PasswordDesk(context, self.login, gate)
         self._office = TicketOffice(context, DeniedLogins(context.page))
         directory = self.home.places.location.directory
         self._logins = make_local_logins(
             context,
             lambda: self.member,
             self._office,
-            self._login,
+            self.login,
             FailureFile(directory / FAILURES),
         )
         keyrings = KeyringAdmin(context, desk, gate)
@@ -109,17 +97,6 @@ class Runtime:
         self._credentials = Credentials(context, desk, self._office)
         objects = ObjectWrites(context, self._office)
         users = UserMirror(context)
-        operations = ClusterOperations(context, lambda: self.member, self.end)
-        joining = Joining(
-            context=context,
-            key_pem=self.home.key_pem,
-            core_port=self.home.times.core_port,
-            postgresql_major=self._postgresql_major,
-            require_alone=self._require_alone,
-            begin=self.begin,
-            complete=self._complete_join,
-            abandon=self.end,
-        )
 
         async def put_users(params: UserRecords, role: str) -> UsersVersion:
             result = await users.put_users(params, role)
@@ -127,8 +104,45 @@ class Runtime:
                 self.member.note_users(result.version)
             return result
 
+        self._local = self._cluster_handlers() | {
+            "create_keyrings": keyrings.create_keyrings,
+            "list_keyrings": keyrings.list_keyrings,
+            "show_keyring": keyrings.show_keyring,
+            "delete_keyring": keyrings.delete_keyring,
+            "unlock_keyring": keyrings.unlock_keyring,
+            "register_client": clients.register_client,
+            "list_clients": clients.list_clients,
+            "revoke_client": clients.revoke_client,
+            "put_users": put_users,
+            "list_users": users.list_users,
+            "login": self._credentials.login,
+            "logout": self._credentials.logout,
+            "change_password": self._credentials.change_password,
+            "initialize_krco": self._credentials.initialize_krco,
+            "initialize_token": self._credentials.initialize_token,
+            "write_objects": objects.write_objects,
+            "lookup_write": objects.lookup_write,
+        }
+        forwarding = Forwarding(
+            context, lambda: self.member, self._credentials, self._office, self._logins, self.run
+        )
+        self.handlers = forwarding.doors(self._local)
+
+    def _cluster_handlers(self) -> dict[str, Handler]:
+        """Return the handlers of the methods about the cluster and its members."""
+        operations = ClusterOperations(self.context, lambda: self.member, self.end)
+        joining = Joining(
+            context=self.context,
+            key_pem=self.home.key_pem,
+            core_port=self.home.times.core_port,
+            postgresql_major=self.postgresql_major,
+            require_alone=self.require_alone,
+            begin=self.begin,
+            complete=self.complete_join,
+            abandon=self.end,
+        )
         membership = self.membership
-        self._local = {
+        return {
             "status": membership.status,
             "create_cluster": membership.create_cluster,
             "list_clusters": membership.list_clusters,
@@ -145,30 +159,9 @@ class Runtime:
             "delete_member": operations.delete_member,
             "report": operations.report,
             "watch": self.notices.watch,
-            "create_keyrings": keyrings.create_keyrings,
-            "list_keyrings": keyrings.list_keyrings,
-            "show_keyring": keyrings.show_keyring,
-            "delete_keyring": keyrings.delete_keyring,
-            "unlock_keyring": keyrings.unlock_keyring,
-            "register_client": clients.register_client,
-            "list_clients": clients.list_clients,
-            "revoke_client": clients.revoke_client,
-            "put_users": put_users,
-            "list_users": users.list_users,
             "worker_keys": membership.worker_keys,
             "members_state": membership.members_state,
-            "login": self._credentials.login,
-            "logout": self._credentials.logout,
-            "change_password": self._credentials.change_password,
-            "initialize_krco": self._credentials.initialize_krco,
-            "initialize_token": self._credentials.initialize_token,
-            "write_objects": objects.write_objects,
-            "lookup_write": objects.lookup_write,
         }
-        forwarding = Forwarding(
-            context, lambda: self.member, self._credentials, self._office, self._logins, self.run
-        )
-        self.handlers = forwarding.doors(self._local)
 
     # ------------------------------------------------------------------ life
 
@@ -182,7 +175,21 @@ class Runtime:
                 return
             await self._first_authorized()
             return
+        if state.standing is Standing.MEMBER and not await self._store_has_cluster():
+            logger.warning("The store has no cluster any more: what was known of it is forgotten.")
+            self._file.remove()
+            return
         await self._start_member(state)
+
+    async def _store_has_cluster(self) -> bool:
+        """Tell whether the store of a member still holds its cluster; SQLite's may be replaced."""
+        if self.home.places.location.choice().engine != "sqlite":
+            return True
+        await self._open_alone()
+        row = await self.context.read(lambda reader: reader.cluster_state())
+        if row is not None:
+            self.context.store.close()
+        return row is not None
 
     def check_certificates(self) -> None:
         """Refuse to serve outside the validity of the member's certificates (rule T2)."""
@@ -205,12 +212,12 @@ class Runtime:
     async def _start_member(self, state: MemberState, *, completes_join: bool = True) -> None:
         take_in = TakeIn(
             self.context,
-            self._state,
-            self._server_certificate,
-            self._verify_admin,
-            self._postgresql_major,
-            self._probe,
-            self._list_member,
+            self.state,
+            self.server_certificate,
+            self.verify_admin,
+            self.postgresql_major,
+            self.probe,
+            self.list_member,
         )
         member = Member(
             self.context,
@@ -218,10 +225,7 @@ class Runtime:
             self._file,
             state,
             self.notices,
-            methods=self._local,
-            authorize=self._authorize_from_live,
-            publish=self.publish,
-            join_handler=take_in.serve,
+            outside=Outside(self._local, self.authorize_from_live, self.publish, take_in.serve),
             completes_join=completes_join,
         )
         self.member = member
@@ -304,93 +308,6 @@ class Runtime:
         """Tell the other members of a commit; see `Primary.acknowledge`."""
         if self.member is not None:
             await self.member.primary.acknowledge(touched)
-
-    # ------------------------------------------------------------------ join
-
-    def _state(self) -> MemberState:
-        if self.member is None:
-            raise Unavailable(faults.BUSY, "This appliance is in no cluster at present.")
-        return self.member.state
-
-    def _server_certificate(self) -> bytes:
-        return self.member.identity.certificate_der() if self.member is not None else b""
-
-    def _postgresql_major(self) -> int:
-        return programs.find(self.home.postgresql.directory).major
-
-    async def _require_alone(self) -> None:
-        row = await self.context.read(lambda reader: reader.cluster_state())
-        if self.member is not None or row is not None:
-            label = row.label if row is not None else ""
-            message = f"The appliance is in the cluster {label!r} already: it cannot join another."
-            raise Conflict(faults.CLUSTER_EXISTS, message)
-
-    async def _authorize_from_live(self, params: Authorize) -> None:
-        await self.membership.authorize(params, "daemon")
-
-    async def _verify_admin(self, user_id: str, password: bytes) -> bool:
-        """Hold an admin's password against the cluster's list of users."""
-        users = await self.context.read(lambda reader: reader.users())
-        user = next((row for row in users if row.user_id == user_id), None)
-        if user is None or user.role != "admin" or not user.enabled:
-            return False
-        request = HashPassword(
-            password=password, salt=admin_salt(user.verifier), source="daemon|join"
-        )
-        answer: DerivedKey = await self._login.call(
-            "hash_password", request, timeout_seconds=HASH_SECONDS
-        )
-        return proves_admin(user.verifier, answer.key)
-
-    async def _probe(self, address: str, port: int) -> None:
-        """Let every member try to reach an address (rule B4)."""
-        member = self.member
-        if member is None:
-            return
-        probe = Probe(address=address, port=port)
-        await probe_from(member.state.member_id, probe)
-        for peer in member.state.others():
-            await member.neighbours.call(
-                peer.member_id, "probe", probe, timeout_seconds=PROBE_SECONDS
-            )
-
-    async def _list_member(self, new: NewMember, progress: Progress) -> None:
-        """List a joiner on the primary; the first one moves the store to PostgreSQL."""
-        member = self.member
-        if member is None:
-            raise Unavailable(faults.BUSY, "This appliance is in no cluster at present.")
-        if not member.state.is_primary:
-            await member.neighbours.call(
-                member.state.configuration.primary, "add_member", new, timeout_seconds=60.0
-            )
-            return
-        if not member.replication.replicated:
-            await self.context.store.pause(PAUSE_SECONDS)
-            try:
-                await member.replication.convert(progress, lambda: False)
-            finally:
-                self.context.store.resume()
-            self.context.page.bump_global()
-        await member.duties.add_member(new)
-
-    async def _complete_join(self, offer: JoinOffer, progress: Progress) -> None:
-        member = self.member
-        if member is None:
-            raise Unavailable(faults.BUSY, "This appliance is in no cluster at present.")
-        await member.complete_copy(progress)
-        await self._authorize_from_live(
-            Authorize(smk=offer.smk, member_key_spki_der=b"", domain=offer.domain)
-        )
-        progress("becoming visible", 1.0)
-        try:
-            async with asyncio.timeout(VISIBLE_SECONDS):
-                while not self.context.page.lease_valid():  # noqa: ASYNC110
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError:
-            message = (
-                "The member has joined, but has not caught up yet: it becomes Read-Write by itself."
-            )
-            raise Unavailable(faults.MEMBER_BEHIND, message) from None
 
 
 def _own_rows(reader: ClusterReader) -> tuple[Any, Any]:

@@ -1,0 +1,95 @@
+"""What other members tell this one, on the link and beside it.
+
+Invariant: a refusal is believed of a listed member that has proven its key, and only if it comes
+from a later epoch; a configuration is taken from whoever has a newer one, and judged by the core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from conclave import faults
+from conclave.cluster import sequences
+from conclave.cluster.configuration import MemberState, Standing
+from conclave.cluster.epochs import Epoch
+from conclave.cluster.judging import REASON_DELETED, REASON_LEFT, judge
+from conclave.cluster.link.hello import Hello, LinkRefused, Verdict
+from conclave.cluster.link.messages import (
+    ConfigurationMessage,
+    Pong,
+)
+from conclave.cluster.link.streams import StreamPair
+from conclave.cluster.member_base import MemberBase
+from conclave.errors import Unavailable
+from conclave.ids import MemberId
+from conclave.service.messages import Nothing
+from conclave.store.postgresql import account as accounts
+
+logger = logging.getLogger(__name__)
+
+
+class MemberHearing(MemberBase):
+    """A member that listens."""
+
+    learning: set[MemberId]
+
+    # ------------------------------------------------------------------ the link
+
+    def _judge(self, hello: Hello, key: bytes | None, _address: str) -> Verdict:
+        return judge(self.state, hello, key)
+
+    async def _open_local(self) -> StreamPair:
+        path = self.home.places.postgresql.run / accounts.SOCKET_NAME
+        return await asyncio.open_unix_connection(str(path))
+
+    async def _open_upstream(self) -> StreamPair:
+        state = self.state
+        if state.is_primary or state.gave_up:
+            message = "This member follows nobody at present."
+            raise Unavailable(faults.BUSY, message)
+        return await self.neighbours.open_postgresql(state.configuration.primary)
+
+    def _cut(self, member_id: MemberId) -> None:
+        self.server.cut(member_id)
+
+    def _refused(self, member_id: MemberId, refusal: LinkRefused) -> None:
+        """Learn from a member that sends this one away that it was removed."""
+        verdict, state = refusal.verdict, self.state
+        peer = state.configuration.peer(member_id)
+        genuine = peer is not None and refusal.key_sha256 == peer.key_sha256
+        if not genuine or not refusal.by_peer or verdict.epoch is None:
+            return
+        if verdict.reason in (REASON_LEFT, REASON_DELETED) and verdict.epoch > state.epoch:
+            self.run_beside(self._end_membership(Standing(verdict.reason), verdict.epoch))
+
+    def _heard(self, member_id: MemberId, pong: Pong) -> None:
+        epoch = Epoch(pong.epoch_number, MemberId(pong.epoch_promoter))
+        if epoch > self.state.epoch and member_id not in self.learning:
+            self.run_beside(self.learn_from(member_id))
+
+    async def learn_from(self, member_id: MemberId) -> None:
+        """Ask a member for its newer configuration, and live in it."""
+        self.learning.add(member_id)
+        try:
+            answer: ConfigurationMessage = await self.neighbours.call(
+                member_id, "configuration", Nothing(), timeout_seconds=2.0
+            )
+            if answer.configuration.epoch > self.state.epoch:
+                await self.coordinator.run(
+                    lambda state: sequences.follow(state, answer.configuration)
+                )
+        finally:
+            self.learning.discard(member_id)
+
+    async def _end_membership(self, how: Standing, epoch: Epoch) -> None:
+        state = self.state
+        logger.warning("This member is no member any more: it %s in epoch %s.", how, epoch)
+        configuration = state.configuration.without(
+            epoch, state.member_id, how, state.configuration.primary
+        )
+        await self.coordinator.run(lambda state: sequences.follow(state, configuration))
+
+    def _state_changed(self, state: MemberState) -> None:
+        if state.standing in (Standing.LEFT, Standing.DELETED):
+            self.run_beside(self.notices.change(removed=state.standing.value))

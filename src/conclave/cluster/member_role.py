@@ -1,0 +1,124 @@
+"""The role of a member: taken, kept, and taken again after whatever happened.
+
+Invariant: the role that PostgreSQL has follows the durable state, never the other way round; a
+member that cannot take its role yet is Read-Only and tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Final
+
+from conclave.cluster import sequences
+from conclave.cluster.configuration import Standing
+from conclave.cluster.follower import log_progress
+from conclave.cluster.member_hearing import MemberHearing
+from conclave.cluster.replication import Progress
+from conclave.errors import ConclaveError
+from conclave.ids import RowRevision
+from conclave.service.page import NO_LEASE_END
+
+TEND_SECONDS: Final = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class MemberRole(MemberHearing):
+    """A member that has a role."""
+
+    completes_join: bool
+    role_taken: bool
+    role_tried: asyncio.Event
+    members_seen: tuple[object, ...]
+
+    # ------------------------------------------------------------------ role
+
+    async def take_role(self) -> None:
+        """Lead, follow, or hand over once more, as the state says."""
+        state = self.state
+        if state.handing_over:
+            position = await self.replication.stop()
+            await self.coordinator.change(lambda state: sequences.finish_promotion(state, position))
+        elif state.may_write:
+            await self.coordinator.change(
+                lambda state: sequences.open_epoch(state, state.configuration, None)
+            )
+        elif state.standing is Standing.JOINING:
+            if self.completes_join:
+                await self.complete_copy(log_progress)
+            return
+        elif self.replication.replicated:
+            await self.replication.follow(wait=False)
+        self.role_taken = True
+
+    async def complete_copy(self, progress: Progress) -> None:
+        """Copy the store of the primary, and be a member from then on."""
+        await self.replication.copy_anew(progress)
+        await self.coordinator.save(lambda state: replace(state, standing=Standing.MEMBER))
+        self.role_taken = True
+
+    async def tend_for_ever(self) -> None:
+        """Do what a role needs that no message brings about."""
+        while True:
+            try:
+                await self._tend()
+            except ConclaveError as error:
+                logger.info("Tried in vain, trying again: %s", error.message)
+            self.role_tried.set()
+            await asyncio.sleep(TEND_SECONDS)
+
+    async def _tend(self) -> None:
+        state = self.state
+        if state.standing not in (Standing.MEMBER, Standing.JOINING):
+            return
+        if not self.role_taken or state.handing_over or self._is_out_of_role():
+            await self.take_role()
+        opens = state.standing is Standing.MEMBER and self.context.store.readable
+        wants_authorization = opens and not self.context.authorized
+        if wants_authorization and self.home.times.automatic_authorization:
+            await self.duties.ask_for_authorization()
+        self._note_members()
+        if self.primary.active and self._somebody_promised_more():
+            await self.coordinator.change(sequences.renew)
+
+    def _note_members(self) -> None:
+        """Let clients look again when what they are told of the members has changed."""
+        others = []
+        for peer in self.state.others():
+            report = self.neighbours.report(peer.member_id)
+            others.append((peer.member_id, report and (report.authorized, report.read_write)))
+        seen = (self.state.epoch, self.context.authorized is not None, *others)
+        if seen != self.members_seen:
+            self.members_seen = seen
+            self.context.page.bump_members()
+
+    def _is_out_of_role(self) -> bool:
+        """Tell whether PostgreSQL is down, or a step towards the role was not completed."""
+        if self.replication.changing:
+            return False
+        if self.replication.replicated and not self.replication.running:
+            return True
+        unopened = self.state.may_write and (self.hands.unfinished or not self.primary.begun)
+        return unopened or not self.context.store.readable
+
+    def _somebody_promised_more(self) -> bool:
+        accepted = self.state.accepted.number
+        reports = (self.neighbours.report(peer.member_id) for peer in self.state.others())
+        return any(report is not None and report.accepted_number > accepted for report in reports)
+
+    def _postgresql_died(self, status: int) -> None:
+        logger.error("PostgreSQL ended with status %d; it is started again.", status)
+        self.replication.leads = False
+        self.context.store.shut()
+        self.context.page.set_lease_end(0)
+        self.role_taken = False
+
+    def _store_opened(self, position: RowRevision) -> None:
+        """Void what workers cached of another store, and tell how far this one is."""
+        self.context.page.set_log_position(position)
+        self.context.page.bump_global()
+
+    def _set_own_lease(self, valid: bool) -> None:
+        self.context.page.set_lease_end(NO_LEASE_END if valid else 0)
