@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from conclave.cluster import extra_rows
 from conclave.service.messages import DeletedMember, DeleteMember
 from conclave.store.postgresql import account as accounts
 from conclave.store.postgresql.server import processes_in
@@ -90,3 +91,34 @@ async def test_c3_every_member_ends_the_connections_of_a_deleted_one(house: Seve
         return (await notice(third)).removed == "deleted"
 
     await until(knows)
+
+
+@with_three
+async def test_c18_a_deleted_primary_exports_what_only_it_has(house: Several) -> None:
+    first, second, third = house.members
+    for bench in (second, third):
+        bench.kill("cluster")
+    await make(first, "extra")
+    first.kill("cluster")
+    for bench in (second, third):
+        bench.start_cluster()
+        await bench.ready()
+    await second.authorize()
+    await invisible(house, second, first)
+    await invisible(house, third, first)
+    request = DeleteMember(member_id=first.member_id)
+    await second.daemon.call("delete_member", request, timeout_seconds=30)
+    await make(third, "instead")
+    first.start_cluster()
+
+    async def knows() -> bool:
+        return (await notice(first)).removed == "deleted"
+
+    await until(knows)
+    (path,) = (first.directory / extra_rows.DIRECTORY).iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+    header, *rows = extra_rows.load(path)
+    assert isinstance(header, extra_rows.Header)
+    assert header.member_id == first.member_id
+    labels = [each.row.label for each in rows if isinstance(each, extra_rows.Keyring)]
+    assert labels == ["extra"]

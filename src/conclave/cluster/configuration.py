@@ -24,6 +24,7 @@ from conclave.errors import Conflict
 from conclave.ids import ClusterId, MemberId
 
 NOBODY = MemberId("")
+KEPT_FORKS = 32
 
 
 class Standing(enum.StrEnum):
@@ -56,6 +57,9 @@ class Configuration:
     peers: tuple[Peer, ...]
     former: tuple[tuple[MemberId, Standing], ...] = ()
     """Who was in it once, and whether it left or was deleted."""
+    forks: tuple[tuple[int, int], ...] = ()
+    """Of each deletion of a primary the epoch's number, and up to which revision of the store the
+    new primary surely had what the deleted one had (rule C18)."""
 
     def peer(self, member_id: MemberId) -> Peer | None:
         """Return a member, None when it is not in the cluster."""
@@ -92,7 +96,12 @@ class Configuration:
             primary=primary,
             peers=tuple(peer for peer in self.peers if peer.member_id != member_id),
             former=(*(entry for entry in self.former if entry[0] != member_id), (member_id, how)),
+            forks=self.forks,
         )
+
+    def forked(self, revision: int) -> Configuration:
+        """Return the configuration with the note that its epoch begins at that revision."""
+        return replace(self, forks=(*self.forks, (self.epoch.number, revision))[-KEPT_FORKS:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +152,15 @@ class MemberState:
     def others(self) -> tuple[Peer, ...]:
         """Return all members but this one."""
         return tuple(p for p in self.configuration.peers if p.member_id != self.member_id)
+
+
+def fork_above(configuration: Configuration, epoch_number: int) -> int | None:
+    """Return up to which revision a copy of that epoch has what the present primary has.
+
+    None when no primary was deleted since: then a copy has nothing that the primary lacks.
+    """
+    later = [revision for number, revision in configuration.forks if number > epoch_number]
+    return min(later, default=None)
 
 
 def accepts(state: MemberState, epoch: Epoch) -> bool:

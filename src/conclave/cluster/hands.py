@@ -108,9 +108,11 @@ class MemberHands:
         if target_id and target_id != state.member_id:
             await self.neighbours.try_once(target_id, PROBE_SECONDS)
         positions = await self.replication.positions()
-        visible = state.visible
+        visible, revision = state.visible, 0
         try:
-            row = await self.context.read(lambda reader: reader.cluster_state())
+            row, revision = await self.context.read(
+                lambda reader: (reader.cluster_state(), reader.revision())
+            )
             visible = row.visible if row is not None else visible
         except ConclaveError as error:
             logger.warning("The visible list was not read from the store: %s", error.message)
@@ -125,6 +127,7 @@ class MemberHands:
             received_lsn=positions.written if positions else 0,
             sees_target=bool(target_id) and self.neighbours.sees(target_id),
             last_contact_ms=self.neighbours.last_heard_ms(target_id),
+            revision=revision,
         )
 
     # ------------------------------------------------------------------ the store

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hmac
 
+import msgspec
+
 from conclave import __version__, faults
-from conclave.cluster.configuration import MemberState, Standing
+from conclave.cluster.configuration import MemberState, Standing, fork_above
 from conclave.cluster.link.hello import PROTOCOL_VERSION, Channel, Hello, ListedMember, Verdict
 from conclave.errors import Fault
 from conclave.ids import MemberId
@@ -72,7 +74,9 @@ def judge_peer(state: MemberState, hello: Hello, key_sha256: bytes | None) -> Ve
             else "it left, and may join again"
         )
         message = f"Member {member_id} is not in the cluster any more: {cure}."
-        return _refuse(state, faults.MEMBER_REMOVED, message, former.value)
+        verdict = _refuse(state, faults.MEMBER_REMOVED, message, former.value)
+        fork = fork_above(state.configuration, hello.epoch.number)
+        return msgspec.structs.replace(verdict, fork_revision=fork)
     message = f"Member {hello.member_id[:36]!r} with this key is not in the list of members."
     return _refuse(state, faults.MEMBER_NOT_FOUND, message, "unknown")
 

@@ -61,6 +61,8 @@ class Outside:
     authorize: Callable[[Authorize], Awaitable[None]]
     publish: Callable[[Touched], None]
     join_handler: JoinHandler
+    on_left: Callable[[], None]
+    """Forgets the cluster, which this member is not in any more, beside all else."""
 
 
 class Member(MemberRole):
@@ -99,6 +101,8 @@ class Member(MemberRole):
         self.role_tried = asyncio.Event()
         self.members_seen: tuple[object, ...] = ()
         self.learning: set[MemberId] = set()
+        self.ending = False
+        self.on_left = outside.on_left
         self._make_replication()
         self._make_watchers()
         self._make_duties(outside)
@@ -134,6 +138,7 @@ class Member(MemberRole):
             account=account,
             on_open=self._store_opened,
         )
+        self.replication.before_loss = self.keep_extra_rows
 
     def _make_watchers(self) -> None:
         self.primary = Primary(
@@ -212,7 +217,7 @@ class Member(MemberRole):
         state = self.state
         own = state.configuration.peer(state.member_id)
         if state.standing in (Standing.LEFT, Standing.DELETED) or own is None:
-            await self.notices.change(removed=state.standing.value)
+            self._state_changed(state)
             return
         self.context.page.set_lease_end(0)
         await self.server.start(own.address, own.core_port)

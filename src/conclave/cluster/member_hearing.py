@@ -11,7 +11,7 @@ import logging
 
 from conclave import faults
 from conclave.cluster import sequences
-from conclave.cluster.configuration import MemberState, Standing
+from conclave.cluster.configuration import Standing
 from conclave.cluster.epochs import Epoch
 from conclave.cluster.judging import REASON_DELETED, REASON_LEFT, judge
 from conclave.cluster.link.hello import Hello, LinkRefused, Verdict
@@ -20,7 +20,7 @@ from conclave.cluster.link.messages import (
     Pong,
 )
 from conclave.cluster.link.streams import StreamPair
-from conclave.cluster.member_base import MemberBase
+from conclave.cluster.member_leaving import MemberLeaving
 from conclave.errors import Unavailable
 from conclave.ids import MemberId
 from conclave.service.messages import Nothing
@@ -29,7 +29,7 @@ from conclave.store.postgresql import account as accounts
 logger = logging.getLogger(__name__)
 
 
-class MemberHearing(MemberBase):
+class MemberHearing(MemberLeaving):
     """A member that listens."""
 
     learning: set[MemberId]
@@ -61,7 +61,10 @@ class MemberHearing(MemberBase):
         if not genuine or not refusal.by_peer or verdict.epoch is None:
             return
         if verdict.reason in (REASON_LEFT, REASON_DELETED) and verdict.epoch > state.epoch:
-            self.run_beside(self._end_membership(Standing(verdict.reason), verdict.epoch))
+            how = Standing(verdict.reason)
+            self.run_beside(self.end_membership(how, verdict.epoch, verdict.fork_revision))
+        elif self.was_never_listed(member_id, verdict):
+            self.run_beside(self.give_join_up())
 
     def _heard(self, member_id: MemberId, pong: Pong) -> None:
         epoch = Epoch(pong.epoch_number, MemberId(pong.epoch_promoter))
@@ -81,15 +84,3 @@ class MemberHearing(MemberBase):
                 )
         finally:
             self.learning.discard(member_id)
-
-    async def _end_membership(self, how: Standing, epoch: Epoch) -> None:
-        state = self.state
-        logger.warning("This member is no member any more: it %s in epoch %s.", how, epoch)
-        configuration = state.configuration.without(
-            epoch, state.member_id, how, state.configuration.primary
-        )
-        await self.coordinator.run(lambda state: sequences.follow(state, configuration))
-
-    def _state_changed(self, state: MemberState) -> None:
-        if state.standing in (Standing.LEFT, Standing.DELETED):
-            self.run_beside(self.notices.change(removed=state.standing.value))

@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 class MemberRole(MemberHearing):
     """A member that has a role."""
 
-    completes_join: bool
     role_taken: bool
     role_tried: asyncio.Event
     members_seen: tuple[object, ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -78,6 +78,8 @@ class Replication:
         self._on_open = on_open
         self._tunnelled = False
         self._changing = asyncio.Lock()
+        self.before_loss: Callable[[], Awaitable[None]] | None = None
+        """Awaited before anything of this copy is taken back or replaced."""
         self.leads = False
         """True while the store is open for writing."""
 
@@ -220,6 +222,8 @@ class Replication:
 
     async def mend(self, progress: Progress) -> None:
         """Bring a copy back that cannot follow: take back what differs, or copy anew."""
+        if self.before_loss is not None:
+            await self.before_loss()
         async with self._changing:
             await self._close()
             await self.instance.stop()

@@ -225,7 +225,13 @@ class Runtime(RuntimeJoins):
             self._file,
             state,
             self.notices,
-            outside=Outside(self._local, self.authorize_from_live, self.publish, take_in.serve),
+            outside=Outside(
+                self._local,
+                self.authorize_from_live,
+                self.publish,
+                take_in.serve,
+                on_left=lambda: self.run(self.end()),
+            ),
             completes_join=completes_join,
         )
         self.member = member

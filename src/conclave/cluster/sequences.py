@@ -412,6 +412,7 @@ def delete_primary(state: MemberState, *, force: bool) -> Steps:
     require_deletable(target, latest.surveys, latest.unreached, force=force)
     chosen = choose_survivor(latest.surveys, force=force)
     configuration = state.configuration.without(epoch, target, Standing.DELETED, chosen)
+    configuration = configuration.forked(latest.surveys[chosen].revision)
     if chosen == state.member_id:
         state = yield from open_epoch(state, configuration, None)
     else:

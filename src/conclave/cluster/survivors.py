@@ -30,6 +30,8 @@ class Survey:
     sees_target: bool
     last_contact_ms: int
     """When it last heard of the member that is to be deleted, cluster time; 0 never."""
+    revision: int = 0
+    """Up to which change its copy of the store surely reaches."""
 
 
 def require_deletable(

@@ -213,6 +213,23 @@ class ClusterReader:
         rows = self._connection.execute(_OBJECTS, {"id": keyring_id, "ids": list(ids)})
         return [mapping.object_row(row) for row in rows]
 
+    def keyrings_above(self, revision: int) -> list[KeyringRow]:
+        """Return the keyrings that were changed after a revision, in the order of slots."""
+        query = select(schema.keyrings).where(schema.keyrings.c.revision > revision)
+        rows = self._connection.execute(query.order_by(schema.keyrings.c.slot))
+        return [mapping.keyring(row) for row in rows]
+
+    def objects_above(self, revision: int, offset: int, limit: int) -> list[ObjectRow]:
+        """Return a page of the objects that were changed after a revision, oldest first."""
+        order = (
+            schema.objects.c.revision,
+            schema.objects.c.keyring_id,
+            schema.objects.c.object_id,
+        )
+        query = select(schema.objects).where(schema.objects.c.revision > revision)
+        page = query.order_by(*order).offset(offset).limit(limit)
+        return [mapping.object_row(row) for row in self._connection.execute(page)]
+
     def object_count(self, keyring_id: KeyringId) -> int:
         """Return how many objects a keyring has."""
         return self._connection.execute(_OBJECT_COUNT, {"id": keyring_id}).scalar_one()

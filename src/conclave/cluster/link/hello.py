@@ -62,6 +62,8 @@ class Verdict(msgspec.Struct, array_like=True, frozen=True, gc=False):
     primary: _Word = ""
     members: Annotated[tuple[ListedMember, ...], msgspec.Meta(max_length=16)] = ()
     reason: _Word = ""
+    fork_revision: int | None = None
+    """Up to which revision the caller's copy of the store is the cluster's, None: all of it."""
 
     @classmethod
     def accept(cls) -> Verdict:
