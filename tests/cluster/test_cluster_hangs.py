@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,11 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from conclave import faults
 from conclave.cluster import extra_rows
-from conclave.service.messages import DeletedMember, DeleteMember
+from conclave.cluster.member_state import FILE_NAME
+from conclave.service.messages import DeletedMember, DeleteMember, Nothing
 from conclave.store.postgresql import account as accounts
 from conclave.store.postgresql.server import processes_in
-from tests.cluster.test_cluster_members import has_all, invisible, make, notice, with_three
+from tests.cluster.test_cluster_members import (
+    has_all,
+    invisible,
+    make,
+    notice,
+    refusal,
+    with_none,
+    with_three,
+)
 from tests.support.cluster_bench import ClusterBench
 from tests.support.several import Several, until
 
@@ -122,3 +133,27 @@ async def test_c18_a_deleted_primary_exports_what_only_it_has(house: Several) ->
     assert header.member_id == first.member_id
     labels = [each.row.label for each in rows if isinstance(each, extra_rows.Keyring)]
     assert labels == ["extra"]
+
+
+@with_none
+async def test_a_joiner_that_dies_while_it_commits_is_listed_or_free(house: Several) -> None:
+    first = await house.first()
+    joiner = await house.prepare_join(first)
+    commit = asyncio.create_task(joiner.daemon.call("join_commit", Nothing(), timeout_seconds=30))
+
+    async def has_begun() -> bool:
+        return (joiner.directory / FILE_NAME).exists()
+
+    await until(has_begun)
+    joiner.kill("cluster")
+    assert (await refusal(commit)).fault is faults.OUTCOME_UNKNOWN
+    joiner.start_cluster()
+
+    async def settled() -> bool:
+        listed = len(await house.seen_by(first)) == 2
+        return listed or (await notice(joiner)).removed == "left"
+
+    await until(settled)
+    if len(await house.seen_by(first)) == 1:
+        await house.join_with(joiner, first)
+    await house.all_read_write()

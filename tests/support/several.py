@@ -89,6 +89,24 @@ class Several:
         cluster_id: str = "",
     ) -> None:
         """Let an appliance without cluster join."""
+        await self._prepare(bench, at, domain=domain, password=password, cluster_id=cluster_id)
+        await bench.daemon.call("join_commit", Nothing(), timeout_seconds=2 * WAIT_SECONDS)
+
+    async def prepare_join(self, at: ClusterBench) -> ClusterBench:
+        """Return a new appliance that has prepared its join, but has not committed it."""
+        bench = await self.alone()
+        await self._prepare(bench, at, domain=DOMAIN, password=ADMIN_PASSWORD, cluster_id="")
+        return bench
+
+    async def _prepare(
+        self,
+        bench: ClusterBench,
+        at: ClusterBench,
+        *,
+        domain: bytes,
+        password: bytes,
+        cluster_id: str,
+    ) -> None:
         bench.member_id = str(uuid4())
         params = JoinPrepare(
             cluster_id=cluster_id or at.cluster_id,
@@ -107,7 +125,6 @@ class Several:
             "join_prepare", params, timeout_seconds=WAIT_SECONDS
         )
         bench.smk, bench.cluster_id = prepared.smk, prepared.cluster_id
-        await bench.daemon.call("join_commit", Nothing(), timeout_seconds=2 * WAIT_SECONDS)
 
     async def alone(self) -> ClusterBench:
         """Start an appliance's processes without a cluster."""

@@ -76,6 +76,8 @@ class Joining:
     """Copies the store and authorizes; returns when the member is visible."""
     abandon: Callable[[], Awaitable[None]]
     """Forgets the cluster that was not joined."""
+    is_listed: Callable[[], Awaitable[bool]]
+    """Tells whether the members took this one in, when that was not said."""
     _attempt: _Attempt | None = None
     _progress: JoinProgress = field(default_factory=lambda: JoinProgress(step="", fraction=0.0))
 
@@ -215,7 +217,14 @@ class Joining:
         stream = attempt.side.stream
         await attempt.wire.send(stream.seal(msgspec.msgpack.encode(Committed())))
         while True:
-            told = decode_told(stream.open(await attempt.wire.receive()))
+            try:
+                message = await attempt.wire.receive()
+            except Unavailable:
+                # Whether it is listed is decided by the primary, not by who could tell of it.
+                if await self.is_listed():
+                    return
+                raise
+            told = decode_told(stream.open(message))
             match told:
                 case Told(step=step, fraction=fraction):
                     self._note(step, fraction)

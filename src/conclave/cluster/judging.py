@@ -20,6 +20,7 @@ from conclave.ids import MemberId
 REASON_LEFT = Standing.LEFT.value
 REASON_DELETED = Standing.DELETED.value
 REASON_EPOCH = "epoch"
+REASON_UNKNOWN = "unknown"
 
 
 def hello_of(state: MemberState, channel: Channel) -> Hello:
@@ -78,7 +79,7 @@ def judge_peer(state: MemberState, hello: Hello, key_sha256: bytes | None) -> Ve
         fork = fork_above(state.configuration, hello.epoch.number)
         return msgspec.structs.replace(verdict, fork_revision=fork)
     message = f"Member {hello.member_id[:36]!r} with this key is not in the list of members."
-    return _refuse(state, faults.MEMBER_NOT_FOUND, message, "unknown")
+    return _refuse(state, faults.MEMBER_NOT_FOUND, message, REASON_UNKNOWN)
 
 
 def _refuse(state: MemberState, fault: Fault, message: str, reason: str) -> Verdict:

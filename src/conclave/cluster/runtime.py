@@ -69,6 +69,7 @@ class Runtime(RuntimeJoins):
         context.store.acknowledge = self.acknowledge
         self._file = MemberStateFile(home.places.location.directory / FILE_NAME)
         self._background: set[asyncio.Task[None]] = set()
+        self._ending = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self.handlers: dict[str, Handler] = {}
         self._local: dict[str, Handler] = {}
@@ -140,6 +141,7 @@ class Runtime(RuntimeJoins):
             begin=self.begin,
             complete=self.complete_join,
             abandon=self.end,
+            is_listed=self.is_listed,
         )
         membership = self.membership
         return {
@@ -248,29 +250,36 @@ class Runtime(RuntimeJoins):
 
     async def end(self) -> None:
         """Forget the cluster: this appliance is in none, and may create or join one (rule B2)."""
-        member, self.member = self.member, None
-        if member is None:
-            return
+        async with self._ending:
+            member, self.member = self.member, None
+            if member is not None:
+                await self._forget(member)
+
+    async def _forget(self, member: Member) -> None:
+        """Remove what there is of the cluster; its state last, so that this can be repeated."""
         await member.close(goodbye=False)
-        self.context.store.close()
+        await asyncio.to_thread(self.context.store.close)
         self.context.authorized = None
         page = self.context.page
         page.set_authorized(False)
-        places = self.home.places
-        self._file.remove()
         await self._logins.stop()
         self._logins.file.remove()
-        places.location.choose_sqlite()
-        for path in places.sqlite.parent.glob(places.sqlite.name + "*"):
-            path.unlink()
-        account = accounts.find(self.home.postgresql.account)
-        await asyncio.to_thread(accounts.remove, self.home.state_dir, account)
+        await asyncio.to_thread(self._remove_stores)
+        self._file.remove()
         await self._open_alone()
         page.bump_clients()
         page.bump_global()
         await self.notices.change(
             smk=b"", domain=b"", member_certificate_pem="", ca_certificate_pem="", removed="left"
         )
+
+    def _remove_stores(self) -> None:
+        # The file of SQLite first: it is of the time before the cluster had other members.
+        places = self.home.places
+        for path in places.sqlite.parent.glob(places.sqlite.name + "*"):
+            path.unlink()
+        accounts.remove(self.home.state_dir, accounts.find(self.home.postgresql.account))
+        places.location.choose_sqlite()
 
     async def begin(self, state: MemberState) -> None:
         """Start as a joiner."""

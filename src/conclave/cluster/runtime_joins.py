@@ -26,6 +26,8 @@ from conclave.service.messages import (
 from conclave.store.postgresql import binaries as programs
 
 VISIBLE_SECONDS: Final = 120.0
+LISTED_SECONDS: Final = 30.0
+"""How long a joiner whose connection broke waits for the primary to take it for a member."""
 POLL_SECONDS: Final = 0.05
 PROBE_SECONDS: Final = 5.0
 PAUSE_SECONDS: Final = 10.0
@@ -114,12 +116,30 @@ class RuntimeJoins:
             self.context.page.bump_global()
         await member.duties.add_member(new)
 
+    async def is_listed(self) -> bool:
+        """Tell whether the primary takes this joiner for a member; waits for a while."""
+        member = self.member
+        if member is None:
+            return False
+        primary = member.state.configuration.primary
+        try:
+            async with asyncio.timeout(LISTED_SECONDS):
+                while not member.neighbours.sees(primary):  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            return False
+        return True
+
     async def complete_join(self, offer: JoinOffer, progress: Progress) -> None:
         """Copy the store, authorize, and return when this member is Read-Write."""
         member = self.member
         if member is None:
             raise Unavailable(faults.BUSY, "This appliance is in no cluster at present.")
-        await member.complete_copy(progress)
+        try:
+            await member.complete_copy(progress)
+        except BaseException:
+            member.go_on_alone()
+            raise
         await self.authorize_from_live(
             Authorize(smk=offer.smk, member_key_spki_der=b"", domain=offer.domain)
         )
