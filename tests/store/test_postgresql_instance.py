@@ -279,6 +279,28 @@ def test_an_interrupted_copy_leaves_the_data_and_is_made_again(
     scenario(tmp_path, pristine, 2, work)
 
 
+def test_a_copy_that_was_killed_is_not_recovered_as_if_it_were_a_primary(
+    tmp_path: Path, pristine: Directories
+) -> None:
+    async def work(members: list[Member]) -> None:
+        primary, standby = members
+        await ask(primary, "CREATE TABLE t (n int PRIMARY KEY)")
+        await follow_from(pristine, standby, primary)
+        await primary.instance.set_synchronous([standby.member_id])
+        await standby.instance.kill()
+        # Twice: a second attempt must not take it for a primary either.
+        for _ in range(2):
+            with pytest.raises(Conflict) as error:
+                await standby.instance.rewind(standby.upstream)
+            assert error.value.fault is faults.STORE_DIVERGED
+        await standby.instance.start("standby")
+        await streams(standby, primary)
+        await ask(primary, "INSERT INTO t VALUES (1)")
+        assert await ask(standby, "SELECT n FROM t") == [(1,)]
+
+    scenario(tmp_path, pristine, 2, work)
+
+
 def test_foreign_data_cannot_be_rewound_and_say_so(tmp_path: Path, pristine: Directories) -> None:
     async def work(members: list[Member]) -> None:
         primary, other = members

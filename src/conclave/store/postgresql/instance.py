@@ -191,11 +191,14 @@ class Instance:
         # A promotion shows in the control file, which is compared, after a checkpoint only.
         await upstream.checkpoint(upstream_dir, CHECKPOINT_SECONDS)
         source = upstream.conninfo(upstream_dir, "pg_rewind") + " dbname=postgres"
-        # After a crash it recovers first, and must not throw away the log that it needs next.
-        await self._write_configuration("primary")
+        # A primary recovers from a crash first, and must not throw away the log that it needs next.
+        # A copy must not: what it has not replayed it would take for its own, and end its log.
+        was_copy = (self._places.data / configuration.STANDBY_SIGNAL).exists()
+        await self._write_configuration("standby" if was_copy else "primary")
         settings = self._places.run / configuration.MAIN_FILE
         arguments = ["-D", str(self._places.data), f"--config-file={settings}"]
         arguments += ["--source-server", source]
+        arguments += ["--no-ensure-shutdown"] if was_copy else []
         try:
             await self._run("pg_rewind", arguments, COPY_SECONDS)
         except InternalFault as cause:
