@@ -64,7 +64,12 @@ def find_and_touch(writer: ClusterWriter, request: Request) -> IdempotencyRow | 
 
 
 def touch(writer: ClusterWriter, record: IdempotencyRow) -> None:
-    """Bump what the recorded write changed once more."""
+    """Bump what the recorded write changed once more, in a commit that the visible members replay.
+
+    The recorded write's own commit may have stopped waiting for them: its record is in this store,
+    and perhaps nowhere else.  A transaction that only reads would wait for nobody.
+    """
+    writer.next_revision()
     if record.keyring_id:
         writer.touched.keyrings.add(record.keyring_id)
     else:
