@@ -41,8 +41,8 @@ unit:
 bench: setup ## p11bench against Conclave and SoftHSM2, alternately: medians and ratios
 	@$(PYTHON) -m bench $(ARGS)
 
-campaign: setup ## a long run, reported below docs/campaigns: make campaign NAME=kill (or fuzz)
-	@$(PYTHON) -m campaigns $(NAME)
+campaign: setup ## a long run, reported below docs/campaigns: make campaign NAME=kill (fuzz, cluster) ARGS=
+	@$(PYTHON) -m campaigns $(NAME) $(ARGS)
 
 fix: ## format and mend what ruff can
 	@.venv/bin/ruff check --fix .

@@ -1,4 +1,4 @@
-"""Run a campaign and write its report: `make campaign NAME=kill` or `NAME=fuzz`."""
+"""Run a campaign and write its report: `make campaign NAME=kill`, `fuzz` or `cluster`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from campaigns import fuzz, kill
+from campaigns import cluster, fuzz, kill
+from campaigns.cluster_faults import TABLE
 
 REPORTS = Path(__file__).parents[1] / "docs" / "campaigns"
 
@@ -94,6 +95,26 @@ def fuzz_command(seconds: int, seed: int) -> None:
     write_report("fuzz", lines)
     if not all(outcome.clean for outcome in outcomes):
         raise click.ClickException("a decoder was broken")
+
+
+@main.command("cluster")
+@click.option("--seconds", default=3600, show_default=True, type=click.IntRange(min=1))
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option("--only", multiple=True, type=click.Choice(list(TABLE)), help="Only these faults.")
+@click.option("--write/--no-write", default=True, help="Whether to keep the report.")
+def cluster_command(seconds: int, seed: int, only: tuple[str, ...], *, write: bool) -> None:
+    """Break a cluster of three members again and again, under load."""
+    cluster.enter_own_network(click.echo)
+    directory = Path(tempfile.mkdtemp(prefix="conclave-cluster-"))
+    outcome = cluster.run(directory, seed=seed, seconds=seconds, only=list(only), say=click.echo)
+    lines = cluster.report(outcome, commit())
+    if write:
+        write_report("cluster", lines)
+    else:
+        click.echo("\n".join(lines))
+    if not outcome.clean:
+        raise click.ClickException(f"a promise was broken; the logs are in {directory}")
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

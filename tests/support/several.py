@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -34,6 +35,7 @@ from tests.support.cluster_bench import ClusterBench
 DOMAIN = b"a cloning domain"
 ADMIN_PASSWORD = b"Admin-password-1"
 WAIT_SECONDS = 30.0
+House = TypeVar("House", bound="Several")
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = WAIT_SECONDS) -> None:
@@ -54,6 +56,10 @@ class Several:
 
     directory: Path
     members: list[ClusterBench] = field(default_factory=list)
+    made: int = 0
+
+    def prepare(self, directory: Path) -> None:
+        """Do what an appliance with this state directory needs before it starts: nothing."""
 
     async def first(self) -> ClusterBench:
         """Make a cluster of one, with an admin."""
@@ -128,8 +134,10 @@ class Several:
 
     async def alone(self) -> ClusterBench:
         """Start an appliance's processes without a cluster."""
-        directory = self.directory / f"m{len(self.members) + 1}"
+        self.made += 1
+        directory = self.directory / f"m{self.made}"
         directory.mkdir(mode=0o700)
+        self.prepare(directory)
         bench = ClusterBench(directory, SharedPage.create())
         bench.start_login()
         bench.start_cluster()
@@ -176,9 +184,8 @@ class Several:
 
 
 @asynccontextmanager
-async def several(directory: Path) -> AsyncIterator[Several]:
-    """Yield a house without members, and end whatever was started in it."""
-    house = Several(directory)
+async def ended(house: House) -> AsyncIterator[House]:
+    """Yield a house, and end whatever was started in it."""
     try:
         yield house
     finally:
@@ -187,3 +194,10 @@ async def several(directory: Path) -> AsyncIterator[Several]:
             await bench.close()
         for bench in house.members:
             await asyncio.to_thread(accounts.remove, bench.directory, account)
+
+
+@asynccontextmanager
+async def several(directory: Path) -> AsyncIterator[Several]:
+    """Yield a house without members, and end whatever was started in it."""
+    async with ended(Several(directory)) as house:
+        yield house

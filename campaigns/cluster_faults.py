@@ -1,0 +1,367 @@
+"""The faults of a cluster campaign: each is made, holds for a while, and is undone.
+
+Invariant: when a fault's coroutine has ended, whatever it stopped runs again and whatever it cut is
+whole; a member that it took out of the cluster is in it again, or a new one in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from campaigns.cluster_load import Load, moment
+from conclave.errors import ConclaveError
+from conclave.service.messages import (
+    DeleteMember,
+    Nothing,
+    Notice,
+    PromoteMember,
+    Watch,
+)
+from conclave.store.postgresql import account as accounts
+from tests.support.cluster_bench import ClusterBench
+from tests.support.several import Several, until
+
+LONGEST_SECONDS: Final = 6.0
+JOIN_ATTEMPTS: Final = 5
+SKEWS_MS: Final = (-3_600_000, -20_000, 20_000, 3_600_000)
+ISOLATED: Final = "CONCLAVE_CAMPAIGN_ISOLATED"
+"""Set in a campaign that has a network and mounts of its own, where it may cut and fill."""
+VOLUME_BYTES: Final = 900 << 20
+BALLOON_STEP_BYTES: Final = 64 << 10
+
+Fault = Callable[["Faults", ClusterBench], Awaitable[None]]
+
+
+@dataclass
+class Faults:
+    """What a campaign can do to a member."""
+
+    house: HouseWithVolumes
+    load: Load
+    chance: random.Random
+    say: Callable[[str], None]
+
+    async def hold(self, longest: float = LONGEST_SECONDS) -> None:
+        """Let a fault hold for a random time: short ones as often as long ones."""
+        await asyncio.sleep(
+            self.chance.choice([0.3, 1.0, 2.0, 3.0, longest]) * self.chance.random()
+        )
+
+    # ------------------------------------------------------------------ processes
+
+    async def kill(self, bench: ClusterBench) -> None:
+        """Kill the cluster process, and start it again."""
+        await asyncio.to_thread(bench.kill, "cluster")
+        await self.hold()
+        bench.start_cluster()
+
+    async def kill_postgresql(self, bench: ClusterBench) -> None:
+        """Kill PostgreSQL, or one of its processes."""
+        pids = postgresql_of(bench)
+        if pids:
+            pid = self.chance.choice([pids[0], self.chance.choice(pids)])
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await self.hold(1.0)
+
+    async def hang(self, bench: ClusterBench) -> None:
+        """Stop the cluster process, and let it go on."""
+        await self._stopped([bench.processes["cluster"].pid])
+
+    async def hang_postgresql(self, bench: ClusterBench) -> None:
+        """Stop PostgreSQL, and let it go on."""
+        await self._stopped(postgresql_of(bench))
+
+    async def hang_all(self, bench: ClusterBench) -> None:
+        """Stop all of a member, and let it go on."""
+        others = [process.pid for process in bench.processes.values()]
+        await self._stopped([*others, *postgresql_of(bench)])
+
+    async def _stopped(self, pids: list[int]) -> None:
+        signal_all(pids, signal.SIGSTOP)
+        try:
+            await self.hold()
+        finally:
+            signal_all(pids, signal.SIGCONT)
+
+    async def disk_full(self, bench: ClusterBench) -> None:
+        """Take all the space of the volume with a member's store."""
+        balloon = volume_of(bench.directory) / "balloon"
+        await asyncio.to_thread(fill, balloon)
+        try:
+            await self.hold()
+        finally:
+            balloon.unlink()
+
+    # ------------------------------------------------------------------ network and clock
+
+    async def isolate(self, bench: ClusterBench) -> None:
+        """Cut a member off from all others."""
+        async with self._cut(bench, self._others(bench)):
+            await self.hold()
+
+    async def part(self, bench: ClusterBench) -> None:
+        """Cut the link between two members."""
+        async with self._cut(bench, [self.chance.choice(self._others(bench))]):
+            await self.hold()
+
+    @asynccontextmanager
+    async def _cut(self, bench: ClusterBench, others: list[ClusterBench]) -> AsyncIterator[None]:
+        pairs = [(bench.address, other.address) for other in others]
+        pairs += [(there, here) for here, there in pairs]
+        rules = [f"from {one} to {other} pref 10 blackhole" for one, other in pairs]
+        for rule in rules:
+            await ip("rule", "add", *rule.split())
+        try:
+            yield
+        finally:
+            for rule in rules:
+                await ip("rule", "del", *rule.split())
+
+    async def skew(self, bench: ClusterBench) -> None:
+        """Set a member's appliance clock wrong, and right again."""
+        bench.page.set_appliance_offset(self.chance.choice(SKEWS_MS))
+        bench.clock_offset_ms = bench.page.appliance_offset_ms()
+        await self.hold()
+        if self.chance.random() < 0.5:
+            await asyncio.to_thread(bench.kill, "cluster")
+            bench.start_cluster()
+            await self.hold()
+        bench.clock_offset_ms = 0
+        bench.page.set_appliance_offset(0)
+
+    # ------------------------------------------------------------------ members
+
+    def _others(self, bench: ClusterBench) -> list[ClusterBench]:
+        return [other for other in self.house.members if other is not bench]
+
+    async def promote(self, bench: ClusterBench) -> None:
+        """Promote a member, asked at any."""
+        at = self.chance.choice(self.house.members)
+        request = PromoteMember(member_id=bench.member_id)
+        await self._try("promote", at.daemon.call("promote", request, timeout_seconds=20))
+
+    async def leave(self, bench: ClusterBench) -> None:
+        """Let a member leave and join again."""
+        self.load.absent.add(bench.directory)
+        done = await self._try("leave", bench.daemon.call("leave", Nothing(), timeout_seconds=40))
+        if not done and (await self._notice(bench)).removed != "left":
+            self.load.absent.discard(bench.directory)
+            return
+        bench.page.set_authorized(False)
+
+        async def join() -> bool:
+            await self.house.join_with(bench, self.chance.choice(self._others(bench)))
+            return True
+
+        await until(join, 60)
+
+    async def delete(self, bench: ClusterBench) -> None:
+        """Kill a member for good, delete it, let it come back once, and join a new one."""
+        self.load.absent.add(bench.directory)
+        await asyncio.to_thread(bench.kill, "cluster")
+        await self._deleted_by_others(bench)
+        if self.chance.random() < 0.5:
+            bench.start_cluster()
+            await until(lambda: self._knows_deletion(bench))
+        await self._replace(bench)
+
+    async def usurp(self, bench: ClusterBench) -> None:
+        """Delete a member that is cut off but serves its clients; it must end when it returns."""
+        self.load.cut_off.add(bench.directory)
+        async with self._cut(bench, self._others(bench)):
+            await self._deleted_by_others(bench)
+            await self.hold()
+        await until(lambda: self._knows_deletion(bench))
+        self.load.absent.add(bench.directory)
+        await self._refuses_writes(bench)
+        await self._replace(bench)
+
+    async def _deleted_by_others(self, bench: ClusterBench) -> None:
+        remaining = self._others(bench)
+
+        async def unseen() -> bool:
+            views = [await self.house.seen_by(other) for other in remaining]
+            return not any(view[bench.member_id].visible for view in views)
+
+        async def deleted() -> bool:
+            at = self.chance.choice(remaining)
+            if bench.member_id not in await self.house.seen_by(at):
+                return True
+            request = DeleteMember(member_id=bench.member_id)
+            await at.daemon.call("delete_member", request, timeout_seconds=30)
+            return True
+
+        await until(unseen)
+        await until(deleted, 60)
+
+    async def _refuses_writes(self, bench: ClusterBench) -> None:
+        label = f"after-the-end-{self.chance.random()}"
+        with contextlib.suppress(ConclaveError):
+            await bench.make_keyrings(label)
+            self.load.history.complain("deleted", f"member {bench.member_id} writes, {moment()}")
+
+    async def _knows_deletion(self, bench: ClusterBench) -> bool:
+        return (await self._notice(bench)).removed == "deleted"
+
+    async def _notice(self, bench: ClusterBench) -> Notice:
+        answer: Notice = await bench.daemon.call("watch", Watch(seen=0, seconds=1))
+        return answer
+
+    async def _replace(self, bench: ClusterBench) -> None:
+        house = self.house
+        client_id = bench.client_id
+        await house.forget(bench)
+        await asyncio.to_thread(shutil.rmtree, bench.directory)
+        newcomer = await house.alone()
+        newcomer.client_id = client_id
+        self.load.absent.add(newcomer.directory)
+
+        async def join() -> bool:
+            await house.join_with(newcomer, self.chance.choice(self._others(newcomer)))
+            return True
+
+        await until(join, 60)
+
+    async def _try(self, what: str, work: Awaitable[object]) -> bool:
+        try:
+            await work
+        except ConclaveError as error:
+            self.load.history.counts[f"{what}: {error.fault.rest_id}"] += 1
+            self.say(f"{moment()} {what}: {error.message}")
+            return False
+        return True
+
+
+TABLE: Final[dict[str, Fault]] = {
+    "kill": Faults.kill,
+    "kill PostgreSQL": Faults.kill_postgresql,
+    "hang": Faults.hang,
+    "hang PostgreSQL": Faults.hang_postgresql,
+    "hang all": Faults.hang_all,
+    "disk full": Faults.disk_full,
+    "isolate": Faults.isolate,
+    "part": Faults.part,
+    "skew": Faults.skew,
+    "promote": Faults.promote,
+    "leave and join": Faults.leave,
+    "delete and join": Faults.delete,
+    "delete when cut off": Faults.usurp,
+}
+
+NEED_ROOM: Final = ("isolate", "part", "delete when cut off", "disk full")
+
+PASSING: Final = ("kill", "kill PostgreSQL", "hang", "hang PostgreSQL", "isolate", "part", "skew")
+"""Faults of which two may come at once, at different members."""
+
+
+def kinds(*, isolated: bool) -> list[str]:
+    """Return the faults that can be made here."""
+    return [kind for kind in TABLE if isolated or kind not in NEED_ROOM]
+
+
+def is_isolated() -> bool:
+    """Tell whether this process may cut links."""
+    return bool(os.environ.get(ISOLATED))
+
+
+async def prepare_network() -> None:
+    """Let rules come before the table of local addresses, so that they can cut links."""
+    await ip("link", "set", "lo", "up")
+    await ip("rule", "add", "pref", "100", "lookup", "local")
+    await ip("rule", "del", "pref", "0")
+
+
+async def ip(*words: str) -> None:
+    """Run the network's tool; CalledProcessError with what it said."""
+    process = await asyncio.create_subprocess_exec(
+        "ip", *words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    _, complaint = await process.communicate()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, ["ip", *words], stderr=complaint)
+
+
+# ------------------------------------------------------------------ processes
+
+
+def _parents() -> Iterator[tuple[int, int, str]]:
+    """Yield pid, parent and name of every process."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            text = (path / "stat").read_text()
+        except OSError:
+            continue
+        name, _, rest = text.partition("(")[2].rpartition(")")
+        yield int(path.name), int(rest.split()[1]), name
+
+
+def postgresql_of(bench: ClusterBench) -> list[int]:
+    """Return the pids of a member's PostgreSQL, its main process first."""
+    processes = list(_parents())
+    cluster = bench.processes["cluster"].pid
+    found = [pid for pid, parent, name in processes if parent == cluster and name == "postgres"]
+    return [*found, *(pid for pid, parent, _ in processes if parent in found)]
+
+
+def signal_all(pids: list[int], number: signal.Signals) -> None:
+    """Signal processes, those that are gone apart."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+# ------------------------------------------------------------------ volumes
+
+
+class HouseWithVolumes(Several):
+    """Members each of which has its store on a small volume, if this process may make volumes."""
+
+    def prepare(self, directory: Path) -> None:
+        """Make the volume."""
+        if not is_isolated():
+            return
+        volume = volume_of(directory)
+        volume.mkdir(mode=0o755, parents=True)
+        options = f"size={VOLUME_BYTES},mode=0755"
+        command("mount", "-t", "tmpfs", "-o", options, "conclave", str(volume))
+
+    async def forget(self, bench: ClusterBench) -> None:
+        """End a member and remove what it had."""
+        self.members.remove(bench)
+        await bench.close()
+        await asyncio.to_thread(accounts.remove, bench.directory, accounts.find())
+        volume = volume_of(bench.directory)
+        if volume.is_mount():
+            await asyncio.to_thread(command, "umount", "--lazy", str(volume))
+            volume.rmdir()
+
+
+def command(*words: str) -> None:
+    """Run a tool that must succeed."""
+    subprocess.run(words, check=True)
+
+
+def volume_of(directory: Path) -> Path:
+    """Return the directory below which a member's PostgreSQL is."""
+    return accounts.directories(directory, accounts.find()).data.parent
+
+
+def fill(balloon: Path) -> None:
+    """Take all the space of a volume."""
+    with balloon.open("wb") as stream, contextlib.suppress(OSError):
+        size = 0
+        while True:
+            os.posix_fallocate(stream.fileno(), size, BALLOON_STEP_BYTES)
+            size += BALLOON_STEP_BYTES

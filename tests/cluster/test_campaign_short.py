@@ -1,0 +1,32 @@
+"""The cluster campaign for a short time, with the faults that need no network of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 12
+SEED = 7
+
+pytestmark = pytest.mark.system
+
+
+def test_random_faults_under_load_break_no_promise() -> None:
+    command = [sys.executable, "-m", "campaigns", "cluster", "--no-write"]
+    kinds = ("kill", "kill PostgreSQL", "hang", "promote", "skew")
+    only = [word for kind in kinds for word in ("--only", kind)]
+    run = subprocess.run(
+        [*command, "--seconds", str(SECONDS), "--seed", str(SEED), *only],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "- broken promises: 0\n" in run.stdout
+    assert "missing: 0, deleted but present: 0, changed: 0" in run.stdout
