@@ -70,6 +70,21 @@ async def test_c27_a_hung_postgresql_of_another_member_comes_back(house: Several
     await has_all(third, ["before", "meanwhile"])
 
 
+@with_three
+async def test_a_member_that_joins_while_another_one_leaves_is_listed(house: Several) -> None:
+    first, second, third = house.members
+    newcomer = await house.alone()
+    stop_postgresql(second)
+    leaving = asyncio.create_task(third.daemon.call("leave", Nothing(), timeout_seconds=40))
+    await house.join_with(newcomer, first)
+    await leaving
+    house.members.remove(third)
+    try:
+        await house.all_read_write()
+    finally:
+        house.members.append(third)
+
+
 def is_connected(caller: str, called: str) -> bool:
     """Tell whether there is a TCP connection from one IPv4 address to another."""
     wanted = [socket.inet_aton(address)[::-1].hex().upper() for address in (caller, called)]

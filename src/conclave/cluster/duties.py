@@ -103,7 +103,13 @@ class Duties:
         )
         # Kept until it is recorded, which is tried again if it fails once the member is listed.
         self.hands.new_rows = {**self.hands.new_rows, row.member_id: row}
-        await self.coordinator.change(lambda state: sequences.add_member(state, new.peer))
+        try:
+            await self.coordinator.change(lambda state: sequences.add_member(state, new.peer))
+        except ConclaveError:
+            if self.coordinator.state.configuration.peer(row.member_id) is None:
+                rows = self.hands.new_rows.items()
+                self.hands.new_rows = {id_: kept for id_, kept in rows if id_ != row.member_id}
+            raise
         others = [peer.member_id for peer in self.coordinator.state.others()]
         try:
             await self.replication.instance.slots(others)

@@ -225,7 +225,9 @@ class MemberHands:
         page.bump_global()
         if self.coordinator.state.may_write:  # it may have handed over meanwhile
             page.set_lease_end(NO_LEASE_END)
-        self.new_rows = {}
+        listed = configuration.ids()
+        # A row that came meanwhile waits for the configuration that lists its member.
+        self.new_rows = {id_: row for id_, row in self.new_rows.items() if id_ not in listed}
         self.unfinished = False
 
     # ------------------------------------------------------------------ others
