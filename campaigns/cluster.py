@@ -178,7 +178,10 @@ class Campaign:
 
     async def _make(self, kind: str, bench: ClusterBench) -> None:
         begin = time.monotonic()
-        await TABLE[kind](self._faults, bench)
+        try:
+            await TABLE[kind](self._faults, bench)
+        except TimeoutError:
+            self.history.complain("fault", f"{kind} at {bench.directory.name} did not end")
         self.history.fault_times.append((begin, time.monotonic(), kind))
 
     def _leads(self, bench: ClusterBench) -> bool:
