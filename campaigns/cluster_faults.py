@@ -137,9 +137,14 @@ class Faults:
         if self.chance.random() < 0.5:
             await asyncio.to_thread(bench.kill, "cluster")
             bench.start_cluster()
+            await until(lambda: self._is_ready(bench))
             await self.hold()
         bench.clock_offset_ms = 0
         bench.page.set_appliance_offset(0)
+
+    async def _is_ready(self, bench: ClusterBench) -> bool:
+        await bench.ready()
+        return True
 
     # ------------------------------------------------------------------ members
 
