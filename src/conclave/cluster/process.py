@@ -7,6 +7,7 @@ made void (rule C15), and the page says whether the member is authorized now.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -41,6 +42,8 @@ REFUSED_STATUS: Final = 78
 
 STORE_STATUS: Final = 74
 """Exit status of a start whose store cannot be read or written now (EX_IOERR)."""
+
+AUTHORIZE_SECONDS: Final = 0.5
 
 UNSET_BELOW_MS: Final = 1000
 """A cluster time that is not further from boot time was never set."""
@@ -149,7 +152,20 @@ async def authorize_again(runtime: Runtime, bootstrap: ClusterBootstrap) -> None
         member_key_spki_der=bootstrap.member_key_spki_der,
         domain=bootstrap.domain,
     )
-    await runtime.membership.authorize(again, "daemon")
+    try:
+        await runtime.membership.authorize(again, "daemon")
+    except Unavailable as error:
+        # A member that has to wait for others is authorized when its store is open.
+        logger.warning("The member is not authorized yet: %s", error.message)
+        runtime.run(_authorize_later(runtime, again))
+
+
+async def _authorize_later(runtime: Runtime, again: Authorize) -> None:
+    """Authorize once the store is open, unless another member has done so before."""
+    while runtime.context.authorized is None:
+        await asyncio.sleep(AUTHORIZE_SECONDS)
+        with contextlib.suppress(Unavailable):
+            await runtime.membership.authorize(again, "daemon")
 
 
 def main() -> None:
