@@ -228,6 +228,17 @@ async def test_a_deletion_needs_all_remaining_members_or_force(house: Several) -
 
 
 @with_three
+async def test_any_member_may_be_asked_to_delete_one_that_nobody_sees(house: Several) -> None:
+    first, second, third = house.members
+    third.kill("cluster")
+    for bench in (first, second):
+        await invisible(house, bench, third)
+    request = DeleteMember(member_id=third.member_id)
+    await second.daemon.call("delete_member", request, timeout_seconds=30)
+    assert set(await house.seen_by(first)) == {first.member_id, second.member_id}
+
+
+@with_three
 async def test_b2_a_leaving_primary_hands_over_and_may_join_again(house: Several) -> None:
     first, second, third = house.members
     await first.daemon.call("leave", Nothing(), timeout_seconds=40)

@@ -15,23 +15,29 @@ import msgspec
 
 from conclave import faults
 from conclave.cluster.attempts import AttemptGate
-from conclave.cluster.configuration import Standing
 from conclave.cluster.context import Context, exact_id
 from conclave.cluster.credentials import Credentials
 from conclave.cluster.link.messages import DenyLogin, Forward, MergeFailures
-from conclave.cluster.link_handlers import FORWARDED_METHODS
 from conclave.cluster.local_failures import FailureFile, merge_here
 from conclave.cluster.local_logins import LocalDesk, LocalLogins
 from conclave.cluster.member import Member
+from conclave.cluster.member_states import (
+    FORWARDED_METHODS,
+    Course,
+    State,
+    course_of,
+    state_of,
+)
 from conclave.cluster.session_tickets import TicketOffice
-from conclave.errors import CredentialRefused, NotAllowed
+from conclave.errors import CredentialRefused, NotAllowed, Unavailable
 from conclave.ids import ClientId
 from conclave.service.channel import ChannelClient, Handler
-from conclave.service.messages import METHODS, ClientLogin, ClientLogout, Nothing, Quiet
+from conclave.service.messages import METHODS, ClientLogout, Nothing, Quiet
 from conclave.service.tickets import login_id_of
 
 FORWARD_SECONDS: Final = 32.0
 MERGE_SECONDS: Final = 10.0
+READ_ONLY: Final = "This member has lost the others and is Read-Only; nothing was changed."
 
 
 @dataclass(slots=True)
@@ -49,25 +55,42 @@ class Forwarding:
     def doors(self, local: dict[str, Handler]) -> dict[str, Handler]:
         """Return what answers each method, wherever it is carried out."""
         doors = {
-            name: self._on_primary(name, handler) if name in FORWARDED_METHODS else handler
+            name: self._door(name, handler) if name in FORWARDED_METHODS else handler
             for name, handler in local.items()
         }
-        return doors | {"login": self._login, "logout": self._logout}
+        return doors | {"logout": self._logout}
 
-    def _on_primary(self, name: str, handler: Handler) -> Handler:
+    def _door(self, name: str, handler: Handler) -> Handler:
         async def run(params: Any, role: str) -> Quiet:
-            member = self.member()
-            if member is None or member.state.is_primary:
-                return await handler(params, role)
-            return await self._forward(member, name, params, role)
+            if name == "login" and self.context.page.lease_valid():
+                await self.logins.merge()
+            match course_of(name, self._state()):
+                case Course.HERE:
+                    return await handler(params, role)
+                case Course.FORWARD:
+                    return await self._forward(name, params, role)
+                case Course.BY_SHARE:
+                    return await self.logins.login(params, role)
+                case Course.REFUSE:
+                    raise NotAllowed(faults.MEMBER_READ_ONLY, READ_ONLY)
 
         return run
 
-    async def _forward(self, member: Member, name: str, params: Quiet, role: str) -> Quiet:
-        """Run a method on the primary; refuse it at once while this member is Read-Only."""
-        if not self.context.page.lease_valid():
-            message = "This member has lost the primary and is Read-Only; nothing was changed."
-            raise NotAllowed(faults.MEMBER_READ_ONLY, message)
+    def _state(self) -> State:
+        member, lease_valid = self.member(), self.context.page.lease_valid()
+        if member is None:
+            return state_of(None, lease_valid=lease_valid, closed=False)
+        # A primary that opens or hands over has no lease either, but is worth waiting for.
+        strict = member.home.times.strict_primary and member.primary.active
+        closed = strict and not lease_valid
+        return state_of(member.state, lease_valid=lease_valid, closed=closed)
+
+    async def _forward(self, name: str, params: Quiet, role: str) -> Quiet:
+        """Run a method on the primary."""
+        member = self.member()
+        if member is None:
+            message = "This appliance has just left its cluster; try again."
+            raise Unavailable(faults.BUSY, message)
         forward = Forward(method=name, params=msgspec.msgpack.encode(params), role=role)
         answer = await member.neighbours.call(
             member.state.configuration.primary,
@@ -77,18 +100,6 @@ class Forwarding:
         )
         result: Quiet = msgspec.msgpack.decode(answer.result, type=METHODS[name].result)
         return result
-
-    async def _login(self, params: ClientLogin, role: str) -> Quiet:
-        """Check a password on the primary, or here while it is lost."""
-        member = self.member()
-        if member is None:
-            return await self.credentials.login(params, role)
-        if self.context.page.lease_valid():
-            await self.logins.merge()
-        follows = member.state.standing is Standing.MEMBER and not member.state.is_primary
-        if follows and not self.context.page.lease_valid():
-            return await self.logins.login(params, role)
-        return await self._on_primary("login", self.credentials.login)(params, role)
 
     async def _logout(self, params: ClientLogout, role: str) -> Nothing:
         """Deny a login here, and tell the other members, best effort (rule C13)."""

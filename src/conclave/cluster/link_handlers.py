@@ -47,6 +47,7 @@ from conclave.cluster.link.messages import (
 )
 from conclave.cluster.link.server import Handler
 from conclave.cluster.local_failures import merge_here
+from conclave.cluster.member_states import TAKEN_METHODS
 from conclave.cluster.primary import Primary
 from conclave.errors import Conflict, InternalFault, NotAllowed, Unavailable
 from conclave.ids import KeyringId, LoginId, MemberId, RowRevision
@@ -56,25 +57,6 @@ from conclave.service.page import SharedPage
 from conclave.store.repository import Touched
 
 PROBE_SECONDS: Final = 3.0
-FORWARDED_METHODS: Final = frozenset(
-    {
-        "create_keyrings",
-        "delete_keyring",
-        "unlock_keyring",
-        "register_client",
-        "revoke_client",
-        "put_users",
-        "login",
-        "change_password",
-        "initialize_krco",
-        "initialize_token",
-        "write_objects",
-        "promote",
-        "set_group",
-    }
-)
-"""Methods of `conclave.service.messages` that run on the primary, wherever they were called."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -188,7 +170,7 @@ class LinkHandlers:
     async def forward(self, params: Forward, _peer: Peer) -> Forwarded:
         """Run a method here that was called at another member; only on the primary."""
         handler = self.methods.get(params.method)
-        if handler is None or params.method not in FORWARDED_METHODS:
+        if handler is None or params.method not in TAKEN_METHODS:
             message = f"Method {params.method[:64]!r} is not forwarded."
             raise NotAllowed(faults.NO_ACL_RULE, message)
         if not self.primary.active:
