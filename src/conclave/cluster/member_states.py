@@ -75,7 +75,7 @@ MEANINGS: Final[dict[State, str]] = {
     State.READ_WRITE: "It has a lease of the primary, which waits for it in every commit.",
     State.READ_ONLY: "Its lease is over: it has lost the primary, or has not caught up with it.",
     State.JOINING: "Its first copy of the store is under way.",
-    State.REMOVED: "It left or was deleted. Its store is closed; a deleted one needs a factory reset.",
+    State.REMOVED: "It left or was deleted: its store is closed. A deleted one is to be reset.",
 }
 
 
