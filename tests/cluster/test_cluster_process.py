@@ -18,10 +18,12 @@ from conclave.service.messages import (
     ClusterList,
     MemberList,
     Nothing,
+    Notice,
     ServiceStatus,
     UserRecord,
     UserRecords,
     UsersVersion,
+    Watch,
     WorkerKeys,
 )
 from conclave.service.wire import Role
@@ -52,6 +54,20 @@ def test_a_cluster_is_created_once(tmp_path: Path) -> None:
             members: MemberList = await bench.daemon.call("list_members", Nothing())
             assert [(item.primary, item.authorized) for item in members.members] == [(True, False)]
             assert bench.page.epoch() == (1, bench.member_id)
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_answers_who_waits_for_news_instead_of_waiting_for_them(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            newest: Notice = await bench.daemon.call("watch", Watch(seen=0, seconds=1))
+            waiting = Watch(seen=newest.number, seconds=50)
+            watching = asyncio.create_task(bench.daemon.call("watch", waiting, timeout_seconds=50))
+            status: ServiceStatus = await bench.daemon.call("status", Nothing())
+            assert status.ready
+            bench.processes["cluster"].terminate()
+            assert await watching == newest
 
     asyncio.run(scenario())
 

@@ -29,6 +29,7 @@ class Notices:
     """The newest notice, and those who wait for another."""
 
     notice: Notice = _FIRST
+    _ended: bool = False
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def change(self, **fields: object) -> None:
@@ -40,11 +41,19 @@ class Notices:
             self.notice = msgspec.structs.replace(changed, number=self.notice.number + 1)
             self._changed.notify_all()
 
+    async def end(self) -> None:
+        """Let nobody wait any more: the process stops, and waits itself for calls under way."""
+        async with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
     async def watch(self, params: Watch, _role: str) -> Notice:
         """Return the notice once its number is not `seen`, or after the time asked for."""
         try:
             async with asyncio.timeout(min(params.seconds, MAX_WAIT_SECONDS)), self._changed:
-                await self._changed.wait_for(lambda: self.notice.number != params.seen)
+                await self._changed.wait_for(
+                    lambda: self._ended or self.notice.number != params.seen
+                )
         except TimeoutError:
             pass
         return self.notice

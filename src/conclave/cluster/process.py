@@ -139,6 +139,7 @@ async def serve(stream: IO[bytes]) -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     await stopping.wait()
+    await runtime.notices.end()
     await server.close()
     await runtime.close()
 
