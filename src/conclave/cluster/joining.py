@@ -105,9 +105,15 @@ class Joining:
             software_version=__version__,
             channel="join",
         )
-        reader, writer, certificate = await open_join(
-            params.remote_address, self.core_port, hello, _accept, CONNECT_SECONDS
-        )
+        try:
+            reader, writer, certificate = await open_join(
+                params.remote_address, self.core_port, hello, _accept, CONNECT_SECONDS
+            )
+        except Unavailable as error:
+            if error.fault is not faults.BUSY:
+                raise
+            # Nobody is busy: whoever gave the address is to look at it, and at the network.
+            raise Unavailable(faults.MEMBERS_UNREACHABLE, error.message) from error
         try:
             side = JoinerSide(
                 params.domain,
