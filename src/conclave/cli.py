@@ -105,8 +105,13 @@ def client_module_path() -> None:
 def demo(ctx: click.Context) -> None:
     """Set up a complete installation on this machine and sign with it."""
     from conclave.demo.command import demo as demo_command
+    from conclave.demo.fault import fault_command
 
-    demo_command.main(args=ctx.args, prog_name="conclave demo", standalone_mode=False)
+    # A directory of that name is reached as ./fault.
+    command, name, words = demo_command, "conclave demo", ctx.args
+    if words[:1] == ["fault"]:
+        command, name, words = fault_command, "conclave demo fault", words[1:]
+    command.main(args=words, prog_name=name, standalone_mode=False)
 
 
 def _chosen_config(

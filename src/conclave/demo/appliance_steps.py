@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from conclave.demo.narrator import Narrator
 from conclave.demo.options import DemoOptions, new_password
 from conclave.demo.rest import RestClient
 from conclave.settings import ApplianceConfig, Limits, write_config
+from conclave.store.postgresql import account as accounts
 
 PARTITION: Final = "clusterpar"
 CLUSTER: Final = "demo"
@@ -22,6 +24,7 @@ DEVICE: Final = "eth0"
 ADMIN: Final = "admin"
 FACTORY_PASSWORD: Final = "PASSWORD"  # noqa: S105 - public: every appliance begins with it
 PER_CALL: Final = 100
+REST_PORT: Final = 8443
 SERVICE: Final = "/api/lunasa/services/cluster"
 
 
@@ -38,16 +41,16 @@ class Passwords:
     first_krso: str = field(default_factory=new_password, repr=False)
 
 
-def settings(options: DemoOptions, address: str) -> ApplianceConfig:
-    """Return the appliance's settings: one loopback address, standard ports."""
+def settings(options: DemoOptions, number: int, address: str) -> ApplianceConfig:
+    """Return an appliance's settings: one loopback address, standard ports."""
     limits = Limits()
     if options.min_password is not None:
         limits = msgspec.structs.replace(limits, min_password_characters=options.min_password)
     if options.max_objects is not None:
         limits = msgspec.structs.replace(limits, max_objects=options.max_objects)
     return ApplianceConfig(
-        state_dir=options.state_dir,
-        host_name="conclave-demo",
+        state_dir=options.state_dir(number),
+        host_name="conclave-demo" if number == 1 else f"conclave-demo-{number}",
         interfaces={DEVICE: address},
         # Three wrong HSM SO passwords would zeroize the HSM: not in a place to try things.
         so_lockout="backoff",
@@ -56,11 +59,14 @@ def settings(options: DemoOptions, address: str) -> ApplianceConfig:
     )
 
 
-def make_appliance(options: DemoOptions, address: str, narrator: Narrator) -> None:
-    """Make the appliance's state directory with `conclave appliance init`."""
-    chosen = options.settings_file
-    write_config(settings(options, address), chosen)
-    words = ("appliance", "init", "--state", str(options.state_dir), "--config", str(chosen))
+def make_appliance(options: DemoOptions, number: int, address: str, narrator: Narrator) -> None:
+    """Make an appliance's state directory with `conclave appliance init`."""
+    chosen, state_dir = options.settings_file(number), options.state_dir(number)
+    # As root, the data of a demonstration that was here before may outlive its directory.
+    if options.members not in (None, 1):
+        accounts.remove(state_dir, accounts.find())
+    write_config(settings(options, number, address), chosen)
+    words = ("appliance", "init", "--state", str(state_dir), "--config", str(chosen))
     narrator.detail("conclave " + " ".join(words))
     outcome = subprocess.run(
         [sys.executable, "-m", "conclave.cli", *words],
@@ -72,14 +78,14 @@ def make_appliance(options: DemoOptions, address: str, narrator: Narrator) -> No
         raise step_failed(f"`conclave appliance init` failed: {outcome.stderr.strip()}")
 
 
-def rest_client(options: DemoOptions, address: str, port: int, narrator: Narrator) -> RestClient:
+def rest_client(state_dir: Path, address: str, told: Callable[[str], None]) -> RestClient:
     """Return a client that trusts this appliance's own certificate and no other."""
-    return RestClient(address, port, ca_file(options), told=narrator.detail)
+    return RestClient(address, REST_PORT, certificate_file(state_dir), told=told)
 
 
-def ca_file(options: DemoOptions) -> Path:
-    """Return the file with which REST's certificate is verified."""
-    return options.state_dir / "webserver" / "server.pem"
+def certificate_file(state_dir: Path) -> Path:
+    """Return the file with which an appliance's REST certificate is verified."""
+    return state_dir / "webserver" / "server.pem"
 
 
 def log_in(rest: RestClient, passwords: Passwords) -> None:
@@ -125,7 +131,7 @@ def start_service(rest: RestClient, options: DemoOptions, address: str) -> None:
     rest.call("PATCH", SERVICE, {"onBoot": True})
     rest.call("POST", f"{SERVICE}/actions/start", {})
     if rest.get(SERVICE)["status"] != "running":
-        message = f"The cluster service did not start; see the logs in {options.state_dir}/log."
+        message = f"The cluster service at {address} did not start; see its `log` directory."
         raise step_failed(message)
 
 
@@ -139,7 +145,7 @@ def create_cluster(rest: RestClient, passwords: Passwords) -> str:
 def authorize(rest: RestClient, cluster_id: str, co_password: str) -> dict[str, Any]:
     """Authorize the local member and return its description."""
     members = f"/api/clusters/{cluster_id}/members"
-    member = rest.get(members)["data"][0]
+    member = local_member(rest, cluster_id)
     co = [{"type": "CO", "password": co_password, "partitionLabel": PARTITION}]
     body = {"action": "authorize", "authentication": co}
     rest.call("PUT", f"{members}/{member['memberUUID']}", body)
@@ -147,6 +153,24 @@ def authorize(rest: RestClient, cluster_id: str, co_password: str) -> dict[str, 
     if not authorized["memberActive"]:
         raise step_failed("The member is not active after its authorization.")
     return authorized
+
+
+def local_member(rest: RestClient, cluster_id: str) -> dict[str, Any]:
+    """Return the description of the member that answers."""
+    members: list[dict[str, Any]] = rest.get(f"/api/clusters/{cluster_id}/members")["data"]
+    return next(member for member in members if member["local"])
+
+
+def join(rest: RestClient, passwords: Passwords, cluster_id: str, address: str) -> None:
+    """Join the cluster of the member at an address, and follow the join to its end."""
+    co = [{"type": "CO", "password": passwords.co, "partitionLabel": PARTITION}]
+    body = {
+        "action": "join",
+        "authentication": co,
+        "remoteClusterIpAddress": address,
+        "remoteAdminPassword": passwords.admin,
+    }
+    rest.call("PUT", f"/api/clusters/{cluster_id}", body)
 
 
 def create_keyrings(rest: RestClient, passwords: Passwords, count: int) -> list[dict[str, Any]]:

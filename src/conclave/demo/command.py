@@ -9,30 +9,44 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Final, Literal
 
 import click
 
-from conclave.demo import installation
+from conclave.demo import installation, isolation
 from conclave.demo.daemon import Daemon, running_pid, start_daemon, stop_daemon, stop_running
-from conclave.demo.document import FILE_NAME, DemoDocument, read_document, write_document
+from conclave.demo.document import (
+    DEFAULT_DIRECTORY,
+    FILE_NAME,
+    DemoDocument,
+    read_document,
+    write_document,
+)
 from conclave.demo.errors import directory_missing, directory_taken
 from conclave.demo.narrator import Narrator
-from conclave.demo.options import KEY_OBJECTS, DemoOptions
+from conclave.demo.options import KEY_OBJECTS, MAX_MEMBERS, DemoOptions
 from conclave.demo.page import Ending, next_steps, write_curl_file
 from conclave.errors import ConclaveError
 
-DEFAULT_DIRECTORY: Final = Path("conclave-demo")
 INTERRUPTED_STATUS: Final = 130
+STAY_POLL_SECONDS: Final = 0.5
 
 
 @click.command("demo", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument(
     "directory", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_DIRECTORY
+)
+@click.option(
+    "--members",
+    type=click.IntRange(1, MAX_MEMBERS),
+    help="Appliances of the cluster; without it one, or all of a stopped installation.",
 )
 @click.option("--keyrings", type=click.IntRange(1, 3500), default=1, show_default=True)
 @click.option(
@@ -76,11 +90,13 @@ def demo(
     low_cost: bool,
     json_file: Path | None,
     detach: bool,
+    members: int | None,
     stop_directory: Path | None,
 ) -> None:
     """Set up a complete installation in DIRECTORY and sign with a key in it.
 
-    A stopped installation is started again, with what it holds.
+    A stopped installation is started again, with what it holds. `conclave demo fault --help`
+    tells how to kill, hang and cut off its members.
     """
     if stop_directory is not None:
         _stop(stop_directory.absolute())
@@ -100,6 +116,7 @@ def demo(
         low_cost=low_cost,
         json_file=None if json_file is None else json_file.absolute(),
         detach=detach,
+        members=members,
     )
     with _signals_as_interrupts():
         try:
@@ -113,7 +130,9 @@ demo_command = demo
 
 
 def _run(options: DemoOptions, narrator: Narrator) -> None:
-    known = _known(options.directory)
+    known = _known(options)
+    if known is not None:
+        options = replace(options, members=len(known.members))
     daemons: list[Daemon] = []
     left_running = False
     try:
@@ -125,11 +144,12 @@ def _run(options: DemoOptions, narrator: Narrator) -> None:
         _hand_over(options, document)
         left_running = options.detach
         if _ending(options) is Ending.AT_TERMINAL:
-            _stay(daemons[0])
+            _stay(daemons)
     finally:
         if not left_running:
             for daemon in daemons:
                 stop_daemon(daemon)
+            end_all([daemon.state_dir for daemon in daemons], _addresses(options))
 
 
 def _bring_up(
@@ -138,8 +158,8 @@ def _bring_up(
     known: DemoDocument | None,
     daemons: list[Daemon],
 ) -> DemoDocument:
-    def start() -> Daemon:
-        daemon = start_daemon(options.state_dir, outlives_us=options.detach)
+    def start(state_dir: Path) -> Daemon:
+        daemon = start_daemon(state_dir, outlives_us=options.detach)
         daemons.append(daemon)
         return daemon
 
@@ -148,8 +168,9 @@ def _bring_up(
     return installation.resume(options, narrator, known, start)
 
 
-def _known(directory: Path) -> DemoDocument | None:
+def _known(options: DemoOptions) -> DemoDocument | None:
     """Return the stopped installation in a directory, or None for a new directory."""
+    directory = options.directory
     if not directory.exists() or not any(directory.iterdir()):
         return None
     if not (directory / FILE_NAME).exists():
@@ -159,7 +180,13 @@ def _known(directory: Path) -> DemoDocument | None:
         )
         raise directory_taken(message)
     document = read_document(directory)
-    if running_pid(Path(document.members[0].state_dir)) is not None:
+    if options.members not in (None, len(document.members)):
+        message = (
+            f"{directory} holds a demonstration of {len(document.members)} member(s); leave"
+            f" --members {options.members} away to start it, or choose another directory."
+        )
+        raise directory_taken(message)
+    if any(running_pid(Path(member.state_dir)) is not None for member in document.members):
         message = (
             f"The demonstration in {directory} is running already;"
             f" `conclave demo --stop {directory}` stops it."
@@ -174,6 +201,8 @@ def _hand_over(options: DemoOptions, document: DemoDocument) -> None:
     if options.json_file is not None:
         write_document(document, options.json_file)
     write_curl_file(document, options.directory)
+    if len(document.members) > 1:
+        _write(f"\nThe members:\n{installation.members_table(document)}\n")
     _write(next_steps(document, options.directory, _ending(options)))
 
 
@@ -184,14 +213,19 @@ def _ending(options: DemoOptions) -> Ending:
     return Ending.AT_TERMINAL if sys.stdin.isatty() else Ending.STOPPED
 
 
-def _stay(daemon: Daemon) -> None:
-    """Wait for Ctrl-C."""
+def _stay(daemons: Sequence[Daemon]) -> None:
+    """Wait for Ctrl-C; of several members some may be killed and started again meanwhile."""
     try:
-        status = daemon.process.wait()
+        if len(daemons) == 1:
+            status = daemons[0].process.wait()
+            message = f"The appliance ended by itself with status {status}."
+            raise click.ClickException(message)
+        while any(running_pid(daemon.state_dir) is not None for daemon in daemons):
+            time.sleep(STAY_POLL_SECONDS)
     except KeyboardInterrupt:
         _write("\nStopping.\n")
         return
-    raise click.ClickException(f"The appliance ended by itself with status {status}.")
+    raise click.ClickException("All appliances ended.")
 
 
 def _stop(directory: Path) -> None:
@@ -199,13 +233,34 @@ def _stop(directory: Path) -> None:
         document = read_document(directory)
     except ConclaveError as failure:
         raise directory_missing(failure.message) from failure
-    stopped = [stop_running(Path(member.state_dir)) for member in document.members]
-    _write(f"{directory} is stopped.\n" if any(stopped) else f"{directory} was not running.\n")
+    places = [Path(member.state_dir) for member in document.members]
+    stopped = end_all(places, [member.address for member in document.members])
+    _write(f"{directory} is stopped.\n" if stopped else f"{directory} was not running.\n")
+
+
+def end_all(state_dirs: Sequence[Path], addresses: Sequence[str]) -> bool:
+    """End what runs on any of the state directories, and every fault; tell whether there was any.
+
+    All are asked to end before the first is waited for: a member alone would wait for another.
+    """
+    if len(addresses) > 1:
+        isolation.heal(addresses)
+    if not state_dirs:
+        return False
+    with ThreadPoolExecutor(len(state_dirs)) as pool:
+        return any(list(pool.map(stop_running, state_dirs)))
+
+
+def _addresses(options: DemoOptions) -> list[str]:
+    try:
+        return [member.address for member in read_document(options.directory).members]
+    except ConclaveError:
+        return []
 
 
 def _explain(options: DemoOptions, known: DemoDocument | None) -> None:
     _write(
-        f"\nA step failed; nothing is left running. Logs are in {options.state_dir / 'log'} and"
+        f"\nA step failed; nothing is left running. Logs are in {options.state_dir(1) / 'log'} and"
         f" {options.directory / 'appliance.log'}.\n"
     )
     if known is None:

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from conclave.demo import processes
 from conclave.demo.errors import step_failed, too_slow
+from conclave.demo.options import MEMBER_PREFIX
 
 READY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 40.0
 POLL_SECONDS: Final = 0.02
 LOG_NAME: Final = "appliance.log"
+POSTGRES: Final = "postgres"
 _PR_SET_PDEATHSIG: Final = 1
 _MODULES: Final = {
     "conclave.service.login_process": "login",
@@ -42,7 +45,7 @@ def start_daemon(state_dir: Path, *, outlives_us: bool) -> Daemon:
 
     A daemon that shall not outlive this process is killed by the kernel when this process dies.
     """
-    log = state_dir.parent / LOG_NAME
+    log = log_file(state_dir)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         process = subprocess.Popen(
@@ -84,6 +87,7 @@ def stop_daemon(daemon: Daemon) -> None:
     """Stop a daemon that this process started, and wait for its end."""
     if daemon.process.poll() is not None:
         return
+    processes.wake_family(daemon.process.pid)
     daemon.process.terminate()
     try:
         daemon.process.wait(STOP_SECONDS)
@@ -97,6 +101,7 @@ def stop_running(state_dir: Path) -> bool:
     pid = running_pid(state_dir)
     if pid is None:
         return False
+    processes.wake_family(pid)
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -170,13 +175,20 @@ def process_ids(daemon_pid: int) -> dict[str, int]:
             workers += 1
         elif name is not None:
             found[name] = child
-    return found
+    postgres = processes.named(daemon_pid, POSTGRES)
+    return found if not postgres else {**found, POSTGRES: postgres[0]}
+
+
+def log_file(state_dir: Path) -> Path:
+    """Return where the daemon's output goes: appliance.log, appliance-2.log, ..."""
+    number = state_dir.name.removeprefix(MEMBER_PREFIX)
+    return state_dir.with_name(LOG_NAME if number == "1" else f"appliance-{number}.log")
 
 
 def last_words(state_dir: Path) -> str:
     """Return the end of the daemon's output."""
     try:
-        lines = (state_dir.parent / LOG_NAME).read_text(errors="replace").strip().splitlines()
+        lines = log_file(state_dir).read_text(errors="replace").strip().splitlines()
     except OSError:
         return "none"
     return " / ".join(lines[-3:]) or "none"

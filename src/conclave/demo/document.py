@@ -10,6 +10,7 @@ import msgspec
 
 from conclave.demo.errors import directory_missing
 
+DEFAULT_DIRECTORY: Final = Path("conclave-demo")
 FILE_NAME: Final = "demo.json"
 """Kept in the installation's directory, mode 0600: it holds every password."""
 
@@ -19,7 +20,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return f"{type(self).__name__}({', '.join(self.__struct_fields__)})"
 
 
-class MemberRow(_Row, frozen=True):
+class MemberRow(_Row, frozen=True, kw_only=True):
     """One appliance; `ssh_port` is None as long as no LunaSH is served."""
 
     member_id: str
@@ -28,9 +29,12 @@ class MemberRow(_Row, frozen=True):
     rest_port: int
     admin_port: int
     crypto_port: int
+    core_port: int = 50051
     ssh_port: int | None
     hsm_serial: str
     state_dir: str
+    ca_file: str = ""
+    """With which this member's REST certificate is verified."""
     pids: dict[str, int]
 
 

@@ -28,3 +28,13 @@ def directory_taken(message: str) -> Conflict:
 def directory_missing(message: str) -> BadInput:
     """Return the error of a directory that holds no installation."""
     return BadInput(DIRECTORY, message)
+
+
+def not_possible(message: str) -> Conflict:
+    """Return the error of what this machine or this installation does not allow now."""
+    return Conflict(STEP, message)
+
+
+def no_such_member(message: str) -> BadInput:
+    """Return the error of a member that the installation does not have."""
+    return BadInput(STEP, message)

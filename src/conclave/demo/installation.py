@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,22 @@ from conclave.client.module_path import module_path
 from conclave.demo import appliance_steps as appliance
 from conclave.demo import client_steps as client
 from conclave.demo.appliance_steps import Passwords
-from conclave.demo.daemon import Daemon, process_ids, ready_facts
+from conclave.demo.daemon import Daemon
 from conclave.demo.document import ClientRow, DemoDocument, KeyringRow, MemberRow
 from conclave.demo.errors import step_failed
+from conclave.demo.members import (
+    Members,
+    administrator,
+    member_row,
+    members_seen,
+    table,
+    wait_until_read_write,
+)
 from conclave.demo.narrator import Narrator
-from conclave.demo.options import DemoOptions, free_loopback_address
+from conclave.demo.options import DemoOptions, member_addresses
 from conclave.demo.rest import RestClient
 
-Start = Callable[[], Daemon]
-REST_PORT = 8443
+Start = Callable[[Path], Daemon]
 
 
 def build(options: DemoOptions, narrator: Narrator, start: Start) -> DemoDocument:
@@ -28,22 +35,31 @@ def build(options: DemoOptions, narrator: Narrator, start: Start) -> DemoDocumen
     module = module_path()
     passwords = Passwords()
     options.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    address = free_loopback_address()
-    with narrator.step("guide chapter 2", "Make an appliance, cluster service preinstalled"):
-        appliance.make_appliance(options, address, narrator)
-        daemon = start()
-        narrator.detail(f"REST at https://{address}:{REST_PORT}, process {daemon.process.pid}")
-    rest = appliance.rest_client(options, address, REST_PORT, narrator)
+    addresses = member_addresses(options.members or 1)
+    daemons = [_make_and_start(options, narrator, start, 1, addresses)]
+    rest = appliance.rest_client(options.state_dir(1), addresses[0], narrator.detail)
     try:
-        cluster_id, member, keyrings = _administer(options, narrator, rest, passwords, address)
+        _prepare(options, narrator, rest, passwords, address=addresses[0])
+        with narrator.step("guide chapter 3", "Create a cluster"):
+            cluster_id = appliance.create_cluster(rest, passwords)
+        with narrator.step("guide chapter 3", "Authorize its member"):
+            members = [appliance.authorize(rest, cluster_id, passwords.co)]
         fingerprint = rest.get("/api/cluster/ca")["fingerprint"]
+        if len(addresses) > 1:
+            daemons += _join_the_others(
+                options, narrator, start, passwords, cluster_id=cluster_id, addresses=addresses
+            )
+            members = _settle(options, narrator, passwords.admin, cluster_id, addresses)
+            _write_certificates(options, len(addresses))
+        with narrator.step("guide chapter 5", f"Create {options.keyrings} keyring(s)"):
+            keyrings = appliance.create_keyrings(rest, passwords, options.keyrings)
     finally:
         rest.close()
     with narrator.step("guide chapter 4", "Register this machine as a client"):
         client.register(
             options,
             narrator,
-            address=address,
+            address=addresses[0],
             cluster_id=cluster_id,
             fingerprint=fingerprint,
             admin_password=passwords.admin,
@@ -56,36 +72,92 @@ def build(options: DemoOptions, narrator: Narrator, start: Start) -> DemoDocumen
         po_password=passwords.po,
         co_password=passwords.co,
         admin_password=passwords.admin,
-        ca_file=str(appliance.ca_file(options)),
-        members=[_member_row(options, member, daemon)],
+        ca_file=str(options.ca_file),
+        members=_member_rows(addresses, members, daemons),
         client=ClientRow(module=str(module), environment=client.client_environment(options)),
         keyrings=rows,
     )
 
 
-def _administer(
+def _make_and_start(
+    options: DemoOptions, narrator: Narrator, start: Start, number: int, addresses: Sequence[str]
+) -> Daemon:
+    address = addresses[number - 1]
+    title = "Make an appliance, cluster service preinstalled" + _of(number, addresses)
+    with narrator.step("guide chapter 2", title):
+        appliance.make_appliance(options, number, address, narrator)
+        daemon = start(options.state_dir(number))
+        door = f"https://{address}:{appliance.REST_PORT}"
+        narrator.detail(f"REST at {door}, process {daemon.process.pid}")
+    return daemon
+
+
+def _prepare(
     options: DemoOptions,
     narrator: Narrator,
     rest: RestClient,
     passwords: Passwords,
+    *,
     address: str,
-) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
-    """Do what administrators do; return cluster id, member and keyrings."""
-    with narrator.step("guide chapter 2", "Change the administrator's first password, log in"):
+    which: str = "",
+) -> None:
+    """Do what each appliance needs before it can create or join a cluster."""
+    with narrator.step("guide chapter 2", "Change the administrator's first password" + which):
         appliance.log_in(rest, passwords)
-    with narrator.step("guide chapter 2", "Initialise the HSM"):
+    with narrator.step("guide chapter 2", "Initialise the HSM" + which):
         hsm = appliance.initialize_hsm(rest, passwords)
     with narrator.step("guide chapter 2", "Make the V1 partition, its roles, policy 40 off"):
         appliance.make_partition(rest, hsm, passwords)
-    with narrator.step("guide chapter 2", "Configure and start the cluster service"):
+    with narrator.step("guide chapter 2", "Configure and start the cluster service" + which):
         appliance.start_service(rest, options, address)
-    with narrator.step("guide chapter 3", "Create a cluster"):
-        cluster_id = appliance.create_cluster(rest, passwords)
-    with narrator.step("guide chapter 3", "Authorize its member"):
-        member = appliance.authorize(rest, cluster_id, passwords.co)
-    with narrator.step("guide chapter 5", f"Create {options.keyrings} keyring(s)"):
-        keyrings = appliance.create_keyrings(rest, passwords, options.keyrings)
-    return cluster_id, member, keyrings
+
+
+def _join_the_others(
+    options: DemoOptions,
+    narrator: Narrator,
+    start: Start,
+    passwords: Passwords,
+    *,
+    cluster_id: str,
+    addresses: Sequence[str],
+) -> list[Daemon]:
+    """Make member 2 and those after it, one after another, and let each join at member 1."""
+    daemons = []
+    for number in range(2, len(addresses) + 1):
+        daemons.append(_make_and_start(options, narrator, start, number, addresses))
+        address, which = addresses[number - 1], _of(number, addresses)
+        rest = appliance.rest_client(options.state_dir(number), address, narrator.detail)
+        try:
+            _prepare(options, narrator, rest, passwords, address=address, which=which)
+            with narrator.step("guide chapter 3", f"Join the cluster at {addresses[0]}{which}"):
+                appliance.join(rest, passwords, cluster_id, addresses[0])
+        finally:
+            rest.close()
+    return daemons
+
+
+def _of(number: int, addresses: Sequence[str]) -> str:
+    return f": member {number} of {len(addresses)}" if len(addresses) > 1 else ""
+
+
+def _settle(
+    options: DemoOptions,
+    narrator: Narrator,
+    password: str,
+    cluster_id: str,
+    addresses: Sequence[str],
+) -> Members:
+    places = [
+        (options.state_dir(number), address) for number, address in enumerate(addresses, start=1)
+    ]
+    with narrator.step("guide chapter 3", "Wait until every member sees every member Read-Write"):
+        return wait_until_read_write(places, password, cluster_id)
+
+
+def _write_certificates(options: DemoOptions, count: int) -> None:
+    """Gather what REST of all members is verified with in one file."""
+    files = [appliance.certificate_file(options.state_dir(each)) for each in range(1, count + 1)]
+    options.directory.joinpath("ca.pem").write_text("".join(file.read_text() for file in files))
 
 
 def _use(
@@ -107,37 +179,54 @@ def resume(
     options: DemoOptions, narrator: Narrator, document: DemoDocument, start: Start
 ) -> DemoDocument:
     """Start a stopped installation again and return its description."""
-    row = document.members[0]
-    if Path(row.state_dir) != options.state_dir:
-        message = f"The installation was moved: its state was in {row.state_dir}."
-        raise step_failed(message)
-    with narrator.step("guide chapter 2", "Start the appliance"):
-        daemon = start()
-    rest = appliance.rest_client(options, row.address, row.rest_port, narrator)
+    rows = document.members
+    for number, row in enumerate(rows, start=1):
+        if Path(row.state_dir) != options.state_dir(number):
+            message = f"The installation was moved: its state was in {row.state_dir}."
+            raise step_failed(message)
+    addresses = [row.address for row in rows]
+    daemons = []
+    for number, row in enumerate(rows, start=1):
+        with narrator.step("guide chapter 2", "Start the appliance" + _of(number, addresses)):
+            daemons.append(start(Path(row.state_dir)))
+    members = [_authorize_again(options, narrator, document)]
+    if len(rows) > 1:
+        members = _settle(
+            options, narrator, document.admin_password, document.cluster_id, addresses
+        )
+    with narrator.step("any PKCS#11 application", "Sign with the keys, verify with OpenSSL"):
+        client.sign_and_verify(options, narrator, document.keyrings[0])
+    return msgspec.structs.replace(document, members=_member_rows(addresses, members, daemons))
+
+
+def _authorize_again(
+    options: DemoOptions, narrator: Narrator, document: DemoDocument
+) -> dict[str, Any]:
+    """Authorize the first member; the others get what they need from it by themselves."""
+    rest = appliance.rest_client(options.state_dir(1), document.members[0].address, narrator.detail)
     try:
-        with narrator.step("guide chapter 3", "Authorize the member again, as after each restart"):
+        title = "Authorize the member again, as after each restart"
+        with narrator.step("guide chapter 3", title):
             rest.use_password(appliance.ADMIN, document.admin_password)
             rest.open_session()
             rest.call("POST", f"{appliance.SERVICE}/actions/start", {})
-            member = appliance.authorize(rest, document.cluster_id, document.co_password)
+            return appliance.authorize(rest, document.cluster_id, document.co_password)
     finally:
         rest.close()
-    with narrator.step("any PKCS#11 application", "Sign with the keys, verify with OpenSSL"):
-        client.sign_and_verify(options, narrator, document.keyrings[0])
-    return msgspec.structs.replace(document, members=[_member_row(options, member, daemon)])
 
 
-def _member_row(options: DemoOptions, member: dict[str, Any], daemon: Daemon) -> MemberRow:
-    facts = ready_facts(options.state_dir)
-    return MemberRow(
-        member_id=member["memberUUID"],
-        name=member["memberName"],
-        address=member["ipAddress"],
-        rest_port=REST_PORT,
-        admin_port=member["adminPort"],
-        crypto_port=member["cryptoPort"],
-        ssh_port=None,
-        hsm_serial=str(facts["hsmSerial"]),
-        state_dir=str(options.state_dir),
-        pids=process_ids(daemon.process.pid),
-    )
+def _member_rows(
+    addresses: Sequence[str], members: Members, daemons: Sequence[Daemon]
+) -> list[MemberRow]:
+    found = {member["ipAddress"]: member for member in members}
+    return [
+        member_row(daemon.state_dir, found[address], daemon.process.pid)
+        for address, daemon in zip(addresses, daemons, strict=True)
+    ]
+
+
+def members_table(document: DemoDocument) -> str:
+    """Return the members as the first one sees them."""
+    row = document.members[0]
+    with administrator(Path(row.state_dir), row.address, document.admin_password) as rest:
+        return table(document, members_seen(rest, document.cluster_id))

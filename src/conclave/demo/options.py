@@ -5,13 +5,17 @@ from __future__ import annotations
 import secrets
 import socket
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from conclave.demo.errors import step_failed
 
-PORTS: Final = (8443, 50070, 50052)
+CORE_PORT: Final = 50051
+PORTS: Final = (8443, 50070, 50052, CORE_PORT)
+MAX_MEMBERS: Final = 4
+MEMBER_PREFIX: Final = "member-"
 ADDRESS_ATTEMPTS: Final = 50
 PASSWORD_CHARACTERS: Final = 16
 """A keyring password of up to 16 characters locks after failures, so that this can be tried."""
@@ -33,16 +37,23 @@ class DemoOptions:
     low_cost: bool = False
     json_file: Path | None = None
     detach: bool = False
+    members: int | None = None
+    """None: one, or as many as a stopped installation has."""
+
+    def state_dir(self, number: int) -> Path:
+        """Return where a member's appliance keeps its state; they are counted from 1."""
+        return self.directory / f"{MEMBER_PREFIX}{number}"
+
+    def settings_file(self, number: int) -> Path:
+        """Return the settings that a member's appliance was made with."""
+        return self.directory / ("settings.toml" if number == 1 else f"settings-{number}.toml")
 
     @property
-    def state_dir(self) -> Path:
-        """Return where the appliance keeps its state."""
-        return self.directory / "member-1"
-
-    @property
-    def settings_file(self) -> Path:
-        """Return the settings that the appliance was made with."""
-        return self.directory / "settings.toml"
+    def ca_file(self) -> Path:
+        """Return the file with which REST's certificates are verified."""
+        if self.members is None or self.members == 1:
+            return self.state_dir(1) / "webserver" / "server.pem"
+        return self.directory / "ca.pem"
 
     @property
     def client_dir(self) -> Path:
@@ -66,15 +77,37 @@ def new_password(characters: int = ADMIN_PASSWORD_CHARACTERS) -> str:
 
 def free_loopback_address() -> str:
     """Return a random address in 127/8 on which all standard ports are free."""
+    return free_loopback_addresses(1)[0]
+
+
+def member_addresses(count: int) -> list[str]:
+    """Return the addresses of new members: 127.0.0.1 and the next ones if they are free.
+
+    One member takes a random address, so that several demonstrations run side by side.
+    """
+    if count > 1:
+        usual = [f"127.0.0.{number}" for number in range(1, count + 1)]
+        if _are_free(usual):
+            return usual
+    return free_loopback_addresses(count)
+
+
+def free_loopback_addresses(count: int) -> list[str]:
+    """Return a random run of addresses in 127/8 on which all standard ports are free."""
     for _ in range(ADDRESS_ATTEMPTS):
-        address = f"127.{_byte()}.{_byte()}.{_byte()}"
-        if all(_is_free(address, port) for port in PORTS):
-            return address
+        net, first = f"127.{_byte()}.{_byte()}", _byte() % (255 - count) + 1
+        addresses = [f"{net}.{number}" for number in range(first, first + count)]
+        if _are_free(addresses):
+            return addresses
     message = (
-        f"No address in 127.0.0.0/8 was found on which the ports {PORTS} are free;"
+        f"No {count} addresses in 127.0.0.0/8 were found on which the ports {PORTS} are free;"
         " is something listening on them on every address?"
     )
     raise step_failed(message)
+
+
+def _are_free(addresses: Sequence[str]) -> bool:
+    return all(_is_free(address, port) for address in addresses for port in PORTS)
 
 
 def _byte() -> int:

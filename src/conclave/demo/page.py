@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from conclave.demo.document import FILE_NAME, DemoDocument, KeyringRow
+from conclave.demo.document import FILE_NAME, DemoDocument, KeyringRow, MemberRow
 
 CURL_FILE: Final = "curl.conf"
 """For `curl --config`: the administrator's password stays off the command line."""
@@ -28,8 +28,11 @@ def next_steps(document: DemoDocument, directory: Path, ending: Ending) -> str:
     """Return the page."""
     place = shlex.quote(str(directory))
     member = document.members[0]
+    count = ("one member", "two members", "three members", "four members")
+    addresses = ", ".join(each.address for each in document.members)
     serves = (
-        f"cluster of one member serves {len(document.keyrings)} keyring(s) at {member.address}."
+        f"cluster of {count[len(document.members) - 1]} serves"
+        f" {len(document.keyrings)} keyring(s) at {addresses}."
     )
     first_words = f"Ready. A {serves}"
     last_words = f"Stop it:\n    conclave demo --stop {place}"
@@ -37,7 +40,7 @@ def next_steps(document: DemoDocument, directory: Path, ending: Ending) -> str:
         first_words = (
             f"It works: a {serves}\n"
             "There is no terminal to wait at, so it is stopped now. Start it again and leave it"
-            f" running:\n    {_command()} demo {place} --detach"
+            f" running:\n    {conclave_command()} demo {place} --detach"
         )
     elif ending is Ending.AT_TERMINAL:
         last_words = "Use another terminal; Ctrl-C in this one stops everything."
@@ -54,7 +57,7 @@ Try:
 Look at it over REST, as the administrator:
     curl --config {shlex.quote(str(directory / CURL_FILE))} \\
         https://{member.address}:{member.rest_port}/api/keyrings
-
+{_faults(document, directory)}
 {last_words}
 """
 
@@ -75,7 +78,7 @@ def write_curl_file(document: DemoDocument, directory: Path) -> None:
         stream.write("\n".join(lines) + "\n")
 
 
-def _command() -> str:
+def conclave_command() -> str:
     """Return how to call `conclave` from where this one was called."""
     ours = Path(sys.executable).with_name("conclave")
     return "conclave" if shutil.which("conclave") or not ours.exists() else shlex.quote(str(ours))
@@ -91,6 +94,27 @@ def _exports(document: DemoDocument) -> str:
     if shutil.which("lunacm") is None and (ours / "lunacm").exists():
         lines.append(f'export PATH={shlex.quote(str(ours))}:"$PATH"')
     return "\n".join(f"    {line}" for line in lines)
+
+
+def members_command(document: DemoDocument, directory: Path, at: MemberRow) -> str:
+    """Return the command that lists the members as one of them sees them."""
+    curl = shlex.quote(str(directory / CURL_FILE))
+    url = f"https://{at.address}:{at.rest_port}/api/clusters/{document.cluster_id}/members"
+    return f"curl --config {curl} {url}"
+
+
+def _faults(document: DemoDocument, directory: Path) -> str:
+    """Return what can be done to members; nothing when there is only one."""
+    if len(document.members) == 1:
+        return ""
+    fault, place = f"{conclave_command()} demo fault", shlex.quote(str(directory))
+    return f"""
+Let a member fail while an application signs, and bring it back:
+    {members_command(document, directory, document.members[0])}
+    {fault} kill 2 --dir {place}
+    {fault} resume 2 --dir {place}
+    {fault} hang 1 --seconds 5 --dir {place}
+"""
 
 
 def _commands(keyrings: list[KeyringRow]) -> str:

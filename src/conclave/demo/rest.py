@@ -9,6 +9,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,6 +69,11 @@ class RestClient:
     def get(self, path: str) -> Any:
         """Return the body of a resource."""
         return self.call("GET", path).body
+
+    def look(self, path: str) -> Any:
+        """Return the body of a resource without a word about it; None when it is refused."""
+        reply = self._exchange("GET", path, None)
+        return reply.body if reply.status == HTTPStatus.OK else None
 
     def call(self, method: str, path: str, body: object = None) -> Reply:
         """Call and follow what the call started until its end; a Waiting task is started.
