@@ -147,9 +147,9 @@ def _run(options: DemoOptions, narrator: Narrator) -> None:
             _stay(daemons)
     finally:
         if not left_running:
+            end_all([daemon.state_dir for daemon in daemons], _addresses(options))
             for daemon in daemons:
                 stop_daemon(daemon)
-            end_all([daemon.state_dir for daemon in daemons], _addresses(options))
 
 
 def _bring_up(

@@ -40,6 +40,10 @@ RETURN_SECONDS: Final = 30.0
 DEFAULT_SKEW_SECONDS: Final = 60
 MOST_SKEW_SECONDS: Final = 366 * 86_400
 MOST_FAULT_SECONDS: Final = 86_400
+ALONE: Final = (
+    "Applications go on with another member; writers wait for 2 s at most while it is dropped."
+    " If it is the primary, the others are Read-Only until it is back."
+)
 PARTS: Final = ("appliance", "cluster", POSTGRES, "worker")
 
 
@@ -81,7 +85,7 @@ def kill(victim: Victim, what: str) -> str:
         pids = processes.kill_family(daemon)
         return (
             f"killed {victim.name}: daemon and {len(pids) - 1} processes below it, with SIGKILL.\n"
-            "The others drop it within 2 s and go on; `resume` starts it again."
+            f"{ALONE} `resume` starts it again."
         )
     found = {
         name: pid
@@ -104,8 +108,7 @@ def hang(victim: Victim) -> str:
     held = processes.stop_family(victim.daemon())
     return (
         f"holds {len(held)} processes of {victim.name} with SIGSTOP: its connections stay open, and"
-        " nothing answers.\nWriters wait until the others drop it, within 2 s; applications go on"
-        " with another member. `resume` lets it go on."
+        f" nothing answers.\n{ALONE} `resume` lets it go on."
     )
 
 
@@ -139,18 +142,20 @@ def isolate(victim: Victim) -> str:
     isolation.isolate(victim.row.address, [row.address for row in others], victim.row.core_port)
     return (
         f"cut {victim.row.address}, port {victim.row.core_port}, off from the other members by"
-        " routing rules (`ip rule`); applications still reach it.\nThe minority side turns"
-        " Read-Only within 2 s; if that is the primary's, it goes on alone and the others turn"
-        " Read-Only. `heal` ends it, and so does `conclave demo --stop`."
+        " routing rules (`ip rule`); applications still reach it.\nIt turns Read-Only within 2 s;"
+        " if it is the primary, the others do. `heal` ends it, and so does `conclave demo --stop`."
     )
 
 
 def heal(victim: Victim) -> str:
     """End isolation and skew; wait until the member serves."""
     cut = isolation.heal([victim.row.address])
+    done = f"joined {victim.name} with the other members again" if cut else ""
+    if running_pid(victim.state_dir) is None:
+        return f"{done or 'found nothing to heal'}; {victim.name} does not run."
     _set_clock(victim, 0)
-    done = "joined it with the other members again and " if cut else ""
-    return f"{done}set the clock of {victim.name} right.\n{_wait_for_return(victim)}"
+    clock = f"set the clock of {victim.name} right"
+    return f"{' and '.join(filter(None, (done, clock)))}.\n{_wait_for_return(victim)}"
 
 
 def skew(victim: Victim, seconds: int) -> str:

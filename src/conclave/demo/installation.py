@@ -12,12 +12,13 @@ from conclave.client.module_path import module_path
 from conclave.demo import appliance_steps as appliance
 from conclave.demo import client_steps as client
 from conclave.demo.appliance_steps import Passwords
-from conclave.demo.daemon import Daemon
+from conclave.demo.daemon import Daemon, process_ids
 from conclave.demo.document import ClientRow, DemoDocument, KeyringRow, MemberRow
 from conclave.demo.errors import step_failed
 from conclave.demo.members import (
     Members,
     administrator,
+    first_view,
     member_row,
     members_seen,
     table,
@@ -49,7 +50,11 @@ def build(options: DemoOptions, narrator: Narrator, start: Start) -> DemoDocumen
             daemons += _join_the_others(
                 options, narrator, start, passwords, cluster_id=cluster_id, addresses=addresses
             )
-            members = _settle(options, narrator, passwords.admin, cluster_id, addresses)
+            places = [
+                (daemon.state_dir, address)
+                for daemon, address in zip(daemons, addresses, strict=True)
+            ]
+            members = _settle(narrator, passwords.admin, cluster_id, places)
             _write_certificates(options, len(addresses))
         with narrator.step("guide chapter 5", f"Create {options.keyrings} keyring(s)"):
             keyrings = appliance.create_keyrings(rest, passwords, options.keyrings)
@@ -141,15 +146,8 @@ def _of(number: int, addresses: Sequence[str]) -> str:
 
 
 def _settle(
-    options: DemoOptions,
-    narrator: Narrator,
-    password: str,
-    cluster_id: str,
-    addresses: Sequence[str],
+    narrator: Narrator, password: str, cluster_id: str, places: Sequence[tuple[Path, str]]
 ) -> Members:
-    places = [
-        (options.state_dir(number), address) for number, address in enumerate(addresses, start=1)
-    ]
     with narrator.step("guide chapter 3", "Wait until every member sees every member Read-Write"):
         return wait_until_read_write(places, password, cluster_id)
 
@@ -189,21 +187,37 @@ def resume(
     for number, row in enumerate(rows, start=1):
         with narrator.step("guide chapter 2", "Start the appliance" + _of(number, addresses)):
             daemons.append(start(Path(row.state_dir)))
-    members = [_authorize_again(options, narrator, document)]
-    if len(rows) > 1:
-        members = _settle(
-            options, narrator, document.admin_password, document.cluster_id, addresses
-        )
+    present = _members_still(document)
+    members = [_authorize_again(narrator, document, present[0])]
+    if len(present) > 1:
+        places = [(Path(row.state_dir), row.address) for row in present]
+        members = _settle(narrator, document.admin_password, document.cluster_id, places)
     with narrator.step("any PKCS#11 application", "Sign with the keys, verify with OpenSSL"):
         client.sign_and_verify(options, narrator, document.keyrings[0])
-    return msgspec.structs.replace(document, members=_member_rows(addresses, members, daemons))
+    known = {member["memberUUID"]: member for member in members}
+    renewed = [
+        member_row(daemon.state_dir, known[row.member_id], daemon.process.pid)
+        if row.member_id in known
+        else msgspec.structs.replace(row, pids=process_ids(daemon.process.pid))
+        for row, daemon in zip(rows, daemons, strict=True)
+    ]
+    return msgspec.structs.replace(document, members=renewed)
 
 
-def _authorize_again(
-    options: DemoOptions, narrator: Narrator, document: DemoDocument
-) -> dict[str, Any]:
-    """Authorize the first member; the others get what they need from it by themselves."""
-    rest = appliance.rest_client(options.state_dir(1), document.members[0].address, narrator.detail)
+def _members_still(document: DemoDocument) -> list[MemberRow]:
+    """Return the rows of those that did not leave the cluster, the primary first."""
+    seen = first_view(document)
+    if not seen:
+        message = f"None of the appliances is a member of cluster {document.cluster_id} any more."
+        raise step_failed(message)
+    primary = {member["memberUUID"]: bool(member["primaryNode"]) for member in seen}
+    still = [row for row in document.members if row.member_id in primary]
+    return sorted(still, key=lambda row: not primary[row.member_id])
+
+
+def _authorize_again(narrator: Narrator, document: DemoDocument, row: MemberRow) -> dict[str, Any]:
+    """Authorize one member; the others get what they need from it by themselves."""
+    rest = appliance.rest_client(Path(row.state_dir), row.address, narrator.detail)
     try:
         title = "Authorize the member again, as after each restart"
         with narrator.step("guide chapter 3", title):

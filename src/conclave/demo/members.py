@@ -17,6 +17,7 @@ from conclave.demo.rest import RestClient
 from conclave.errors import ConclaveError
 
 SETTLE_SECONDS: Final = 60.0
+SERVICE_SECONDS: Final = 20.0
 POLL_SECONDS: Final = 0.1
 Members = list[dict[str, Any]]
 
@@ -71,6 +72,23 @@ def wait_until_serving(
                 return True
             time.sleep(POLL_SECONDS)
     return False
+
+
+def first_view(document: DemoDocument) -> Members:
+    """Return the members as the first appliance sees them that is one; wait for its service.
+
+    Returns nothing when none of the appliances is a member any more.
+    """
+    deadline = time.monotonic() + SERVICE_SECONDS
+    while time.monotonic() < deadline:
+        for row in document.members:
+            place = (Path(row.state_dir), row.address, document.admin_password)
+            with administrator(*place) as rest:
+                seen = members_seen(rest, document.cluster_id)
+            if any(member["local"] for member in seen):
+                return seen
+        time.sleep(POLL_SECONDS)
+    return []
 
 
 def members_seen(rest: RestClient, cluster_id: str) -> Members:
