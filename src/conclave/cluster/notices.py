@@ -31,6 +31,7 @@ class Notices:
     notice: Notice = _FIRST
     _ended: bool = False
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _ended: bool = False
 
     async def change(self, **fields: object) -> None:
         """Replace fields of the notice and wake the daemon, if they differ."""
@@ -57,3 +58,9 @@ class Notices:
         except TimeoutError:
             pass
         return self.notice
+
+    async def end(self) -> None:
+        """Let nobody wait any more: this process stops, and waits for the calls under way."""
+        async with self._changed:
+            self._ended = True
+            self._changed.notify_all()
