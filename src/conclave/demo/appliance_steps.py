@@ -162,7 +162,11 @@ def local_member(rest: RestClient, cluster_id: str) -> dict[str, Any]:
 
 
 def join(rest: RestClient, passwords: Passwords, cluster_id: str, address: str) -> None:
-    """Join the cluster of the member at an address, and follow the join to its end."""
+    """Join the cluster of the member at an address, and follow the join to its end.
+
+    The cluster's users replace the appliance's, which ends the session in which they were made.
+    """
+    rest.use_password(ADMIN, passwords.admin)
     co = [{"type": "CO", "password": passwords.co, "partitionLabel": PARTITION}]
     body = {
         "action": "join",

@@ -58,6 +58,7 @@ class RestClient:
 
     def use_password(self, user: str, password: str) -> None:
         """Send this user's credentials with every call until a session is opened."""
+        self._headers.pop("Cookie", None)
         token = b64encode(f"{user}:{password}".encode()).decode()
         self._headers["Authorization"] = f"Basic {token}"
 
