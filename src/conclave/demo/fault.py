@@ -128,8 +128,9 @@ def resume(victim: Victim) -> str:
         with _admin(victim) as rest:
             appliance.authorize(rest, victim.document.cluster_id, victim.document.co_password)
         done += ", and authorized it, since no other member could"
+    returned = _wait_for_return(victim)
     _write_pids(victim)
-    return f"{done}.\n{_wait_for_return(victim)}"
+    return f"{done}.\n{returned}"
 
 
 def isolate(victim: Victim) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 END_SECONDS: Final = 10.0
-_PASSES: Final = 5
+POLL_SECONDS: Final = 0.01
 
 
 def family(root: int) -> list[int]:
@@ -39,14 +39,19 @@ def is_stopped(pid: int) -> bool:
 
 
 def stop_family(root: int) -> list[int]:
-    """Hold a process and all below it; the parents first, so that none replaces a held child."""
+    """Hold a process and all below it; the parents first, so that none replaces a held child.
+
+    Returns those that did not stand still before, once all do, or after ten seconds.
+    """
     held: list[int] = []
-    for _ in range(_PASSES):
-        waiting = [pid for pid in family(root) if not is_stopped(pid) and _state(pid) != "Z"]
-        if not waiting:
+    deadline = time.monotonic() + END_SECONDS
+    while time.monotonic() < deadline:
+        moving = [pid for pid in family(root) if _state(pid) not in {"T", "Z", ""}]
+        if not moving:
             break
-        held += send(waiting, signal.SIGSTOP)
-    return list(dict.fromkeys(held))
+        held += [pid for pid in send(moving, signal.SIGSTOP) if pid not in held]
+        time.sleep(POLL_SECONDS)
+    return held
 
 
 def wake_family(root: int) -> list[int]:
