@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from conclave.store.postgresql import account as accounts
 from tests.support.processes import alive
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,11 @@ def test_every_command_of_the_readme_is_known_to_this_test() -> None:
         "conclave demo lab --keyrings 3 --json lab.json --detach",
         "conclave client module-path",
         "conclave demo --stop lab",
+        "conclave demo trio --members 3 --detach",
+        "conclave demo fault kill 2 --dir trio",
+        "conclave demo fault resume 2 --dir trio",
+        "conclave demo fault hang 1 --seconds 3 --dir trio",
+        "conclave demo --stop trio",
     ]
 
 
@@ -63,7 +69,7 @@ def test_make_test_runs_the_checks() -> None:
 
 
 def test_a_lab_for_scripts_comes_up_and_goes_away(tmp_path: Path) -> None:
-    up, path, down = COMMANDS[2:]
+    up, path, down = COMMANDS[2:5]
     try:
         run(up, tmp_path)
         lab = json.loads((tmp_path / "lab.json").read_text())
@@ -80,6 +86,23 @@ def test_a_lab_for_scripts_comes_up_and_goes_away(tmp_path: Path) -> None:
     finally:
         run(down, tmp_path)
     assert not any(alive(pid) for pid in lab["members"][0]["pids"].values())
+
+
+def test_three_members_come_up_fail_come_back_and_go_away(tmp_path: Path) -> None:
+    up, *faults, down = COMMANDS[5:]
+    state_dirs = [tmp_path / "trio" / f"member-{number}" for number in (1, 2, 3)]
+    try:
+        printed = run(f"{up} --low-cost", tmp_path)
+        assert printed.count("Verified OK") == 2
+        for fault in faults:
+            assert "Watch:" in run(fault, tmp_path)
+        trio = json.loads((tmp_path / "trio" / "demo.json").read_text())
+        assert [member["stateDir"] for member in trio["members"]] == list(map(str, state_dirs))
+    finally:
+        run(down, tmp_path)
+        for state_dir in state_dirs:
+            accounts.remove(state_dir, accounts.find())
+    assert not any(alive(pid) for member in trio["members"] for pid in member["pids"].values())
 
 
 def test_make_help_lists_the_targets() -> None:

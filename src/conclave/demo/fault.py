@@ -30,7 +30,7 @@ from conclave.demo.document import (
     write_document,
 )
 from conclave.demo.errors import no_such_member, not_possible
-from conclave.demo.members import administrator, wait_until_serving
+from conclave.demo.members import administrator, wait_until_serving, write_certificates
 from conclave.demo.options import MEMBER_PREFIX
 from conclave.demo.page import conclave_command, members_command
 from conclave.demo.rest import RestClient
@@ -175,6 +175,10 @@ def _set_clock(victim: Victim, seconds: int) -> None:
     body = {"date": f"{wanted:%Y-%m-%d}", "time": f"{wanted:%H:%M:%S}", "timeZone": "UTC"}
     with _admin(victim) as rest:
         rest.call("PUT", "/api/lunasa/time", body)
+    rows = victim.document.members
+    if len(rows) > 1:
+        # An appliance whose certificate is not valid yet by its clock makes itself another.
+        write_certificates(victim.directory, [Path(row.state_dir) for row in rows])
 
 
 def _admin(victim: Victim) -> AbstractContextManager[RestClient]:

@@ -23,6 +23,7 @@ from conclave.demo.members import (
     members_seen,
     table,
     wait_until_read_write,
+    write_certificates,
 )
 from conclave.demo.narrator import Narrator
 from conclave.demo.options import DemoOptions, member_addresses
@@ -55,7 +56,7 @@ def build(options: DemoOptions, narrator: Narrator, start: Start) -> DemoDocumen
                 for daemon, address in zip(daemons, addresses, strict=True)
             ]
             members = _settle(narrator, passwords.admin, cluster_id, places)
-            _write_certificates(options, len(addresses))
+            write_certificates(options.directory, [daemon.state_dir for daemon in daemons])
         with narrator.step("guide chapter 5", f"Create {options.keyrings} keyring(s)"):
             keyrings = appliance.create_keyrings(rest, passwords, options.keyrings)
     finally:
@@ -152,12 +153,6 @@ def _settle(
         return wait_until_read_write(places, password, cluster_id)
 
 
-def _write_certificates(options: DemoOptions, count: int) -> None:
-    """Gather what REST of all members is verified with in one file."""
-    files = [appliance.certificate_file(options.state_dir(each)) for each in range(1, count + 1)]
-    options.directory.joinpath("ca.pem").write_text("".join(file.read_text() for file in files))
-
-
 def _use(
     options: DemoOptions,
     narrator: Narrator,
@@ -187,6 +182,8 @@ def resume(
     for number, row in enumerate(rows, start=1):
         with narrator.step("guide chapter 2", "Start the appliance" + _of(number, addresses)):
             daemons.append(start(Path(row.state_dir)))
+    if len(rows) > 1:
+        write_certificates(options.directory, [daemon.state_dir for daemon in daemons])
     present = _members_still(document)
     members = [_authorize_again(narrator, document, present[0])]
     if len(present) > 1:

@@ -12,7 +12,7 @@ from conclave.demo import appliance_steps as appliance
 from conclave.demo.daemon import process_ids, ready_facts
 from conclave.demo.document import DemoDocument, MemberRow
 from conclave.demo.errors import too_slow
-from conclave.demo.options import CORE_PORT
+from conclave.demo.options import CERTIFICATES_FILE, CORE_PORT
 from conclave.demo.rest import RestClient
 from conclave.errors import ConclaveError
 
@@ -124,6 +124,14 @@ def _brief(member: dict[str, Any]) -> str:
     words += [] if member["memberActive"] else ["not authorized"]
     words += [] if member["visibleToServicingNode"] else ["not visible"]
     return f"{member['ipAddress']} ({', '.join(words)})"
+
+
+def write_certificates(directory: Path, state_dirs: Sequence[Path]) -> None:
+    """Gather what the REST doors of all members are verified with in one file."""
+    texts = [appliance.certificate_file(each).read_text() for each in state_dirs]
+    temporary = directory / f".{CERTIFICATES_FILE}.new"
+    temporary.write_text("".join(texts))
+    temporary.replace(directory / CERTIFICATES_FILE)
 
 
 def member_row(state_dir: Path, member: dict[str, Any], daemon_pid: int) -> MemberRow:

@@ -15,6 +15,7 @@ from conclave.demo.errors import step_failed
 CORE_PORT: Final = 50051
 PORTS: Final = (8443, 50070, 50052, CORE_PORT)
 MAX_MEMBERS: Final = 4
+CERTIFICATES_FILE: Final = "ca.pem"
 MEMBER_PREFIX: Final = "member-"
 ADDRESS_ATTEMPTS: Final = 50
 PASSWORD_CHARACTERS: Final = 16
@@ -53,7 +54,7 @@ class DemoOptions:
         """Return the file with which REST's certificates are verified."""
         if self.members is None or self.members == 1:
             return self.state_dir(1) / "webserver" / "server.pem"
-        return self.directory / "ca.pem"
+        return self.directory / CERTIFICATES_FILE
 
     @property
     def client_dir(self) -> Path:
