@@ -65,10 +65,10 @@ class Appliance:
         options = DemoOptions(directory=directory, low_cost=True)
         directory.mkdir(mode=0o700)
         address = free_loopback_address()
-        steps.make_appliance(options, address, _SILENT)
-        with_one_worker(options.state_dir)
-        daemon = start_daemon(options.state_dir, outlives_us=False)
-        rest = steps.rest_client(options, address, REST_PORT, _SILENT)
+        steps.make_appliance(options, 1, address, _SILENT)
+        with_one_worker(options.state_dir(1))
+        daemon = start_daemon(options.state_dir(1), outlives_us=False)
+        rest = steps.rest_client(options.state_dir(1), address, lambda _text: None)
         try:
             steps.log_in(rest, passwords)
             hsm = steps.initialize_hsm(rest, passwords)
@@ -79,7 +79,9 @@ class Appliance:
             raise
         finally:
             rest.close()
-        trusted = ssl.create_default_context(cafile=str(steps.ca_file(options)))
+        trusted = ssl.create_default_context(
+            cafile=str(steps.certificate_file(options.state_dir(1)))
+        )
         http = httpx.Client(
             base_url=f"https://{address}:{REST_PORT}", verify=trusted, timeout=CALL_SECONDS
         )
@@ -94,13 +96,13 @@ class Appliance:
 
     def start(self) -> None:
         """Start the daemon again; the cluster service starts with it."""
-        self.daemon = start_daemon(self.options.state_dir, outlives_us=False)
+        self.daemon = start_daemon(self.options.state_dir(1), outlives_us=False)
 
     def close(self) -> None:
         """End everything and remove what lies outside the test's directory."""
         self.http.close()
         stop_daemon(self.daemon)
-        accounts.remove(self.options.state_dir, accounts.find())
+        accounts.remove(self.options.state_dir(1), accounts.find())
 
     # ---- REST
 

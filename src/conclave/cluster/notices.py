@@ -29,7 +29,6 @@ class Notices:
     """The newest notice, and those who wait for another."""
 
     notice: Notice = _FIRST
-    _ended: bool = False
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _ended: bool = False
 
@@ -58,9 +57,3 @@ class Notices:
         except TimeoutError:
             pass
         return self.notice
-
-    async def end(self) -> None:
-        """Let nobody wait any more: this process stops, and waits for the calls under way."""
-        async with self._changed:
-            self._ended = True
-            self._changed.notify_all()
