@@ -178,13 +178,18 @@ class ClusterOperations:
         if not member.neighbours.sees(primary):
             message = f"The primary {primary} is not visible to this member, so it cannot leave."
             raise NotAllowed(faults.MEMBER_NOT_VISIBLE, message)
+        member.follower.retire()
         try:
             await member.neighbours.call(
                 primary, "remove_me", Nothing(), timeout_seconds=LEAVE_SECONDS
             )
         except LinkRefused as refusal:
             if refusal.verdict.reason != Standing.LEFT.value:
+                member.follower.come_back()
                 raise
+        except BaseException:
+            member.follower.come_back()
+            raise
         await self.end()
         return Nothing()
 

@@ -64,6 +64,15 @@ class Duties:
             )
             logger.warning("Authorization refused: %s", message)
             raise NotAllowed(faults.MEMBER_NOT_AUTHORIZED, message)
+        report = self.neighbours.report(peer.member_id)
+        if report is not None and report.authorized:
+            # After a restart this is so until it has answered again, a moment later.
+            message = (
+                f"Member {peer.member_id} answers as authorized already: a second one that uses its"
+                " id is not authorized by itself."
+            )
+            logger.warning("Authorization refused: %s", message)
+            raise NotAllowed(faults.MEMBER_NOT_AUTHORIZED, message)
         if not self.times.automatic_authorization:
             message = "Automatic authorization is switched off here: authorize the member by hand."
             raise NotAllowed(faults.MEMBER_NOT_AUTHORIZED, message)

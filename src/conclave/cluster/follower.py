@@ -60,6 +60,19 @@ class Follower:
         self._on_newer = on_newer
         self._on_users = on_users
         self._stuck_since_ms = 0
+        self._retired = False
+
+    def retire(self) -> None:
+        """Be Read-Only until `come_back`: whoever leaves is waited for no more from one moment on.
+
+        A lease that was granted before would let it serve reads as if it still knew everything.
+        """
+        self._retired = True
+        self._page.set_lease_end(0)
+
+    def come_back(self) -> None:
+        """Ask for leases again."""
+        self._retired = False
 
     @property
     def active(self) -> bool:
@@ -69,6 +82,7 @@ class Follower:
             state.standing in (Standing.MEMBER, Standing.JOINING)
             and not state.is_primary
             and not state.gave_up
+            and not self._retired
         )
 
     async def beat_for_ever(self) -> None:

@@ -143,7 +143,12 @@ class Instance:
 
     async def checkpoint(self) -> None:
         """Write everything to the data files, so that a stop or a rewind is quick and right."""
-        await self._control.ask("CHECKPOINT", seconds=CHECKPOINT_SECONDS)
+        # On a connection of its own: it may take long, and others must go on asking meanwhile.
+        control = Control(self._places.run)
+        try:
+            await control.ask("CHECKPOINT", seconds=CHECKPOINT_SECONDS)
+        finally:
+            await control.close()
 
     async def shutdown_position(self) -> Lsn | None:
         """Return where the log ended at a clean shutdown, None after a crash or while it runs."""
