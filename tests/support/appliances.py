@@ -19,7 +19,7 @@ import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from conclave.appliance.paths import StatePaths
+from conclave.appliance.initialize import initialize_appliance
 from conclave.client import Client, KeyringSession, Role, template
 from conclave.client.templates import Value
 from conclave.crypto.standard import Cka, Ckm
@@ -31,7 +31,6 @@ from conclave.demo.document import KeyringRow
 from conclave.demo.narrator import Narrator
 from conclave.demo.options import DemoOptions, free_loopback_address
 from conclave.demo.rest import MEDIA_TYPE
-from conclave.settings import load_config, write_config
 from conclave.store.postgresql import account as accounts
 from tests.native.waiting import wait_until
 
@@ -65,8 +64,9 @@ class Appliance:
         options = DemoOptions(directory=directory, low_cost=True)
         directory.mkdir(mode=0o700)
         address = free_loopback_address()
-        steps.make_appliance(options, 1, address, _SILENT)
-        with_one_worker(options.state_dir(1))
+        # There are many appliances on this machine: one crypto worker each.
+        settings = msgspec.structs.replace(steps.settings(options, 1, address), workers=1)
+        initialize_appliance(settings)
         daemon = start_daemon(options.state_dir(1), outlives_us=False)
         rest = steps.rest_client(options.state_dir(1), address, lambda _text: None)
         try:
@@ -307,12 +307,6 @@ class Street:
         """Return the members that are not primary, in the order in which they joined."""
         primary = self.primary()
         return [each for each in self.members if each is not primary and each not in but]
-
-
-def with_one_worker(state_dir: Path) -> None:
-    """Let an appliance run one crypto worker, since there are many on this machine."""
-    path = StatePaths(state_dir).config
-    write_config(msgspec.structs.replace(load_config(path), workers=1), path)
 
 
 def serves(member: Member) -> bool:
