@@ -34,7 +34,8 @@ from conclave.demo.rest import MEDIA_TYPE
 from conclave.store.postgresql import account as accounts
 from tests.native.waiting import wait_until
 
-REST_PORT: Final = 8443
+NUMBER: Final = 1
+"""Each appliance is the only one in its directory."""
 CALL_SECONDS: Final = 90.0
 TASK_SECONDS: Final = 60.0
 SETTLE_SECONDS: Final = 60.0
@@ -65,10 +66,10 @@ class Appliance:
         directory.mkdir(mode=0o700)
         address = free_loopback_address()
         # There are many appliances on this machine: one crypto worker each.
-        settings = msgspec.structs.replace(steps.settings(options, 1, address), workers=1)
+        settings = msgspec.structs.replace(steps.settings(options, NUMBER, address), workers=1)
         initialize_appliance(settings)
-        daemon = start_daemon(options.state_dir(1), outlives_us=False)
-        rest = steps.rest_client(options.state_dir(1), address, lambda _text: None)
+        daemon = start_daemon(settings.state_dir, outlives_us=False)
+        rest = steps.rest_client(settings.state_dir, address, _SILENT.detail)
         try:
             steps.log_in(rest, passwords)
             hsm = steps.initialize_hsm(rest, passwords)
@@ -79,11 +80,9 @@ class Appliance:
             raise
         finally:
             rest.close()
-        trusted = ssl.create_default_context(
-            cafile=str(steps.certificate_file(options.state_dir(1)))
-        )
+        trusted = ssl.create_default_context(cafile=str(steps.certificate_file(settings.state_dir)))
         http = httpx.Client(
-            base_url=f"https://{address}:{REST_PORT}", verify=trusted, timeout=CALL_SECONDS
+            base_url=f"https://{address}:{steps.REST_PORT}", verify=trusted, timeout=CALL_SECONDS
         )
         return cls(options, address, passwords, passwords.admin, daemon, http)
 
@@ -96,13 +95,13 @@ class Appliance:
 
     def start(self) -> None:
         """Start the daemon again; the cluster service starts with it."""
-        self.daemon = start_daemon(self.options.state_dir(1), outlives_us=False)
+        self.daemon = start_daemon(self.daemon.state_dir, outlives_us=False)
 
     def close(self) -> None:
         """End everything and remove what lies outside the test's directory."""
         self.http.close()
         stop_daemon(self.daemon)
-        accounts.remove(self.options.state_dir(1), accounts.find())
+        accounts.remove(self.daemon.state_dir, accounts.find())
 
     # ---- REST
 
