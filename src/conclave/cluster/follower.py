@@ -93,6 +93,8 @@ class Follower:
                     await self._beat(self._coordinator.state)
                 except ConclaveError as error:
                     logger.debug("No heartbeat was answered: %s", error.message)
+            else:
+                self._stuck_since_ms = 0
             await asyncio.sleep(self._times.heartbeat_ms / 1000)
 
     async def _beat(self, state: MemberState) -> None:
@@ -105,6 +107,7 @@ class Follower:
         )
         epoch = Epoch(answer.epoch_number, MemberId(answer.epoch_promoter))
         if epoch > self._coordinator.state.epoch:
+            self._stuck_since_ms = 0  # the copy begins to follow anew
             await self._on_newer(primary)
             return
         if epoch != self._coordinator.state.epoch:

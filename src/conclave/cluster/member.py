@@ -137,6 +137,7 @@ class Member(MemberRole):
             member_id=self.state.member_id,
             account=account,
             on_open=self._store_opened,
+            may_lead=lambda: self.state.may_write,
         )
         self.replication.before_loss = self.keep_extra_rows
 

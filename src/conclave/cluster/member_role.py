@@ -99,7 +99,7 @@ class MemberRole(MemberHearing):
             return False
         if self.replication.replicated and not self.replication.running:
             return True
-        unopened = self.state.may_write and (self.hands.unfinished or not self.primary.begun)
+        unopened = self.state.may_write and (self.hands.unfinished or not self.primary.active)
         return unopened or not self.context.store.readable
 
     def _somebody_promised_more(self) -> bool:

@@ -67,6 +67,7 @@ class Replication:
         member_id: MemberId,
         account: Account,
         on_open: Callable[[RowRevision], None],
+        may_lead: Callable[[], bool],
     ) -> None:
         self._places = places
         self._make_instance = make_instance
@@ -76,6 +77,9 @@ class Replication:
         self._member_id = member_id
         self._account = account
         self._on_open = on_open
+        self._may_lead = may_lead
+        """What the durable state says; asked again once it is this change's turn, since the state
+        may have moved on while an earlier change of the role was under way."""
         self._tunnelled = False
         self._changing = asyncio.Lock()
         self.before_loss: Callable[[], Awaitable[None]] | None = None
@@ -127,6 +131,9 @@ class Replication:
         async with self._changing:
             if self.leads:
                 return
+            if not self._may_lead():
+                message = "This member was to lead, but has given its epoch up meanwhile."
+                raise Conflict(faults.EPOCH_STALE, message)
             if not self.replicated:
                 self._use_sqlite()
                 return
@@ -163,6 +170,8 @@ class Replication:
         # At once: a copy that is being made of the former primary ends only by that.
         self.tunnel.cut()
         async with self._changing:
+            if self._may_lead():
+                return  # it was made primary meanwhile
             await self._open_tunnel()
             instance = await self._prepare()
             if self.leads or (instance.running and not await self._in_recovery()):
@@ -206,6 +215,7 @@ class Replication:
     async def copy_anew(self, progress: Progress) -> None:
         """Replace this copy by a new one of the present primary, and follow it."""
         async with self._changing:
+            self._require_follower()
             self.leads = False
             await self._close()
             await (await self._prepare()).kill()
@@ -225,6 +235,7 @@ class Replication:
         if self.before_loss is not None:
             await self.before_loss()
         async with self._changing:
+            self._require_follower()
             await self._close()
             await self.instance.stop()
             try:
@@ -333,6 +344,12 @@ class Replication:
             except ConclaveError as error:
                 logger.warning("Commits under way could not be released: %s", error.message)
         await asyncio.to_thread(self._store.close)
+
+    def _require_follower(self) -> None:
+        """Refuse to replace the store of a primary by whatever the tunnel leads to."""
+        if self._may_lead():
+            message = "This member leads: there is nobody whose store it could copy."
+            raise Conflict(faults.EPOCH_STALE, message)
 
     def _was_copy(self) -> bool:
         return (self._places.postgresql.data / "standby.signal").exists()
