@@ -148,13 +148,18 @@ class MemberHands:
 
     async def follow(self) -> None:
         """Run the store as a copy."""
-        primary = self.coordinator.state.configuration.primary
+        state = self.coordinator.state
+        primary = state.configuration.primary
+        if state.may_write:
+            return  # another sequence has made it primary meanwhile
         if self.followed == primary and self.replication.follows:
             return  # only who else is a member has changed
         self.primary.end()
         self.context.page.set_lease_end(0)
         self.context.page.bump_global()
         await self.replication.follow()
+        if self.coordinator.state.may_write:
+            return
         self.followed = primary
         self.context.store.resume()
 
