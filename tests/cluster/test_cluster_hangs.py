@@ -172,3 +172,33 @@ async def test_a_joiner_that_dies_while_it_commits_is_listed_or_free(house: Seve
     if len(await house.seen_by(first)) == 1:
         await house.join_with(joiner, first)
     await house.all_read_write()
+
+
+@with_three
+async def test_c18_a_copy_that_forked_is_exported_before_it_is_mended(house: Several) -> None:
+    first, second, third = house.members
+    second.kill("cluster")
+    await make(first, "extra")
+    first.kill("cluster")
+    third.kill("cluster")
+    second.start_cluster()
+    await second.ready()
+    await second.authorize()
+    request = DeleteMember(member_id=first.member_id, force=True)
+
+    async def deleted() -> bool:
+        await second.daemon.call("delete_member", request, timeout_seconds=30)
+        return True
+
+    await until(deleted)
+    await make(second, "instead")
+    third.start_cluster()
+
+    async def mended() -> bool:
+        return (await house.seen_by(second))[third.member_id].read_write
+
+    await until(mended)
+    await has_all(third, ["before", "instead"])
+    (path,) = (third.directory / extra_rows.DIRECTORY).iterdir()
+    _, *rows = extra_rows.load(path)
+    assert [each.row.label for each in rows if isinstance(each, extra_rows.Keyring)] == ["extra"]
