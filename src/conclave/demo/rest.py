@@ -18,6 +18,7 @@ from conclave.demo.errors import step_failed, too_slow
 MEDIA_TYPE: Final = "application/vnd.safenetinc.lunasa+json;version="
 CALL_SECONDS: Final = 90.0
 TASK_SECONDS: Final = 90.0
+IDLE_SECONDS: Final = 2.0
 TASK_POLL_SECONDS: Final = 0.05
 
 
@@ -51,6 +52,7 @@ class RestClient:
         self._told = told
         self._monotonic = monotonic
         self._pause = pause
+        self._used_at = monotonic()
 
     def close(self) -> None:
         """Close the connection."""
@@ -107,6 +109,10 @@ class RestClient:
 
     def _exchange(self, method: str, path: str, body: object) -> Reply:
         data = None if body is None else json.dumps(body).encode()
+        if self._monotonic() - self._used_at > IDLE_SECONDS:
+            # The door closes a connection that was idle for too long; the next one is opened here.
+            self._connection.close()
+        self._used_at = self._monotonic()
         try:
             self._connection.request(method, path, body=data, headers=self._headers)
             response = self._connection.getresponse()
