@@ -91,8 +91,8 @@ def test_a_lab_for_scripts_comes_up_and_goes_away(tmp_path: Path) -> None:
 def test_three_members_come_up_fail_come_back_and_go_away(tmp_path: Path) -> None:
     up, *faults, down = COMMANDS[5:]
     state_dirs = [tmp_path / "trio" / f"member-{number}" for number in (1, 2, 3)]
+    printed = run(f"{up} --low-cost", tmp_path)
     try:
-        printed = run(f"{up} --low-cost", tmp_path)
         assert printed.count("Verified OK") == 2
         for fault in faults:
             assert "Watch:" in run(fault, tmp_path)

@@ -112,11 +112,11 @@ class RestClient:
         if self._monotonic() - self._used_at > IDLE_SECONDS:
             # The door closes a connection that was idle for too long; the next one is opened here.
             self._connection.close()
-        self._used_at = self._monotonic()
         try:
             self._connection.request(method, path, body=data, headers=self._headers)
             response = self._connection.getresponse()
             raw = response.read()
+            self._used_at = self._monotonic()
         except (OSError, http.client.HTTPException) as cause:
             self._connection.close()
             raise step_failed(f"{method} {path} had no answer: {cause}.") from cause
