@@ -156,22 +156,27 @@ class TakeIn:
         listing = asyncio.ensure_future(self._list(request, offer))
         try:
             while not (await asyncio.wait({listing}, timeout=TELL_SECONDS))[0]:
-                await self._send(side, wire, Told(*self._progress))
-            listing.result()
-        except ConclaveError as error:
-            logger.warning("A joiner was not listed: %s", error.message)
-            await self._send(side, wire, Failed(*error_to_wire(error)[:3]))
-            return
+                await self._tell(side, wire, Told(*self._progress))
         finally:
             # Listed or not is decided by the primary, not by who is told of it.
             await asyncio.wait({listing})
+        try:
+            listing.result()
+        except ConclaveError as error:
+            logger.warning("A joiner was not listed: %s", error.message)
+            await self._tell(side, wire, Failed(*error_to_wire(error)[:3]))
+            return
         logger.info("Member %s is listed.", request.member.member_id)
-        await self._send(side, wire, Done())
+        await self._tell(side, wire, Done())
 
-    async def _send(
+    async def _tell(
         self, side: MemberSide, wire: StreamWire, message: Told | Done | Failed
     ) -> None:
-        await wire.send(side.stream.seal(msgspec.msgpack.encode(message)))
+        """Tell the joiner, best effort: one that is gone learns it from the primary."""
+        try:
+            await wire.send(side.stream.seal(msgspec.msgpack.encode(message)))
+        except ConclaveError as error:
+            logger.info("A joiner could not be told: %s", error.message)
 
     async def _list(self, request: JoinRequest, offer: JoinOffer) -> None:
         member = request.member
