@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.full_size import fill
 from conclave import faults
 from conclave.errors import ConclaveError
 from conclave.service.messages import (
     DeletedMember,
     DeleteMember,
+    JoinProgress,
     MemberReport,
     Nothing,
     Notice,
@@ -21,6 +23,7 @@ from conclave.service.messages import (
     SetGroup,
     Watch,
 )
+from conclave.store.location import StoreLocation
 from tests.support.cluster_bench import ClusterBench
 from tests.support.several import Several, several, until
 
@@ -308,3 +311,30 @@ async def test_two_promotions_at_once_leave_one_primary(house: Several) -> None:
     primaries = {(await primary_of(house, bench)).member_id for bench in house.members}
     assert len(primaries) == 1
     await make(first, "after")
+
+
+@with_none
+async def test_a_conversion_ends_when_its_joiner_goes_away(house: Several) -> None:
+    first = await house.first()
+    first.kill("cluster")
+    await asyncio.to_thread(fill, first.directory, 80, 256)
+    first.start_cluster(with_smk=True)
+    await first.ready()
+    joiner = await house.alone()
+    joining = asyncio.ensure_future(house.join_with(joiner, first))
+
+    async def converting() -> bool:
+        answer: JoinProgress = await joiner.daemon.call("join_progress", Nothing())
+        return answer.step == "converting the store"
+
+    await until(converting)
+    joiner.kill("cluster")
+    await refusal(joining)
+    await make(first, "goes-on")
+    assert set(await house.seen_by(first)) == {first.member_id}
+    assert StoreLocation(first.directory).choice().engine == "sqlite"
+    joiner.start_cluster()
+    await joiner.ready()
+    await house.join_with(joiner, first)
+    await house.all_read_write()
+    await has_all(joiner, ["goes-on", "full79"])

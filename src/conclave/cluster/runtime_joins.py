@@ -97,7 +97,9 @@ class RuntimeJoins:
                 peer.member_id, "probe", probe, timeout_seconds=PROBE_SECONDS
             )
 
-    async def list_member(self, new: NewMember, progress: Progress) -> None:
+    async def list_member(
+        self, new: NewMember, progress: Progress, gone: Callable[[], bool]
+    ) -> None:
         """List a joiner on the primary; the first one moves the store to PostgreSQL."""
         member = self.member
         if member is None:
@@ -110,7 +112,7 @@ class RuntimeJoins:
         if not member.replication.replicated:
             await self.context.store.pause(PAUSE_SECONDS)
             try:
-                await member.replication.convert(progress, lambda: False)
+                await member.replication.convert(progress, gone)
             finally:
                 self.context.store.resume()
             self.context.page.bump_global()

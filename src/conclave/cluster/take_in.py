@@ -93,10 +93,12 @@ class TakeIn:
     postgresql_major: Callable[[], int]
     probe: Callable[[str, int], Awaitable[None]]
     """Lets every member try to reach an address; raises MEMBERS_UNREACHABLE with the pair."""
-    list_member: Callable[[NewMember, Progress], Awaitable[None]]
-    """Lists it on the primary, converting the store first if it must."""
+    list_member: Callable[[NewMember, Progress, Callable[[], bool]], Awaitable[None]]
+    """Lists it on the primary, converting the store first if it must; the last argument tells
+    whether the joiner has gone away, which ends a conversion under way."""
     limiter: JoinLimiter = field(default_factory=JoinLimiter)
     _progress: tuple[str, float] = ("", 0.0)
+    _gone: bool = False
 
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer
@@ -153,6 +155,7 @@ class TakeIn:
         except (ConclaveError, msgspec.DecodeError, UnicodeDecodeError) as error:
             logger.warning("A joiner that was offered membership did not commit: %s", error)
             return
+        self._gone = False
         listing = asyncio.ensure_future(self._list(request, offer))
         try:
             while not (await asyncio.wait({listing}, timeout=TELL_SECONDS))[0]:
@@ -177,6 +180,8 @@ class TakeIn:
             await wire.send(side.stream.seal(msgspec.msgpack.encode(message)))
         except ConclaveError as error:
             logger.info("A joiner could not be told: %s", error.message)
+            # It wants no conversion any more, should one be under way.
+            self._gone = True
 
     async def _list(self, request: JoinRequest, offer: JoinOffer) -> None:
         member = request.member
@@ -198,7 +203,7 @@ class TakeIn:
             crypto_port=member.crypto_port,
             certificate_der=offer.member_certificate_der,
         )
-        await self.list_member(new, note)
+        await self.list_member(new, note, lambda: self._gone)
 
     def _require_fit(self, request: JoinRequest) -> None:
         major = self.postgresql_major()
