@@ -89,9 +89,12 @@ def test_a_family_is_held_woken_and_killed_as_a_whole(shell: int) -> None:
     assert not any(alive(pid) for pid in family)
 
 
-def test_several_members_get_addresses_one_after_another() -> None:
+def test_several_members_get_addresses_one_after_another_and_share_none() -> None:
     for count in (2, 3, 4):
-        numbers = [address.rpartition(".") for address in member_addresses(count)]
-        assert len({net for net, _, _ in numbers}) == 1
-        first = int(numbers[0][2])
-        assert [int(number) for _, _, number in numbers] == list(range(first, first + count))
+        with member_addresses(count) as mine, member_addresses(count) as theirs:
+            assert not set(mine) & set(theirs)
+        for addresses in (mine, theirs):
+            numbers = [address.rpartition(".") for address in addresses]
+            assert len({net for net, _, _ in numbers}) == 1
+            first = int(numbers[0][2])
+            assert [int(number) for _, _, number in numbers] == list(range(first, first + count))

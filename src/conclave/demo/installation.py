@@ -34,10 +34,16 @@ Start = Callable[[Path], Daemon]
 
 def build(options: DemoOptions, narrator: Narrator, start: Start) -> DemoDocument:
     """Build a new installation and return its description."""
+    with member_addresses(options.members or 1) as addresses:
+        return _build_at(addresses, options, narrator, start)
+
+
+def _build_at(
+    addresses: Sequence[str], options: DemoOptions, narrator: Narrator, start: Start
+) -> DemoDocument:
     module = module_path()
     passwords = Passwords()
     options.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    addresses = member_addresses(options.members or 1)
     daemons = [_make_and_start(options, narrator, start, 1, addresses)]
     rest = appliance.rest_client(options.state_dir(1), addresses[0], narrator.detail)
     try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import socket
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -81,16 +82,28 @@ def free_loopback_address() -> str:
     return free_loopback_addresses(1)[0]
 
 
-def member_addresses(count: int) -> list[str]:
-    """Return the addresses of new members: 127.0.0.1 and the next ones if they are free.
+@contextmanager
+def member_addresses(count: int) -> Iterator[list[str]]:
+    """Yield the addresses of new members: 127.0.0.1 and the next ones if they are free.
 
-    One member takes a random address, so that several demonstrations run side by side.
+    One member takes a random address, so that several demonstrations run side by side.  Until the
+    end no other demonstration takes the usual addresses, on which nothing may listen yet.
     """
-    if count > 1:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as claim:
         usual = [f"127.0.0.{number}" for number in range(1, count + 1)]
-        if _are_free(usual):
-            return usual
-    return free_loopback_addresses(count)
+        if count > 1 and _is_first(claim) and _are_free(usual):
+            yield usual
+        else:
+            yield free_loopback_addresses(count)
+
+
+def _is_first(claim: socket.socket) -> bool:
+    """Take a name that one process at a time can have, without a file."""
+    try:
+        claim.bind("\0conclave-demo-addresses")
+    except OSError:
+        return False
+    return True
 
 
 def free_loopback_addresses(count: int) -> list[str]:
