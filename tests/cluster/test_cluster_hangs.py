@@ -45,11 +45,20 @@ async def test_c27_two_members_that_die_together_stop_nobody(house: Several) -> 
 
 def stop_postgresql(bench: ClusterBench) -> None:
     """Let the PostgreSQL of a member hang: every process of it, and no connection is closed."""
-    account = accounts.find()
-    pids = processes_in(accounts.directories(bench.directory, account).data)
-    assert pids
-    for pid in pids:
+    for pid in postgresql_of(bench):
         os.kill(pid, signal.SIGSTOP)
+
+
+def postgresql_of(bench: ClusterBench) -> list[int]:
+    """Return all processes of a member's PostgreSQL."""
+    pids = processes_in(accounts.directories(bench.directory, accounts.find()).data)
+    assert pids
+    return list(pids)
+
+
+def command_line(pid: int) -> str:
+    """Return what a process is called."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
 
 
 @with_three
@@ -65,6 +74,16 @@ async def test_c27_a_hung_postgresql_of_the_primary_is_started_anew(house: Sever
 async def test_c27_a_hung_postgresql_of_another_member_comes_back(house: Several) -> None:
     first, _, third = house.members
     stop_postgresql(third)
+    await make(first, "meanwhile")
+    await house.all_read_write()
+    await has_all(third, ["before", "meanwhile"])
+
+
+@with_three
+async def test_a_copy_that_receives_but_replays_nothing_is_mended(house: Several) -> None:
+    first, _, third = house.members
+    (startup,) = [pid for pid in postgresql_of(third) if "startup" in command_line(pid)]
+    os.kill(startup, signal.SIGSTOP)
     await make(first, "meanwhile")
     await house.all_read_write()
     await has_all(third, ["before", "meanwhile"])

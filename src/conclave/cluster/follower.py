@@ -24,10 +24,13 @@ from conclave.errors import ConclaveError
 from conclave.ids import MemberId, RowRevision
 from conclave.service.page import SharedPage
 from conclave.settings import ClusterTimes
+from conclave.store.postgresql import Lsn
 
 CALL_SECONDS: Final = 1.0
 STUCK_MS: Final = 4000
 """How long a copy may fail to follow a primary that answers until it is mended."""
+MENDED_MS: Final = 30_000
+"""A copy that does not follow so soon after it was mended has to be made anew."""
 STEP_MS: Final = 20
 """Smaller differences of cluster time are the network's."""
 
@@ -60,6 +63,8 @@ class Follower:
         self._on_newer = on_newer
         self._on_users = on_users
         self._stuck_since_ms = 0
+        self._replayed = Lsn(0)
+        self._mended_ms = 0
         self._retired = False
 
     def retire(self) -> None:
@@ -138,17 +143,29 @@ class Follower:
             self._page.set_cluster_time_offset(offset_ms)
 
     async def _watch_copy(self, state: MemberState) -> None:
-        """Mend a copy that does not follow although its primary answers."""
+        """Mend a copy that does not follow although its primary answers.
+
+        One that receives but replays nothing of it does not follow either: its log is broken.
+        """
         positions = await self._replication.positions()
-        if positions is not None and positions.streaming:
-            self._stuck_since_ms = 0
-            return
         now = boot_time_ms()
+        if positions is not None and positions.streaming:
+            goes_on = positions.replayed >= positions.written or positions.replayed > self._replayed
+            self._replayed = positions.replayed
+            if goes_on:
+                self._stuck_since_ms = 0
+                return
         self._stuck_since_ms = self._stuck_since_ms or now
         if state.standing is not Standing.MEMBER or now - self._stuck_since_ms < STUCK_MS:
             return
-        logger.warning("The copy of this member does not follow the primary: it is mended.")
         self._stuck_since_ms = 0
+        again = self._mended_ms and now - self._mended_ms < MENDED_MS
+        self._mended_ms = now
+        if again:
+            logger.warning("The copy of this member still does not follow: it is made anew.")
+            await self._replication.copy_anew(log_progress)
+            return
+        logger.warning("The copy of this member does not follow the primary: it is mended.")
         await self._replication.mend(log_progress)
 
 

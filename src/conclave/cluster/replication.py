@@ -37,6 +37,7 @@ from conclave.store.repository import ClusterReader
 
 REPLAY_SECONDS: Final = 10.0
 FOLLOW_SECONDS: Final = 3.0
+MEND_STOP_SECONDS: Final = 5.0
 """How long a new follower waits for its primary before it is opened for reading."""
 POLL_SECONDS: Final = 0.02
 
@@ -237,7 +238,8 @@ class Replication:
         async with self._changing:
             self._require_follower()
             await self._close()
-            await self.instance.stop()
+            # What hangs is killed soon: a copy that did not end cleanly is made anew.
+            await self.instance.stop("fast", MEND_STOP_SECONDS)
             try:
                 await self.instance.rewind(self._places.postgresql.run / "upstream")
                 await self.instance.start("standby")

@@ -24,7 +24,7 @@ from conclave.store.postgresql.account import Account, Directories
 from conclave.store.postgresql.binaries import Binaries
 from conclave.store.postgresql.configuration import DATABASE, OWNER, READER, Role
 from conclave.store.postgresql.control import Control
-from conclave.store.postgresql.server import Server, StopMode
+from conclave.store.postgresql.server import FAST_SECONDS, Server, StopMode
 from conclave.store.postgresql.status import Lsn, Positions, StandbyStatus, member_name
 from conclave.store.postgresql.views import SlotReport, Views
 
@@ -131,10 +131,10 @@ class Instance:
             await self._server.kill()
             raise
 
-    async def stop(self, mode: StopMode = "fast") -> None:
-        """Shut down; what has not ended after half a minute is killed."""
+    async def stop(self, mode: StopMode = "fast", seconds: float = FAST_SECONDS) -> None:
+        """Shut down; what has not ended after `seconds` of a fast stop is killed."""
         await self._control.close()
-        await self._server.stop(mode)
+        await self._server.stop(mode, seconds)
 
     async def kill(self) -> None:
         """End it at once, as a crash would."""

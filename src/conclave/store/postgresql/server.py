@@ -78,11 +78,11 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
-    async def stop(self, mode: StopMode) -> None:
+    async def stop(self, mode: StopMode, seconds: float = FAST_SECONDS) -> None:
         """Shut down; what has not ended in time is killed."""
         self._stopping = True
         self.signal(_SIGNALS[mode])
-        await self._ended(FAST_SECONDS if mode == "fast" else KILL_SECONDS)
+        await self._ended(seconds if mode == "fast" else KILL_SECONDS)
         await self.kill()
 
     async def kill(self) -> None:
