@@ -13,9 +13,10 @@ import random
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,7 @@ class Faults:
     load: Load
     chance: random.Random
     say: Callable[[str], None]
+    rules: Counter[str] = field(default_factory=Counter)
 
     async def hold(self, longest: float = LONGEST_SECONDS) -> None:
         """Let a fault hold for a random time: short ones as often as long ones."""
@@ -121,13 +123,18 @@ class Faults:
         pairs = [(bench.address, other.address) for other in others]
         pairs += [(there, here) for here, there in pairs]
         rules = [f"from {one} to {other} pref 10 blackhole" for one, other in pairs]
+        # Two faults at once may cut the same link: it is whole when both are over.
+        self.rules.update(rules)
         for rule in rules:
-            await ip("rule", "add", *rule.split())
+            if self.rules[rule] == 1:
+                await ip("rule", "add", *rule.split())
         try:
             yield
         finally:
+            self.rules.subtract(rules)
             for rule in rules:
-                await ip("rule", "del", *rule.split())
+                if not self.rules[rule]:
+                    await ip("rule", "del", *rule.split())
 
     async def skew(self, bench: ClusterBench) -> None:
         """Set a member's appliance clock wrong, and right again."""
