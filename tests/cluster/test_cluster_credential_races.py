@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, insert, select, update
 
 from conclave import faults
 from conclave.clock import boot_time_ms
@@ -46,6 +46,24 @@ def put_row(bench: ClusterBench, row: KeyringRow) -> None:
     with engine.begin() as connection:
         statement = update(table).where(table.c.keyring_id == row.keyring_id)
         connection.execute(statement.values(mapping.keyring_values(row)))
+    engine.dispose()
+
+
+def take_records(bench: ClusterBench) -> list[dict[str, object]]:
+    """Take every record of an idempotency key out of the store."""
+    engine = open_writer_engine(bench.database)
+    with engine.begin() as connection:
+        rows = [dict(row) for row in connection.execute(select(schema.idempotency)).mappings()]
+        connection.execute(delete(schema.idempotency))
+    engine.dispose()
+    return rows
+
+
+def put_records(bench: ClusterBench, rows: list[dict[str, object]]) -> None:
+    """Put records into the store."""
+    engine = open_writer_engine(bench.database)
+    with engine.begin() as connection:
+        connection.execute(insert(schema.idempotency), rows)
     engine.dispose()
 
 
@@ -80,6 +98,30 @@ def test_an_old_password_being_checked_gives_no_ticket_after_the_change(tmp_path
                 await attempt
             assert refusal.value.fault is faults.PIN_INCORRECT
             assert bench.row(keyring) == after
+
+    asyncio.run(scenario())
+
+
+def test_a_change_that_was_made_while_its_repetition_was_checked_is_not_refused(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            keyring, _ = await bench.ready_keyring()
+            key, deadline_ms = os.urandom(16), bench.deadline()
+            take_records(bench)
+
+            def change() -> Awaitable[bytes]:
+                new = b"another-password"
+                return bench.change(keyring, PASSWORD, new, key=key, deadline_ms=deadline_ms)
+
+            await change()
+            after, records = bench.row(keyring), take_records(bench)
+            # The first attempt commits after the repetition has looked for it.
+            async with being_checked(bench, change()) as repetition:
+                put_records(bench, records)
+            assert await repetition == b""
+            assert bench.row(keyring).authorization_version == after.authorization_version
 
     asyncio.run(scenario())
 

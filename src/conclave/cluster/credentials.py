@@ -126,7 +126,14 @@ class Credentials:
         check_new_password(params.new_password, self.context.limits)
         attempted = _attempted(params, request, role, params.old_password)
         ticket = await self._live_ticket(params.ticket, request.client_id, attempted.keyring_id)
-        verified = await self.desk.verify(attempted)
+        try:
+            verified = await self.desk.verify(attempted)
+        except WrongPassword:
+            # An earlier attempt of this very request may have changed it while this one waited.
+            record = await idempotency.repeated(self.context, request)
+            if record is None:
+                raise
+            return await self._answer_again(params, request, record)
         if verified.row.state is KeyringState.INITIAL:
             check_differs(params.old_password, params.new_password)
         source = client_source(request.client_id, params.source)
