@@ -17,6 +17,7 @@ from typing import Final
 
 import click
 import msgspec
+from cryptography import x509
 
 from conclave.demo import appliance_steps as appliance
 from conclave.demo import isolation, processes
@@ -37,6 +38,8 @@ from conclave.demo.rest import RestClient
 from conclave.errors import ConclaveError
 
 RETURN_SECONDS: Final = 30.0
+CERTIFICATE_SECONDS: Final = 10.0
+POLL_SECONDS: Final = 0.05
 DEFAULT_SKEW_SECONDS: Final = 60
 MOST_SKEW_SECONDS: Final = 366 * 86_400
 MOST_FAULT_SECONDS: Final = 86_400
@@ -177,8 +180,18 @@ def _set_clock(victim: Victim, seconds: int) -> None:
         rest.call("PUT", "/api/lunasa/time", body)
     rows = victim.document.members
     if len(rows) > 1:
-        # An appliance whose certificate is not valid yet by its clock makes itself another.
+        # An appliance whose certificate is not valid yet by its clock makes itself another, soon.
+        deadline = time.monotonic() + CERTIFICATE_SECONDS
+        while not _is_certified(victim, wanted) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
         write_certificates(victim.directory, [Path(row.state_dir) for row in rows])
+
+
+def _is_certified(victim: Victim, moment: datetime) -> bool:
+    """Tell whether the appliance's REST certificate is valid at a time of its clock."""
+    text = appliance.certificate_file(victim.state_dir).read_bytes()
+    certificate = x509.load_pem_x509_certificate(text)
+    return certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc
 
 
 def _admin(victim: Victim) -> AbstractContextManager[RestClient]:
