@@ -51,6 +51,7 @@ NOTHING_DONE: Final = (
     faults.MEMBER_NOT_AUTHORIZED,
     faults.MEMBER_NOT_FOUND,
     faults.STORAGE_FULL,
+    faults.POSTGRESQL_UNAVAILABLE,
     faults.CLUSTER_NOT_FOUND,
     faults.CLIENT_NOT_FOUND,
     faults.KEYRING_NOT_FOUND,

@@ -363,7 +363,11 @@ POSTGRESQL_FAILED: Final = Fault(
     "CLUSTERPLUGIN_POSTGRESQL_FAILED", 500, "PostgreSQL failed", Ckr.DEVICE_ERROR
 )
 POSTGRESQL_UNAVAILABLE: Final = Fault(
-    "CLUSTERPLUGIN_POSTGRESQL_UNAVAILABLE", 503, "PostgreSQL does not answer", Ckr.DEVICE_ERROR
+    "CLUSTERPLUGIN_POSTGRESQL_UNAVAILABLE",
+    503,
+    "PostgreSQL does not answer",
+    Ckr.DEVICE_ERROR,
+    retry_is_safe=True,
 )
 STORE_DIVERGED: Final = Fault(
     "CLUSTERPLUGIN_STORE_DIVERGED", 409, "The store must be copied anew", Ckr.DEVICE_ERROR

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import psycopg
+from sqlalchemy.exc import OperationalError
+
+from conclave.cluster.store_threads import storage_error
 from conclave.error_table import markdown, rows
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +24,15 @@ def test_every_fault_has_a_text_and_a_sensible_status() -> None:
     for name, fault in rows():
         assert fault.title, name
         assert 400 <= fault.http_status < 600, name
+
+
+def test_what_was_not_done_because_postgresql_was_away_may_be_repeated() -> None:
+    assert storage_error(lost_connection(), committing=False).fault.retry_is_safe
+    assert not storage_error(lost_connection(), committing=True).fault.retry_is_safe
+
+
+def lost_connection() -> OperationalError:
+    return OperationalError("INSERT", None, psycopg.OperationalError("server closed"))
 
 
 def test_an_identifier_means_one_status() -> None:
