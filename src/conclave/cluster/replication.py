@@ -275,7 +275,7 @@ class Replication:
             await instance.initialize()
             await instance.start("primary")
             try:
-                await asyncio.to_thread(self._convert, progress, cancelled)
+                await asyncio.to_thread(_convert, self._places, progress, cancelled)
             except BaseException:
                 await self.instance.kill()
                 raise
@@ -285,20 +285,6 @@ class Replication:
             self._places.location.choose_postgresql(self._places.postgresql.run)
             await self._open(writable=True)
             self.leads = True
-
-    def _convert(self, progress: Progress, cancelled: Callable[[], bool]) -> None:
-        source = open_writer_engine(self._places.sqlite)
-        target = open_postgresql_writer(self._places.postgresql.run)
-        try:
-            conversion.convert(
-                source,
-                target,
-                lambda fraction: progress("converting the store", fraction),
-                cancelled,
-            )
-        finally:
-            source.dispose()
-            target.dispose()
 
     # ------------------------------------------------------------------ parts
 
@@ -368,3 +354,18 @@ class Replication:
         except (TimeoutError, ConclaveError):
             return False
         return True
+
+
+def _convert(places: Places, progress: Progress, cancelled: Callable[[], bool]) -> None:
+    source = open_writer_engine(places.sqlite)
+    target = open_postgresql_writer(places.postgresql.run)
+    try:
+        conversion.convert(
+            source,
+            target,
+            lambda fraction: progress("converting the store", fraction),
+            cancelled,
+        )
+    finally:
+        source.dispose()
+        target.dispose()
