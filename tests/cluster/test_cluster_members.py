@@ -317,7 +317,7 @@ async def test_two_promotions_at_once_leave_one_primary(house: Several) -> None:
 async def test_a_conversion_ends_when_its_joiner_goes_away(house: Several) -> None:
     first = await house.first()
     first.kill("cluster")
-    await asyncio.to_thread(fill, first.directory, 80, 256)
+    await asyncio.to_thread(fill, first.directory, 250, 256)
     first.start_cluster(with_smk=True)
     await first.ready()
     joiner = await house.alone()
@@ -337,4 +337,4 @@ async def test_a_conversion_ends_when_its_joiner_goes_away(house: Several) -> No
     await joiner.ready()
     await house.join_with(joiner, first)
     await house.all_read_write()
-    await has_all(joiner, ["goes-on", "full79"])
+    await has_all(joiner, ["goes-on", "full249"])
