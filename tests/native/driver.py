@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -22,7 +23,10 @@ NATIVE = Path(__file__).resolve().parents[2] / "native"
 def build(sanitize: str = "") -> Path:
     """Build the drivers, with sanitizers if named, and return their directory."""
     command = ["nice", "make", "-s", "-C", str(NATIVE), f"SANITIZE={sanitize}", "drivers"]
-    subprocess.run(command, check=True, timeout=100)
+    # Tests run side by side: one of them builds, the others wait and find it built.
+    with (NATIVE / "Makefile").open("rb") as makefile:
+        fcntl.flock(makefile, fcntl.LOCK_EX)
+        subprocess.run(command, check=True, timeout=100)
     return NATIVE / "build" / (sanitize.replace(",", "-") or "plain") / "net"
 
 

@@ -130,7 +130,7 @@ class Membership:
                 crypto_port=row.crypto_port,
                 group=row.group,
                 key_sha256=row.key_sha256,
-                state=self._own_standing() if row.member_id == local else self._seen(row),
+                state=self._own_standing() if row.member_id == local else self._seen(row, state),
             )
             for row in reader.members()
         ]
@@ -141,9 +141,13 @@ class Membership:
         valid = self.context.page.lease_valid()
         return Standing.READ_WRITE if valid else Standing.READ_ONLY
 
-    def _seen(self, row: MemberRow) -> Standing:
+    def _seen(self, row: MemberRow, state: ClusterStateRow) -> Standing:
         """Return what this member sees of another one."""
         member = self.find_member()
+        if member is None or member.state.configuration.peer(row.member_id) is None:
+            # Listed in the store, but not lived in here yet: the store's word holds.
+            visible = row.member_id in state.visible
+            return Standing.READ_WRITE if visible else Standing.NOT_VISIBLE
         report = member.neighbours.report(row.member_id) if member is not None else None
         if report is None:
             return Standing.NOT_VISIBLE

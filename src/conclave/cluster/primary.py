@@ -135,7 +135,7 @@ class Primary:
             await self._follow_plan()
         self._record_beside()
         alone = bool(peers) and not any(self._neighbours.sees(member) for member in peers)
-        if self.active:  # it may have ended while this was looked at
+        if peers and self.active:  # it may have ended while this was looked at
             self._set_own_lease(not (alone and self._times.strict_primary))
 
     def _record_beside(self) -> None:
