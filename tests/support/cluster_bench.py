@@ -57,7 +57,7 @@ from conclave.service.messages import (
 from conclave.service.page import SharedPage
 from conclave.service.tickets import Bearer, Ticket, open_ticket
 from conclave.service.wire import Role
-from conclave.settings import Limits
+from conclave.settings import ClusterTimes, Limits
 from conclave.store.repository import open_reader
 from conclave.store.rows import KeyringRow
 
@@ -81,6 +81,7 @@ class ClusterBench:
     smk: bytes = field(default_factory=lambda: os.urandom(32))
     domain: bytes = b"a cloning domain"
     address: str = field(default_factory=free_loopback_address)
+    core_port: int = 50051
     cluster_id: str = field(default_factory=lambda: str(uuid4()))
     member_id: str = field(default_factory=lambda: str(uuid4()))
     member_key: ec.EllipticCurvePrivateKey = field(
@@ -137,6 +138,7 @@ class ClusterBench:
                 Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
             ),
             core_address=self.address,
+            cluster_settings=ClusterTimes(core_port=self.core_port),
             state_dir=str(self.directory),
             smk=self.smk if with_smk else None,
             domain=self.domain if with_smk else b"",

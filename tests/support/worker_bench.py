@@ -148,10 +148,20 @@ class Identity:
     ca_pem: str
 
 
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @dataclass
 class WorkerBench(ClusterBench):
     """The processes of one member, workers included."""
 
+    # Where its workers listen; the link has a port of its own instead.
+    address: str = "127.0.0.1"
+    core_port: int = field(default_factory=free_port)
     listener: socket.socket = field(default_factory=listening)
     workers: int = 1
     certificate: AuthorizeResult | None = None
