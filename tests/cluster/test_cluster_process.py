@@ -12,7 +12,6 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from conclave import faults
-from conclave.cluster.membership import check_start
 from conclave.errors import ConclaveError, Conflict, NotAllowed, NotFound
 from conclave.service.messages import (
     ClusterList,
@@ -128,12 +127,6 @@ def test_certificates_are_back_dated_one_hour_and_the_ca_lives_ten_years(tmp_pat
 def test_rule_t2_a_clock_outside_the_certificates_refuses_the_start(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
-            check_start(bench.database, datetime.now(UTC))
-            with pytest.raises(Conflict, match="begins 1 d") as early:
-                check_start(bench.database, datetime.now(UTC) - timedelta(days=1, hours=2))
-            assert early.value.fault is faults.CERTIFICATE_VALIDITY
-            with pytest.raises(Conflict, match="ended"):
-                check_start(bench.database, datetime.now(UTC) + timedelta(days=4000))
             bench.kill("cluster")
             bench.clock_offset_ms = -90_000_000
             bench.start_cluster()
@@ -142,10 +135,6 @@ def test_rule_t2_a_clock_outside_the_certificates_refuses_the_start(tmp_path: Pa
             assert "begins" in (tmp_path / "cluster.log").read_text()
 
     asyncio.run(scenario())
-
-
-def test_no_store_yet_is_no_reason_to_refuse_the_start(tmp_path: Path) -> None:
-    check_start(tmp_path / "cluster.db", datetime.now(UTC))
 
 
 def damage(database: Path) -> None:

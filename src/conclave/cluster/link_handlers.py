@@ -120,12 +120,7 @@ class LinkHandlers:
             granted=granted,
             epoch_number=state.epoch.number,
             epoch_promoter=state.epoch.promoter,
-            accepted_number=state.accepted.number,
-            primary=state.configuration.primary,
             cluster_time_ms=self.page.cluster_time_ms(),
-            visible=list(state.visible),
-            list_version=state.list_version,
-            log_position=self.page.log_position(),
             users_version=self.users_version(),
         )
 

@@ -146,17 +146,10 @@ class MemberBase:
     async def _heartbeat(self, sent_ms: int) -> Heartbeat:
         state = self.state
         return Heartbeat(
-            member_id=state.member_id,
             sent_boot_ms=sent_ms,
             epoch_number=state.epoch.number,
             epoch_promoter=state.epoch.promoter,
-            authorized=self.context.authorized is not None,
             read_write=self.context.page.lease_valid(),
-            restart_required=self.restart_required,
-            version=__version__,
-            received_lsn=0,
-            replayed_lsn=0,
-            timeline=0,
         )
 
     async def _position(self) -> RowRevision:

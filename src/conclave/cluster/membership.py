@@ -11,7 +11,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -28,6 +27,7 @@ from conclave.cluster.ca import (
     pem,
 )
 from conclave.cluster.context import Authorized, Context, require_cluster
+from conclave.cluster.duties import DEFAULT_GROUP
 from conclave.cluster.master_keys import (
     ClusterKeys,
     MasterKeys,
@@ -53,14 +53,13 @@ from conclave.service.messages import (
     WorkerKeys,
 )
 from conclave.service.wire import Standing
-from conclave.store.repository import ClusterReader, ClusterWriter, open_reader
+from conclave.store.repository import ClusterReader, ClusterWriter
 from conclave.store.rows import ClusterStateRow, MemberRow
 
 FEATURE_LEVEL: Final = 1
 FIRST_EPOCH: Final = 1
 MAX_LABEL_CHARACTERS: Final = 64
 logger = logging.getLogger(__name__)
-DEFAULT_GROUP: Final = "local"
 
 
 @dataclass(slots=True)
@@ -277,30 +276,6 @@ class Membership:
             cluster_id=authorized.cluster_id,
             member_id=authorized.member_id,
         )
-
-
-def check_certificates(reader: ClusterReader, now: datetime) -> None:
-    """Refuse to serve when `now` is outside the validity of the cluster's certificates (T2)."""
-    state = reader.cluster_state()
-    if state is None or not state.ca_certificate_der:
-        return
-    authority = x509.load_der_x509_certificate(state.ca_certificate_der)
-    check_validity(authority, now, "cluster CA's")
-    member = _own_member(reader, state.primary)
-    if member.certificate_der:
-        check_validity(x509.load_der_x509_certificate(member.certificate_der), now, "member's")
-
-
-def check_start(database: Path, now: datetime) -> None:
-    """As `check_certificates`, for a daemon that is about to start the service."""
-    if not database.exists():
-        return
-    reader = open_reader(database)
-    try:
-        if reader.schema_version():
-            check_certificates(reader, now)
-    finally:
-        reader.close()
 
 
 def _new_cluster(params: CreateCluster) -> tuple[ClusterStateRow, MemberRow]:

@@ -15,34 +15,22 @@ from conclave.service.messages import Nothing, Quiet
 
 
 class Heartbeat(Quiet, frozen=True):
-    """A member's sign of life to the primary, and what it knows of itself."""
+    """A member's sign of life to the primary, and whether it has a lease."""
 
-    member_id: str
     sent_boot_ms: int
     """The sender's own boot clock; it means nothing to others and comes back in no answer."""
     epoch_number: int
     epoch_promoter: str
-    authorized: bool
     read_write: bool
-    restart_required: bool
-    version: str
-    received_lsn: int
-    replayed_lsn: int
-    timeline: int
 
 
 class HeartbeatAnswer(Quiet, frozen=True):
-    """What the primary grants, and the state of the cluster as it stands."""
+    """What the primary grants, and what else changes without an epoch."""
 
     granted: bool
     epoch_number: int
     epoch_promoter: str
-    accepted_number: int
-    primary: str
     cluster_time_ms: int
-    visible: list[str]
-    list_version: int
-    log_position: int
     users_version: int
 
 
