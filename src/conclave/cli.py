@@ -83,6 +83,31 @@ def appliance_run(state_dir: Path) -> None:
     run_appliance(msgspec.structs.replace(load_config(StatePaths(root).config), state_dir=root))
 
 
+@appliance.command("trust")
+@STATE_OPTION
+@click.argument("key", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def appliance_trust(state_dir: Path, key: Path) -> None:
+    """Let the appliance install packages that this public release key has signed."""
+    from conclave.appliance.paths import StatePaths
+    from conclave.packages.shelf import trust_release_key
+
+    name = trust_release_key(StatePaths(state_dir.absolute()).release_keys, key)
+    click.echo(f"The appliance trusts the release key {name}.")
+
+
+@main.command(
+    "package",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@click.pass_context
+def package(ctx: click.Context) -> None:
+    """Make and inspect secure packages (.spkg)."""
+    from conclave.packages.command import package as package_command
+
+    package_command.main(args=ctx.args, prog_name="conclave package", standalone_mode=False)
+
+
 @main.group()
 def client() -> None:
     """Help applications find the PKCS#11 module."""

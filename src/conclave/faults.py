@@ -420,3 +420,26 @@ READ_ONLY_LIMIT: Final = Fault(
     "The member was cut off for too long",
     Ckr.DEVICE_ERROR,
 )
+
+# Secure packages
+PACKAGE_DAMAGED: Final = Fault("APPLIANCE_PACKAGE_DAMAGED", 400, "The package is damaged")
+PACKAGE_SIGNATURE: Final = Fault(
+    "APPLIANCE_PACKAGE_SIGNATURE_INVALID", 403, "The package's signature is not trusted"
+)
+PACKAGE_CODE: Final = Fault(
+    "APPLIANCE_PACKAGE_AUTHCODE_INVALID", 403, "The authorization code is wrong"
+)
+PACKAGE_INSTALLED: Final = Fault(
+    "APPLIANCE_PACKAGE_ALREADY_INSTALLED", 409, "The package is installed already"
+)
+PACKAGE_OLDER: Final = Fault(
+    "APPLIANCE_PACKAGE_DOWNGRADE", 409, "The package is older than what is installed"
+)
+PACKAGE_REQUIREMENT: Final = Fault(
+    "APPLIANCE_PACKAGE_REQUIREMENT", 409, "The appliance is older than the package requires"
+)
+PACKAGE_NOT_FOUND: Final = Fault("APPLIANCE_PACKAGE_NOT_FOUND", 404, "No such package")
+PACKAGE_IN_USE: Final = Fault("APPLIANCE_PACKAGE_IN_USE", 409, "The package is in use")
+PACKAGE_STORAGE: Final = Fault(
+    "APPLIANCE_PACKAGE_STORAGE_FAILED", 507, "The package cannot be stored"
+)

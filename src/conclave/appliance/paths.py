@@ -51,6 +51,16 @@ class StatePaths:
         return self.cluster / "cluster.db"
 
     @property
+    def packages(self) -> Path:
+        """The installed secure packages."""
+        return self.root / "packages"
+
+    @property
+    def release_keys(self) -> Path:
+        """Public keys whose packages may be installed."""
+        return self.root / "release_keys"
+
+    @property
     def run(self) -> Path:
         """Sockets and the lock of a running daemon."""
         return self.root / "run"

@@ -1,0 +1,1 @@
+"""Secure packages: how releases come onto an appliance."""
