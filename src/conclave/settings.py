@@ -25,6 +25,7 @@ from conclave.crypto.password_hash import (
     check_cost,
 )
 from conclave.errors import BadInput
+from conclave.versions import Versions
 
 CONFIG_FILE_NAME: Final = "conclave.toml"
 MAX_KEYRINGS_EVER: Final = 1_000_000
@@ -115,6 +116,14 @@ class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     of `conclave`, `postgres` and `nobody`."""
 
 
+class PackageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How software comes onto the appliance."""
+
+    cluster_service: Literal["package", "preinstalled"] = "preinstalled"
+    """`package`: the secure package brings the cluster service (rule D2); `preinstalled`: it runs
+    from Conclave's own source, for development."""
+
+
 class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings of one appliance."""
 
@@ -152,6 +161,10 @@ class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """How members watch each other."""
     postgresql: PostgresqlSettings = PostgresqlSettings()
     """The store of a cluster of several members."""
+    packages: PackageSettings = PackageSettings()
+    """How software comes onto the appliance."""
+    emulated: Versions = Versions()
+    """Versions that the appliance shows, for those who know the guide's family (rule D6)."""
 
     @property
     def password_cost(self) -> Argon2Cost:

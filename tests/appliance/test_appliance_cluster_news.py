@@ -65,9 +65,13 @@ def specifications(monkeypatch: pytest.MonkeyPatch) -> list[ChildSpec]:
     made: list[ChildSpec] = []
 
     def make(
-        name: str, module: str, bootstrap: Callable[[], bytes], inherited: tuple[int, ...]
+        name: str,
+        module: str,
+        bootstrap: Callable[[], bytes],
+        inherited: tuple[int, ...],
+        source_directory: str,
     ) -> ChildSpec:
-        made.append(ChildSpec(name, module, bootstrap, inherited))
+        made.append(ChildSpec(name, module, bootstrap, inherited, source_directory))
         return made[-1]
 
     monkeypatch.setattr(cluster_processes, "ChildSpec", make)

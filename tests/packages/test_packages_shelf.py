@@ -56,7 +56,7 @@ def test_a_package_is_installed_listed_and_removed(shelf: Shelf, tmp_path: Path)
         shelf.remove("lnh_cluster")
 
 
-def test_only_newer_ones_replace_and_the_old_files_stay_while_in_use(
+def test_only_newer_ones_replace_and_the_old_files_stay_until_the_sweep(
     shelf: Shelf, tmp_path: Path
 ) -> None:
     built(tmp_path / "tree")
@@ -71,7 +71,6 @@ def test_only_newer_ones_replace_and_the_old_files_stay_while_in_use(
         assert refusal.value.fault is fault
     second = install(shelf, tmp_path / "tree", "1.0.10", 1)
     assert [package.directory for package in shelf.installed()] == [second]
-    shelf.sweep(in_use=[first])
     assert (tmp_path / "packages" / first).is_dir()
     shelf.sweep()
     assert not (tmp_path / "packages" / first).exists()

@@ -14,7 +14,7 @@ from typing import TypeVar
 from conclave.appliance.appliance import Appliance, open_appliance
 from conclave.appliance.doors import Doors
 from conclave.service.messages import ClusterSummary, MemberList, Nothing
-from conclave.settings import ApplianceConfig
+from conclave.settings import ApplianceConfig, PackageSettings
 from tests.support.hsm_bench import CO, DOMAIN, SO, make_cluster_partition
 
 DEADLINE_SECONDS = 20.0
@@ -34,6 +34,7 @@ def make_config(directory: Path, **changes: object) -> ApplianceConfig:
         "interfaces": {"eth0": random_loopback()},
         "low_cost_for_tests": True,
         "workers": 2,
+        "packages": PackageSettings(cluster_service="preinstalled"),
     }
     return ApplianceConfig(**(fields | changes))  # type: ignore[arg-type]
 

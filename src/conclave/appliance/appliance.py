@@ -17,6 +17,8 @@ from conclave.appliance.cluster_settings import ClusterSettings
 from conclave.appliance.documents import Documents
 from conclave.appliance.login_service import LoginService
 from conclave.appliance.member_identity import MemberIdentity
+from conclave.appliance.package_version import Release
+from conclave.appliance.packages import Packages
 from conclave.appliance.paths import StatePaths
 from conclave.appliance.services import ServiceInfo
 from conclave.appliance.store import ApplianceStore
@@ -42,6 +44,7 @@ class Appliance:
         login: LoginService,
         hsm: Hsm,
         users: Users,
+        packages: Packages,
         cluster: ClusterService,
         tls: WebserverTls,
     ) -> None:
@@ -53,6 +56,7 @@ class Appliance:
         self.login: Final = login
         self.hsm: Final = hsm
         self.users: Final = users
+        self.packages: Final = packages
         self.cluster: Final = cluster
         self._tls = tls
 
@@ -63,11 +67,13 @@ class Appliance:
 
     def services(self) -> Sequence[ServiceInfo]:
         """Return all services: cluster, clusteradmin, webserver, ntp, ssh and so on."""
-        return services.list_services(self.cluster.status())
+        return services.list_services(
+            self.cluster.status(), has_cluster=self.packages.cluster.release is not None
+        )
 
     def service(self, service_id: str) -> ServiceInfo:
         """Return one service; raise NotFound (SERVICE_NOT_FOUND)."""
-        return services.find_service(services.list_services(self.cluster.status()), service_id)
+        return services.find_service(tuple(self.services()), service_id)
 
     def pids(self) -> dict[str, int]:
         """Return the ids of all living children by their names."""
@@ -112,6 +118,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         closing.push_async_callback(tls.stop)
         time.on_change(lambda _offset_ms: tls.wake())
         identity = await MemberIdentity.open(documents, hsm)
+        packages = await Packages.open(config, paths, time.clock)
         cluster = ClusterService(
             paths=paths,
             configured=await ClusterSettings.open(config, documents),
@@ -120,6 +127,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             clock=time.clock,
             make_processes=_processes_maker(config, paths, login, identity, time),
             admin=AdminListener(config, tls.admin),
+            package=packages.cluster,
         )
         time.on_change(cluster.set_clock_offset)
         hsm.on_smk_lost(cluster.stop_soon)
@@ -134,6 +142,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             login=login,
             hsm=hsm,
             users=users,
+            packages=packages,
             cluster=cluster,
             tls=tls,
         )
@@ -145,8 +154,8 @@ def _processes_maker(
     login: LoginService,
     identity: MemberIdentity,
     time: ApplianceTime,
-) -> Callable[[ClusterConfig, str], ClusterProcesses]:
-    def make(config: ClusterConfig, version: str) -> ClusterProcesses:
+) -> Callable[[ClusterConfig, Release], ClusterProcesses]:
+    def make(config: ClusterConfig, release: Release) -> ClusterProcesses:
         return ClusterProcesses(
             settings=settings,
             paths=paths,
@@ -154,7 +163,7 @@ def _processes_maker(
             identity=identity,
             time=time,
             config=config,
-            version=version,
+            release=release,
         )
 
     return make

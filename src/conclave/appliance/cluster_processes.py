@@ -19,6 +19,7 @@ from conclave.appliance.cluster_config import ClusterConfig, listen_address
 from conclave.appliance.login_service import LoginService
 from conclave.appliance.member_identity import MemberCertificate, MemberIdentity
 from conclave.appliance.network import BACKLOG, bind_socket
+from conclave.appliance.package_version import Release
 from conclave.appliance.paths import StatePaths
 from conclave.appliance.supervisor import Child, ChildSpec, stop_all
 from conclave.appliance.time import ApplianceTime
@@ -52,7 +53,7 @@ class ClusterProcesses:
         identity: MemberIdentity,
         time: ApplianceTime,
         config: ClusterConfig,
-        version: str,
+        release: Release,
     ) -> None:
         self._settings = settings
         self._paths = paths
@@ -61,8 +62,9 @@ class ClusterProcesses:
         self._time = time
         self.config: Final = config
         """The configuration that runs."""
-        self.version: Final = version
+        self.version: Final = release.version
         """The package's version that runs."""
+        self._source_directory = release.directory
         self._secrets = {role: os.urandom(SECRET_BYTES) for role in ("daemon", "worker")}
         self._client = ChannelClient(paths.cluster_socket, self._secrets["daemon"])
         self._page = SharedPage.create()
@@ -218,7 +220,13 @@ class ClusterProcesses:
             self._crypto = None
 
     def _cluster_spec(self) -> ChildSpec:
-        return ChildSpec("cluster", CLUSTER_MODULE, self._cluster_frame, (self._page.fd,))
+        return ChildSpec(
+            "cluster",
+            CLUSTER_MODULE,
+            self._cluster_frame,
+            (self._page.fd,),
+            self._source_directory,
+        )
 
     def _cluster_frame(self) -> bytes:
         settings = self._settings
@@ -263,6 +271,7 @@ class ClusterProcesses:
             WORKER_MODULE,
             self._worker_frame_maker(index, count, listen_fd, name),
             (listen_fd, self._page.fd),
+            self._source_directory,
         )
 
     def _worker_frame_maker(

@@ -25,7 +25,7 @@ from conclave.appliance.cluster_watch import ClusterWatch
 from conclave.appliance.doors import Door
 from conclave.appliance.member_identity import MemberIdentity
 from conclave.appliance.member_steps import CALL_SECONDS, MemberSteps
-from conclave.appliance.package_version import InstalledPackage
+from conclave.appliance.package_version import ClusterPackage, Release
 from conclave.appliance.paths import StatePaths
 from conclave.clock import ApplianceClock
 from conclave.errors import ConclaveError, Conflict, NotAllowed
@@ -70,8 +70,9 @@ class ClusterService:
         hsm: Hsm,
         identity: MemberIdentity,
         clock: ApplianceClock,
-        make_processes: Callable[[ClusterConfig, str], ClusterProcesses],
+        make_processes: Callable[[ClusterConfig, Release], ClusterProcesses],
         admin: AdminListener,
+        package: ClusterPackage,
     ) -> None:
         self._paths = paths
         self._configured = configured
@@ -89,7 +90,7 @@ class ClusterService:
         self._listeners: list[Callable[[], None]] = []
         self._user_listeners: list[Callable[[], None]] = []
         self._users_version: int | None = None
-        self._package = InstalledPackage()
+        self._package = package
 
     def attach_admin_door(self, door: Door) -> None:
         """Name the listener that is open while the service runs."""
@@ -243,8 +244,7 @@ class ClusterService:
         Raises NotAllowed (SERVICE_STOPPED) when a stop ends it.
         """
         self.check_join(request.remote_address)
-        processes = self._running()
-        await self._changes.long(lambda: self._steps.join(processes, request, tell))
+        await self._changes.long(lambda: self._steps.join(self._running(), request, tell))
         self._report_soon()
         # The cluster's users replace this appliance's, not the other way round.
         _notify(self._user_listeners)
@@ -269,12 +269,14 @@ class ClusterService:
         self, member_id: str, co_password: bytes, *, force: bool = False, source: str = "local"
     ) -> DeletedMember:
         """Delete a member that nobody sees, after the CO's password was checked."""
-        processes = self._running()
-        return await self._steps.delete_member(processes, member_id, co_password, force, source)
+        return await self._steps.delete_member(
+            self._running(), member_id, co_password, force, source
+        )
 
     # ---- parts
 
     def _check_start(self, *, force: bool) -> None:
+        self._package.require()
         self._hsm.cluster_partition()
         self._configured.core_address()
         try:
@@ -289,7 +291,7 @@ class ClusterService:
         self._paths.make()
         # The member link needs the key before any cluster certified it.
         await self._identity.public_key_der()
-        processes = self._make_processes(self.config(), await self._package.look())
+        processes = self._make_processes(self.config(), await self._package.current())
         self._state = "starting"
         self._processes = processes
         try:
@@ -352,8 +354,7 @@ class ClusterService:
             _notify(self._user_listeners)
 
     async def _report(self) -> MemberReport:
-        await self._package.look()
-        return self._steps.report(self._processes, self._package.version)
+        return self._steps.report(self._processes, await self._package.look())
 
     def _report_soon(self) -> None:
         if self._watch is not None:

@@ -1,27 +1,80 @@
-"""The version of the package that is installed now, which may be newer than what runs."""
+"""Which release of the cluster service is installed, which may be newer than what runs.
+
+A real appliance gets the service by a secure package and runs it from the package's directory.  An
+installation for development has it "preinstalled" (setting `packages.cluster_service`): it runs
+from Conclave's own source, and its version is that of the distribution.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
 
 import conclave
+from conclave import faults
+from conclave.errors import NotFound
+from conclave.packages.manifest import CLUSTER_PACKAGE
+from conclave.packages.shelf import Shelf
 
 DISTRIBUTION: Final = "conclave"
 
 
-class InstalledPackage:
-    """The installed version as it was last looked at."""
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release of the cluster service; `directory` is "" for the source that runs the daemon."""
 
-    def __init__(self) -> None:
-        self.version = conclave.__version__
+    version: str
+    directory: str = ""
+
+
+class ClusterPackage:
+    """The installed release as it was last looked at; None when there is none."""
+
+    def __init__(self, shelf: Shelf, *, preinstalled: bool) -> None:
+        self._shelf = shelf
+        self._preinstalled = preinstalled
+        self.release: Release | None = Release(conclave.__version__) if preinstalled else None
+
+    @property
+    def preinstalled(self) -> bool:
+        """Tell whether the cluster service needs no package."""
+        return self._preinstalled
+
+    @property
+    def version(self) -> str:
+        """Return the installed version, "" when there is none."""
+        return "" if self.release is None else self.release.version
+
+    def require(self) -> Release:
+        """Return the release; raise NotFound that names the cure."""
+        if self.release is None:
+            message = (
+                f"The secure package {CLUSTER_PACKAGE} is not installed: upload it to your files"
+                " and install it with its authorization code."
+            )
+            raise NotFound(faults.PACKAGE_NOT_FOUND, message)
+        return self.release
+
+    async def current(self) -> Release:
+        """Look again, and return the release; raise NotFound when there is none."""
+        await self.look()
+        return self.require()
 
     async def look(self) -> str:
         """Look again, and return the version."""
         loop = asyncio.get_running_loop()
-        self.version = await loop.run_in_executor(None, installed_version)
+        self.release = await loop.run_in_executor(None, self._read)
         return self.version
+
+    def _read(self) -> Release | None:
+        if self._preinstalled:
+            return Release(installed_version())
+        package = self._shelf.find(CLUSTER_PACKAGE)
+        if package is None:
+            return None
+        return Release(f"{package.version}-{package.build}", str(self._shelf.path(package)))
 
 
 def installed_version() -> str:

@@ -38,9 +38,23 @@ _ABSENT: Final[Mapping[str, str]] = {
 """Services of the appliance's family that this release does not have: always stopped."""
 
 
-def list_services(cluster: ClusterServiceStatus) -> tuple[ServiceInfo, ...]:
-    """Return all services in the order of their ids."""
+def list_services(
+    cluster: ClusterServiceStatus, *, has_cluster: bool = True
+) -> tuple[ServiceInfo, ...]:
+    """Return all services in the order of their ids; the cluster's once its package is there."""
     rows = [
+        *(_cluster_rows(cluster) if has_cluster else ()),
+        *(
+            ServiceInfo(key, name, "running", "running", True, ())
+            for key, name in _WITH_DAEMON.items()
+        ),
+        *(ServiceInfo(key, name, "stopped", "stopped", False, ()) for key, name in _ABSENT.items()),
+    ]
+    return tuple(sorted(rows, key=lambda row: row.service_id))
+
+
+def _cluster_rows(cluster: ClusterServiceStatus) -> tuple[ServiceInfo, ...]:
+    return (
         ServiceInfo(
             CLUSTER,
             "Cluster",
@@ -58,13 +72,7 @@ def list_services(cluster: ClusterServiceStatus) -> tuple[ServiceInfo, ...]:
             cluster.on_boot,
             (),
         ),
-        *(
-            ServiceInfo(key, name, "running", "running", True, ())
-            for key, name in _WITH_DAEMON.items()
-        ),
-        *(ServiceInfo(key, name, "stopped", "stopped", False, ()) for key, name in _ABSENT.items()),
-    ]
-    return tuple(sorted(rows, key=lambda row: row.service_id))
+    )
 
 
 def find_service(services: tuple[ServiceInfo, ...], service_id: str) -> ServiceInfo:

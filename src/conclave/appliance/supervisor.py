@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ class ChildSpec:
     bootstrap: Callable[[], bytes]
     inherited: tuple[int, ...] = ()
     """Descriptors the child keeps, under the same numbers."""
+    source_directory: str = ""
+    """Where the child finds Conclave's source; "" means where the daemon found it."""
 
 
 class Child:
@@ -116,8 +119,11 @@ class Child:
         frame = self._spec.bootstrap()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            # No module is taken from the directory that the daemon happened to be started in.
+            "-P",
             "-m",
             self._spec.module,
+            env=_environment(self._spec.source_directory),
             stdin=asyncio.subprocess.PIPE,
             pass_fds=self._spec.inherited,
             # A terminal's Ctrl-C is the daemon's to act upon; it ends its children in order.
@@ -146,6 +152,10 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+def _environment(source_directory: str) -> dict[str, str] | None:
+    return os.environ | {"PYTHONPATH": source_directory} if source_directory else None
 
 
 async def stop_all(children: Sequence[Child], *, deadline_seconds: float = STOP_SECONDS) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Collection, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -114,10 +114,8 @@ class Shelf:
         self._check_requirements(package.manifest)
         return Checked(package)
 
-    def install(
-        self, stream: BinaryIO, code: bytes, now: str, *, in_use: Collection[str] = ()
-    ) -> InstalledPackage:
-        """Verify and install; an older version is replaced, its files stay while `in_use`."""
+    def install(self, stream: BinaryIO, code: bytes, now: str) -> InstalledPackage:
+        """Verify and install; an older version leaves the list, its files stay until `sweep`."""
         checked = self.verify(stream, code)
         manifest = checked.manifest
         _check_newer(manifest, self.find(manifest.name))
@@ -132,7 +130,7 @@ class Shelf:
         )
         with _storing():
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._sweep(in_use)
+            self._remove_unfinished()
             self._unpack(stream, checked.package, code, package)
             self._save([*(old for old in self.installed() if old.name != package.name), package])
         return package
@@ -149,10 +147,13 @@ class Shelf:
             shutil.rmtree(self.path(package))
         return package
 
-    def sweep(self, *, in_use: Collection[str] = ()) -> None:
-        """Remove directories that a crash or a replaced version has left, save those in use."""
+    def sweep(self) -> None:
+        """Remove what no list names; nothing may run from it any more."""
+        named = {package.directory for package in self.installed()}
         with _storing():
-            self._sweep(in_use)
+            for path in self._directories():
+                if path.name not in named:
+                    shutil.rmtree(path)
 
     def trusted_keys(self) -> Sequence[Ed25519PublicKey]:
         """Return the release keys that this appliance trusts."""
@@ -181,15 +182,23 @@ class Shelf:
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
-        fresh.rename(self._directory / installed.directory)
+        final = self._directory / installed.directory
+        if final.exists():
+            # Removed from the list before, and of another content perhaps.
+            shutil.rmtree(final)
+        fresh.rename(final)
         _sync_directory(self._directory)
 
-    def _sweep(self, in_use: Collection[str]) -> None:
-        named = {package.directory for package in self.installed()} | set(in_use)
-        with suppress(FileNotFoundError):
-            for path in self._directory.iterdir():
-                if path.is_dir() and path.name not in named:
-                    shutil.rmtree(path)
+    def _remove_unfinished(self) -> None:
+        for path in self._directories():
+            if path.name.endswith(_NEW_SUFFIX):
+                shutil.rmtree(path)
+
+    def _directories(self) -> list[Path]:
+        try:
+            return [path for path in self._directory.iterdir() if path.is_dir()]
+        except FileNotFoundError:
+            return []
 
     def _save(self, packages: list[InstalledPackage]) -> None:
         write_private(self._directory / _LIST, msgspec.json.encode(_List(packages)))

@@ -1,0 +1,110 @@
+"""The secure packages of an appliance: verify, install, list, remove, one change at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+from conclave import faults
+from conclave.appliance.package_version import ClusterPackage
+from conclave.appliance.paths import StatePaths
+from conclave.clock import ApplianceClock
+from conclave.errors import Conflict, NotFound
+from conclave.packages.manifest import (
+    CLUSTER_PACKAGE,
+    Manifest,
+    Requirements,
+    check_authorization_code,
+    check_file_name,
+)
+from conclave.packages.shelf import InstalledPackage, Shelf
+from conclave.settings import ApplianceConfig
+
+CHANGE_SECONDS: Final = 120.0
+LISTED_NAMES: Final = {CLUSTER_PACKAGE: "cluster_service"}
+"""Names that an installed package has in lists, as the guide prints them (rule D6)."""
+
+T = TypeVar("T")
+
+
+def listed_name(package: InstalledPackage) -> str:
+    """Return the name of a package in lists, such as `cluster_service-1.0.4-1.x86_64`."""
+    name = LISTED_NAMES.get(package.name, package.name)
+    return f"{name}-{package.version}-{package.build}.{package.architecture}"
+
+
+class Packages:
+    """The packages that the doors show and change."""
+
+    def __init__(self, shelf: Shelf, clock: ApplianceClock, cluster: ClusterPackage) -> None:
+        self._shelf = shelf
+        self._clock = clock
+        self._one = asyncio.Lock()
+        self.cluster: Final = cluster
+        """The cluster service's release."""
+
+    @classmethod
+    async def open(
+        cls, config: ApplianceConfig, paths: StatePaths, clock: ApplianceClock
+    ) -> Packages:
+        """Look what is installed, and remove what nothing can run from any more."""
+        present = Requirements(
+            appliance=config.emulated.appliance, firmware=config.emulated.firmware
+        )
+        shelf = Shelf(paths.packages, paths.release_keys, present)
+        preinstalled = config.packages.cluster_service == "preinstalled"
+        packages = cls(shelf, clock, ClusterPackage(shelf, preinstalled=preinstalled))
+        await packages._run(shelf.sweep)
+        await packages.cluster.look()
+        return packages
+
+    async def installed(self) -> tuple[InstalledPackage, ...]:
+        """Return what is installed, by name."""
+        return await self._run(self._shelf.installed)
+
+    async def verify(self, file: Path, code: str) -> Manifest:
+        """Check a package file; raise what refuses it."""
+        authorization = check_authorization_code(code)
+
+        def verify() -> Manifest:
+            with _opened(file).open("rb") as stream:
+                return self._shelf.verify(stream, authorization).manifest
+
+        return await self._run(verify)
+
+    async def install(self, file: Path, code: str) -> InstalledPackage:
+        """Verify and install a package file."""
+        authorization = check_authorization_code(code)
+        now = f"{self._clock.now():%Y-%m-%dT%H:%M:%SZ}"
+
+        def install() -> InstalledPackage:
+            with _opened(file).open("rb") as stream:
+                return self._shelf.install(stream, authorization, now)
+
+        async with asyncio.timeout(CHANGE_SECONDS), self._one:
+            package = await self._run(install)
+            await self.cluster.look()
+            return package
+
+    async def remove(self, name: str, *, running: bool) -> None:
+        """Remove a package; Conflict while its service runs."""
+        if running and name == CLUSTER_PACKAGE:
+            message = "The cluster service runs from this package: stop it first."
+            raise Conflict(faults.PACKAGE_IN_USE, message)
+        async with asyncio.timeout(CHANGE_SECONDS), self._one:
+            await self._run(lambda: self._shelf.remove(name))
+            await self.cluster.look()
+
+    @staticmethod
+    async def _run(work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+def _opened(file: Path) -> Path:
+    check_file_name(file.name)
+    if not file.is_file():
+        message = f"There is no package file {file.name!r} among your files; upload it first."
+        raise NotFound(faults.PACKAGE_NOT_FOUND, message)
+    return file
