@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.full_size import fill
 from conclave import faults
 from conclave.errors import ConclaveError
 from conclave.service.messages import (
     DeletedMember,
     DeleteMember,
-    JoinProgress,
     MemberReport,
     Nothing,
     Notice,
@@ -25,6 +23,7 @@ from conclave.service.messages import (
 )
 from conclave.store.location import StoreLocation
 from tests.support.cluster_bench import ClusterBench
+from tests.support.held_postgresql import held_postgresql
 from tests.support.several import Several, several, until
 
 pytestmark = pytest.mark.system
@@ -316,25 +315,25 @@ async def test_two_promotions_at_once_leave_one_primary(house: Several) -> None:
 @with_none
 async def test_a_conversion_ends_when_its_joiner_goes_away(house: Several) -> None:
     first = await house.first()
-    first.kill("cluster")
-    await asyncio.to_thread(fill, first.directory, 250, 256)
-    first.start_cluster(with_smk=True)
-    await first.ready()
-    joiner = await house.alone()
-    joining = asyncio.ensure_future(house.join_with(joiner, first))
-
-    async def converting() -> bool:
-        answer: JoinProgress = await joiner.daemon.call("join_progress", Nothing())
-        return answer.step == "converting the store"
-
-    await until(converting)
-    joiner.kill("cluster")
-    await refusal(joining)
-    await make(first, "goes-on")
-    assert set(await house.seen_by(first)) == {first.member_id}
-    assert StoreLocation(first.directory).choice().engine == "sqlite"
-    joiner.start_cluster()
-    await joiner.ready()
-    await house.join_with(joiner, first)
-    await house.all_read_write()
-    await has_all(joiner, ["goes-on", "full249"])
+    await make(first, "before")
+    async with held_postgresql() as held:
+        first.kill("cluster")
+        first.postgresql_directory = str(held.directory)
+        first.start_cluster(with_smk=True)
+        await first.ready()
+        joiner = await house.alone()
+        joining = asyncio.ensure_future(house.join_with(joiner, first))
+        converting = await held.waiting()
+        joiner.kill("cluster")
+        await refusal(joining)
+        held.let_go(converting)
+        await make(first, "goes-on")
+        assert set(await house.seen_by(first)) == {first.member_id}
+        assert StoreLocation(first.directory).choice().engine == "sqlite"
+        joiner.start_cluster()
+        await joiner.ready()
+        await house.join_with(joiner, first)
+        await house.all_read_write()
+        await has_all(joiner, ["before", "goes-on"])
+        # Its programs end with the directory: so must whoever runs them.
+        await first.close()

@@ -57,7 +57,7 @@ from conclave.service.messages import (
 from conclave.service.page import SharedPage
 from conclave.service.tickets import Bearer, Ticket, open_ticket
 from conclave.service.wire import Role
-from conclave.settings import ClusterTimes, Limits
+from conclave.settings import ClusterTimes, Limits, PostgresqlSettings
 from conclave.store.repository import open_reader
 from conclave.store.rows import KeyringRow
 
@@ -82,6 +82,7 @@ class ClusterBench:
     domain: bytes = b"a cloning domain"
     address: str = field(default_factory=free_loopback_address)
     core_port: int = 50051
+    postgresql_directory: str = ""
     cluster_id: str = field(default_factory=lambda: str(uuid4()))
     member_id: str = field(default_factory=lambda: str(uuid4()))
     member_key: ec.EllipticCurvePrivateKey = field(
@@ -139,6 +140,7 @@ class ClusterBench:
             ),
             core_address=self.address,
             cluster_settings=ClusterTimes(core_port=self.core_port),
+            postgresql=PostgresqlSettings(directory=self.postgresql_directory),
             state_dir=str(self.directory),
             smk=self.smk if with_smk else None,
             domain=self.domain if with_smk else b"",

@@ -32,6 +32,11 @@ class StreamWire:
         self._writer = writer
         self._seconds = seconds
 
+    @property
+    def ended(self) -> bool:
+        """Tell whether the other side ended the connection, and left nothing to be received."""
+        return self._reader.at_eof() or self._reader.exception() is not None
+
     async def send(self, message: bytes) -> None:
         """Send one message."""
         try:

@@ -266,7 +266,9 @@ class Replication:
     async def convert(self, progress: Progress, cancelled: Callable[[], bool]) -> None:
         """Move the store of a cluster of one from SQLite to PostgreSQL; writes wait meanwhile.
 
-        The SQLite file stays as it was.  Raises Conflict when PostgreSQL serves already.
+        The SQLite file stays as it was, and serves on unless all of it was copied while it was
+        wanted; once PostgreSQL serves it takes writes, so there is no way back.  Raises Conflict:
+        when PostgreSQL serves already, with CONVERSION_CANCELLED once `cancelled` says so.
         """
         async with self._changing:
             if self.replicated:
@@ -276,6 +278,7 @@ class Replication:
             await instance.start("primary")
             try:
                 await asyncio.to_thread(_convert, self._places, progress, cancelled)
+                conversion.require_wanted(cancelled)
             except BaseException:
                 await self.instance.kill()
                 raise

@@ -98,7 +98,6 @@ class TakeIn:
     whether the joiner has gone away, which ends a conversion under way."""
     limiter: JoinLimiter = field(default_factory=JoinLimiter)
     _progress: tuple[str, float] = ("", 0.0)
-    _gone: bool = False
 
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer
@@ -155,8 +154,8 @@ class TakeIn:
         except (ConclaveError, msgspec.DecodeError, UnicodeDecodeError) as error:
             logger.warning("A joiner that was offered membership did not commit: %s", error)
             return
-        self._gone = False
-        listing = asyncio.ensure_future(self._list(request, offer))
+        # From here on it only listens: it wants to be listed until it ends the connection.
+        listing = asyncio.ensure_future(self._list(request, offer, lambda: wire.ended))
         try:
             while not (await asyncio.wait({listing}, timeout=TELL_SECONDS))[0]:
                 await self._tell(side, wire, Told(*self._progress))
@@ -180,10 +179,8 @@ class TakeIn:
             await wire.send(side.stream.seal(msgspec.msgpack.encode(message)))
         except ConclaveError as error:
             logger.info("A joiner could not be told: %s", error.message)
-            # It wants no conversion any more, should one be under way.
-            self._gone = True
 
-    async def _list(self, request: JoinRequest, offer: JoinOffer) -> None:
+    async def _list(self, request: JoinRequest, offer: JoinOffer, gone: Callable[[], bool]) -> None:
         member = request.member
 
         def note(step: str, fraction: float) -> None:
@@ -203,7 +200,7 @@ class TakeIn:
             crypto_port=member.crypto_port,
             certificate_der=offer.member_certificate_der,
         )
-        await self.list_member(new, note, lambda: self._gone)
+        await self.list_member(new, note, gone)
 
     def _require_fit(self, request: JoinRequest) -> None:
         major = self.postgresql_major()

@@ -67,6 +67,13 @@ def convert(source: Engine, target: Engine, progress: Progress, cancelled: Cance
         raise InternalFault(faults.CONVERSION_FAILED, message) from cause
 
 
+def require_wanted(cancelled: Cancelled) -> None:
+    """Raise Conflict with CONVERSION_CANCELLED once nobody wants the copy any more."""
+    if cancelled():
+        message = "The conversion of the store was cancelled; nothing was changed."
+        raise Conflict(faults.CONVERSION_CANCELLED, message)
+
+
 def _copy_tables(
     reading: Connection, writing: Connection, progress: Progress, cancelled: Cancelled
 ) -> None:
@@ -80,9 +87,7 @@ def _copy_tables(
     def note(rows: int) -> None:
         nonlocal done
         done += rows
-        if cancelled():
-            message = "The conversion of the store was cancelled; nothing was changed."
-            raise Conflict(faults.CONVERSION_CANCELLED, message)
+        require_wanted(cancelled)
         progress(min(1.0, done / total))
 
     put = _copy_rows if writing.dialect.name == "postgresql" else _insert_rows
