@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from conclave import __version__
+from conclave.audit.command import audit_command
 from conclave.errors import ConclaveError
 from conclave.settings import ApplianceConfig, load_config
 
@@ -106,6 +107,9 @@ def package(ctx: click.Context) -> None:
     from conclave.packages.command import package as package_command
 
     package_command.main(args=ctx.args, prog_name="conclave package", standalone_mode=False)
+
+
+main.add_command(audit_command)
 
 
 @main.group()

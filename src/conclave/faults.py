@@ -33,6 +33,10 @@ USER_RESERVED: Final = Fault(
 )
 TASK_GONE: Final = Fault("TASK_DOES_NOT_EXIST", 410, "No such task")
 
+# The audit log
+AUDIT_FAILED: Final = Fault("SERVERPLUGIN_AUDIT_LOG_FAILED", 507, "The audit log cannot be written")
+AUDIT_BROKEN: Final = Fault("SERVERPLUGIN_AUDIT_LOG_BROKEN", 409, "The audit log is not whole")
+
 # HSM and partitions
 INVALID_HSM: Final = Fault("HSMPLUGIN_INVALID_HSM", 404, "No such HSM")
 INVALID_PARTITION: Final = Fault("HSMPLUGIN_INVALID_PARTITION", 404, "No such partition")

@@ -124,6 +124,17 @@ class PackageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     from Conclave's own source, for development."""
 
 
+class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The audit log."""
+
+    reads: bool = False
+    """Record calls that only read as well; refused ones always are."""
+    max_file_bytes: int = 8 << 20
+    """Bytes after which a new file is begun."""
+    max_files: int = 32
+    """Files that are kept; the oldest goes first."""
+
+
 class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings of one appliance."""
 
@@ -165,6 +176,8 @@ class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """How software comes onto the appliance."""
     emulated: Versions = Versions()
     """Versions that the appliance shows, for those who know the guide's family (rule D6)."""
+    audit: AuditSettings = AuditSettings()
+    """The audit log."""
 
     @property
     def password_cost(self) -> Argon2Cost:
@@ -193,6 +206,8 @@ NUMBER_RULES: Final[Mapping[str, tuple[int, int]]] = {
     "rest.max_body_bytes": (4096, 4 << 20),
     "rest.body_seconds": (1, 600),
     "rest.max_connections": (1, 10_000),
+    "audit.max_file_bytes": (65_536, 1 << 30),
+    "audit.max_files": (2, 1000),
 }
 """Lowest and highest value."""
 WORD_RULES: Final[Mapping[str, str]] = {

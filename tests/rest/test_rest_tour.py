@@ -16,7 +16,7 @@ from tests.rest.test_rest_guide import (
     co,
     expect,
 )
-from tests.support.rest_house import Client, House
+from tests.support.rest_house import AUDITOR, Client, House
 
 SEVERAL_APPLIANCES = {"cluster.join", "group.list", "member.delete", "member.leave"}
 """Operations that succeed among several members only."""
@@ -105,6 +105,13 @@ def change_users(client: Client) -> None:
     expect(client.delete("/users/joe"), 204)
 
 
+def read_the_audit_log(auditor: Client) -> None:
+    for path in ("", "/records", "/export"):
+        expect(auditor.get(f"/api/lunasa/audit{path}"), 200)
+    expect(auditor.post("/api/lunasa/audit/actions/verify"), 200)
+    expect(auditor.post("/api/lunasa/audit/actions/rotate"), 204)
+
+
 def use_a_task(client: Client) -> None:
     waiting = expect(client.post("/api/lunasa/services/cluster/actions/factoryreset"), 202)
     url = waiting.headers["Location"]
@@ -133,8 +140,10 @@ def test_every_operation_succeeds(house: House) -> None:
     chapter_5(client)
     chapter_4(client, nobody, cluster)
     use_a_task(client)
+    auditor = house.client(AUDITOR)
+    read_the_audit_log(auditor)
     expect(client.delete("/auth/session"), 204)
-    answers = client.answered + nobody.answered
+    answers = client.answered + nobody.answered + auditor.answered
     succeeded = {name for name, status in answers if status < 400}
     assert {each.name for each in OPERATIONS} - succeeded == SEVERAL_APPLIANCES
 

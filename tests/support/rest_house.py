@@ -31,6 +31,7 @@ VENDOR = "application/vnd.safenetinc.lunasa+json;version="
 ADMIN = ("admin", "Administrator-1")
 OPERATOR = ("operator", "Operator-Op-1")
 MONITOR = ("monitor", "Monitor-Mon-1")
+AUDITOR = ("audit", "Auditor-Aud-1")
 DOCUMENT = document(OPERATIONS)
 _ROUTER = Router(OPERATIONS)
 
@@ -179,11 +180,11 @@ def open_house(
 
 
 def settle_users(house: House) -> None:
-    """Give admin, operator and monitor passwords of their own."""
+    """Give the built-in users passwords of their own."""
     users = house.appliance.users
 
     async def settle() -> None:
-        for user_id, password in (ADMIN, OPERATOR, MONITOR):
+        for user_id, password in (ADMIN, OPERATOR, MONITOR, AUDITOR):
             await users.set_enabled(user_id, enabled=True)
             await users.change_own_password(user_id, DEFAULT_PASSWORD, password, source="192.0.2.1")
 

@@ -25,6 +25,9 @@ from conclave.appliance.store import ApplianceStore
 from conclave.appliance.time import ApplianceTime
 from conclave.appliance.users import Users
 from conclave.appliance.webserver_tls import WebserverTls
+from conclave.audit.files import Bounds
+from conclave.audit.log import AuditLog
+from conclave.audit.logins import record_login
 from conclave.clock import ApplianceClock
 from conclave.hsm.hsm import Hsm
 from conclave.settings import ApplianceConfig
@@ -47,6 +50,7 @@ class Appliance:
         packages: Packages,
         cluster: ClusterService,
         tls: WebserverTls,
+        audit: AuditLog,
     ) -> None:
         self.config: Final = config
         self.paths: Final = paths
@@ -58,6 +62,7 @@ class Appliance:
         self.users: Final = users
         self.packages: Final = packages
         self.cluster: Final = cluster
+        self.audit: Final = audit
         self._tls = tls
 
     @property
@@ -103,6 +108,8 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         closing.push_async_callback(store.close)
         documents = await Documents.open(store)
         time = await ApplianceTime.open(documents)
+        audit = await AuditLog.open(paths.audit, _audit_bounds(config), time.clock)
+        closing.push_async_callback(audit.close)
         login = LoginService(config, paths)
         await login.start()
         closing.push_async_callback(login.stop)
@@ -112,6 +119,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         )
         closing.push_async_callback(hsm.close)
         users = await Users.open(store, login.hash_password, cost=cost)
+        users.on_attempt(lambda attempt: record_login(audit, attempt))
         addresses = tuple(config.interfaces.values())
         tls = WebserverTls(paths.webserver, config.host_name, addresses, time.clock)
         tls.start()
@@ -145,7 +153,12 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             packages=packages,
             cluster=cluster,
             tls=tls,
+            audit=audit,
         )
+
+
+def _audit_bounds(config: ApplianceConfig) -> Bounds:
+    return Bounds(file_bytes=config.audit.max_file_bytes, files=config.audit.max_files)
 
 
 def _processes_maker(

@@ -86,6 +86,11 @@ class StatePaths:
         return self.run / "ready.json"
 
     @property
+    def audit(self) -> Path:
+        """The audit log: files of records, the head, the signing key."""
+        return self.root / "audit"
+
+    @property
     def logs(self) -> Path:
         """JSON lines, one file for each process."""
         return self.root / "log"
@@ -103,5 +108,16 @@ class StatePaths:
                 f" bytes for a Unix socket in it: {self.root}."
             )
             raise BadInput(faults.BAD_REQUEST, message)
-        for directory in (self.root, self.hsm, self.webserver, self.cluster, self.run, self.logs):
+        for directory in self._directories():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _directories(self) -> tuple[Path, ...]:
+        return (
+            self.root,
+            self.hsm,
+            self.webserver,
+            self.cluster,
+            self.run,
+            self.logs,
+            self.audit,
+        )

@@ -31,7 +31,7 @@ from conclave.appliance.user_rules import (
 from conclave.appliance.user_store import StoredUser, User, UserCredentialVersion
 from conclave.clock import boot_time_ms
 from conclave.crypto.password_hash import DEFAULT_COST, Argon2Cost, new_salt
-from conclave.errors import BadInput, CredentialRefused
+from conclave.errors import BadInput, CredentialRefused, Fault, Unavailable
 from conclave.keyed_locks import KeyedLocks
 from conclave.service.messages import UserRecord
 
@@ -51,6 +51,19 @@ class Login:
 
     user_id: str
     version: UserCredentialVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginAttempt:
+    """One attempt to prove who one is, for whoever keeps a record of them."""
+
+    user_id: str
+    """Empty for a name that nobody has: it may be a password typed in the wrong place."""
+    role: str
+    source: str
+    door: str
+    fault: Fault | None
+    """What refused it; None when it succeeded."""
 
 
 class RememberedPasswords:
@@ -106,6 +119,7 @@ class Users:
         self._names = KeyedLocks[str](longest_queue=_LONGEST_QUEUE)
         self._remembered = RememberedPasswords(now_ms)
         self._nobody_key = os.urandom(32)
+        self._listeners: list[Callable[[LoginAttempt], None]] = []
 
     @classmethod
     async def open(
@@ -137,6 +151,10 @@ class Users:
         if self._cluster is not None:
             await self._cluster.pull()
 
+    def on_attempt(self, listener: Callable[[LoginAttempt], None]) -> None:
+        """Call `listener` after every attempt to log in that was checked, or came too early."""
+        self._listeners.append(listener)
+
     # ---- reading
 
     def all(self) -> tuple[User, ...]:
@@ -158,7 +176,9 @@ class Users:
 
     # ---- proving a password
 
-    async def authenticate(self, user_id: str, password: str, *, source: str) -> Login:
+    async def authenticate(
+        self, user_id: str, password: str, *, source: str, door: str = ""
+    ) -> Login:
         """Check a password; raise CredentialRefused, or Unavailable when it comes too early."""
         remembered = self._remembered.find(user_id, password)
         if remembered is not None and self.current(remembered) is not None:
@@ -168,7 +188,25 @@ class Users:
             remembered = self._remembered.find(user_id, password)
             if remembered is not None and self.current(remembered) is not None:
                 return remembered
-            return await self._check(user_id, password, source)
+            try:
+                login = await self._check(user_id, password, source)
+            except (CredentialRefused, Unavailable) as refusal:
+                self._tell(user_id, source, door, refusal.fault)
+                raise
+            self._tell(user_id, source, door, None)
+            return login
+
+    def _tell(self, user_id: str, source: str, door: str, fault: Fault | None) -> None:
+        stored = self._local.table.get(user_id)
+        attempt = LoginAttempt(
+            user_id="" if stored is None else user_id,
+            role="" if stored is None else stored.user.role.value,
+            source=source,
+            door=door,
+            fault=fault,
+        )
+        for listener in self._listeners:
+            listener(attempt)
 
     async def _check(self, user_id: str, password: str, source: str) -> Login:
         self._delays.check(user_id, source)

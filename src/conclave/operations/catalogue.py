@@ -7,6 +7,7 @@ from typing import Final
 
 from conclave.operations import (
     appliance,
+    audit,
     clients,
     cluster_config,
     clusters,
@@ -36,6 +37,7 @@ _MODULES: Final = (
     members,
     clients,
     keyrings,
+    audit,
 )
 
 

@@ -7,7 +7,7 @@ doors read those; none of them knows an operation by name.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
@@ -58,9 +58,21 @@ class Duration(enum.Enum):
     """It runs as a task; what ends soon, well or badly, is still answered directly."""
 
 
+class Media(enum.StrEnum):
+    """Kinds of the vendor's media type: what is sent, or for a call without a body, answered."""
+
+    JSON = "json"
+    OCTETS = "octet-stream"
+    FORM = "multipart"
+
+
+JUST_JSON: Final = frozenset({Media.JSON})
+
+
 READERS: Final = frozenset({UserRole.ADMIN, UserRole.OPERATOR, UserRole.MONITOR})
 OPERATORS: Final = frozenset({UserRole.ADMIN, UserRole.OPERATOR})
 ADMINS: Final = frozenset({UserRole.ADMIN})
+AUDITORS: Final = frozenset({UserRole.AUDIT})
 EVERYBODY: Final = frozenset(UserRole)
 """Every user who is logged in, with or without a role."""
 NOBODY: Final[frozenset[UserRole]] = frozenset()
@@ -141,6 +153,8 @@ class Reply:
     session_secret: str = ""
     """Secret of a session that was opened."""
     session_closed: bool = False
+    download: Iterator[bytes] | None = None
+    """A file in chunks, in place of a body."""
     total: int | None = None
     """Length of the whole list when `body` is already the wanted page of it."""
 
@@ -181,6 +195,10 @@ class Operation(Generic[A]):
     paged: bool
     before_password_change: bool
     """Allowed to a user whose first password is unchanged."""
+    media: frozenset[Media]
+    """Kinds of the media type that a caller may name."""
+    audited: bool
+    """Recorded durably before it is answered; else only when it is refused, or if reads are."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -220,6 +238,8 @@ def operation(
     waits_when: Callable[[Call, A], bool] | None = None,
     paged: bool = False,
     before_password_change: bool = False,
+    media: frozenset[Media] = JUST_JSON,
+    audited: bool | None = None,
 ) -> Callable[[Handler[A]], Operation[A]]:
     """Declare the decorated function as an operation."""
 
@@ -243,6 +263,8 @@ def operation(
             waits_when=waits_when,
             paged=paged,
             before_password_change=before_password_change,
+            media=media,
+            audited=method != "GET" if audited is None else audited,
         )
 
     return declare

@@ -11,13 +11,15 @@ import logging
 from typing import Final
 
 import msgspec
+from starlette.concurrency import iterate_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from conclave import faults
 from conclave.appliance.appliance import Appliance
 from conclave.errors import BadInput, ConclaveError, InternalFault
+from conclave.operations.auditing import Attempt, audited
 from conclave.operations.model import (
     NOBODY,
     AnyOperation,
@@ -26,6 +28,7 @@ from conclave.operations.model import (
     Doors,
     Reply,
 )
+from conclave.operations.rights import require_right
 from conclave.operations.task_table import TaskTable
 from conclave.rest.errors import (
     error_body,
@@ -35,7 +38,7 @@ from conclave.rest.errors import (
     too_large,
 )
 from conclave.rest.gate import Gate
-from conclave.rest.media_types import JSON, check_media_type
+from conclave.rest.media_types import JSON, OCTETS, check_media_type
 from conclave.rest.paging import cut, wanted_page
 from conclave.rest.routing import Match, Router
 from conclave.rest.sessions import COOKIE, SessionTable
@@ -61,13 +64,13 @@ class RestApp:
         settings: RestSettings,
     ) -> None:
         self._appliance = appliance
-        self._door = door
         self._sessions = sessions
         self._tasks = tasks
         self._settings = settings
         self._router = Router(each for each in operations if door & each.doors)
         keeps_sessions = door is Doors.REST
-        self._gate = Gate(appliance.users, sessions if keeps_sessions else None)
+        self._name = "rest" if keeps_sessions else "admin"
+        self._gate = Gate(appliance.users, sessions if keeps_sessions else None, self._name)
         self._strictness = settings.strictness if keeps_sessions else Strictness.JSON
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,31 +101,48 @@ class RestApp:
             return self._refuse(request, InternalFault(faults.INTERNAL, message), headers)
 
     async def _serve(self, request: Request, operation: AnyOperation, match: Match) -> Response:
-        source = request.client.host if request.client else "unknown"
-        admitted = await self._gate.admit(request, operation, source)
+        attempt = Attempt(
+            operation=operation,
+            door=self._name,
+            source=request.client.host if request.client else "unknown",
+            target=request.url.path,
+        )
+        reads = self._appliance.config.audit.reads
+        async with audited(self._appliance.audit, attempt, reads=reads):
+            call = await self._admit(request, attempt, match)
+            attempt.arguments = _decode(operation, await self._read(request))
+            reply = await execute(
+                operation, call, attempt.arguments, request.url.path, self._settings
+            )
+            attempt.reply = reply
+        response = _render(operation, reply, call, request.url.path)
+        _log.info(
+            "%s by %s from %s: %d",
+            operation.name,
+            attempt.user.user_id if attempt.user else "nobody",
+            attempt.source,
+            response.status_code,
+        )
+        return response
+
+    async def _admit(self, request: Request, attempt: Attempt, match: Match) -> Call:
+        """Return the call of a caller who has the right, its headers and page looked at."""
+        operation = attempt.operation
+        admitted = await self._gate.admit(request, operation, attempt.source)
+        if admitted.caller is not None:
+            attempt.user = admitted.caller.user
+            require_right(attempt.user, operation)
         self._check_media_type(request, operation)
-        page = wanted_page(operation, request.query_params.multi_items())
-        arguments = _decode(operation, await self._read(request))
-        call = Call(
+        return Call(
             appliance=self._appliance,
             tasks=self._tasks,
             sessions=self._sessions,
             caller=admitted.caller,
             session=admitted.session,
-            source=source,
+            source=attempt.source,
             path=match.path,
-            page=page,
+            page=wanted_page(operation, request.query_params.multi_items()),
         )
-        reply = await execute(operation, call, arguments, request.url.path, self._settings)
-        response = _render(operation, reply, call, request.url.path)
-        _log.info(
-            "%s by %s from %s: %d",
-            operation.name,
-            admitted.caller.user.user_id if admitted.caller else "nobody",
-            source,
-            response.status_code,
-        )
-        return response
 
     def _check_media_type(self, request: Request, operation: AnyOperation) -> None:
         if operation.roles == NOBODY:
@@ -133,6 +153,7 @@ class RestApp:
             headers.get("accept"),
             has_body=headers.get("content-length", "0") != "0" or "transfer-encoding" in headers,
             strictness=self._strictness,
+            kinds=operation.media,
         )
 
     async def _read(self, request: Request) -> bytes:
@@ -190,6 +211,13 @@ def _render(operation: AnyOperation, reply: Reply, call: Call, path: str) -> Res
         headers["Set-Cookie"] = f"{COOKIE}={reply.session_secret}; {_COOKIE_RULES}"
     elif reply.session_closed:
         headers["Set-Cookie"] = f"{COOKIE}=; Max-Age=0; {_COOKIE_RULES}"
+    if reply.download is not None:
+        return StreamingResponse(
+            iterate_in_threadpool(reply.download),
+            status_code=status,
+            headers=_common(headers),
+            media_type=OCTETS,
+        )
     if reply.document:
         return _json(reply.document, status, headers)
     if body is None:

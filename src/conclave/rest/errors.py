@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from conclave import faults
+from conclave.audit.arguments import is_secret
 from conclave.errors import BadInput, ConclaveError, Fault, LimitReached, Unavailable
 
 _TYPES: Final = (
@@ -155,7 +156,7 @@ def _secret_names(arguments: type[msgspec.Struct] | UnionType) -> frozenset[str]
 def _collect_secrets(info: msgspec.inspect.Type, found: set[str]) -> None:
     if isinstance(info, msgspec.inspect.StructType):
         for field in info.fields:
-            if _is_secret(field.type):
+            if is_secret(field.type):
                 found.add(field.encode_name)
             _collect_secrets(field.type, found)
     elif isinstance(info, msgspec.inspect.UnionType):
@@ -165,9 +166,3 @@ def _collect_secrets(info: msgspec.inspect.Type, found: set[str]) -> None:
         _collect_secrets(info.item_type, found)
     elif isinstance(info, msgspec.inspect.Metadata):
         _collect_secrets(info.type, found)
-
-
-def _is_secret(info: msgspec.inspect.Type) -> bool:
-    if isinstance(info, msgspec.inspect.UnionType):
-        return any(_is_secret(member) for member in info.types)
-    return isinstance(info, msgspec.inspect.Metadata) and bool((info.extra or {}).get("secret"))

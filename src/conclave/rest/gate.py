@@ -1,8 +1,8 @@
-"""Decide who calls and whether the operation is open to them.
+"""Decide who calls.
 
-Invariant: nothing of an operation runs, and no argument is read, before its caller is known and
-has one of its roles.  A cookie that is no session's is refused even beside a good password, so
-nobody goes on without the HSM logins of an ended session unawares.
+Invariant: nothing of an operation runs, and no argument is read, before its caller is known (and
+then has the right: `conclave.operations.rights`).  A cookie that is no session's is refused even
+beside a good password, so nobody goes on without the HSM logins of an ended session unawares.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starlette.requests import Request
 from conclave import faults
 from conclave.appliance.user_store import User
 from conclave.appliance.users import Login, Users
-from conclave.errors import CredentialRefused, NotAllowed
+from conclave.errors import CredentialRefused
 from conclave.operations.login_state import LoginState
 from conclave.operations.model import NOBODY, AnyOperation, Caller
 from conclave.rest.sessions import COOKIE, SessionTable
@@ -46,12 +46,13 @@ class _Credentials:
 class Gate:
     """The gate of one door; `sessions` None means that the door keeps none."""
 
-    def __init__(self, users: Users, sessions: SessionTable | None) -> None:
+    def __init__(self, users: Users, sessions: SessionTable | None, door: str) -> None:
         self._users = users
+        self._door = door
         self._sessions = sessions
 
     async def admit(self, request: Request, operation: AnyOperation, source: str) -> Admitted:
-        """Return the caller; raise CredentialRefused, NotAllowed or Unavailable."""
+        """Return the caller; raise CredentialRefused or Unavailable."""
         if operation.roles == NOBODY:
             return Admitted(None, None)
         if self._sessions is not None:
@@ -67,7 +68,7 @@ class Gate:
                 raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
         elif credentials is not None:
             login = await self._users.authenticate(
-                credentials.user_id, credentials.password, source=source
+                credentials.user_id, credentials.password, source=source, door=self._door
             )
         else:
             message = "Send the header Authorization (Basic) or the cookie of a session."
@@ -75,7 +76,6 @@ class Gate:
         user = self._current(login)
         # For the log, which says who was refused.
         request.state.caller = user.user_id
-        _require_right(user, operation)
         return Admitted(Caller(user=user, login=login, source=source), session)
 
     def _current(self, login: Login) -> User:
@@ -84,22 +84,6 @@ class Gate:
             message = "The login is void: the user or the password has changed since."
             raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
         return user
-
-
-def _require_right(user: User, operation: AnyOperation) -> None:
-    if user.must_change and not operation.before_password_change:
-        message = (
-            f"User {user.user_id} must change the password first:"
-            f" POST /users/{user.user_id}/actions/changePassword."
-        )
-        raise NotAllowed(faults.PASSWORD_CHANGE_REQUIRED, message)
-    if user.role not in operation.roles:
-        allowed = ", ".join(sorted(role.value for role in operation.roles))
-        message = (
-            f"There is no rule that lets the role {user.role.value!r} {operation.method}"
-            f" {operation.path}; {allowed} may."
-        )
-        raise NotAllowed(faults.NO_ACL_RULE, message)
 
 
 def _basic(request: Request) -> _Credentials | None:

@@ -25,6 +25,7 @@ from conclave.operations.model import (
     AnyOperation,
     Call,
     Doors,
+    Media,
     NoArguments,
     Reply,
     Result,
@@ -32,11 +33,12 @@ from conclave.operations.model import (
 )
 from conclave.operations.tasks import TaskView
 from conclave.rest.errors import ErrorBody
-from conclave.rest.media_types import JSON, VENDOR_JSON
+from conclave.rest.media_types import JSON, OCTETS, VENDOR_JSON
 from conclave.rest.paging import PARAMETERS
 
 _REFERENCE: Final = "#/components/schemas/{name}"
 _ERROR_REFERENCE: Final = _REFERENCE.format(name="ErrorBody")
+_BINARY: Final = {"type": "string", "format": "binary"}
 _ALWAYS: Final = (faults.BAD_REQUEST, faults.BUSY, faults.INTERNAL)
 _BEHIND_A_LOGIN: Final = (
     faults.MEDIA_TYPE,
@@ -213,6 +215,8 @@ def _faults(each: AnyOperation) -> tuple[Fault, ...]:
         found += _BEHIND_A_LOGIN
     if each.method != "GET":
         found.append(faults.STORAGE_FULL)
+    if each.audited:
+        found.append(faults.AUDIT_FAILED)
     found += [*_WITH_A_BODY, *each.faults]
     return tuple(dict.fromkeys(found))
 
@@ -223,7 +227,9 @@ def _responses(each: AnyOperation, schemas: dict[object, Any]) -> dict[str, Any]
         response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         announces = status == 202 and 202 not in each.statuses
         answered = TaskView if announces or each.result is None else each.result
-        if status != 204:
+        if status != 204 and Media.OCTETS in each.media:
+            response["content"] = {OCTETS: {"schema": _BINARY}}
+        elif status != 204:
             response["content"] = {JSON: {"schema": schemas[answered]}}
         responses[str(status)] = response
     if each.name in _ANY_REFUSAL:

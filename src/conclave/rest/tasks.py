@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from conclave import faults
+from conclave.errors import ConclaveError
+from conclave.operations.auditing import record_end
 from conclave.operations.model import AnyOperation, Arguments, Call, Duration, Reply
 from conclave.operations.task_table import Task
 from conclave.operations.tasks import task_view
@@ -19,6 +22,8 @@ async def execute(
 ) -> Reply:
     """Check the preconditions and run, or announce a task."""
     _check(operation, call, arguments)
+    if operation.audited:
+        call.appliance.audit.require_writable()
     waits = operation.waits_when is not None and operation.waits_when(call, arguments)
     if not waits and operation.duration is Duration.AT_ONCE:
         return await operation.handler(call, arguments)
@@ -52,13 +57,27 @@ def _add(operation: AnyOperation, call: Call, arguments: Arguments, source_url: 
     async def run() -> Reply:
         # What held when the task was made must hold when it is started.
         _check(operation, call, arguments)
+        call.appliance.audit.require_writable()
         return await operation.handler(replace(call, progress=task.tell), arguments)
+
+    async def recorded() -> Reply:
+        audit = call.appliance.audit
+        try:
+            reply = await run()
+        except ConclaveError as error:
+            await record_end(audit, task, error.fault)
+            raise
+        except Exception:
+            await record_end(audit, task, faults.INTERNAL)
+            raise
+        await record_end(audit, task, None)
+        return reply
 
     task = call.tasks.add(
         owner=call.by.user.user_id,
         operation=operation.name,
         source_url=source_url,
         roles=operation.roles,
-        runner=run,
+        runner=recorded,
     )
     return task

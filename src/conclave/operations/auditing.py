@@ -1,0 +1,115 @@
+"""Record how every call of an operation ends; each door wraps its way through a call in this.
+
+Invariants: a change is on disk before its caller hears of it, a refusal is recorded whoever was
+refused, and of the arguments only what is no secret gets as far as a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import msgspec
+
+from conclave import faults
+from conclave.appliance.user_store import User
+from conclave.audit.arguments import shown_arguments
+from conclave.audit.events import AuditEvent, EventKind, Outcome
+from conclave.audit.log import AuditLog
+from conclave.errors import ConclaveError, Fault, InternalFault
+from conclave.operations.model import AnyOperation, Arguments, Reply
+from conclave.operations.task_table import Task
+
+_LONGEST_TARGET = 256
+_UNPROVEN = frozenset({faults.NOT_AUTHENTICATED, faults.LOGIN_DELAYED, faults.BUSY})
+"""Refusals that strangers can have at no cost; a checked password has a record of its own."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """One call of an operation; filled in as far as the call gets."""
+
+    operation: AnyOperation
+    door: str
+    source: str
+    target: str
+    """Path of the resource."""
+    user: User | None = None
+    arguments: Arguments | None = None
+    reply: Reply | None = None
+
+    def event(self, outcome: Outcome, *, fault: Fault | None = None) -> AuditEvent:
+        """Return the record of how it ended."""
+        user, reply = self.user, self.reply
+        status = fault.http_status if fault is not None else 0
+        if reply is not None:
+            status = self.operation.statuses[0] if reply.status is None else reply.status
+        return AuditEvent(
+            kind=EventKind.OPERATION,
+            outcome=outcome,
+            door=self.door,
+            user="" if user is None else user.user_id,
+            role="" if user is None else str(user.role),
+            source=self.source,
+            operation=self.operation.name,
+            target=self.target[:_LONGEST_TARGET],
+            arguments={} if self.arguments is None else shown_arguments(self.arguments),
+            status=status,
+            fault="" if fault is None else fault.rest_id,
+            task=_task_of(reply),
+        )
+
+
+@contextlib.asynccontextmanager
+async def audited(log: AuditLog, attempt: Attempt, *, reads: bool) -> AsyncIterator[Attempt]:
+    """Record the call inside; `reads` says whether reading is recorded as well."""
+    try:
+        yield attempt
+    except ConclaveError as error:
+        broken = isinstance(error, InternalFault)
+        _note(log, attempt, Outcome.FAILED if broken else Outcome.REFUSED, error.fault)
+        raise
+    except (Exception, asyncio.CancelledError):
+        _note(log, attempt, Outcome.FAILED, faults.INTERNAL)
+        raise
+    event = attempt.event(Outcome.ACCEPTED if _task_of(attempt.reply) else Outcome.DONE)
+    if attempt.operation.audited:
+        await log.write(event)
+    elif reads:
+        log.note(event)
+
+
+async def record_end(log: AuditLog, task: Task, fault: Fault | None) -> None:
+    """Record the end of a task; of one that was not waited for, it is the only word about it."""
+    event = AuditEvent(
+        kind=EventKind.TASK,
+        outcome=Outcome.DONE if fault is None else Outcome.REFUSED,
+        user=task.owner,
+        operation=task.operation,
+        target=task.source_url[:_LONGEST_TARGET],
+        status=0 if fault is None else fault.http_status,
+        fault="" if fault is None else fault.rest_id,
+        task=task.url,
+    )
+    await log.write(event)
+
+
+def _note(log: AuditLog, attempt: Attempt, outcome: Outcome, fault: Fault) -> None:
+    repeated: int | None = 0
+    if attempt.user is None and fault in _UNPROVEN:
+        repeated = log.repeats.due((attempt.source, fault.rest_id))
+    if repeated is not None:
+        event = attempt.event(outcome, fault=fault)
+        log.note(event if repeated == 0 else _with_repeats(event, repeated))
+
+
+def _with_repeats(event: AuditEvent, repeated: int) -> AuditEvent:
+    return msgspec.structs.replace(event, repeated=repeated)
+
+
+def _task_of(reply: Reply | None) -> str:
+    if reply is not None and reply.location.startswith("/tasks/"):
+        return reply.location
+    return ""

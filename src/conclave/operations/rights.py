@@ -1,0 +1,25 @@
+"""Whether a user may call an operation; the same for every door."""
+
+from __future__ import annotations
+
+from conclave import faults
+from conclave.appliance.user_store import User
+from conclave.errors import NotAllowed
+from conclave.operations.model import AnyOperation
+
+
+def require_right(user: User, operation: AnyOperation) -> None:
+    """Refuse a user without the right, or whose first password is unchanged; raise NotAllowed."""
+    if user.must_change and not operation.before_password_change:
+        message = (
+            f"User {user.user_id} must change the password first:"
+            f" POST /users/{user.user_id}/actions/changePassword."
+        )
+        raise NotAllowed(faults.PASSWORD_CHANGE_REQUIRED, message)
+    if user.role not in operation.roles:
+        allowed = ", ".join(sorted(role.value for role in operation.roles))
+        message = (
+            f"There is no rule that lets the role {user.role.value!r} {operation.method}"
+            f" {operation.path}; {allowed} may."
+        )
+        raise NotAllowed(faults.NO_ACL_RULE, message)

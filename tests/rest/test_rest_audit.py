@@ -1,0 +1,221 @@
+"""Every way through a door leaves its record, and no secret is in any of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from conclave.audit.arguments import shown_arguments
+from conclave.audit.chain import verify
+from conclave.operations.model import AnyOperation
+from conclave.rest.openapi import OPERATIONS
+from tests.rest.conftest import Town
+from tests.rest.test_rest_guide import SO, chapter_2_partition
+from tests.support.rest_house import ADMIN, AUDITOR, MONITOR, Client, House, open_house
+
+AUDIT = "/api/lunasa/audit"
+CANARY = "canary-Secret-1"
+
+
+def records(house: House, limit: int = 50) -> list[dict[str, Any]]:
+    """Return the newest records, oldest first."""
+    auditor = house.client(AUDITOR)
+    assert auditor.get("/users/audit").status_code == 200  # this login is the newest
+    answered = auditor.get(f"{AUDIT}/records?limit={limit}").json()["records"]
+    return [each for each in reversed(answered) if each["user"] != "audit"]
+
+
+def whole_log(house: House) -> bytes:
+    exported = house.client(AUDITOR).get(f"{AUDIT}/export")
+    assert exported.status_code == 200
+    assert exported.headers["Content-Type"] == "application/octet-stream"
+    return exported.content
+
+
+def test_a_change_says_who_from_where_what_and_how_it_ended(house: House) -> None:
+    client = house.client(source="192.0.2.33")
+    new = {"userId": "joe", "password": CANARY, "role": "monitor", "fullName": "Joe"}
+    assert client.post("/users", new).status_code == 204
+    assert client.post("/users", new).status_code == 409
+    done, refused = (each for each in records(house) if each["operation"] == "user.create")
+    assert done == done | {
+        "kind": "operation",
+        "outcome": "done",
+        "door": "rest",
+        "user": "admin",
+        "role": "admin",
+        "source": "192.0.2.33",
+        "target": "/users",
+        "arguments": {"userId": "joe", "role": "monitor", "fullName": "Joe"},
+        "status": 204,
+        "fault": "",
+    }
+    assert (refused["outcome"], refused["status"]) == ("refused", 409)
+    assert refused["fault"] == "SERVERPLUGIN_USERID_EXISTS"
+
+
+def test_logins_failures_and_lockouts_are_recorded(house: House) -> None:
+    stranger = house.client((CANARY, CANARY), source="192.0.2.90")
+    assert stranger.get("/api/lunasa").status_code == 401
+    wrong = house.client(("monitor", CANARY), source="192.0.2.91")
+    answers = [wrong.get("/api/lunasa").status_code for _ in range(8)]
+    assert (answers[0], answers[-1]) == (401, 429)
+    assert house.client(MONITOR, source="192.0.2.92").get("/users/monitor").status_code == 429
+    logins = [each for each in records(house) if each["kind"] == "login"]
+    nobody = [each for each in logins if each["source"] == "192.0.2.90"]
+    assert [each["user"] for each in nobody] == [""]
+    assert nobody[0]["note"] == "the name belongs to no user"
+    tried = [each["fault"] for each in logins if each["source"] == "192.0.2.91"]
+    failures = answers.count(401)
+    assert tried == ["FRAMEWORK_NOT_AUTHENTICATED"] * failures + ["SERVER_LOGIN_DELAYED"]
+    assert CANARY.encode() not in whole_log(house)
+
+
+def test_a_good_login_is_recorded_once(house: House) -> None:
+    client = house.client(source="192.0.2.34")
+    for _ in range(3):
+        client.get("/api/lunasa")
+    found = [each for each in records(house) if each["source"] == "192.0.2.34"]
+    assert [(each["kind"], each["outcome"], each["user"]) for each in found] == [
+        ("login", "done", "admin")
+    ]
+
+
+def test_a_missing_right_is_recorded_and_reading_is_not(house: House) -> None:
+    client = house.client(MONITOR, source="192.0.2.35")
+    assert client.get("/api/lunasa").status_code == 200
+    assert client.get("/users").status_code == 403
+    found = [each for each in records(house) if each["source"] == "192.0.2.35"]
+    kinds = [(each["operation"], each["outcome"], each["fault"]) for each in found]
+    assert kinds == [("", "done", ""), ("user.list", "refused", "FRAMEWORK_NO_ACL_RULE")]
+
+
+def test_reading_is_recorded_where_it_is_asked_for(tmp_path: Path) -> None:
+    from conclave.settings import AuditSettings
+    from tests.support.rest_house import settle_users
+
+    with open_house(tmp_path / "appliance", audit=AuditSettings(reads=True)) as house:
+        settle_users(house)
+        house.client(MONITOR).get("/api/lunasa")
+        assert "appliance.show" in [each["operation"] for each in records(house)]
+
+
+def test_a_flood_without_login_leaves_one_record_a_minute(house: House) -> None:
+    stranger = house.client(None, source="192.0.2.36")
+    for _ in range(20):
+        assert stranger.get("/users").status_code == 401
+    assert len([each for each in records(house) if each["source"] == "192.0.2.36"]) == 1
+
+
+def test_a_task_is_recorded_when_it_is_made_and_when_it_ends(house: House) -> None:
+    client = house.client().open_session()
+    chapter_2_partition(client, house)
+    again = {"label": "again", "password": SO, "domain": "d"}
+    waiting = client.put(house.hsm_url, again)
+    assert waiting.status_code == 202
+    url = waiting.headers["Location"]
+    assert client.post(f"{url}/actions/start").status_code == 202
+    made, started, ended = (each for each in records(house) if each["task"] == url)
+    assert (made["operation"], made["outcome"]) == ("hsm.initialize", "accepted")
+    assert made["arguments"]["label"] == "again"
+    assert {started["kind"], ended["kind"]} == {"operation", "task"}
+    (task,) = (each for each in (started, ended) if each["kind"] == "task")
+    assert (task["operation"], task["user"], task["outcome"]) == (
+        "hsm.initialize",
+        "admin",
+        "done",
+    )
+
+
+def test_the_log_is_whole_and_verifies_with_its_key(house: House, tmp_path: Path) -> None:
+    house.client().post("/users", {"userId": "joe", "password": CANARY})
+    auditor = house.client(AUDITOR)
+    shown = auditor.get(AUDIT).json()
+    verdict = auditor.post(f"{AUDIT}/actions/verify").json()
+    assert verdict["last"] >= shown["sequence"]
+    lines = whole_log(house).splitlines(keepends=True)
+    assert verify(lines, trusted_key=shown["publicKey"]).records == len(lines) - 1
+
+
+def test_a_log_that_was_tampered_with_is_refused(house: House) -> None:
+    house.client().post("/users", {"userId": "joe", "password": CANARY})
+    auditor = house.client(AUDITOR)
+    auditor.post(f"{AUDIT}/actions/verify")
+    (path,) = house.appliance.paths.audit.glob("*.jsonl")
+    path.write_bytes(path.read_bytes().replace(b"user.create", b"user.delete"))
+    refused = auditor.post(f"{AUDIT}/actions/verify")
+    assert (refused.status_code, refused.json()["id"]) == (409, "SERVERPLUGIN_AUDIT_LOG_BROKEN")
+
+
+def test_pages_of_records_name_the_next(town: Town) -> None:
+    auditor = town.house.client(AUDITOR)
+    first = auditor.get(f"{AUDIT}/records?limit=2")
+    assert len(first.json()["records"]) == 2
+    assert first.headers["Link"] == f'<{AUDIT}/records?limit=2&offset=2>; rel="next"'
+
+
+def test_only_auditors_read_the_log(town: Town) -> None:
+    for login in (ADMIN, MONITOR):
+        assert town.house.client(login).get(f"{AUDIT}/records").status_code == 403
+
+
+# ---- no secret, whatever the operation
+
+
+def named(each: AnyOperation) -> str:
+    return each.name
+
+
+def shapes(each: AnyOperation) -> tuple[type[msgspec.Struct], ...]:
+    arguments = each.arguments
+    return get_args(arguments) if isinstance(arguments, UnionType) else (arguments,)
+
+
+def filled(info: msgspec.inspect.Type) -> Any:
+    """Return a value of a declared type: the canary wherever a secret belongs."""
+    match info:
+        case msgspec.inspect.Metadata():
+            return CANARY if (info.extra or {}).get("secret") else filled(info.type)
+        case msgspec.inspect.UnionType():
+            return filled(info.types[0])
+        case msgspec.inspect.StructType():
+            return info.cls(**{field.name: filled(field.type) for field in info.fields})
+        case msgspec.inspect.ListType():
+            return [filled(info.item_type)]
+        case msgspec.inspect.LiteralType():
+            return info.values[0]
+        case msgspec.inspect.IntType():
+            return 1
+        case msgspec.inspect.BoolType():
+            return True
+    return "shown"
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=named)
+def test_no_secret_of_any_operation_gets_into_a_record(operation: AnyOperation) -> None:
+    for shape in shapes(operation):
+        arguments = filled(msgspec.inspect.type_info(shape))
+        sent = msgspec.json.encode(arguments)
+        shown = msgspec.json.encode(shown_arguments(arguments))
+        assert CANARY.encode() not in shown
+        assert b"password" not in shown.lower() or b"password" not in sent.lower()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=named)
+def test_no_secret_that_was_sent_gets_into_the_log(town: Town, operation: AnyOperation) -> None:
+    from tests.rest.test_rest_generated import concrete
+
+    client: Client = town.house.client(ADMIN)
+    for shape in shapes(operation):
+        body = filled(msgspec.inspect.type_info(shape))
+        content = msgspec.json.encode(body)
+        path = concrete(operation.path)
+        if operation.name not in ("user.create", "session.close"):
+            client.call(operation.method, path, content=content)
+    town.house.loop.run(town.house.appliance.audit.summary())
+    for file in town.house.appliance.paths.audit.glob("*.jsonl"):
+        assert CANARY.encode() not in file.read_bytes()
