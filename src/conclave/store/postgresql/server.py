@@ -29,6 +29,7 @@ _POLL_SECONDS: Final = 0.02
 _LINE_BYTES: Final = 1000
 
 StopMode = Literal["fast", "immediate"]
+_ENDED: Final = frozenset("ZX")
 _SIGNALS: Final = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
 logger = logging.getLogger("conclave.postgresql")
@@ -146,7 +147,27 @@ def processes_in(data: Path) -> list[int]:
         with contextlib.suppress(OSError):
             if (entry / "comm").read_text().strip() != "postgres":
                 continue
-            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            if state not in {"Z", "X"} and (entry / "cwd").samefile(data):
+            if _state(int(entry.name)) not in _ENDED and (entry / "cwd").samefile(data):
                 found.append(int(entry.name))
     return found
+
+
+def states_of(postmaster: int) -> list[str]:
+    """Return the state (proc(5): R, S, D, T, ...) of each living process of a server.
+
+    Read at once, not in a thread: the kernel answers from memory, and threads may all wait for
+    the very server that is looked at.
+    """
+    pids = [postmaster]
+    with contextlib.suppress(OSError):
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text()
+        pids += [int(pid) for pid in children.split()]
+    states = []
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            states.append(_state(pid))
+    return [state for state in states if state not in _ENDED]
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
