@@ -53,11 +53,11 @@ class Writer:
         """Write for ever."""
         while True:
             self._begun = time.monotonic()
-            while not await self._write():
-                await asyncio.sleep(PAUSE_SECONDS)
+            while not await self._is_written():  # noqa: ASYNC110
+                await asyncio.sleep(PAUSE_SECONDS)  # refused: it is tried again
             self._longest = self.longest
 
-    async def _write(self) -> bool:
+    async def _is_written(self) -> bool:
         try:
             await self.bench.unlock(KEYRING)
         except ConclaveError as error:
