@@ -31,6 +31,14 @@ USER_EXISTS: Final = Fault("SERVERPLUGIN_USERID_EXISTS", 409, "The user exists a
 USER_RESERVED: Final = Fault(
     "SERVERPLUGIN_USERID_RESERVED_FOR_SYSTEM_USE", 403, "Reserved for system use"
 )
+ROLE_NOT_FOUND: Final = Fault("SERVERPLUGIN_ROLEID_DOES_NOT_EXIST", 404, "No such user role")
+ROLE_EXISTS: Final = Fault("SERVERPLUGIN_ROLEID_EXISTS", 409, "The user role exists already")
+ROLE_RESERVED: Final = Fault("SERVERPLUGIN_ROLEID_RESERVED", 403, "The user role is built in")
+ROLE_IN_USE: Final = Fault("SERVERPLUGIN_ROLEID_IN_USE", 409, "Users have the role")
+ROLE_LIMIT: Final = Fault("SERVERPLUGIN_ROLE_LIMIT", 409, "No more user roles are allowed")
+KEY_EXISTS: Final = Fault("SERVERPLUGIN_KEY_EXISTS", 409, "The user has the key already")
+KEY_NOT_FOUND: Final = Fault("SERVERPLUGIN_KEY_DOES_NOT_EXIST", 404, "The user has no such key")
+KEY_LIMIT: Final = Fault("SERVERPLUGIN_KEY_LIMIT", 409, "The user may have no more keys")
 TASK_GONE: Final = Fault("TASK_DOES_NOT_EXIST", 410, "No such task")
 
 # The audit log

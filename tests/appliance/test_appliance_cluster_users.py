@@ -17,7 +17,7 @@ import pytest
 from conclave import faults
 from conclave.appliance.cluster_users import RETRIES, ClusterUsers
 from conclave.appliance.store import ApplianceStore
-from conclave.appliance.user_list import from_records
+from conclave.appliance.user_list import from_records, user_of
 from conclave.appliance.user_rules import UserRole
 from conclave.appliance.user_store import COMPONENT, MIGRATIONS
 from conclave.appliance.users import DEFAULT_PASSWORD, Users
@@ -509,7 +509,7 @@ def test_no_acknowledged_change_is_lost_whatever_the_order(tmp_path: Path, seed:
                     known = after
                 except ConclaveError as refusal:
                     assert refusal.fault in (faults.WRITE_CONFLICT, faults.OUTCOME_UNKNOWN)
-                    found = from_records((await side.service.cluster.listed()).users).get(name)
+                    found = user_of(from_records((await side.service.cluster.listed()).users), name)
                     known = None if found is None else found.user.full_name
                     assert known in (before, after)
                     assert known == before or refusal.fault is faults.OUTCOME_UNKNOWN

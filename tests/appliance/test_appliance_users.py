@@ -14,6 +14,7 @@ import pytest
 from conclave.appliance import login_delays
 from conclave.appliance.login_delays import DelayRule, LoginDelays
 from conclave.appliance.store import ApplianceStore
+from conclave.appliance.user_list import find
 from conclave.appliance.user_rules import UserRole, check_new_password
 from conclave.appliance.users import DEFAULT_PASSWORD, REMEMBER_MS, Users
 from conclave.crypto.password_hash import LOW_COST_FOR_TESTS, Argon2Cost, hash_password, salt_cost
@@ -344,7 +345,7 @@ def test_passwords_that_are_refused_are_not_repeated(password: str) -> None:
 def test_no_password_is_in_a_repr(tmp_path: Path) -> None:
     async def scene(bench: Bench) -> None:
         await settle(bench)
-        stored = bench.users._local.table["admin"]
+        stored = find(bench.users.table, "admin")
         assert stored.verifier.hex() not in repr(stored)
         assert str(stored.verifier) not in repr(stored)
 

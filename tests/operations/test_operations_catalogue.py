@@ -25,6 +25,20 @@ from conclave.operations.model import (
     Doors,
     Duration,
 )
+from conclave.operations.users import check_own_or_admin
+
+OF_ONESELF = {
+    "user.show",
+    "user.password",
+    "user.keys",
+    "user.keys.add",
+    "user.keys.delete",
+    "user.certificates",
+    "user.certificates.add",
+    "user.certificate.set",
+    "user.certificates.delete",
+}
+"""What every user may do for the own account."""
 
 
 def named(each: AnyOperation) -> str:
@@ -78,12 +92,18 @@ def test_only_administrators_change_clusters_and_users(operation: AnyOperation) 
     if belongs and operation.name != "cluster.ca":
         assert operation.doors == Doors.BOTH
         assert operation.roles == (READERS if operation.method == "GET" else ADMINS)
-    if operation.path.startswith("/users") and operation.name not in ("user.show", "user.password"):
+    if operation.path.startswith(("/users", "/roles", "/acl")) and operation.name not in OF_ONESELF:
         assert operation.roles == ADMINS
 
 
 def test_only_the_certificate_authority_asks_for_no_login() -> None:
     assert [each.name for each in OPERATIONS if each.roles == NOBODY] == ["cluster.ca"]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=named)
+def test_what_is_ones_own_is_checked_to_be(operation: AnyOperation) -> None:
+    if operation.name in OF_ONESELF:
+        assert check_own_or_admin in operation.checks
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)
@@ -111,7 +131,7 @@ def test_text_and_numbers_have_limits(operation: AnyOperation) -> None:
                 case msgspec.inspect.IntType():
                     assert info.ge is not None, name
                     assert info.le is not None, name
-                case msgspec.inspect.ListType():
+                case msgspec.inspect.ListType() | msgspec.inspect.BytesType():
                     assert info.max_length is not None, name
 
 

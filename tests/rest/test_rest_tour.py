@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from conclave.rest.openapi import OPERATIONS
 from tests.rest.test_rest_guide import (
     CO,
@@ -16,7 +18,8 @@ from tests.rest.test_rest_guide import (
     co,
     expect,
 )
-from tests.support.rest_house import AUDITOR, Client, House
+from tests.rest.test_rest_user_keys import certificate_pem, ssh_line
+from tests.support.rest_house import AUDITOR, VENDOR, Client, House
 
 SEVERAL_APPLIANCES = {"cluster.join", "group.list", "member.delete", "member.leave"}
 """Operations that succeed among several members only."""
@@ -105,6 +108,23 @@ def change_users(client: Client) -> None:
     expect(client.delete("/users/joe"), 204)
 
 
+def change_roles_and_keys(client: Client) -> None:
+    text = {"headers": {"Content-Type": VENDOR.replace("json", "octet-stream")}}
+    expect(client.post("/roles", {"roleId": "reader"}), 204)
+    expect(client.put("/roles/reader/resources", content=b"GET:/users\n", **text), 204)
+    expect(client.put("/acl", content=b"reader,GET,/users\n", **text), 204)
+    for path in ("/roles/reader/resources", "/acl"):
+        expect(client.get(path, **text), 200)
+    expect(client.get("/roles/reader"), 200)
+    expect(client.delete("/roles/reader"), 204)
+    pem = certificate_pem(rsa.generate_private_key(65537, 2048))
+    for kind, sent in (("publicKeys", {"key": ssh_line()}), ("certificates", {"certificate": pem})):
+        added = expect(client.post(f"/users/operator/{kind}", sent), 204)
+        expect(client.get(f"/users/operator/{kind}"), 200)
+        expect(client.delete(added.headers["Location"]), 204)
+    expect(client.post("/users/operator/certificate", {"certificate": pem}), 204)
+
+
 def read_the_audit_log(auditor: Client) -> None:
     for path in ("", "/records", "/export"):
         expect(auditor.get(f"/api/lunasa/audit{path}"), 200)
@@ -128,6 +148,7 @@ def test_every_operation_succeeds(house: House) -> None:
     change_the_hsm(client, house, partition)
     change_the_appliance(client)
     change_users(client)
+    change_roles_and_keys(client)
     identity = {"service": "identity", "mode": "dual"}
     expect(client.put("/api/cluster/config", identity), 204)
     expect(client.put("/api/cluster/config", {"service": "crypto", "port": 50055}), 204)

@@ -20,9 +20,11 @@ from conclave.appliance.member_identity import MemberIdentity
 from conclave.appliance.package_version import Release
 from conclave.appliance.packages import Packages
 from conclave.appliance.paths import StatePaths
+from conclave.appliance.public_keys import PublicKeys
 from conclave.appliance.services import ServiceInfo
 from conclave.appliance.store import ApplianceStore
 from conclave.appliance.time import ApplianceTime
+from conclave.appliance.user_roles import CustomRoles
 from conclave.appliance.users import Users
 from conclave.appliance.webserver_tls import WebserverTls
 from conclave.audit.files import Bounds
@@ -60,6 +62,8 @@ class Appliance:
         self.login: Final = login
         self.hsm: Final = hsm
         self.users: Final = users
+        self.roles: Final = CustomRoles(users)
+        self.public_keys: Final = PublicKeys(users)
         self.packages: Final = packages
         self.cluster: Final = cluster
         self.audit: Final = audit

@@ -1,4 +1,4 @@
-"""A list of users and what may be done to it; pure functions.
+"""A list of users and custom roles, and what may be done to it; pure functions.
 
 Invariant: a change is a function from the newest list to the next one and checks its rules there,
 so that it can be made again on a list that somebody else has changed meanwhile.
@@ -7,16 +7,26 @@ so that it can be made again on a list that somebody else has changed meanwhile.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
 
 from conclave import faults
-from conclave.appliance.user_rules import UserRole
-from conclave.appliance.user_store import StoredUser, User, UserCredentialVersion
+from conclave.appliance.user_rules import CustomRole, Role, UserRole, role_named
+from conclave.appliance.user_store import (
+    Entry,
+    StoredRole,
+    StoredUser,
+    User,
+    UserCredentialVersion,
+    decode_keys,
+    encode_keys,
+    role_entry_id,
+)
 from conclave.errors import (
+    BadInput,
     Conflict,
     CredentialRefused,
     InternalFault,
@@ -26,8 +36,8 @@ from conclave.errors import (
 )
 from conclave.service.messages import UserRecord
 
-UserTable = Mapping[str, StoredUser]
-"""All users by name."""
+UserTable = Mapping[str, Entry]
+"""All users by name, and the custom roles beside them."""
 Change = Callable[[UserTable], UserTable]
 """change(newest list) -> next list; raises a ConclaveError when its rules forbid it."""
 
@@ -49,9 +59,25 @@ class Credential:
 # ---- reading
 
 
+def users_of(table: UserTable) -> Iterator[StoredUser]:
+    """Yield the users."""
+    return (entry for entry in table.values() if isinstance(entry, StoredUser))
+
+
+def roles_of(table: UserTable) -> Iterator[StoredRole]:
+    """Yield the custom roles."""
+    return (entry for entry in table.values() if isinstance(entry, StoredRole))
+
+
+def user_of(table: UserTable, user_id: str) -> StoredUser | None:
+    """Return one user, or None."""
+    entry = table.get(user_id)
+    return entry if isinstance(entry, StoredUser) else None
+
+
 def find(table: UserTable, user_id: str) -> StoredUser:
     """Return one user; raise NotFound."""
-    stored = table.get(user_id)
+    stored = user_of(table, user_id)
     if stored is None:
         raise NotFound(faults.USER_NOT_FOUND, f"There is no user {user_id[:64]!r}.")
     return stored
@@ -59,7 +85,7 @@ def find(table: UserTable, user_id: str) -> StoredUser:
 
 def holds(table: UserTable, user_id: str, version: UserCredentialVersion) -> User | None:
     """Return the user whose login of this version holds, None when it is void."""
-    stored = table.get(user_id)
+    stored = user_of(table, user_id)
     if stored is None or not stored.user.enabled:
         return None
     return stored.user if hmac.compare_digest(stored.version, version) else None
@@ -67,7 +93,7 @@ def holds(table: UserTable, user_id: str, version: UserCredentialVersion) -> Use
 
 def has_admin(table: UserTable) -> bool:
     """Tell whether some enabled user may administer."""
-    return any(_administers(stored.user) for stored in table.values())
+    return any(_administers(stored.user) for stored in users_of(table))
 
 
 # ---- changes
@@ -80,9 +106,10 @@ def adding(stored: StoredUser) -> Change:
         user_id = stored.user.user_id
         if user_id in table:
             raise Conflict(faults.USER_EXISTS, f"User {user_id} exists already.")
-        if len(table) >= MAX_USERS:
+        if sum(1 for _ in users_of(table)) >= MAX_USERS:
             message = f"There are {MAX_USERS} users, which is the most there can be."
             raise LimitReached(faults.USER_LIMIT, message)
+        _require_role(table, stored.user.role)
         return {**table, user_id: stored}
 
     return change
@@ -91,7 +118,7 @@ def adding(stored: StoredUser) -> Change:
 def updating(
     user_id: str,
     *,
-    role: UserRole | None,
+    role: Role | None,
     full_name: str | None,
     email: str | None,
     version: UserCredentialVersion,
@@ -101,8 +128,9 @@ def updating(
     def change(table: UserTable) -> UserTable:
         stored = find(table, user_id)
         user = stored.user
-        voids = role is not None and role is not user.role
+        voids = role is not None and role != user.role
         if voids:
+            _require_role(table, role)
             _require_not_builtin(user, "its role is fixed")
             _require_another_admin(table, user)
         changed = replace(
@@ -151,8 +179,14 @@ def setting_password(
         if proven is not None and holds(table, user_id, proven) is None:
             message = "The user or the password has changed meanwhile; nothing was changed."
             raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
-        user = replace(find(table, user_id).user, must_change=proven is None)
-        changed = StoredUser(user, credential.salt, credential.verifier, credential.version)
+        stored = find(table, user_id)
+        changed = StoredUser(
+            replace(stored.user, must_change=proven is None),
+            credential.salt,
+            credential.verifier,
+            credential.version,
+            stored.keys,
+        )
         return {**table, user_id: changed}
 
     return change
@@ -178,9 +212,27 @@ def from_records(records: Iterable[UserRecord]) -> UserTable:
     return {record.user_id: _stored(record) for record in records}
 
 
-def _record(stored: StoredUser) -> UserRecord:
-    user = stored.user
-    proof = (stored.salt, stored.verifier, stored.version, user.builtin, user.must_change)
+class _Proof(msgspec.Struct, frozen=True, array_like=True):
+    salt: bytes
+    verifier: bytes
+    version: bytes
+    builtin: bool
+    must_change: bool
+    keys: bytes = b""
+
+
+def _record(entry: Entry) -> UserRecord:
+    if isinstance(entry, StoredRole):
+        return _role_record(entry)
+    user = entry.user
+    proof = _Proof(
+        entry.salt,
+        entry.verifier,
+        entry.version,
+        user.builtin,
+        user.must_change,
+        encode_keys(entry.keys),
+    )
     return UserRecord(
         user_id=user.user_id,
         role=user.role.value,
@@ -192,26 +244,42 @@ def _record(stored: StoredUser) -> UserRecord:
     )
 
 
-_proofs: Final = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes, bool, bool])
+def _role_record(role: StoredRole) -> UserRecord:
+    return UserRecord(
+        user_id=role.entry_id,
+        role="",
+        full_name=role.full_name,
+        email="",
+        verifier=role.resources.encode(),
+        enabled=False,
+        revision=0,
+    )
 
 
-def _stored(record: UserRecord) -> StoredUser:
+_proofs: Final = msgspec.msgpack.Decoder(_Proof)
+_ROLE_PREFIX: Final = role_entry_id("")
+
+
+def _stored(record: UserRecord) -> Entry:
     try:
-        salt, verifier, version, builtin, must_change = _proofs.decode(record.verifier)
-        role = UserRole(record.role)
+        if record.user_id.startswith(_ROLE_PREFIX):
+            role_id = record.user_id.removeprefix(_ROLE_PREFIX)
+            return StoredRole(role_id, record.full_name, record.verifier.decode())
+        proof = _proofs.decode(record.verifier)
+        keys = decode_keys(proof.keys)
     except (msgspec.MsgspecError, ValueError) as cause:
         message = f"The cluster's user {record.user_id[:64]!r} cannot be read: a newer release?"
         raise InternalFault(faults.INTERNAL, message) from cause
     user = User(
         user_id=record.user_id,
-        role=role,
+        role=role_named(record.role),
         full_name=record.full_name,
         email=record.email,
-        builtin=builtin,
+        builtin=proof.builtin,
         enabled=record.enabled,
-        must_change=must_change,
+        must_change=proof.must_change,
     )
-    return StoredUser(user, salt, verifier, UserCredentialVersion(version))
+    return StoredUser(user, proof.salt, proof.verifier, UserCredentialVersion(proof.version), keys)
 
 
 # ---- rules
@@ -232,3 +300,12 @@ def _require_another_admin(table: UserTable, user: User) -> None:
     if _administers(user) and not has_admin(others):
         message = f"User {user.user_id} is the last enabled user of the role admin."
         raise NotAllowed(faults.USER_RESERVED, message)
+
+
+def _require_role(table: UserTable, role: Role | None) -> None:
+    if isinstance(role, CustomRole) and role_entry_id(role) not in table:
+        known = [each.value for each in UserRole if each] + [
+            each.role_id for each in roles_of(table)
+        ]
+        message = f"role must be one of {', '.join(known)} or empty; it is {role[:64]!r}."
+        raise BadInput(faults.BAD_REQUEST, message)

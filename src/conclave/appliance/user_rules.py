@@ -13,6 +13,7 @@ MIN_PASSWORD_CHARACTERS: Final = 8
 MAX_PASSWORD_BYTES: Final = 255
 CLASSES_WANTED: Final = 3
 USER_ID_PATTERN: Final = r"^[a-zA-Z_][a-zA-Z0-9._-]{0,31}$"
+ROLE_ID_PATTERN: Final = r"^[a-zA-Z0-9_]{1,64}$"
 _USER_ID: Final = re.compile(USER_ID_PATTERN)
 
 
@@ -24,6 +25,28 @@ class UserRole(enum.StrEnum):
     MONITOR = "monitor"
     AUDIT = "audit"
     NONE = ""
+
+
+_BUILT_IN: Final = frozenset(role.value for role in UserRole)
+
+
+class CustomRole(str):
+    """A role that an administrator made; its rights are its access rules."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> str:
+        """Return the role's name, as the built-in ones do."""
+        return str(self)
+
+
+Role = UserRole | CustomRole
+
+
+def role_named(name: str) -> Role:
+    """Return the role of a name, whether it exists or not."""
+    return UserRole(name) if name in _BUILT_IN else CustomRole(name)
 
 
 def check_user_id(user_id: str) -> None:

@@ -21,8 +21,9 @@ from conclave.appliance.cluster_users import ClusterState, ClusterUsers
 from conclave.appliance.local_users import LocalUsers
 from conclave.appliance.login_delays import LoginDelays
 from conclave.appliance.store import ApplianceStore
-from conclave.appliance.user_list import Change, Credential
+from conclave.appliance.user_list import Change, Credential, UserTable
 from conclave.appliance.user_rules import (
+    Role,
     UserRole,
     check_new_password,
     check_user_id,
@@ -157,10 +158,15 @@ class Users:
 
     # ---- reading
 
+    @property
+    def table(self) -> UserTable:
+        """Return the list of users and custom roles."""
+        return self._local.table
+
     def all(self) -> tuple[User, ...]:
         """Return all users in the order of their names."""
-        table = self._local.table
-        return tuple(table[user_id].user for user_id in sorted(table))
+        found = (stored.user for stored in user_list.users_of(self._local.table))
+        return tuple(sorted(found, key=lambda user: user.user_id))
 
     def get(self, user_id: str) -> User:
         """Return one user; raise NotFound."""
@@ -197,7 +203,7 @@ class Users:
             return login
 
     def _tell(self, user_id: str, source: str, door: str, fault: Fault | None) -> None:
-        stored = self._local.table.get(user_id)
+        stored = user_list.user_of(self._local.table, user_id)
         attempt = LoginAttempt(
             user_id="" if stored is None else user_id,
             role="" if stored is None else stored.user.role.value,
@@ -210,7 +216,7 @@ class Users:
 
     async def _check(self, user_id: str, password: str, source: str) -> Login:
         self._delays.check(user_id, source)
-        stored = self._local.table.get(user_id)
+        stored = user_list.user_of(self._local.table, user_id)
         right = False
         if password_can_be_right(password):
             salt = self._nobodys_salt(user_id) if stored is None else stored.salt
@@ -231,8 +237,8 @@ class Users:
 
         Users may differ in cost after its change; then so do the names of nobody, each for ever.
         """
-        table = self._local.table
-        salts = [table[known].salt for known in sorted(table)]
+        known = sorted(user_list.users_of(self._local.table), key=lambda each: each.user.user_id)
+        salts = [stored.salt for stored in known]
         draw = hmac.digest(self._nobody_key, user_id.encode(), hashlib.sha256)
         return salts[int.from_bytes(draw[:8]) % len(salts)]
 
@@ -243,7 +249,7 @@ class Users:
         user_id: str,
         password: str,
         *,
-        role: UserRole,
+        role: Role,
         full_name: str = "",
         email: str = "",
         source: str,
@@ -254,19 +260,19 @@ class Users:
         user = User(user_id, role, full_name, email, builtin=False, enabled=True, must_change=True)
         made = await self._credential(password, source)
         stored = StoredUser(user, made.salt, made.verifier, made.version)
-        await self._apply(user_list.adding(stored))
+        await self.apply(user_list.adding(stored))
 
     async def update(
         self,
         user_id: str,
         *,
-        role: UserRole | None = None,
+        role: Role | None = None,
         full_name: str | None = None,
         email: str | None = None,
     ) -> None:
         """Change what is given; the role of a built-in user is fixed."""
         version = _new_version()
-        await self._apply(
+        await self.apply(
             user_list.updating(
                 user_id, role=role, full_name=full_name, email=email, version=version
             )
@@ -275,11 +281,11 @@ class Users:
     async def set_enabled(self, user_id: str, *, enabled: bool) -> None:
         """Enable or disable; the last enabled administrator stays."""
         change = user_list.enabling(user_id, enabled=enabled, version=_new_version())
-        await self._apply(change)
+        await self.apply(change)
 
     async def delete(self, user_id: str) -> None:
         """Remove a user; built-in ones stay."""
-        await self._apply(user_list.deleting(user_id))
+        await self.apply(user_list.deleting(user_id))
 
     async def change_own_password(
         self, user_id: str, current: str, password: str, *, source: str
@@ -302,7 +308,7 @@ class Users:
     ) -> Login:
         check_new_password(password)
         made = await self._credential(password, source)
-        await self._apply(user_list.setting_password(user_id, made, proven=proven))
+        await self.apply(user_list.setting_password(user_id, made, proven=proven))
         self._delays.succeeded(user_id)
         return Login(user_id, made.version)
 
@@ -316,8 +322,8 @@ class Users:
         made = await self._credential(DEFAULT_PASSWORD, "local")
         return StoredUser(user, made.salt, made.verifier, made.version)
 
-    async def _apply(self, change: Change) -> None:
-        """Make a change: the cluster's way where there is one, else here alone."""
+    async def apply(self, change: Change) -> None:
+        """Change users or roles: the cluster's way where there is one, else here alone."""
         if self._cluster is not None:
             await self._cluster.change(change)
             return

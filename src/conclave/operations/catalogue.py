@@ -16,9 +16,11 @@ from conclave.operations import (
     members,
     partition_roles,
     partitions,
+    roles,
     services,
     sessions,
     tasks,
+    user_keys,
     users,
 )
 from conclave.operations.model import AnyOperation, Operation
@@ -31,6 +33,8 @@ _MODULES: Final = (
     partition_roles,
     services,
     users,
+    roles,
+    user_keys,
     tasks,
     cluster_config,
     clusters,

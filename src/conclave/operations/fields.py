@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from conclave import faults
-from conclave.appliance.user_rules import USER_ID_PATTERN
+from conclave.appliance.user_rules import ROLE_ID_PATTERN, USER_ID_PATTERN
 from conclave.errors import BadInput
 from conclave.operations.model import Arguments
 
@@ -20,6 +20,8 @@ HsmPassword = Annotated[str, Meta(max_length=255, extra=SECRET)]
 """The HSM has the rule on its least length; "" asks for a PED, which this HSM has not."""
 Domain = Annotated[str, Meta(min_length=1, max_length=128, extra=SECRET)]
 UserId = Annotated[str, Meta(pattern=USER_ID_PATTERN)]
+RoleId = Annotated[str, Meta(pattern=ROLE_ID_PATTERN)]
+CertificatePem = Annotated[str, Meta(min_length=1, max_length=8192)]
 UserPassword = Annotated[str, Meta(min_length=8, max_length=255, extra=SECRET)]
 CurrentPassword = Annotated[str, Meta(max_length=255, extra=SECRET)]
 FullName = Annotated[str, Meta(max_length=128)]

@@ -210,8 +210,16 @@ class Operation(Generic[A]):
         """Tell whether anything may be sent."""
         return self.arguments is not NoArguments
 
+    @property
+    def takes_text(self) -> bool:
+        """Tell whether what is sent is text as it is, and no JSON."""
+        return self.takes_arguments and self.media == {Media.OCTETS}
+
     def decode(self, body: bytes) -> A:
         """Decode arguments; raises msgspec.DecodeError or its kin."""
+        if self.takes_text:
+            whole: A = msgspec.convert({"content": body}, type=self.arguments)
+            return whole
         decoded: A = msgspec.json.decode(body or b"{}", type=self.arguments)
         return decoded
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from conclave import faults
+from conclave.appliance.user_roles import CustomRoles
 from conclave.appliance.user_store import User
 from conclave.errors import NotAllowed
-from conclave.operations.model import AnyOperation
+from conclave.operations.model import EVERYBODY, AnyOperation
 
 
-def require_right(user: User, operation: AnyOperation) -> None:
+def require_right(
+    roles: CustomRoles, user: User, operation: AnyOperation, path: dict[str, str]
+) -> None:
     """Refuse a user without the right, or whose first password is unchanged; raise NotAllowed."""
     if user.must_change and not operation.before_password_change:
         message = (
@@ -16,10 +19,17 @@ def require_right(user: User, operation: AnyOperation) -> None:
             f" POST /users/{user.user_id}/actions/changePassword."
         )
         raise NotAllowed(faults.PASSWORD_CHANGE_REQUIRED, message)
-    if user.role not in operation.roles:
+    if not may_call(roles, user, operation, path):
         allowed = ", ".join(sorted(role.value for role in operation.roles))
         message = (
             f"There is no rule that lets the role {user.role.value!r} {operation.method}"
             f" {operation.path}; {allowed} may."
         )
         raise NotAllowed(faults.NO_ACL_RULE, message)
+
+
+def may_call(roles: CustomRoles, user: User, operation: AnyOperation, path: dict[str, str]) -> bool:
+    """Tell whether a user's role may call an operation with these path values."""
+    if operation.roles == EVERYBODY or user.role in operation.roles:
+        return True
+    return roles.allow(user.role, operation.method, operation.path, path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from conclave import faults
-from conclave.appliance.user_rules import UserRole
+from conclave.appliance.user_rules import UserRole, role_named
 from conclave.appliance.user_store import User
 from conclave.errors import BadInput, NotAllowed
 from conclave.operations.fields import CurrentPassword, Email, FullName, UserId, UserPassword
@@ -28,8 +28,8 @@ from conclave.operations.refusals import USERS_CHANGE
 USERS = "/users"
 USER = f"{USERS}/{{userid}}"
 _MISSING = (faults.USER_NOT_FOUND,)
-RoleName = Literal["admin", "operator", "monitor", ""]
-"""Roles that may be given; "" takes the role away."""
+RoleName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_]{0,64}$")]
+"""A role that may be given; "" takes the role away."""
 
 
 class UserList(Result, frozen=True):
@@ -48,18 +48,6 @@ class UserView(Result, frozen=True):
     status: Literal["enabled", "disabled"]
     built_in: bool
     password_to_be_changed: bool
-
-
-class RoleReference(Result, frozen=True):
-    """One role."""
-
-    id: str
-
-
-class RoleList(Result, frozen=True):
-    """All roles."""
-
-    roles: list[RoleReference]
 
 
 class CreateUser(Arguments, frozen=True):
@@ -121,22 +109,6 @@ def _view(user: User) -> UserView:
 
 
 @operation(
-    "role.names",
-    "GET",
-    "/roles",
-    summary="List the roles that users can have.",
-    arguments=NoArguments,
-    roles=ADMINS,
-    statuses=(200,),
-    result=RoleList,
-    paged=True,
-)
-async def list_roles(_call: Call, _arguments: NoArguments) -> Reply:
-    """List the roles that users can have."""
-    return Reply(body=RoleList(roles=[RoleReference(id=role.value) for role in UserRole if role]))
-
-
-@operation(
     "user.list",
     "GET",
     USERS,
@@ -185,7 +157,7 @@ async def create_user(call: Call, arguments: CreateUser) -> Reply:
     await call.appliance.users.create(
         arguments.user_id,
         arguments.password,
-        role=UserRole(arguments.role),
+        role=role_named(arguments.role),
         full_name=arguments.full_name,
         email="" if isinstance(arguments.email, UnsetType) else arguments.email,
         source=call.source,
@@ -198,7 +170,7 @@ async def _update(call: Call, arguments: ChangeUser) -> Reply:
     full_name, email = (None if isinstance(value, UnsetType) else value for value in given)
     await call.appliance.users.update(
         call.path["userid"],
-        role=None if isinstance(arguments.role, UnsetType) else UserRole(arguments.role),
+        role=None if isinstance(arguments.role, UnsetType) else role_named(arguments.role),
         full_name=full_name,
         email=email,
     )

@@ -131,7 +131,7 @@ class RestApp:
         admitted = await self._gate.admit(request, operation, attempt.source)
         if admitted.caller is not None:
             attempt.user = admitted.caller.user
-            require_right(attempt.user, operation)
+            require_right(self._appliance.roles, attempt.user, operation, match.path)
         self._check_media_type(request, operation)
         return Call(
             appliance=self._appliance,

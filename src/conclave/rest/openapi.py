@@ -33,7 +33,7 @@ from conclave.operations.model import (
 )
 from conclave.operations.tasks import TaskView
 from conclave.rest.errors import ErrorBody
-from conclave.rest.media_types import JSON, OCTETS, VENDOR_JSON
+from conclave.rest.media_types import JSON, OCTETS, VENDOR, VENDOR_JSON
 from conclave.rest.paging import PARAMETERS
 
 _REFERENCE: Final = "#/components/schemas/{name}"
@@ -130,7 +130,8 @@ def _schemas(
 ) -> tuple[dict[object, Any], dict[str, Any]]:
     types: list[type[msgspec.Struct] | UnionType] = [ErrorBody, TaskView]
     for each in operations:
-        types.extend(found for found in (each.arguments, each.result) if found is not None)
+        sent = None if each.takes_text else each.arguments
+        types.extend(found for found in (sent, each.result) if found is not None)
     unique = list(dict.fromkeys(types))
     schemas, components = msgspec.json.schema_components(unique, ref_template=_REFERENCE)
     return dict(zip(unique, schemas, strict=True)), components
@@ -152,7 +153,10 @@ def _describe(
             port for door, port in ((Doors.REST, 8443), (Doors.ADMIN, 50070)) if door & each.doors
         ],
     }
-    if each.takes_arguments:
+    if each.takes_text:
+        content = {f"{VENDOR}{Media.OCTETS};version=": {"schema": _BINARY}}
+        described["requestBody"] = {"required": True, "content": content}
+    elif each.takes_arguments:
         content = {f"{VENDOR_JSON};version=": {"schema": schemas[each.arguments]}}
         if Doors.ADMIN & each.doors:
             content[JSON] = {"schema": schemas[each.arguments]}
