@@ -5,6 +5,7 @@ from __future__ import annotations
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from conclave.rest.openapi import OPERATIONS
+from tests.rest.test_rest_certificate_login import challenge, response_to
 from tests.rest.test_rest_guide import (
     CO,
     CO_FIRST,
@@ -108,7 +109,7 @@ def change_users(client: Client) -> None:
     expect(client.delete("/users/joe"), 204)
 
 
-def change_roles_and_keys(client: Client) -> None:
+def change_roles_and_keys(client: Client, nobody: Client) -> None:
     text = {"headers": {"Content-Type": VENDOR.replace("json", "octet-stream")}}
     expect(client.post("/roles", {"roleId": "reader"}), 204)
     expect(client.put("/roles/reader/resources", content=b"GET:/users\n", **text), 204)
@@ -117,12 +118,17 @@ def change_roles_and_keys(client: Client) -> None:
         expect(client.get(path, **text), 200)
     expect(client.get("/roles/reader"), 200)
     expect(client.delete("/roles/reader"), 204)
-    pem = certificate_pem(rsa.generate_private_key(65537, 2048))
+    key = rsa.generate_private_key(65537, 2048)
+    pem = certificate_pem(key)
     for kind, sent in (("publicKeys", {"key": ssh_line()}), ("certificates", {"certificate": pem})):
         added = expect(client.post(f"/users/operator/{kind}", sent), 204)
         expect(client.get(f"/users/operator/{kind}"), 200)
         expect(client.delete(added.headers["Location"]), 204)
     expect(client.post("/users/operator/certificate", {"certificate": pem}), 204)
+    expect(
+        nobody.post("/auth/login/basic", response_to(challenge(nobody, "operator", pem), key)), 204
+    )
+    expect(nobody.delete("/auth/session"), 204)
 
 
 def read_the_audit_log(auditor: Client) -> None:
@@ -148,7 +154,7 @@ def test_every_operation_succeeds(house: House) -> None:
     change_the_hsm(client, house, partition)
     change_the_appliance(client)
     change_users(client)
-    change_roles_and_keys(client)
+    change_roles_and_keys(client, nobody)
     identity = {"service": "identity", "mode": "dual"}
     expect(client.put("/api/cluster/config", identity), 204)
     expect(client.put("/api/cluster/config", {"service": "crypto", "port": 50055}), 204)

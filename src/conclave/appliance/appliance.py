@@ -10,6 +10,7 @@ from typing import Final
 
 from conclave.appliance import services
 from conclave.appliance.admin_listener import AdminListener
+from conclave.appliance.certificate_login import CertificateLogins
 from conclave.appliance.cluster_config import ClusterConfig
 from conclave.appliance.cluster_processes import ClusterProcesses
 from conclave.appliance.cluster_service import ClusterService
@@ -64,6 +65,7 @@ class Appliance:
         self.users: Final = users
         self.roles: Final = CustomRoles(users)
         self.public_keys: Final = PublicKeys(users)
+        self.certificate_logins: Final = CertificateLogins(users, self.public_keys, time.clock)
         self.packages: Final = packages
         self.cluster: Final = cluster
         self.audit: Final = audit

@@ -202,6 +202,21 @@ class Users:
             self._tell(user_id, source, door, None)
             return login
 
+    def check_delay(self, user_id: str, source: str) -> None:
+        """Raise Unavailable while a user's or a source's next attempt would come too early."""
+        self._delays.check(user_id or _stranger(source), source)
+
+    def log_in_by_key(self, user_id: str, *, proven: bool, source: str, door: str) -> Login:
+        """Return the login of a user whose key was checked elsewhere; raise CredentialRefused."""
+        stored = user_list.user_of(self._local.table, user_id)
+        if stored is None or not proven or not stored.user.enabled:
+            self._delays.failed(user_id or _stranger(source), source)
+            self._tell(user_id, source, door, faults.NOT_AUTHENTICATED)
+            message = "The key is wrong, or the user is disabled."
+            raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
+        self._tell(user_id, source, door, None)
+        return Login(user_id, stored.version)
+
     def _tell(self, user_id: str, source: str, door: str, fault: Fault | None) -> None:
         stored = user_list.user_of(self._local.table, user_id)
         attempt = LoginAttempt(
@@ -329,6 +344,11 @@ class Users:
             return
         async with self._local.hold():
             await self._local.change(change)
+
+
+def _stranger(source: str) -> str:
+    """Return whose failures are counted when an attempt names nobody; no user has such a name."""
+    return f"? {source}"
 
 
 def _new_version() -> UserCredentialVersion:

@@ -8,6 +8,7 @@ from typing import Final
 from conclave.operations import (
     appliance,
     audit,
+    certificate_login,
     clients,
     cluster_config,
     clusters,
@@ -27,6 +28,7 @@ from conclave.operations.model import AnyOperation, Operation
 
 _MODULES: Final = (
     sessions,
+    certificate_login,
     appliance,
     hsm,
     partitions,
