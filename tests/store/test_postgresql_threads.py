@@ -13,11 +13,12 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from conclave import faults
+from conclave.cluster.store_handle import StoreHandle
 from conclave.cluster.store_threads import ReaderThread, WriterThread, storage_error
 from conclave.errors import Conflict, InternalFault, NotAllowed, Unavailable
 from conclave.store.engine import open_postgresql_reader, open_postgresql_writer
 from conclave.store.migrations import migrate
-from conclave.store.postgresql.account import Directories
+from conclave.store.postgresql.account import SOCKET_NAME, Directories
 from conclave.store.repository import ClusterReader, ClusterWriter, Touched
 from conclave.store.rows import KeyringRow
 from tests.store.test_postgresql_instance import GHOST, ask, waits_for_standbys
@@ -158,3 +159,29 @@ def test_a_full_disk_is_told_as_such() -> None:
     for committing in (False, True):
         error = storage_error(OperationalError("INSERT", {}, cause), committing=committing)
         assert error.fault is faults.STORAGE_FULL
+
+
+def test_a_connect_that_gets_no_answer_holds_up_the_threads_alone(tmp_path: Path) -> None:
+    """Its socket is served by this very event loop, which no connect may occupy."""
+
+    async def work() -> None:
+        async def turn_away(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+            await writer.wait_closed()
+
+        handle = StoreHandle(lambda _touched: None)
+        async with await asyncio.start_unix_server(turn_away, tmp_path / SOCKET_NAME):
+            handle.use(
+                lambda: ClusterReader(open_postgresql_reader(tmp_path).connect()),
+                open_postgresql_writer(tmp_path),
+            )
+            for asked in (
+                handle.write(lambda writer: writer.revision()),
+                handle.read(lambda reader: reader.revision()),
+            ):
+                with pytest.raises(Unavailable) as error:
+                    await asyncio.wait_for(asked, 20)
+                assert error.value.fault is faults.POSTGRESQL_UNAVAILABLE
+            await asyncio.to_thread(handle.close)
+
+    asyncio.run(work())

@@ -136,7 +136,7 @@ class Replication:
                 message = "This member was to lead, but has given its epoch up meanwhile."
                 raise Conflict(faults.EPOCH_STALE, message)
             if not self.replicated:
-                self._use_sqlite()
+                await self._use_sqlite()
                 return
             instance = await self._prepare()
             if not instance.running:
@@ -304,9 +304,9 @@ class Replication:
             raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message) from error
         self._tunnelled = True
 
-    def _use_sqlite(self) -> None:
+    async def _use_sqlite(self) -> None:
         engine = open_writer_engine(self._places.sqlite)
-        migrate(engine)
+        await asyncio.to_thread(migrate, engine)
         self._store.use(lambda: open_reader(self._places.location), engine)
         self.leads = True
 
@@ -318,10 +318,10 @@ class Replication:
                 engine = open_postgresql_writer(self._places.postgresql.run)
                 await asyncio.to_thread(migrate, engine)
             self._store.use(self._open_reader, engine)
+            position = await self._store.read(lambda reader: reader.revision())
         except DBAPIError as error:
             message = f"PostgreSQL does not open the store: {error.orig}."
             raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message) from error
-        position = await self._store.read(lambda reader: reader.revision())
         self._on_open(position)
 
     def _open_reader(self) -> ClusterReader:

@@ -90,7 +90,8 @@ class WriterThread:
         self._publish = publish
         self._acknowledge = acknowledge
         self._acknowledging: set[asyncio.Task[None]] = set()
-        self._connection = engine.connect()
+        # Made by the thread: a connect may take seconds, and the loop must go on meanwhile.
+        self._connection: Connection | None = None
         self._queue: queue.Queue[_Queued | None] = queue.Queue(max_queued)
         self._failing = False
         self._loop = asyncio.get_running_loop()
@@ -128,7 +129,8 @@ class WriterThread:
                 touched, outcomes = self._carry_out(batch)
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                     self._loop.call_soon_threadsafe(self._answer, touched, outcomes)
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def _next_batch(self) -> tuple[list[_Queued], bool]:
         """Return what is queued, waiting for a first job, and whether to go on after it."""
@@ -189,13 +191,12 @@ class WriterThread:
         touched = Touched()
         committing = False
         try:
-            if self._connection.closed:
-                self._connection = self._engine.connect()
-            with self._connection.begin() as transaction:
-                outcomes = [_run_job(self._connection, job, touched) for job in batch]
+            connection = self._connected()
+            with connection.begin() as transaction:
+                outcomes = [_run_job(connection, job, touched) for job in batch]
                 committing = True
                 transaction.commit()
-            if replication_was_cancelled(self._connection):
+            if replication_was_cancelled(connection):
                 self._reopen()
                 self._publish(Touched(everything=True))
                 raise Unavailable(faults.OUTCOME_UNKNOWN, _UNKNOWN_MESSAGE)
@@ -214,10 +215,17 @@ class WriterThread:
         self._failing = False
         return touched, outcomes
 
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._engine.connect()
+        return self._connection
+
     def _reopen(self) -> None:
         """Open the store anew, or leave that to the next batch when it does not open now."""
-        with contextlib.suppress(DBAPIError):
-            self._connection.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(DBAPIError):
+                connection.close()
         with contextlib.suppress(DBAPIError):
             self._connection = self._engine.connect()
 
@@ -285,7 +293,8 @@ class ReaderThread:
     def __init__(self, open_reader: Callable[[], ClusterReader]) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
         self._open = open_reader
-        self._reader: ClusterReader | None = open_reader()
+        # Opened by the thread, at the first question: the loop must go on meanwhile.
+        self._reader: ClusterReader | None = None
         self._closed = False
 
     async def read(self, work: ReadJob[T]) -> T:
