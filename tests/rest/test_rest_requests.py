@@ -224,3 +224,16 @@ def test_two_who_create_the_same_keyring_at_once(town: Town) -> None:
         return sorted(answer.status_code for answer in await asyncio.gather(*calls))
 
     assert town.house.loop.run(both()) == [201, 409, 409, 409]
+
+
+def test_an_engine_that_does_not_exist_is_refused_by_field_rule_and_value(town: Town) -> None:
+    body = {
+        "authentication": [{"type": "SO", "password": "so-password"}],
+        "clusterLabel": "lab",
+        "engine": "oracle",
+    }
+    refused = town.house.client().post("/api/clusters", body)
+    assert refused.status_code == 400
+    assert refused.json()["details"] == (
+        "Field engine breaks a rule: Expected one of 'postgresql', 'sqlite', got 'oracle'."
+    )

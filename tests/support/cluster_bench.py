@@ -58,6 +58,7 @@ from conclave.service.page import SharedPage
 from conclave.service.tickets import Bearer, Ticket, open_ticket
 from conclave.service.wire import Role
 from conclave.settings import ClusterTimes, Limits, PostgresqlSettings
+from conclave.store.location import EngineName
 from conclave.store.repository import open_reader
 from conclave.store.rows import KeyringRow
 
@@ -181,7 +182,7 @@ class ClusterBench:
     async def ready(self) -> None:
         await self.daemon.call("status", Nothing(), timeout_seconds=START_SECONDS)
 
-    async def create(self, *, dual: bool = False) -> None:
+    async def create(self, *, dual: bool = False, engine: EngineName = "sqlite") -> None:
         await self.daemon.call(
             "create_cluster",
             CreateCluster(
@@ -193,6 +194,7 @@ class ClusterBench:
                 admin_port=50070,
                 crypto_port=50052,
                 dual_identity=dual,
+                engine=engine,
             ),
         )
 

@@ -29,6 +29,7 @@ from conclave.service.messages import (
     UserRecords,
 )
 from conclave.service.page import SharedPage
+from conclave.store.location import EngineName
 from conclave.store.postgresql import account as accounts
 from tests.support.cluster_bench import ClusterBench
 
@@ -57,20 +58,26 @@ class Several:
     directory: Path
     members: list[ClusterBench] = field(default_factory=list)
     made: int = 0
+    postgresql_directory: str = ""
 
     def prepare(self, directory: Path) -> None:
         """Do what an appliance with this state directory needs before it starts: nothing."""
 
-    async def first(self) -> ClusterBench:
+    async def first(self, *, engine: EngineName = "sqlite") -> ClusterBench:
         """Make a cluster of one, with an admin."""
         bench = await self.alone()
-        await bench.create()
+        await bench.create(engine=engine)
+        await self.authorize(bench)
+        await self._put_admin(bench)
+        return bench
+
+    async def authorize(self, bench: ClusterBench) -> None:
+        """Give a member the SMK, as an administrator does after a restart."""
         await bench.daemon.call(
             "authorize",
             Authorize(smk=bench.smk, member_key_spki_der=bench.spki, domain=DOMAIN),
+            timeout_seconds=WAIT_SECONDS,
         )
-        await self._put_admin(bench)
-        return bench
 
     async def join(
         self,
@@ -138,7 +145,9 @@ class Several:
         directory = self.directory / f"m{self.made}"
         directory.mkdir(mode=0o700)
         self.prepare(directory)
-        bench = ClusterBench(directory, SharedPage.create())
+        bench = ClusterBench(
+            directory, SharedPage.create(), postgresql_directory=self.postgresql_directory
+        )
         bench.start_login()
         bench.start_cluster()
         self.members.append(bench)

@@ -37,6 +37,7 @@ from conclave.service.messages import (
     Notice,
     Quiet,
 )
+from conclave.store.location import EngineName
 
 __all__ = ["ClusterConfig", "ClusterService", "ClusterServiceStatus", "ListenerConfig"]
 
@@ -208,12 +209,13 @@ class ClusterService:
         return await self._running().call(method, params, timeout_seconds=timeout_seconds)
 
     async def create_cluster(
-        self, label: str, so_password: bytes, *, source: str = "local"
+        self, label: str, so_password: bytes, engine: EngineName = "sqlite", source: str = "local"
     ) -> ClusterSummary:
         """Create a cluster of one after the SO's password was checked."""
         async with self._changes.one():
             try:
-                return await self._steps.create_cluster(self._running(), label, so_password, source)
+                running = self._running()
+                return await self._steps.create_cluster(running, label, so_password, engine, source)
             finally:
                 self._tell()
 
@@ -227,9 +229,8 @@ class ClusterService:
     ) -> None:
         """Open the SMK with the CO's password and give it to the cluster process."""
         async with self._changes.one():
-            await self._steps.authorize(
-                self._running(), member_id, partition_label, co_password, source
-            )
+            running = self._running()
+            await self._steps.authorize(running, member_id, partition_label, co_password, source)
             self._tell()
 
     def check_join(self, remote_address: str) -> None:

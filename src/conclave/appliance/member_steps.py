@@ -35,6 +35,7 @@ from conclave.service.messages import (
     Nothing,
     Notice,
 )
+from conclave.store.location import EngineName
 
 CALL_SECONDS: Final = 30.0
 LEAVE_SECONDS: Final = 60.0
@@ -60,7 +61,12 @@ class MemberSteps:
         self._admin = admin
 
     async def create_cluster(
-        self, processes: ClusterProcesses, label: str, so_password: bytes, source: str
+        self,
+        processes: ClusterProcesses,
+        label: str,
+        so_password: bytes,
+        engine: EngineName,
+        source: str,
     ) -> ClusterSummary:
         """Create a cluster of one after the SO's password was checked."""
         self._hsm.cluster_partition()
@@ -77,6 +83,7 @@ class MemberSteps:
             admin_port=config.admin.port,
             crypto_port=config.crypto.port,
             dual_identity=config.identity == "dual",
+            engine=engine,
         )
         try:
             answer = await processes.call("create_cluster", request, timeout_seconds=CALL_SECONDS)

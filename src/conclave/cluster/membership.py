@@ -28,6 +28,8 @@ from conclave.cluster.ca import (
 )
 from conclave.cluster.context import Authorized, Context, require_cluster
 from conclave.cluster.duties import DEFAULT_GROUP
+from conclave.cluster.engine_choice import EngineChoice
+from conclave.cluster.follower import log_progress
 from conclave.cluster.master_keys import (
     ClusterKeys,
     MasterKeys,
@@ -71,6 +73,7 @@ class Membership:
     notices: Notices
     on_first: Callable[[], Awaitable[None]]
     """Called when the first member of a cluster got its certificate."""
+    engine: EngineChoice
 
     async def status(self, _params: Nothing, _role: str) -> ServiceStatus:
         """Say that the process serves, and whether the member is authorized."""
@@ -89,12 +92,14 @@ class Membership:
     async def create_cluster(self, params: CreateCluster, _role: str) -> ClusterSummary:
         """Make a cluster of one; raise Conflict when there is a cluster."""
         state, member = _new_cluster(params)
+        await self.engine.require(params.engine)
 
         def work(writer: ClusterWriter) -> None:
             existing = writer.cluster_state()
             if existing is not None:
                 message = f"This appliance has the cluster {existing.label!r} already."
                 raise Conflict(faults.CLUSTER_EXISTS, message)
+            self.engine.note(params.engine)
             writer.put_cluster_state(state)
             writer.put_member(member)
 
@@ -176,12 +181,22 @@ class Membership:
             await self.on_first()
         else:
             await member.take_certificate(row, authorized.authority.certificate)
+        await self._use_engine()
         result = AuthorizeResult(
             member_certificate_pem=pem(row.certificate_der),
             ca_certificate_pem=pem(der(authorized.authority.certificate)),
         )
         await self.tell_daemon(result)
         return result
+
+    async def _use_engine(self) -> None:
+        """Move to the engine that was asked for; without it this member is not authorized."""
+        try:
+            await self.engine.fulfil(log_progress)
+        except BaseException:
+            self.context.authorized = None
+            self.context.page.set_authorized(False)
+            raise
 
     def _certified(
         self,

@@ -141,7 +141,8 @@ class Replication:
             instance = await self._prepare()
             if not instance.running:
                 # Data that were a copy become primary by a promotion only: a new timeline.
-                await instance.start("standby" if self._was_copy() else "primary")
+                was_copy = (self._places.postgresql.data / "standby.signal").exists()
+                await instance.start("standby" if was_copy else "primary")
             if (await instance.positions()).in_recovery:
                 if position is not None:
                     await self.catch_up(position)
@@ -341,9 +342,6 @@ class Replication:
         if self._may_lead():
             message = "This member leads: there is nobody whose store it could copy."
             raise Conflict(faults.EPOCH_STALE, message)
-
-    def _was_copy(self) -> bool:
-        return (self._places.postgresql.data / "standby.signal").exists()
 
     async def _in_recovery(self) -> bool:
         return (await self.instance.positions()).in_recovery

@@ -20,6 +20,7 @@ from conclave.cluster.cluster_operations import ClusterOperations
 from conclave.cluster.configuration import MemberState, Standing
 from conclave.cluster.context import Context
 from conclave.cluster.credentials import Credentials
+from conclave.cluster.engine_choice import EngineChoice
 from conclave.cluster.forwarding import Forwarding, make_local_logins
 from conclave.cluster.joining import Joining
 from conclave.cluster.keyring_admin import KeyringAdmin
@@ -44,7 +45,7 @@ from conclave.service.messages import (
 )
 from conclave.service.page import NO_LEASE_END
 from conclave.store.engine import open_writer_engine as open_sqlite_writer
-from conclave.store.location import open_reader
+from conclave.store.location import ENGINE_FILE, open_reader
 from conclave.store.migrations import migrate
 from conclave.store.postgresql import account as accounts
 from conclave.store.repository import ClusterReader, Touched
@@ -74,7 +75,11 @@ class Runtime(RuntimeJoins):
         self.handlers: dict[str, Handler] = {}
         self._local: dict[str, Handler] = {}
         self.membership = Membership(
-            context, lambda: self.member, self.notices, self._first_authorized
+            context,
+            lambda: self.member,
+            self.notices,
+            self._first_authorized,
+            EngineChoice(home.places.location, home.postgresql, self.move_store),
         )
         self._build()
 
@@ -169,14 +174,17 @@ class Runtime(RuntimeJoins):
 
     async def start(self) -> None:
         """Open the store, as a member or without a cluster."""
-        state = self._file.load()
+        location, state = self.home.places.location, self._file.load()
         if state is None:
+            location.require_engine("sqlite", FILE_NAME, "the cluster's store is in PostgreSQL")
             await self._open_alone()
             row = await self.context.read(lambda reader: reader.cluster_state())
             if row is None or not row.ca_certificate_der:
                 return
             await self._first_authorized()
             return
+        if state.standing is Standing.MEMBER and state.others():
+            location.require_engine("postgresql", ENGINE_FILE, "the cluster has other members")
         if state.standing is Standing.MEMBER and not await self._store_has_cluster():
             logger.warning("The store has no cluster any more: what was known of it is forgotten.")
             self._file.remove()
@@ -204,8 +212,6 @@ class Runtime(RuntimeJoins):
 
     async def _open_alone(self) -> None:
         location = self.home.places.location
-        if location.choice().engine != "sqlite":
-            location.choose_sqlite()
         engine = open_sqlite_writer(self.home.places.sqlite)
         await asyncio.to_thread(migrate, engine)
         self.context.store.use(lambda: open_reader(location), engine)

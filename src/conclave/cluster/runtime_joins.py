@@ -110,13 +110,20 @@ class RuntimeJoins:
             )
             return
         if not member.replication.replicated:
-            await self.context.store.pause(PAUSE_SECONDS)
-            try:
-                await member.replication.convert(progress, gone)
-            finally:
-                self.context.store.resume()
-            self.context.page.bump_global()
+            await self.move_store(progress, gone)
         await member.duties.add_member(new)
+
+    async def move_store(self, progress: Progress, gone: Callable[[], bool]) -> None:
+        """Move the store of a cluster of one to PostgreSQL; writes wait meanwhile."""
+        member = self.member
+        if member is None:
+            raise Unavailable(faults.BUSY, "This appliance is in no cluster at present.")
+        await self.context.store.pause(PAUSE_SECONDS)
+        try:
+            await member.replication.convert(progress, gone)
+        finally:
+            self.context.store.resume()
+        self.context.page.bump_global()
 
     async def is_listed(self) -> bool:
         """Tell whether the primary takes this joiner for a member; waits for a while."""

@@ -136,10 +136,11 @@ def start_service(rest: RestClient, options: DemoOptions, address: str) -> None:
         raise step_failed(message)
 
 
-def create_cluster(rest: RestClient, passwords: Passwords) -> str:
+def create_cluster(rest: RestClient, passwords: Passwords, engine: str = "sqlite") -> str:
     """Create the cluster and return its id."""
     so = [{"type": "SO", "password": passwords.hsm_so}]
-    rest.call("POST", "/api/clusters", {"authentication": so, "clusterLabel": CLUSTER})
+    body = {"authentication": so, "clusterLabel": CLUSTER, "engine": engine}
+    rest.call("POST", "/api/clusters", body)
     return str(rest.get("/api/clusters")["data"][0]["clusterUUID"])
 
 

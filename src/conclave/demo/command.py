@@ -57,6 +57,13 @@ STAY_POLL_SECONDS: Final = 0.5
     help="One password for both roles of a keyring, or one each.",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["sqlite", "postgresql"]),
+    default="sqlite",
+    show_default=True,
+    help="Where the cluster's store is until a second member joins; then it is PostgreSQL.",
+)
+@click.option(
     "--min-password", type=click.IntRange(7, 64), help="Least characters of a keyring password."
 )
 @click.option(
@@ -85,6 +92,7 @@ def demo(
     directory: Path,
     keyrings: int,
     identity: Literal["single", "dual"],
+    engine: Literal["sqlite", "postgresql"],
     min_password: int | None,
     max_objects: int | None,
     low_cost: bool,
@@ -111,6 +119,7 @@ def demo(
         directory=directory.absolute(),
         keyrings=keyrings,
         identity=identity,
+        engine=engine,
         min_password=min_password,
         max_objects=max_objects,
         low_cost=low_cost,

@@ -49,7 +49,7 @@ def _build_at(
     try:
         _prepare(options, narrator, rest, passwords, address=addresses[0])
         with narrator.step("guide chapter 3", "Create a cluster"):
-            cluster_id = appliance.create_cluster(rest, passwords)
+            cluster_id = appliance.create_cluster(rest, passwords, options.engine)
         with narrator.step("guide chapter 3", "Authorize its member"):
             members = [appliance.authorize(rest, cluster_id, passwords.co)]
         fingerprint = rest.get("/api/cluster/ca")["fingerprint"]

@@ -34,6 +34,7 @@ class DemoOptions:
     directory: Path
     keyrings: int = 1
     identity: str = "single"
+    engine: str = "sqlite"
     min_password: int | None = None
     max_objects: int | None = None
     low_cost: bool = False

@@ -41,6 +41,7 @@ from conclave.operations.refusals import (
 )
 from conclave.operations.tasks import TaskView
 from conclave.service.messages import ClusterSummary
+from conclave.store.location import EngineName
 
 CLUSTERS = "/api/clusters"
 CLUSTER = f"{CLUSTERS}/{{clusterid}}"
@@ -52,10 +53,15 @@ _JOIN_SETTLE_SECONDS: Final = 2.0
 
 
 class CreateCluster(Arguments, frozen=True):
-    """A new cluster; the HSM SO authenticates."""
+    """A new cluster; the HSM SO authenticates.
+
+    `engine` says where its store is: `postgresql` from the first authorization on, or `sqlite`
+    until another member joins.
+    """
 
     authentication: Authentications
     cluster_label: ClusterLabel
+    engine: EngineName = "sqlite"
 
 
 class JoinCluster(Arguments, frozen=True):
@@ -166,13 +172,14 @@ async def list_clusters(call: Call, _arguments: NoArguments) -> Reply:
         faults.CLUSTER_EXISTS,
         faults.CLUSTER_CONFIG,
         faults.CLUSTER_CONFIG_MISSING,
+        faults.POSTGRESQL_MISSING,
     ),
 )
 async def create_cluster(call: Call, arguments: CreateCluster) -> Reply:
     """Create a cluster after the HSM SO's password was checked."""
     password, _ = credential(arguments.authentication, "SO")
     cluster = await call.appliance.cluster.create_cluster(
-        arguments.cluster_label, password, source=call.source
+        arguments.cluster_label, password, arguments.engine, source=call.source
     )
     return Reply(body=cluster_view(cluster), location=f"{CLUSTERS}/{cluster.cluster_id}")
 

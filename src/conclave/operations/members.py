@@ -253,7 +253,13 @@ def _co_of_partition(authentication: Authentications, purpose: str) -> tuple[byt
     arguments=ChangeMember,
     roles=ADMINS,
     checks=(check_change,),
-    faults=(*_BY_CO, faults.GROUP_LIMIT),
+    faults=(
+        *_BY_CO,
+        faults.GROUP_LIMIT,
+        faults.CONVERSION_FAILED,
+        faults.POSTGRESQL_MISSING,
+        faults.POSTGRESQL_FAILED,
+    ),
 )
 async def change_member(call: Call, arguments: ChangeMember) -> Reply:
     """Authorize, move or promote a member."""

@@ -8,6 +8,7 @@ its bytes fields.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -62,6 +63,7 @@ class CreateCluster(Quiet, frozen=True):
     admin_port: int
     crypto_port: int
     dual_identity: bool
+    engine: Literal["sqlite", "postgresql"] = "sqlite"
 
 
 class ClusterSummary(Quiet, frozen=True):

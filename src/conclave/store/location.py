@@ -29,13 +29,17 @@ from conclave.store.repository import ClusterReader
 ENGINE_FILE: Final = "engine.json"
 SQLITE_FILE: Final = "cluster.db"
 
+EngineName = Literal["sqlite", "postgresql"]
+
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the file says."""
 
-    engine: Literal["sqlite", "postgresql"] = "sqlite"
+    engine: EngineName = "sqlite"
     run_dir: str = ""
     """Socket directory of PostgreSQL; empty with SQLite."""
+    wanted: EngineName = "sqlite"
+    """What the store is to move to once its cluster has an authorized member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +67,33 @@ class StoreLocation:
             message = f"{path} does not say which engine serves the cluster store: {cause}."
             raise InternalFault(faults.STORAGE_FAILED, message) from cause
 
-    def choose_sqlite(self) -> None:
-        """Let the SQLite store serve from now on."""
-        self._write(Choice())
+    @property
+    def is_to_move(self) -> bool:
+        """Tell whether SQLite serves, and PostgreSQL was asked for."""
+        choice = self.choice()
+        return choice.engine == "sqlite" and choice.wanted == "postgresql"
+
+    def choose_sqlite(self, *, wanted: EngineName = "sqlite") -> None:
+        """Let the SQLite store serve from now on, and note what it is to move to."""
+        self._write(Choice(wanted=wanted))
 
     def choose_postgresql(self, run_dir: Path) -> None:
         """Let the PostgreSQL behind that socket directory serve from now on."""
-        self._write(Choice("postgresql", str(run_dir)))
+        self._write(Choice("postgresql", str(run_dir), "postgresql"))
+
+    def require_engine(self, engine: EngineName, name: str, why: str) -> None:
+        """Refuse to open any store when the file `name` is lost and another engine is chosen.
+
+        An old SQLite store may lie beside, which must never serve again.  Raises InternalFault
+        (STORAGE_FAILED) that names the file and `why` it must be wrong.
+        """
+        if self.choice().engine != engine:
+            message = (
+                f"{self.directory / name} is lost or wrong, since {why}; the SQLite store of the"
+                " time before is not opened in its place. Put the file back, or factory-reset the"
+                " cluster service, then create or join a cluster."
+            )
+            raise InternalFault(faults.STORAGE_FAILED, message)
 
     def _write(self, choice: Choice) -> None:
         path = self.directory / ENGINE_FILE
