@@ -90,6 +90,9 @@ PARTITION_LIMIT: Final = Fault(
 HSM_STORAGE: Final = Fault(
     "HSMPLUGIN_STORAGE_FAILED", 507, "The HSM cannot store its state", Ckr.DEVICE_MEMORY
 )
+PARTITION_DISABLED: Final = Fault(
+    "HSMPLUGIN_PARTITION_ACCESS_DISABLED", 403, "Access to the partition is disabled"
+)
 CLUSTER_PARTITION: Final = Fault(
     "CLUSTERPLUGIN_PARTITION_NOT_READY", 409, "The partition is not ready for a cluster"
 )
@@ -455,3 +458,6 @@ PACKAGE_IN_USE: Final = Fault("APPLIANCE_PACKAGE_IN_USE", 409, "The package is i
 PACKAGE_STORAGE: Final = Fault(
     "APPLIANCE_PACKAGE_STORAGE_FAILED", 507, "The package cannot be stored"
 )
+
+# Users' files
+FILE_NOT_FOUND: Final = Fault("SERVERPLUGIN_FILEID_DOES_NOT_EXIST", 404, "No such file")

@@ -116,6 +116,13 @@ class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     of `conclave`, `postgres` and `nobody`."""
 
 
+class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The files of the appliance's users."""
+
+    max_file_bytes: int = 256 << 20
+    """Bytes of one uploaded file."""
+
+
 class PackageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How software comes onto the appliance."""
 
@@ -174,6 +181,8 @@ class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """The store of a cluster of several members."""
     packages: PackageSettings = PackageSettings()
     """How software comes onto the appliance."""
+    files: FileSettings = FileSettings()
+    """The files of the appliance's users."""
     emulated: Versions = Versions()
     """Versions that the appliance shows, for those who know the guide's family (rule D6)."""
     audit: AuditSettings = AuditSettings()
@@ -203,6 +212,7 @@ NUMBER_RULES: Final[Mapping[str, tuple[int, int]]] = {
     "cluster.lease_ms": (100, 60_000),
     "cluster.drop_ms": (200, 120_000),
     "cluster.read_only_limit_seconds": (0, 31_536_000),
+    "files.max_file_bytes": (1 << 20, 1 << 40),
     "rest.max_body_bytes": (4096, 4 << 20),
     "rest.body_seconds": (1, 600),
     "rest.max_connections": (1, 10_000),

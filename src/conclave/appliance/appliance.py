@@ -25,6 +25,7 @@ from conclave.appliance.public_keys import PublicKeys
 from conclave.appliance.services import ServiceInfo
 from conclave.appliance.store import ApplianceStore
 from conclave.appliance.time import ApplianceTime
+from conclave.appliance.user_files import UserFiles
 from conclave.appliance.user_roles import CustomRoles
 from conclave.appliance.users import Users
 from conclave.appliance.webserver_tls import WebserverTls
@@ -50,6 +51,7 @@ class Appliance:
         login: LoginService,
         hsm: Hsm,
         users: Users,
+        files: UserFiles,
         packages: Packages,
         cluster: ClusterService,
         tls: WebserverTls,
@@ -66,6 +68,7 @@ class Appliance:
         self.roles: Final = CustomRoles(users)
         self.public_keys: Final = PublicKeys(users)
         self.certificate_logins: Final = CertificateLogins(users, self.public_keys, time.clock)
+        self.files: Final = files
         self.packages: Final = packages
         self.cluster: Final = cluster
         self.audit: Final = audit
@@ -132,6 +135,8 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         closing.push_async_callback(tls.stop)
         time.on_change(lambda _offset_ms: tls.wake())
         identity = await MemberIdentity.open(documents, hsm)
+        files = UserFiles(paths.files, config.files.max_file_bytes)
+        files.sweep()
         packages = await Packages.open(config, paths, time.clock)
         cluster = ClusterService(
             paths=paths,
@@ -156,6 +161,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             login=login,
             hsm=hsm,
             users=users,
+            files=files,
             packages=packages,
             cluster=cluster,
             tls=tls,

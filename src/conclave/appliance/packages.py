@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
-from typing import Final, TypeVar
+from typing import BinaryIO, Final, TypeVar
 
 from conclave import faults
 from conclave.appliance.package_version import ClusterPackage
 from conclave.appliance.paths import StatePaths
 from conclave.clock import ApplianceClock
-from conclave.errors import Conflict, NotFound
+from conclave.errors import Conflict
 from conclave.packages.manifest import (
     CLUSTER_PACKAGE,
     Manifest,
     Requirements,
     check_authorization_code,
-    check_file_name,
 )
 from conclave.packages.shelf import InstalledPackage, Shelf
 from conclave.settings import ApplianceConfig
@@ -27,6 +25,7 @@ LISTED_NAMES: Final = {CLUSTER_PACKAGE: "cluster_service"}
 """Names that an installed package has in lists, as the guide prints them (rule D6)."""
 
 T = TypeVar("T")
+OpenFile = Callable[[], BinaryIO]
 
 
 def listed_name(package: InstalledPackage) -> str:
@@ -64,23 +63,23 @@ class Packages:
         """Return what is installed, by name."""
         return await self._run(self._shelf.installed)
 
-    async def verify(self, file: Path, code: str) -> Manifest:
-        """Check a package file; raise what refuses it."""
+    async def verify(self, file: OpenFile, code: str) -> Manifest:
+        """Check a package file, which `file` opens; raise what refuses it."""
         authorization = check_authorization_code(code)
 
         def verify() -> Manifest:
-            with _opened(file).open("rb") as stream:
+            with file() as stream:
                 return self._shelf.verify(stream, authorization).manifest
 
         return await self._run(verify)
 
-    async def install(self, file: Path, code: str) -> InstalledPackage:
+    async def install(self, file: OpenFile, code: str) -> InstalledPackage:
         """Verify and install a package file."""
         authorization = check_authorization_code(code)
         now = f"{self._clock.now():%Y-%m-%dT%H:%M:%SZ}"
 
         def install() -> InstalledPackage:
-            with _opened(file).open("rb") as stream:
+            with file() as stream:
                 return self._shelf.install(stream, authorization, now)
 
         async with asyncio.timeout(CHANGE_SECONDS), self._one:
@@ -100,11 +99,3 @@ class Packages:
     @staticmethod
     async def _run(work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(None, work)
-
-
-def _opened(file: Path) -> Path:
-    check_file_name(file.name)
-    if not file.is_file():
-        message = f"There is no package file {file.name!r} among your files; upload it first."
-        raise NotFound(faults.PACKAGE_NOT_FOUND, message)
-    return file

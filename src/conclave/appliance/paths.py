@@ -56,6 +56,11 @@ class StatePaths:
         return self.root / "packages"
 
     @property
+    def files(self) -> Path:
+        """The users' files, one directory for each."""
+        return self.root / "files"
+
+    @property
     def release_keys(self) -> Path:
         """Public keys whose packages may be installed."""
         return self.root / "release_keys"

@@ -130,6 +130,8 @@ class Call:
     page: Page = Page()
     progress: Callable[[str], None] = _unseen
     """Says how far a task is."""
+    flags: frozenset[str] = frozenset()
+    """Those of the operation's flags that were sent as true."""
     confirmed: bool = False
     """The call waited as a task and was started, so it may destroy."""
 
@@ -160,6 +162,7 @@ class Reply:
 
 
 DONE: Final = Reply()
+_OF_THE_CLUSTER: Final = ("/api/cluster", "/api/keyrings")
 
 A = TypeVar("A", bound=Arguments)
 Handler = Callable[[Call, A], Awaitable[Reply]]
@@ -193,6 +196,8 @@ class Operation(Generic[A]):
     waits_when: Callable[[Call, A], bool] | None
     """Tells whether a call is destructive, so that it becomes a Waiting task."""
     paged: bool
+    flags: tuple[str, ...]
+    """Query parameters that are true or false."""
     before_password_change: bool
     """Allowed to a user whose first password is unchanged."""
     media: frozenset[Media]
@@ -204,6 +209,11 @@ class Operation(Generic[A]):
     def key(self) -> tuple[str, str]:
         """Return method and path."""
         return self.method, self.path
+
+    @property
+    def needs_cluster_package(self) -> bool:
+        """Tell whether there is no such resource until the cluster's package is installed (D2)."""
+        return self.path.startswith(_OF_THE_CLUSTER)
 
     @property
     def takes_arguments(self) -> bool:
@@ -245,6 +255,7 @@ def operation(
     settle_seconds: float = 60.0,
     waits_when: Callable[[Call, A], bool] | None = None,
     paged: bool = False,
+    flags: tuple[str, ...] = (),
     before_password_change: bool = False,
     media: frozenset[Media] = JUST_JSON,
     audited: bool | None = None,
@@ -270,6 +281,7 @@ def operation(
             settle_seconds=settle_seconds,
             waits_when=waits_when,
             paged=paged,
+            flags=flags,
             before_password_change=before_password_change,
             media=media,
             audited=method != "GET" if audited is None else audited,

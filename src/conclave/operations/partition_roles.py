@@ -23,6 +23,7 @@ from conclave.operations.model import (
 )
 from conclave.operations.partitions import (
     PARTITION,
+    check_access,
     check_partition,
     check_po_login,
     partition_url,
@@ -31,7 +32,12 @@ from conclave.operations.refusals import CREDENTIAL, HSM_CHANGE
 
 ROLE = f"{PARTITION}/roles/{{roleid}}"
 _MISSING = (faults.INVALID_HSM, faults.INVALID_PARTITION, faults.INVALID_ROLE)
-_CHANGE = (*HSM_CHANGE, faults.INVALID_PARTITION, faults.INVALID_ROLE)
+_CHANGE = (
+    *HSM_CHANGE,
+    faults.INVALID_PARTITION,
+    faults.INVALID_ROLE,
+    faults.PARTITION_DISABLED,
+)
 
 
 class InitializeRole(Arguments, frozen=True):
@@ -126,7 +132,7 @@ async def show_role(call: Call, _arguments: NoArguments) -> Reply:
     chapter="2",
     arguments=InitializeRole,
     roles=OPERATORS,
-    checks=(check_role, check_superior_login),
+    checks=(check_role, check_access, check_superior_login),
     faults=(*_CHANGE, faults.PARTITION_USER_NOT_AUTHENTICATED, faults.FUNCTION_NOT_SUPPORTED),
 )
 async def initialize_role(call: Call, arguments: InitializeRole) -> Reply:
@@ -166,7 +172,7 @@ async def _change(call: Call, arguments: ChangePassword) -> Reply:
     arguments=ChangePassword,
     roles=OPERATORS,
     statuses=(202,),
-    checks=(check_role,),
+    checks=(check_role, check_access),
     duration=Duration.TASK,
     faults=(*_CHANGE, *CREDENTIAL),
 )
@@ -182,7 +188,7 @@ async def change_password(call: Call, arguments: ChangePassword) -> Reply:
     summary="Change a role's password, in the form that older callers use.",
     arguments=ChangePassword,
     roles=OPERATORS,
-    checks=(check_role,),
+    checks=(check_role, check_access),
     faults=(*_CHANGE, *CREDENTIAL),
 )
 async def put_password(call: Call, arguments: ChangePassword) -> Reply:
@@ -210,7 +216,7 @@ def _loses_key(_call: Call, arguments: ResetRole) -> bool:
     summary="Unlock a role, or give it a new first password, which waits: the SMK is lost then.",
     arguments=ResetRole,
     roles=OPERATORS,
-    checks=(check_role, check_po_login, check_reset),
+    checks=(check_role, check_access, check_po_login, check_reset),
     waits_when=_loses_key,
     faults=(*_CHANGE, faults.PARTITION_USER_NOT_AUTHENTICATED, faults.FUNCTION_NOT_SUPPORTED),
 )

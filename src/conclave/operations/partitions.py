@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from conclave import faults
+from conclave.errors import NotAllowed
 from conclave.hsm.views import PartitionInfo
 from conclave.operations.fields import (
     Domain,
@@ -44,6 +45,7 @@ from conclave.operations.model import (
     operation,
 )
 from conclave.operations.refusals import CREDENTIAL, HSM_CHANGE
+from conclave.packages.manifest import CLUSTER_PACKAGE
 
 PARTITIONS = f"{HSM}/partitions"
 PARTITION = f"{PARTITIONS}/{{partitionid}}"
@@ -113,6 +115,18 @@ def check_partition(call: Call, arguments: object) -> None:
     """HSM and partition must exist."""
     check_hsm(call, arguments)
     call.appliance.hsm.partition(call.path["partitionid"])
+
+
+def check_access(call: Call, _arguments: object) -> None:
+    """A partition of version 0 must not be disabled by the cluster's package (rule D3)."""
+    partition = call.appliance.hsm.partition(call.path["partitionid"])
+    cluster = call.appliance.packages.cluster
+    if partition.version == 0 and cluster.release is not None and not cluster.preinstalled:
+        message = (
+            f"Partition {partition.name} has version 0: access to it is disabled while the package"
+            f" {CLUSTER_PACKAGE} is installed, and comes back when that is removed."
+        )
+        raise NotAllowed(faults.PARTITION_DISABLED, message)
 
 
 def check_po_login(call: Call, _arguments: object) -> None:
@@ -260,8 +274,8 @@ async def delete_partition(call: Call, _arguments: NoArguments) -> Reply:
     chapter="2",
     arguments=LogInRole,
     roles=OPERATORS,
-    checks=(check_partition, check_private_session),
-    faults=(*_CHANGE, *CREDENTIAL),
+    checks=(check_partition, check_access, check_private_session),
+    faults=(*_CHANGE, *CREDENTIAL, faults.PARTITION_DISABLED),
 )
 async def log_in_role(call: Call, arguments: LogInRole) -> Reply:
     """Log a role of a partition in."""

@@ -39,7 +39,7 @@ from conclave.rest.errors import (
 )
 from conclave.rest.gate import Gate
 from conclave.rest.media_types import JSON, OCTETS, check_media_type
-from conclave.rest.paging import cut, wanted_page
+from conclave.rest.paging import cut, wanted_flags, wanted_page
 from conclave.rest.routing import Match, Router
 from conclave.rest.sessions import COOKIE, SessionTable
 from conclave.rest.tasks import execute
@@ -86,6 +86,8 @@ class RestApp:
         try:
             match = self._router.find(request.scope.get("raw_path") or request.url.path.encode())
             operation = match.operations.get(request.method)
+            if any(each.needs_cluster_package for each in match.operations.values()):
+                self._appliance.packages.cluster.require()
             if operation is None:
                 headers["Allow"] = match.allowed
                 message = f"{request.method} is not allowed here; {match.allowed} are."
@@ -133,6 +135,7 @@ class RestApp:
             attempt.user = admitted.caller.user
             require_right(self._appliance.roles, attempt.user, operation, match.path)
         self._check_media_type(request, operation)
+        query = request.query_params.multi_items()
         return Call(
             appliance=self._appliance,
             tasks=self._tasks,
@@ -141,7 +144,8 @@ class RestApp:
             session=admitted.session,
             source=attempt.source,
             path=match.path,
-            page=wanted_page(operation, request.query_params.multi_items()),
+            page=wanted_page(operation, query),
+            flags=wanted_flags(operation, query),
         )
 
     def _check_media_type(self, request: Request, operation: AnyOperation) -> None:

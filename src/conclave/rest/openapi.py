@@ -205,6 +205,10 @@ def _parameters(each: AnyOperation) -> list[dict[str, Any]]:
         for name, (low, high) in PARAMETERS.items()
         if each.paged
     ]
+    in_query += [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "boolean"}}
+        for name in each.flags
+    ]
     return in_path + in_query
 
 
@@ -221,6 +225,8 @@ def _faults(each: AnyOperation) -> tuple[Fault, ...]:
         found.append(faults.STORAGE_FULL)
     if each.audited:
         found.append(faults.AUDIT_FAILED)
+    if each.needs_cluster_package:
+        found.append(faults.PACKAGE_NOT_FOUND)
     found += [*_WITH_A_BODY, *each.faults]
     return tuple(dict.fromkeys(found))
 

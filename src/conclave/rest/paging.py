@@ -1,4 +1,4 @@
-"""Pages of lists: limit and offset act on the first array of an answer."""
+"""Query parameters: flags, and the page of a list that limit and offset cut from its array."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def wanted_page(operation: AnyOperation, query: Sequence[tuple[str, str]]) -> Pa
     """Return the page that a query asks for; refuse parameters that the operation has not."""
     values: dict[str, int] = {}
     for name, value in query:
+        if name in operation.flags:
+            continue
         if not operation.paged or name not in PARAMETERS or name in values:
             message = f"Query parameter {name[:32]!r} is unknown here, or given twice."
             raise BadInput(faults.BAD_REQUEST, message)
@@ -33,6 +35,19 @@ def wanted_page(operation: AnyOperation, query: Sequence[tuple[str, str]]) -> Pa
             raise BadInput(faults.BAD_REQUEST, message)
         values[name] = int(value)
     return Page(offset=values.get("offset", 0), limit=values.get("limit"))
+
+
+def wanted_flags(operation: AnyOperation, query: Sequence[tuple[str, str]]) -> frozenset[str]:
+    """Return the flags that a query sets; refuse a value that is neither true nor false."""
+    flags: dict[str, bool] = {}
+    for name, value in query:
+        if name not in operation.flags:
+            continue
+        if name in flags or value.lower() not in ("true", "false"):
+            message = f"Query parameter {name} must be true or false, once; it is {value[:32]!r}."
+            raise BadInput(faults.BAD_REQUEST, message)
+        flags[name] = value.lower() == "true"
+    return frozenset(name for name, is_set in flags.items() if is_set)
 
 
 def cut(reply: Reply, page: Page, path: str) -> tuple[msgspec.Struct | None, dict[str, str]]:

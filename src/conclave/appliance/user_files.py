@@ -1,0 +1,160 @@
+"""The files of each appliance user: what scp, sftp, REST and LunaSH put there and take away.
+
+Invariant: whatever name a door was given, only a regular file directly below that user's own
+directory is read, written or removed.  A name is one path component of plain characters; files are
+opened without following links and looked at again once they are open; a new one is written beside
+its place and renamed into it whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from conclave import faults
+from conclave.appliance.user_rules import USER_ID_PATTERN
+from conclave.errors import BadInput, ConclaveError, NotFound, Unavailable
+
+FILES_MAX: Final = 1000
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,63}")
+_UNFINISHED: Final = ".part-"
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """One file; `modified_s` is the host's time of its last change, in seconds since 1970."""
+
+    name: str
+    size_bytes: int
+    modified_s: float
+
+
+def check_name(name: str) -> str:
+    """Return the name of a file; raise BadInput when it breaks the rule."""
+    if not _NAME.fullmatch(name) or name != name.strip():
+        message = (
+            "A file's name must be 1 to 64 characters of A-Z, a-z, 0-9, _, ., space and -, begin"
+            f" with a letter, a digit or _ and not end in a space; it is {name[:80]!r}."
+        )
+        raise BadInput(faults.BAD_REQUEST, message)
+    return name
+
+
+class UserFiles:
+    """All users' files below one directory; its calls touch the disk."""
+
+    def __init__(self, root: Path, max_file_bytes: int) -> None:
+        self._root = root
+        self.max_file_bytes: Final = max_file_bytes
+
+    def directory(self, user_id: str) -> Path:
+        """Return a user's directory, which is made when it is missing."""
+        if not re.fullmatch(USER_ID_PATTERN, user_id) or user_id.strip(".") == "":
+            raise BadInput(faults.BAD_REQUEST, f"There is no user {user_id[:40]!r}.")
+        directory = self._root / user_id
+        with _storing():
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return directory
+
+    def list(self, user_id: str) -> tuple[FileInfo, ...]:
+        """Return a user's files by name."""
+        found = []
+        with os.scandir(self.directory(user_id)) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False) and _NAME.fullmatch(entry.name):
+                    about = entry.stat(follow_symlinks=False)
+                    found.append(FileInfo(entry.name, about.st_size, about.st_mtime))
+        return tuple(sorted(found, key=lambda each: each.name))
+
+    def open(self, user_id: str, name: str) -> BinaryIO:
+        """Open a file for reading; raise NotFound when there is none of that name."""
+        path = self.directory(user_id) / check_name(name)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            raise _missing(user_id, name) from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise _missing(user_id, name)
+        return os.fdopen(descriptor, "rb")
+
+    def store(self, user_id: str, name: str, content: Iterable[bytes]) -> FileInfo:
+        """Write a file whole, replacing one of the same name; refuse one that is too large."""
+        with self.writing(user_id, name) as stream:
+            written = 0
+            for piece in content:
+                written += len(piece)
+                self.check_size(written)
+                stream.write(piece)
+        return FileInfo(name, written, (self.directory(user_id) / name).stat().st_mtime)
+
+    @contextlib.contextmanager
+    def writing(self, user_id: str, name: str) -> Iterator[BinaryIO]:
+        """Open a new file that takes its name when the block ends well, and is gone otherwise."""
+        directory = self.directory(user_id)
+        target = directory / check_name(name)
+        if not target.exists() and len(self.list(user_id)) >= FILES_MAX:
+            message = f"User {user_id} has {FILES_MAX} files, and no more are allowed: delete some."
+            raise BadInput(faults.BAD_REQUEST, message)
+        temporary = directory / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        with _storing():
+            try:
+                with temporary.open("xb") as stream:
+                    yield stream
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def check_size(self, size_bytes: int) -> None:
+        """Refuse a file larger than the setting `files.max_file_bytes`."""
+        if size_bytes > self.max_file_bytes:
+            message = f"A file may have {self.max_file_bytes} bytes at most."
+            raise BadInput(faults.REQUEST_TOO_LARGE, message)
+
+    def delete(self, user_id: str, name: str) -> None:
+        """Remove a file; raise NotFound when there is none of that name."""
+        self.open(user_id, name).close()
+        with _storing():
+            (self.directory(user_id) / name).unlink()
+
+    def clear(self, user_id: str) -> int:
+        """Remove all files of a user and return how many there were."""
+        files = self.list(user_id)
+        for file in files:
+            self.delete(user_id, file.name)
+        return len(files)
+
+    def forget(self, user_id: str) -> None:
+        """Remove a user's directory with everything in it."""
+        shutil.rmtree(self.directory(user_id), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what interrupted uploads have left."""
+        for path in self._root.glob(f"*/{_UNFINISHED}*"):
+            path.unlink(missing_ok=True)
+
+
+def _missing(user_id: str, name: str) -> NotFound:
+    message = f"User {user_id} has no file {name!r}."
+    return NotFound(faults.FILE_NOT_FOUND, message)
+
+
+@contextlib.contextmanager
+def _storing() -> Iterator[None]:
+    try:
+        yield
+    except ConclaveError:
+        raise
+    except OSError as cause:
+        message = f"The file cannot be stored: {cause.strerror or cause}."
+        raise Unavailable(faults.STORAGE_FULL, message) from cause

@@ -1,0 +1,119 @@
+"""The users' files: nothing outside a user's directory is ever touched."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conclave import faults
+from conclave.appliance.user_files import FILES_MAX, UserFiles, check_name
+from conclave.errors import BadInput, NotFound
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> UserFiles:
+    return UserFiles(tmp_path / "files", 1000)
+
+
+def test_files_are_stored_listed_read_and_deleted(files: UserFiles) -> None:
+    stored = files.store("admin", "one two.txt", [b"abc", b"def"])
+    assert stored.size_bytes == 6
+    files.store("admin", "one two.txt", [b"new"])
+    assert [(each.name, each.size_bytes) for each in files.list("admin")] == [("one two.txt", 3)]
+    with files.open("admin", "one two.txt") as stream:
+        assert stream.read() == b"new"
+    assert files.list("operator") == ()
+    files.delete("admin", "one two.txt")
+    with pytest.raises(NotFound, match="no file"):
+        files.delete("admin", "one two.txt")
+    files.store("admin", "a", [b""])
+    assert files.clear("admin") == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "/etc/passwd",
+        ".hidden",
+        "-rf",
+        " x",
+        "x ",
+        "a\0b",
+        "ä",
+        "a" * 65,
+    ],
+)
+def test_a_name_is_one_plain_component(name: str, files: UserFiles) -> None:
+    for act in (
+        lambda: files.open("admin", name),
+        lambda: files.store("admin", name, [b"x"]),
+        lambda: files.delete("admin", name),
+    ):
+        with pytest.raises(BadInput, match="A file's name must be"):
+            act()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=80))
+def test_a_name_that_is_let_through_is_its_own_last_component(name: str) -> None:
+    try:
+        checked = check_name(name)
+    except BadInput:
+        return
+    assert (Path("/files/admin") / checked).parent == Path("/files/admin")
+    assert Path(checked).name == checked
+
+
+@pytest.mark.parametrize("user_id", ["", ".", "..", "../admin", "a/b", "/"])
+def test_a_user_is_one_plain_component(user_id: str, files: UserFiles) -> None:
+    with pytest.raises(BadInput):
+        files.directory(user_id)
+
+
+def test_links_and_devices_are_no_files(files: UserFiles, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    directory = files.directory("admin")
+    (directory / "link").symlink_to(secret)
+    os.mkfifo(directory / "fifo")
+    (directory / "directory").mkdir()
+    assert files.list("admin") == ()
+    for name in ("link", "fifo", "directory"):
+        with pytest.raises(NotFound):
+            files.open("admin", name)
+    files.store("admin", "link", [b"mine"])
+    assert secret.read_text() == "secret"
+
+
+def test_a_file_too_large_leaves_the_old_one(files: UserFiles) -> None:
+    files.store("admin", "kept", [b"old"])
+    with pytest.raises(BadInput) as refusal:
+        files.store("admin", "kept", [b"x" * 600, b"x" * 600])
+    assert refusal.value.fault is faults.REQUEST_TOO_LARGE
+    with files.open("admin", "kept") as stream:
+        assert stream.read() == b"old"
+    assert [path.name for path in files.directory("admin").iterdir()] == ["kept"]
+
+
+def test_the_number_of_files_is_bounded(files: UserFiles) -> None:
+    directory = files.directory("admin")
+    for number in range(FILES_MAX):
+        (directory / f"f{number}").touch()
+    with pytest.raises(BadInput, match="no more are allowed"):
+        files.store("admin", "one_more", [b""])
+    files.store("admin", "f1", [b"replaced"])
+
+
+def test_interrupted_uploads_are_swept(files: UserFiles) -> None:
+    (files.directory("admin") / ".part-0123").write_text("half")
+    files.sweep()
+    assert list(files.directory("admin").iterdir()) == []
