@@ -13,12 +13,13 @@ from conclave.cluster.engine_choice import EngineChoice
 from conclave.cluster.member_state import FILE_NAME
 from conclave.cluster.process import REFUSED_STATUS
 from conclave.errors import NotFound
-from conclave.service.messages import ClusterList, Nothing, ServiceStatus
+from conclave.service.messages import ClusterList, Nothing, PromoteMember, ServiceStatus
 from conclave.settings import PostgresqlSettings
 from conclave.store.location import ENGINE_FILE, StoreLocation
 from conclave.store.postgresql import account, binaries
 from tests.cluster.test_cluster_members import has_all, make, refusal, with_none
 from tests.support.cluster_bench import ClusterBench
+from tests.support.postgresql import distribution
 from tests.support.several import WAIT_SECONDS, Several
 
 pytestmark = pytest.mark.system
@@ -87,6 +88,29 @@ async def test_a_choice_of_postgresql_outlives_a_crash_before_the_authorization(
     await house.authorize(bench)
     assert engine_of(bench) == "postgresql"
     await make(bench, "made")
+
+
+@with_none
+async def test_the_distributions_postgresql_joins_promotes_and_survives_a_kill(
+    house: Several,
+) -> None:
+    house.postgresql_directory = distribution()
+    first = await house.first()
+    await make(first, "made")
+    second = await house.join(first)
+    await house.all_read_write()
+    version = account.directories(second.directory, account.find()).data / "PG_VERSION"
+    assert version.read_text().strip() == Path(house.postgresql_directory).parent.name
+    request = PromoteMember(member_id=second.member_id)
+    await first.daemon.call("promote", request, timeout_seconds=WAIT_SECONDS)
+    await house.all_read_write()
+    await make(first, "forwarded")
+    second.kill("cluster")
+    second.start_cluster()
+    await house.all_read_write()
+    await make(second, "after")
+    await has_all(first, ["made", "forwarded", "after"])
+    await has_all(second, ["made", "forwarded", "after"])
 
 
 @with_none

@@ -19,7 +19,7 @@ from conclave.store.migrations import migrate
 from conclave.store.postgresql import account
 from conclave.store.postgresql.account import Directories
 from conclave.store.repository import ClusterReader, ClusterWriter, open_reader
-from tests.support.postgresql import House, Member, copy_data, new_member
+from tests.support.postgresql import House, Member, copy_data, distribution, new_member
 
 
 @dataclass
@@ -81,13 +81,23 @@ def house(tmp_path_factory: pytest.TempPathFactory, pristine: Directories) -> It
     running.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def distribution_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Run the PostgreSQL of the distribution for the whole session."""
+    running = House(tmp_path_factory.mktemp("distribution"), distribution())
+    running.run(running.member.instance.initialize())
+    running.run(running.member.instance.start("primary"))
+    yield running
+    running.close()
+
+
+@pytest.fixture(params=["sqlite", "house", "distribution_house"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Yield an empty, migrated store of each engine."""
     if request.param == "sqlite":
         opened = sqlite_store(tmp_path)
     else:
-        opened = postgresql_store(request.getfixturevalue("house"))
+        opened = postgresql_store(request.getfixturevalue(request.param))
     yield opened
     opened.connection.close()
     opened.engine.dispose()

@@ -27,10 +27,16 @@ DEADLINE_SECONDS = 20.0
 T = TypeVar("T")
 
 
-def found() -> tuple[Binaries, Account]:
+def found(directory: str = "") -> tuple[Binaries, Account]:
     """Return the programs that a member of this machine would use, and their account."""
     owner = account.find()
-    return binaries.reachable(binaries.find(), owner), owner
+    return binaries.reachable(binaries.find(directory), owner), owner
+
+
+def distribution() -> str:
+    """Return the directory with the programs of the distribution, which `make setup` installs."""
+    newest = max(binaries.DISTRIBUTION.glob("*/bin"), key=lambda path: int(path.parent.name))
+    return str(newest)
 
 
 async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
@@ -123,9 +129,9 @@ class Member:
         account.remove(self.state_dir, self.owner)
 
 
-async def new_member(state_dir: Path) -> Member:
+async def new_member(state_dir: Path, directory: str = "") -> Member:
     """Make a member without data, whose upstream leads nowhere yet."""
-    programs, owner = found()
+    programs, owner = found(directory)
     places = account.directories(state_dir, owner)
     exits: list[int] = []
     member_id = MemberId(str(uuid.uuid4()))
@@ -202,12 +208,12 @@ def hang(member: Member, number: signal.Signals = signal.SIGSTOP) -> None:
 class House:
     """A server for a whole session of tests, run by an event loop in a thread of its own."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, directory: str = "") -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._numbers: Iterator[int] = iter(range(1_000_000))
-        self.member = self.run(new_member(state_dir))
+        self.member = self.run(new_member(state_dir, directory))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
