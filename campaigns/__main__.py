@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from campaigns import cluster, fuzz, kill
+from campaigns import cluster, cluster_report, fuzz, kill
 from campaigns.cluster_faults import TABLE
 
 REPORTS = Path(__file__).parents[1] / "docs" / "campaigns"
@@ -99,15 +99,27 @@ def fuzz_command(seconds: int, seed: int) -> None:
 
 @main.command("cluster")
 @click.option("--seconds", default=3600, show_default=True, type=click.IntRange(min=1))
+@click.option("--faults", default=0, type=click.IntRange(min=0), help="End after so many.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=1))
 @click.option("--only", multiple=True, type=click.Choice(list(TABLE)), help="Only these faults.")
 @click.option("--write/--no-write", default=True, help="Whether to keep the report.")
-def cluster_command(seconds: int, seed: int, only: tuple[str, ...], *, write: bool) -> None:
+def cluster_command(
+    seconds: int, faults: int, seed: int, only: tuple[str, ...], *, write: bool
+) -> None:
     """Break a cluster of three members again and again, under load."""
     cluster.enter_own_network(click.echo)
     directory = Path(tempfile.mkdtemp(prefix="conclave-cluster-"))
-    outcome = cluster.run(directory, seed=seed, seconds=seconds, only=list(only), say=click.echo)
-    lines = cluster.report(outcome, commit())
+    at_commit = commit()  # others may be checked out before the end
+
+    def keep(outcome: cluster_report.Outcome) -> None:
+        lines = cluster_report.report(outcome, at_commit)
+        (directory / "report.md").write_text("\n".join(lines))
+
+    click.echo(f"commit {at_commit}, seed {seed}, {directory}")
+    order = cluster.Order(seed=seed, seconds=seconds, faults=faults, only=only)
+    outcome = cluster.run(directory, order, say=click.echo, keep=keep)
+    lines = cluster_report.report(outcome, at_commit)
+    keep(outcome)
     if write:
         write_report("cluster", lines)
     else:

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from campaigns.cluster_faults import (
+from campaigns.cluster_applications import Application, write_client
+from campaigns.cluster_faults import PASSING, TABLE, Faults, kinds
+from campaigns.cluster_history import History, longest_stalls, verdict
+from campaigns.cluster_house import (
     ISOLATED,
-    PASSING,
-    TABLE,
-    Faults,
     HouseWithVolumes,
+    ServingBench,
     is_isolated,
-    kinds,
     prepare_network,
 )
-from campaigns.cluster_history import History, longest_stalls, verdict
+from campaigns.cluster_keys import Door, KeyClient, context_of
 from campaigns.cluster_load import (
     Load,
     ObjectClient,
     PasswordClient,
+    epoch_led_by,
     look,
     moment,
     watch_primaries,
 )
-from conclave.ids import ClientId
+from campaigns.cluster_plan import Blow, Strike, chance_of, strikes
+from campaigns.cluster_report import Outcome
 from tests.support.cluster_bench import PASSWORD, ClusterBench
 from tests.support.several import ended, until
 
@@ -42,28 +43,28 @@ MEMBERS: Final = 3
 KEYRINGS: Final = 2
 CLIENTS_PER_KEYRING: Final = 2
 PASSWORD_CLIENTS: Final = 2
+KEY_CLIENTS: Final = 2
+APPLICATIONS: Final = (
+    ("direct", "one", True),
+    ("through one entry", "one", False),
+    ("process per signature", "each", True),
+)
+"""Name, what a process is for, and `LNHDirect`."""
+REPORT_EVERY: Final = 10
 HEAL_SECONDS: Final = 90.0
-TWO_AT_ONCE: Final = 0.2
 CALM_SECONDS: Final = 1.0
 END_SECONDS: Final = 60.0
 THREADS: Final = 32
 
 
-@dataclass
-class Outcome:
-    """What a campaign found."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is wanted: `only` empty means all kinds, `faults` 0 means until the time is over."""
 
     seed: int
     seconds: float
-    history: History
-    broken: list[str]
-    stalls: dict[str, float]
-    slowest_heal: float
-
-    @property
-    def clean(self) -> bool:
-        """Tell whether every promise was kept."""
-        return not self.broken and self.history.counts["creates"] > 0
+    faults: int = 0
+    only: tuple[str, ...] = ()
 
 
 class Campaign:
@@ -72,23 +73,24 @@ class Campaign:
     def __init__(
         self,
         house: HouseWithVolumes,
+        order: Order,
         *,
-        seed: int,
-        seconds: float,
-        only: list[str],
         say: Callable[[str], None],
+        keep: Callable[[Outcome], None],
     ) -> None:
         self._house = house
-        self._seed = seed
-        self._seconds = seconds
-        self._kinds = only or kinds(isolated=is_isolated())
+        self._order = order
+        self._kinds = order.only or tuple(kinds(isolated=is_isolated()))
         self._say = say
+        self._keep = keep
         self.history = History()
-        self._load = Load(house, self.history, random.Random(seed))
-        self._faults = Faults(house, self._load, random.Random(seed + 1), say)
-        self._chance = self._faults.chance
+        self._load = Load(house, self.history, chance_of(order.seed, "load"))
+        self._faults = Faults(house, self._load, chance_of(order.seed, "faults"), say)
         self._keyrings: list[bytes] = []
         self._password_clients: list[PasswordClient] = []
+        self._key_clients: list[KeyClient] = []
+        self._applications: list[Application] = []
+        self._started = 0.0
         self.slowest_heal = 0.0
 
     async def run(self) -> Outcome:
@@ -97,108 +99,157 @@ class Campaign:
         if is_isolated():
             await prepare_network()
         tasks = await self._begin()
-        started = time.monotonic()
+        self._started = time.monotonic()
         try:
-            await self._strike_until(started + self._seconds)
+            await self._strike_until(self._started + self._order.seconds)
         finally:
             self._load.stopping.set()
             await asyncio.wait(tasks, timeout=END_SECONDS)
+            await asyncio.gather(*(one.stop() for one in self._applications))
         for task in tasks:
             task.result()
         await self._look_everywhere("at the end")
         for client in self._password_clients:
             await until(client.log_in_rightly)
-        seconds = time.monotonic() - started
-        moments = [answer.at for answer in self.history.acknowledged]
-        stalls = longest_stalls(moments, self.history.fault_times)
-        broken = verdict(self.history)
-        return Outcome(self._seed, seconds, self.history, broken, stalls, self.slowest_heal)
+        for keys in self._key_clients:
+            await keys.close()
+        self._say(f"{dict(sorted(self.history.counts.items()))}")
+        for at, epoch, primary, where in self.history.led:
+            self._say(f"{at - self._started:.3f} s: epoch {epoch}, primary {primary}, {where}")
+        return self._outcome()
+
+    def _outcome(self) -> Outcome:
+        signed = {one.name: one.signed for one in self._applications}
+        signed["workers"] = [moment for one in self._key_clients for moment in one.signed]
+        faults = self.history.fault_times
+        ends = {name: [end for _, end in spans] for name, spans in signed.items()}
+        return Outcome(
+            seed=self._order.seed,
+            seconds=time.monotonic() - self._started,
+            members=MEMBERS,
+            history=self.history,
+            broken=verdict(self.history),
+            write_stalls=longest_stalls([one.at for one in self.history.acknowledged], faults),
+            sign_stalls={name: longest_stalls(made, faults) for name, made in ends.items()},
+            slowest_signatures={one.name: one.longest_seconds() for one in self._applications},
+            slowest_heal=self.slowest_heal,
+        )
+
+    # ------------------------------------------------------------------ the beginning
 
     async def _begin(self) -> list[asyncio.Task[None]]:
         first = await self._house.first()
-        registered = await first.register()
-        first.client_id = ClientId(bytes.fromhex(registered.client.client_id.replace("-", "")))
+        serving = self._house.serving[first.directory]
+        identity = await serving.identity()
+        first.client_id = identity.client_id
+        seed = self._order.seed
+        works = []
         for number in range(KEYRINGS):
             keyring, _ = await first.ready_keyring(f"objects-{number}")
             self._keyrings.append(keyring)
+            for client in range(CLIENTS_PER_KEYRING):
+                chance = chance_of(seed, f"objects {number} {client}")
+                works.append(ObjectClient(self._load, keyring, PASSWORD, chance).run)
         for number in range(PASSWORD_CLIENTS):
             keyring, _ = await first.ready_keyring(f"password-{number}")
-            self._password_clients.append(PasswordClient(self._load, keyring, PASSWORD))
+            chance = chance_of(seed, f"passwords {number}")
+            self._password_clients.append(PasswordClient(self._load, keyring, PASSWORD, chance))
+        context = context_of(identity, self._house.directory)
+        for number in range(KEY_CLIENTS):
+            keyring, _ = await first.ready_keyring(f"keys-{number}")
+            door, chance = Door(self._house, context), chance_of(seed, f"keys {number}")
+            self._key_clients.append(KeyClient(self._load, door, keyring, PASSWORD, chance))
+        for number in range(len(APPLICATIONS)):
+            await first.ready_keyring(f"application-{number}")
         for _ in range(1, MEMBERS):
             bench = await self._house.join(first)
             bench.client_id = first.client_id
         await self._house.all_read_write()
-        clients = [
-            ObjectClient(self._load, keyring, PASSWORD).run()
-            for keyring in self._keyrings
-            for _ in range(CLIENTS_PER_KEYRING)
-        ]
-        clients += [client.run() for client in self._password_clients]
+        await self._start_applications(serving)
+        works += [client.run for client in self._password_clients]
+        works += [client.run for client in self._key_clients]
         loop = asyncio.get_running_loop()
-        return [loop.create_task(work) for work in (*clients, watch_primaries(self._load))]
+        tasks = [loop.create_task(work()) for work in works]
+        return [*tasks, loop.create_task(watch_primaries(self._load))]
+
+    async def _start_applications(self, first: ServingBench) -> None:
+        """Start them one after another, each with another entry member."""
+        await until(self._is_whole, HEAL_SECONDS)
+        identity = await first.identity("application")
+        for number, (name, way, direct) in enumerate(APPLICATIONS):
+            directory = self._house.directory / f"application-{number}"
+            entry = self._house.members[number % MEMBERS].address
+            write_client(directory, identity, entry, direct=direct)
+            application = Application(name, directory, self.history, way)
+            self._applications.append(application)
+            await application.start(f"application-{number}", PASSWORD.decode())
 
     # ------------------------------------------------------------------ faults
 
     async def _strike_until(self, end: float) -> None:
-        number, told = 0, 0
-        while time.monotonic() < end:
-            await asyncio.sleep(self._chance.random() * CALM_SECONDS)
-            number += 1
-            await self._strike(number)
+        plan = strikes(self._order.seed, self._kinds, passing=self._passing(), members=MEMBERS)
+        told = 0
+        for strike in plan:
+            await asyncio.sleep(strike.calm * CALM_SECONDS)
+            await self._strike(strike)
             if not await self._heal():
                 return
             await self._look_everywhere("after a fault")
             for sentence in self.history.broken[told:]:
                 self._say(f"BROKEN {sentence}")
             told = len(self.history.broken)
-            if number % 10 == 0:
-                counts = self.history.counts
-                self._say(
-                    f"{moment()} {number} faults, {counts['creates']} creates,"
-                    f" {counts['deletes']} deletes, {len(self.history.broken)} broken promises"
-                )
+            if strike.number % REPORT_EVERY == 0:
+                self._tell()
+            enough = 0 < self._order.faults <= sum(self.history.faults.values())
+            if enough or time.monotonic() >= end:
+                return
 
-    async def _strike(self, number: int) -> None:
-        kind = self._chance.choice(self._kinds)
-        chosen = [kind]
-        passing = [other for other in PASSING if other in self._kinds]
-        if kind in passing and self._chance.random() < TWO_AT_ONCE:
-            chosen.append(self._chance.choice(passing))
-        benches = self._chance.sample(self._house.members, len(chosen))
+    def _tell(self) -> None:
+        counts = self.history.counts
         self._say(
-            f"{moment()} {number}: "
+            f"{moment()} {sum(self.history.faults.values())} faults in"
+            f" {time.monotonic() - self._started:.0f} s, {counts['creates']} creates,"
+            f" {counts['deletes']} deletes, {len(self.history.broken)} broken promises"
+        )
+        self._keep(self._outcome())
+
+    def _passing(self) -> list[str]:
+        return [kind for kind in PASSING if kind in self._kinds]
+
+    async def _strike(self, strike: Strike) -> None:
+        # Members are numbered in the order in which they joined, as the plan counts them.
+        pairs = [(blow, self._house.members[blow.member]) for blow in strike.blows]
+        self._say(
+            f"{moment()} {strike.number}: "
             + " and ".join(
-                f"{kind} at {bench.directory.name}{' (primary)' * self._leads(bench)}"
-                for kind, bench in zip(chosen, benches, strict=True)
+                f"{blow.kind} at {bench.directory.name}"
+                f"{' (primary)' * (epoch_led_by(bench) is not None)}"
+                for blow, bench in pairs
             )
         )
-        self.history.faults.update(chosen)
-        pairs = zip(chosen, benches, strict=True)
-        await asyncio.gather(*(self._make(kind, bench) for kind, bench in pairs))
+        self.history.faults.update(blow.kind for blow in strike.blows)
+        await asyncio.gather(*(self._make(blow, bench) for blow, bench in pairs))
 
-    async def _make(self, kind: str, bench: ClusterBench) -> None:
+    async def _make(self, blow: Blow, bench: ClusterBench) -> None:
         begin = time.monotonic()
         try:
-            await TABLE[kind](self._faults, bench)
+            await TABLE[blow.kind](replace(self._faults, chance=blow.chance()), bench)
         except TimeoutError:
-            self.history.complain("fault", f"{kind} at {bench.directory.name} did not end")
-        self.history.fault_times.append((begin, time.monotonic(), kind))
-
-    def _leads(self, bench: ClusterBench) -> bool:
-        return bench.page.lease_end_ms() > 1 << 62
+            self.history.complain("fault", f"{blow.kind} at {bench.directory.name} did not end")
+        self.history.fault_times.append((begin, time.monotonic(), blow.kind))
 
     async def _heal(self) -> bool:
         """Wait until every member is Read-Write; it is a broken promise when that fails."""
         begin = time.monotonic()
         try:
             await until(self._is_whole, HEAL_SECONDS)
+            self._load.absent.clear()
+            self._load.cut_off.clear()
+            await until(self._is_serving, HEAL_SECONDS)
         except TimeoutError:
             self.history.complain("heal", f"no whole cluster in {HEAL_SECONDS:.0f} s, {moment()}")
             return False
-        took = time.monotonic() - begin
-        self.slowest_heal = max(self.slowest_heal, took)
-        self._load.absent.clear()
-        self._load.cut_off.clear()
+        self.slowest_heal = max(self.slowest_heal, time.monotonic() - begin)
         return True
 
     async def _is_whole(self) -> bool:
@@ -212,28 +263,41 @@ class Campaign:
             for view in views
         )
 
+    async def _is_serving(self) -> bool:
+        keys = self._key_clients[0]
+        return all([await keys.signs_at(bench) for bench in self._house.members])
+
     async def _look_everywhere(self, why: str) -> None:
         for bench in self._house.members:
             for keyring in self._keyrings:
                 await look(self._load, bench, keyring, why)
+            for keys in self._key_clients:
+                await keys.look(bench)
 
 
 async def _run(
-    directory: Path, *, seed: int, seconds: float, only: list[str], say: Callable[[str], None]
+    directory: Path, order: Order, say: Callable[[str], None], keep: Callable[[Outcome], None]
 ) -> Outcome:
     async with ended(HouseWithVolumes(directory)) as house:
         try:
-            return await Campaign(house, seed=seed, seconds=seconds, only=only, say=say).run()
+            return await Campaign(house, order, say=say, keep=keep).run()
         finally:
             for bench in list(house.members):
                 await house.forget(bench)
 
 
 def run(
-    directory: Path, *, seed: int, seconds: float, only: list[str], say: Callable[[str], None]
+    directory: Path,
+    order: Order,
+    *,
+    say: Callable[[str], None],
+    keep: Callable[[Outcome], None],
 ) -> Outcome:
-    """Run a campaign below a directory, whose logs stay when a promise was broken."""
-    return asyncio.run(_run(directory, seed=seed, seconds=seconds, only=only, say=say))
+    """Run a campaign below a directory, whose logs stay when a promise was broken.
+
+    `keep` gets what was found so far again and again, so that a run that is ended keeps it.
+    """
+    return asyncio.run(_run(directory, order, say, keep))
 
 
 def enter_own_network(say: Callable[[str], None]) -> None:
@@ -248,35 +312,3 @@ def enter_own_network(say: Callable[[str], None]) -> None:
         return
     command = [tool, "--net", "--mount", sys.executable, "-m", "campaigns", *sys.argv[1:]]
     os.execve(tool, command, {**os.environ, ISOLATED: "1"})  # noqa: S606 - found above
-
-
-def report(outcome: Outcome, commit: str) -> list[str]:
-    """Return the lines of the report."""
-    history = outcome.history
-    counts = history.counts
-    looks = sum(number for name, number in counts.items() if name.startswith("looks "))
-    stalls = sorted(outcome.stalls.items())
-    return [
-        "# Campaign: cluster",
-        "",
-        f"Random faults in a cluster of {MEMBERS} members, each with its own PostgreSQL, under",
-        "creates, deletes, password changes and logins at random members. After each",
-        "acknowledgement and after each fault the visible members are compared with what was",
-        "acknowledged.",
-        "",
-        f"- commit {commit}, seed {outcome.seed}, {outcome.seconds:.0f} s",
-        f"- faults: {sum(history.faults.values())} {dict(sorted(history.faults.items()))}",
-        f"- acknowledged: {counts['creates']} creates, {counts['deletes']} deletes,"
-        f" {counts['password changes']} password changes, {counts['logins']} logins;"
-        f" {counts['repeated']} answered from the record of an earlier attempt",
-        f"- checked: {looks} looks at a member's store, {counts['objects compared']} objects",
-        f"- missing: {counts['missing']}, deleted but present: {counts['undead']},"
-        f" changed: {counts['changed']}, wrong passwords: {counts['password']},"
-        f" written twice: {counts['idempotency']}",
-        "- longest time without an acknowledged write, s: "
-        + ", ".join(f"{kind} {seconds:.1f}" for kind, seconds in stalls),
-        f"- slowest return of a whole cluster after a fault: {outcome.slowest_heal:.1f} s",
-        f"- broken promises: {len(outcome.broken)}",
-        *(f"  - {sentence}" for sentence in outcome.broken[:20]),
-        "",
-    ]

@@ -12,7 +12,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from campaigns.cluster_house import WORKER, HouseWithVolumes, fill, ip, volume_of
 from campaigns.cluster_load import Load, moment
 from conclave.errors import ConclaveError
 from conclave.service.messages import (
@@ -29,17 +29,12 @@ from conclave.service.messages import (
     PromoteMember,
     Watch,
 )
-from conclave.store.postgresql import account as accounts
 from tests.support.cluster_bench import ClusterBench
-from tests.support.several import Several, until
+from tests.support.several import until
 
 LONGEST_SECONDS: Final = 6.0
 JOIN_ATTEMPTS: Final = 5
 SKEWS_MS: Final = (-3_600_000, -20_000, 20_000, 3_600_000)
-ISOLATED: Final = "CONCLAVE_CAMPAIGN_ISOLATED"
-"""Set in a campaign that has a network and mounts of its own, where it may cut and fill."""
-VOLUME_BYTES: Final = 900 << 20
-BALLOON_STEP_BYTES: Final = 64 << 10
 
 Fault = Callable[["Faults", ClusterBench], Awaitable[None]]
 
@@ -57,16 +52,25 @@ class Faults:
     async def hold(self, longest: float = LONGEST_SECONDS) -> None:
         """Let a fault hold for a random time: short ones as often as long ones."""
         await asyncio.sleep(
-            self.chance.choice([0.3, 1.0, 2.0, 3.0, longest]) * self.chance.random()
+            self.chance.choice([0.3, 1.0, 2.0, 3.0, longest]) * self.chance.uniform(0.3, 1.0)
         )
 
     # ------------------------------------------------------------------ processes
 
     async def kill(self, bench: ClusterBench) -> None:
-        """Kill the cluster process, and start it again."""
+        """Kill the cluster process, and start it again, as a daemon does or as after a reboot."""
         await asyncio.to_thread(bench.kill, "cluster")
         await self.hold()
-        bench.start_cluster()
+        bench.start_cluster(with_smk=self.chance.random() < 0.5)
+
+    async def kill_worker(self, bench: ClusterBench) -> None:
+        """Kill the worker; whoever looks after it starts it again."""
+        signal_all(worker_of(bench), signal.SIGKILL)
+        await self.hold(1.0)
+
+    async def hang_worker(self, bench: ClusterBench) -> None:
+        """Stop the worker, and let it go on."""
+        await self._stopped(worker_of(bench))
 
     async def kill_postgresql(self, bench: ClusterBench) -> None:
         """Kill PostgreSQL, or one of its processes."""
@@ -259,8 +263,10 @@ class Faults:
 TABLE: Final[dict[str, Fault]] = {
     "kill": Faults.kill,
     "kill PostgreSQL": Faults.kill_postgresql,
+    "kill worker": Faults.kill_worker,
     "hang": Faults.hang,
     "hang PostgreSQL": Faults.hang_postgresql,
+    "hang worker": Faults.hang_worker,
     "hang all": Faults.hang_all,
     "disk full": Faults.disk_full,
     "isolate": Faults.isolate,
@@ -274,35 +280,16 @@ TABLE: Final[dict[str, Fault]] = {
 
 NEED_ROOM: Final = ("isolate", "part", "delete when cut off", "disk full")
 
-PASSING: Final = ("kill", "kill PostgreSQL", "hang", "hang PostgreSQL", "isolate", "part", "skew")
+PASSING: Final = (
+    *("kill", "kill PostgreSQL", "kill worker", "hang", "hang PostgreSQL", "hang worker"),
+    *("isolate", "part", "skew"),
+)
 """Faults of which two may come at once, at different members."""
 
 
 def kinds(*, isolated: bool) -> list[str]:
     """Return the faults that can be made here."""
     return [kind for kind in TABLE if isolated or kind not in NEED_ROOM]
-
-
-def is_isolated() -> bool:
-    """Tell whether this process may cut links."""
-    return bool(os.environ.get(ISOLATED))
-
-
-async def prepare_network() -> None:
-    """Let rules come before the table of local addresses, so that they can cut links."""
-    await ip("link", "set", "lo", "up")
-    await ip("rule", "add", "pref", "100", "lookup", "local")
-    await ip("rule", "del", "pref", "0")
-
-
-async def ip(*words: str) -> None:
-    """Run the network's tool; CalledProcessError with what it said."""
-    process = await asyncio.create_subprocess_exec(
-        "ip", *words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    _, complaint = await process.communicate()
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, ["ip", *words], stderr=complaint)
 
 
 # ------------------------------------------------------------------ processes
@@ -327,53 +314,13 @@ def postgresql_of(bench: ClusterBench) -> list[int]:
     return [*found, *(pid for pid, parent, _ in processes if parent in found)]
 
 
+def worker_of(bench: ClusterBench) -> list[int]:
+    """Return the pid of a member's worker, if it has one at present."""
+    return [bench.processes[WORKER].pid] if WORKER in bench.processes else []
+
+
 def signal_all(pids: list[int], number: signal.Signals) -> None:
     """Signal processes, those that are gone apart."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-
-
-# ------------------------------------------------------------------ volumes
-
-
-class HouseWithVolumes(Several):
-    """Members each of which has its store on a small volume, if this process may make volumes."""
-
-    def prepare(self, directory: Path) -> None:
-        """Make the volume."""
-        if not is_isolated():
-            return
-        volume = volume_of(directory)
-        volume.mkdir(mode=0o755, parents=True)
-        options = f"size={VOLUME_BYTES},mode=0755"
-        command("mount", "-t", "tmpfs", "-o", options, "conclave", str(volume))
-
-    async def forget(self, bench: ClusterBench) -> None:
-        """End a member and remove what it had."""
-        self.members.remove(bench)
-        await bench.close()
-        await asyncio.to_thread(accounts.remove, bench.directory, accounts.find())
-        volume = volume_of(bench.directory)
-        if volume.is_mount():
-            await asyncio.to_thread(command, "umount", "--lazy", str(volume))
-            volume.rmdir()
-
-
-def command(*words: str) -> None:
-    """Run a tool that must succeed."""
-    subprocess.run(words, check=True)
-
-
-def volume_of(directory: Path) -> Path:
-    """Return the directory below which a member's PostgreSQL is."""
-    return accounts.directories(directory, accounts.find()).data.parent
-
-
-def fill(balloon: Path) -> None:
-    """Take all the space of a volume."""
-    with balloon.open("wb") as stream, contextlib.suppress(OSError):
-        size = 0
-        while True:
-            os.posix_fallocate(stream.fileno(), size, BALLOON_STEP_BYTES)
-            size += BALLOON_STEP_BYTES

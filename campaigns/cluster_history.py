@@ -12,6 +12,9 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+from conclave.errors import Ckr
 
 Epoch = tuple[int, str]
 Name = tuple[bytes, bytes]
@@ -25,6 +28,17 @@ class Expected(enum.Enum):
     ABSENT = "absent"
     OPEN = "open"
     """A write is under way, or ended without an answer."""
+
+
+class KeyExpected(enum.Enum):
+    """What a visible member must do when it is asked to sign with a key."""
+
+    SIGNS = "signs"
+    GONE = "gone"
+
+
+GONE: Final = (Ckr.OBJECT_HANDLE_INVALID, Ckr.KEY_HANDLE_INVALID)
+"""Answers that say that there is no such key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +68,8 @@ class History:
     objects: dict[Name, Known] = field(default_factory=dict)
     acknowledged: list[Acknowledged] = field(default_factory=list)
     primaries: dict[Epoch, set[str]] = field(default_factory=dict)
+    led: list[tuple[float, Epoch, str, str]] = field(default_factory=list)
+    """When somebody was first seen as primary of an epoch, in seconds, and where that was said."""
     counts: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     fault_times: list[tuple[float, float, str]] = field(default_factory=list)
@@ -72,9 +88,13 @@ class History:
         """Take note of an acknowledgement."""
         self.acknowledged.append(answer)
 
-    def see_primary(self, epoch: Epoch, primary: str) -> None:
-        """Take note of who is primary in an epoch according to somebody."""
-        self.primaries.setdefault(epoch, set()).add(primary)
+    def see_primary(self, epoch: Epoch, primary: str, where: str, at: float) -> None:
+        """Take note of who is primary in an epoch according to somebody, at a time in seconds."""
+        self.counts["observations of a primary"] += 1
+        known = self.primaries.setdefault(epoch, set())
+        if primary not in known:
+            known.add(primary)
+            self.led.append((at, epoch, primary, where))
 
     def expectations(self, keyring: bytes) -> dict[Name, Known]:
         """Return what is known now of a keyring's objects."""
@@ -115,6 +135,18 @@ def compare(
         elif known.expected is Expected.PRESENT and seen[name] != known.revision:
             changed.append(name)
     return Findings(missing, undead, changed, checked)
+
+
+def judge(value: int, expected: KeyExpected) -> str:
+    """Return which promise a member's answer to a signature has broken, "" when none.
+
+    Only a signature, and the answer that there is no such key, say anything of the key.
+    """
+    if expected is KeyExpected.SIGNS and value in GONE:
+        return "read-your-writes"
+    if expected is KeyExpected.GONE and value == Ckr.OK:
+        return "deleted key signs"
+    return ""
 
 
 def unknown_objects(after: Mapping[Name, Known], seen: Iterable[Name]) -> list[Name]:

@@ -17,7 +17,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy.exc import DBAPIError
 
-from campaigns.cluster_history import Acknowledged, Expected, History, Known, Name, compare
+from campaigns.cluster_history import Acknowledged, Epoch, Expected, History, Known, Name, compare
 from conclave import faults
 from conclave.cluster.configuration import Standing
 from conclave.cluster.member_state import FILE_NAME, MemberStateFile
@@ -31,6 +31,7 @@ from conclave.service.messages import (
     WriteObjects,
     WriteResult,
 )
+from conclave.service.page import NO_LEASE_END
 from conclave.service.wire import Role
 from conclave.store.location import StoreLocation, open_reader
 from tests.support.cluster_bench import ClusterBench, new_object
@@ -42,6 +43,8 @@ SETTLE_SECONDS: Final = 15.0
 LOOK_SECONDS: Final = 8.0
 PAUSE_SECONDS: Final = 0.05
 KEPT_OBJECTS: Final = 60
+WATCH_SECONDS: Final = 0.02
+STATE_FILE_TURNS: Final = 10
 WRONG_IN_A_ROW: Final = 2
 """A run of wrong logins whose end nobody confirmed is not made longer than this."""
 
@@ -87,6 +90,7 @@ class Load:
     house: Several
     history: History
     chance: random.Random
+    """For what follows from answers; what a client decides it decides with a chance of its own."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     absent: set[Path] = field(default_factory=set)
     """The directories of members that are in no cluster at present."""
@@ -127,6 +131,9 @@ class Load:
                     unknown = True
                 elif last is faults.DEADLINE_PASSED:
                     break
+                elif bench.directory in self.cut_off | self.absent:
+                    # It knows what only it has acknowledged, and that is lost with it.
+                    self.history.counts["refused by a member cut off"] += 1
                 elif last not in NOTHING_DONE:
                     raise RefusedError(error, unknown=unknown) from error
             await asyncio.sleep(PAUSE_SECONDS * (1 + self.chance.random()))
@@ -190,22 +197,23 @@ def moment() -> str:
 class ObjectClient:
     """Creates and deletes objects of one keyring; nobody else touches those that it made."""
 
-    def __init__(self, load: Load, keyring: bytes, password: bytes) -> None:
+    def __init__(self, load: Load, keyring: bytes, password: bytes, chance: random.Random) -> None:
         self._load = load
         self._keyring = keyring
         self._password = password
+        self._chance = chance
         self._mine: list[Name] = []
         self._ticket = b""
 
     async def run(self) -> None:
         """Work until the load ends."""
-        chance = self._load.chance
+        chance = self._chance
         while not self._load.stopping.is_set():
             full = len(self._mine) >= KEPT_OBJECTS
             if self._mine and (full or chance.random() < 0.4):
                 await self._delete(self._mine.pop(chance.randrange(len(self._mine))))
             else:
-                await self._create((self._keyring, os.urandom(16)))
+                await self._create((self._keyring, chance.randbytes(16)))
             await asyncio.sleep(chance.random() * 2 * PAUSE_SECONDS)
 
     async def _create(self, name: Name) -> None:
@@ -324,9 +332,10 @@ async def log_in(
 class PasswordClient:
     """Changes the KRSO's password of a keyring of its own, and logs in rightly and wrongly."""
 
-    def __init__(self, load: Load, keyring: bytes, password: bytes) -> None:
+    def __init__(self, load: Load, keyring: bytes, password: bytes, chance: random.Random) -> None:
         self._load = load
         self._keyring = keyring
+        self._chance = chance
         self._valid = {password}
         """One; several when the outcome of a change is unknown."""
         self._old: list[bytes] = []
@@ -336,13 +345,13 @@ class PasswordClient:
     async def run(self) -> None:
         """Work until the load ends."""
         while not self._load.stopping.is_set():
-            if self._load.chance.random() < 0.4 and len(self._valid) == 1:
+            if self._chance.random() < 0.4 and len(self._valid) == 1:
                 await self._change()
             await self.log_in_rightly()
             if self._wrong < WRONG_IN_A_ROW:
                 await self._log_in_wrongly()
                 await self.log_in_rightly()
-            await asyncio.sleep(self._load.chance.random() * 4 * PAUSE_SECONDS)
+            await asyncio.sleep(self._chance.random() * 4 * PAUSE_SECONDS)
 
     async def _change(self) -> None:
         (old,) = self._valid
@@ -409,7 +418,7 @@ class PasswordClient:
         return True
 
     async def _log_in_wrongly(self) -> None:
-        old = self._load.chance.choice(self._old) if self._old else b"never-valid"
+        old = self._chance.choice(self._old) if self._old else b"never-valid"
         self._wrong += 1
         if await self._try(old) is True:
             self._load.history.complain("password", f"an old one is accepted, now {moment()}")
@@ -445,12 +454,35 @@ class PasswordClient:
 
 
 async def watch_primaries(load: Load) -> None:
-    """Look again and again at what each member durably believes."""
-    while not load.stopping.is_set():
+    """Look again and again at who each member believes to be primary, and who acts as it."""
+    for turn in itertools.count():
+        if load.stopping.is_set():
+            return
         for bench in load.house.members:
-            state = MemberStateFile(bench.directory / FILE_NAME).load()
-            # Whoever is no member any more only keeps who was primary when it was one.
-            if state is not None and state.standing in (Standing.MEMBER, Standing.JOINING):
-                epoch = (state.epoch.number, str(state.epoch.promoter))
-                load.history.see_primary(epoch, str(state.configuration.primary))
-        await asyncio.sleep(4 * PAUSE_SECONDS)
+            led = epoch_led_by(bench)
+            if led is not None:
+                where = f"page of {bench.directory.name}"
+                load.history.see_primary(led, bench.member_id, where, time.monotonic())
+            if turn % STATE_FILE_TURNS == 0:
+                _look_at_state_file(load, bench)
+        await asyncio.sleep(WATCH_SECONDS)
+
+
+def epoch_led_by(bench: ClusterBench) -> Epoch | None:
+    """Return the epoch in which a member takes writes as the primary now, None if it does not."""
+    page = bench.page
+    epoch = page.epoch()
+    # Two words: what is read between two equal epochs belongs to that epoch.
+    # Who is in no cluster has a lease without end too, but nobody has authorized it.
+    leads = page.authorized() and page.lease_end_ms() == NO_LEASE_END
+    number, promoter = epoch
+    return (number, str(promoter)) if leads and number and page.epoch() == epoch else None
+
+
+def _look_at_state_file(load: Load, bench: ClusterBench) -> None:
+    state = MemberStateFile(bench.directory / FILE_NAME).load()
+    # Whoever is no member any more only keeps who was primary when it was one.
+    if state is not None and state.standing in (Standing.MEMBER, Standing.JOINING):
+        epoch = (state.epoch.number, str(state.epoch.promoter))
+        primary, where = str(state.configuration.primary), f"state of {bench.directory.name}"
+        load.history.see_primary(epoch, primary, where, time.monotonic())

@@ -1,16 +1,20 @@
 """An application under which things are killed: creates keys, signs, and keeps the receipts.
 
 Run as a process of its own. Every line on standard output is one receipt, written only after the
-module has answered: ``created LABEL PROOF``, ``signed``, ``error WHAT NAME``, ``WRONG``. PROOF is
-what the key must make of a block of zeros. It goes on over faults without C_Finalize and ends when
-standard input closes. With ``verify`` it checks receipts that it reads instead.
+module has answered: ``created LABEL PROOF``, ``signed BEGIN END``, ``error WHAT NAME``, ``WRONG``.
+PROOF is what the key must make of a block of zeros; times are seconds of the monotonic clock. It
+goes on over faults without C_Finalize and ends when standard input closes. With ``verify`` it
+checks receipts that it reads instead.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pkcs11
@@ -68,45 +72,67 @@ def create_forever(session: Any, tag: str, receipts: Receipts, stop: threading.E
 
 
 def sign_forever(
-    private: Any, public: ec.EllipticCurvePublicKey, receipts: Receipts, stop: threading.Event
+    sign: Callable[[bytes], bytes],
+    public: ec.EllipticCurvePublicKey,
+    receipts: Receipts,
+    stop: threading.Event,
+    *,
+    pause_seconds: float = PAUSE_BETWEEN_SECONDS,
 ) -> None:
     """Sign random digests and check every signature outside the module."""
-    while not stop.wait(PAUSE_BETWEEN_SECONDS):
-        digest = os.urandom(32)
+    while not stop.wait(pause_seconds):
+        digest, begun = os.urandom(32), time.monotonic()
         try:
-            made = private.sign(digest, mechanism=pkcs11.Mechanism.ECDSA)
-        except pkcs11.PKCS11Error as error:
+            made = sign(digest)
+        except (pkcs11.PKCS11Error, subprocess.SubprocessError) as error:
             receipts.write(f"error sign {type(error).__name__} {error}")
             stop.wait(PAUSE_AFTER_FAULT_SECONDS)
             continue
-        half = len(made) // 2
-        der = utils.encode_dss_signature(
-            int.from_bytes(made[:half], "big"), int.from_bytes(made[half:], "big")
-        )
+        ended = time.monotonic()
         try:
-            public.verify(der, digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+            public.verify(der_of(made), digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
         except InvalidSignature:
             receipts.write("WRONG")
         else:
-            receipts.write("signed")
+            receipts.write(f"signed {begun:.3f} {ended:.3f}")
+
+
+def der_of(raw: bytes) -> bytes:
+    """Return a signature of PKCS#11, r and s side by side, as everybody else writes it."""
+    half = len(raw) // 2
+    return utils.encode_dss_signature(
+        int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big")
+    )
+
+
+def ec_signer(private: Any) -> Callable[[bytes], bytes]:
+    """Return how the module signs a digest with a key."""
+    return lambda digest: bytes(private.sign(digest, mechanism=pkcs11.Mechanism.ECDSA))
+
+
+def make_ec_pair(session: Any, label: str) -> tuple[Any, ec.EllipticCurvePublicKey]:
+    """Make a P-256 pair on the token; return the private key and the public one, outside."""
+    parameters = session.create_domain_parameters(
+        pkcs11.KeyType.EC,
+        {pkcs11.Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
+        local=True,
+    )
+    public, private = parameters.generate_keypair(store=True, label=label)
+    outside = ec.EllipticCurvePublicKey.from_encoded_point(
+        ec.SECP256R1(), public[pkcs11.Attribute.EC_POINT][2:]
+    )
+    return private, outside
 
 
 def load(token: Any, pin: str, tag: str) -> None:
     """Work until standard input closes, each thread in a session of its own."""
     receipts, stop = Receipts(), threading.Event()
     with token.open(rw=True, user_pin=pin) as session, token.open(rw=True) as other:
-        parameters = session.create_domain_parameters(
-            pkcs11.KeyType.EC,
-            {pkcs11.Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")},
-            local=True,
-        )
-        public, private = parameters.generate_keypair(store=True, label=f"{tag}-key")
-        outside = ec.EllipticCurvePublicKey.from_encoded_point(
-            ec.SECP256R1(), public[pkcs11.Attribute.EC_POINT][2:]
-        )
+        private, outside = make_ec_pair(session, f"{tag}-key")
+        signer = (ec_signer(private), outside, receipts, stop)
         threads = [
             threading.Thread(target=create_forever, args=(other, tag, receipts, stop)),
-            threading.Thread(target=sign_forever, args=(private, outside, receipts, stop)),
+            threading.Thread(target=sign_forever, args=signer),
         ]
         for thread in threads:
             thread.start()

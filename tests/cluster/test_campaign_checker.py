@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from campaigns.cluster_applications import Application
 from campaigns.cluster_history import (
     Acknowledged,
     Expected,
     History,
+    KeyExpected,
     Known,
     Name,
     compare,
     doubly_led,
+    judge,
     longest_stalls,
     twice_numbered,
     verdict,
 )
+from conclave.errors import Ckr
 
 RING = b"r" * 16
 ONE: Name = (RING, b"1" * 16)
@@ -83,8 +89,8 @@ def test_stalls_count_for_every_fault_that_was_on() -> None:
 def test_the_verdict_names_every_broken_promise() -> None:
     history = History()
     assert verdict(history) == []
-    history.see_primary((3, "a"), "a")
-    history.see_primary((3, "a"), "b")
+    history.see_primary((3, "a"), "a", "page", 0.0)
+    history.see_primary((3, "a"), "b", "state", 1.0)
     history.acknowledge(acknowledged(7))
     history.acknowledge(acknowledged(7))
     history.complain("missing", "object 1")
@@ -92,4 +98,36 @@ def test_the_verdict_names_every_broken_promise() -> None:
         "missing",
         "epoch",
         "revision",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "complaint"),
+    [
+        (Ckr.OK, KeyExpected.SIGNS, ""),
+        (Ckr.OBJECT_HANDLE_INVALID, KeyExpected.SIGNS, "read-your-writes"),
+        (Ckr.KEY_HANDLE_INVALID, KeyExpected.SIGNS, "read-your-writes"),
+        (Ckr.KEYRING_NOT_AUTHORIZED, KeyExpected.SIGNS, ""),
+        (Ckr.OK, KeyExpected.GONE, "deleted key signs"),
+        (Ckr.OBJECT_HANDLE_INVALID, KeyExpected.GONE, ""),
+        (Ckr.DEVICE_ERROR, KeyExpected.GONE, ""),
+    ],
+)
+def test_an_answer_to_a_signature_is_held_against_what_was_acknowledged(
+    value: int, expected: KeyExpected, complaint: str
+) -> None:
+    assert judge(value, expected) == complaint
+
+
+def test_an_application_that_fails_once_or_signs_wrongly_is_found(tmp_path: Path) -> None:
+    history = History()
+    application = Application("signer", tmp_path, history)
+    application.take(["signed", "1.0", "1.5"])
+    assert verdict(history) == []
+    assert history.counts["signatures of signer"] == 1
+    application.take(["WRONG"])
+    application.take(["error", "sign", "DeviceError"])
+    assert [sentence.partition(":")[0] for sentence in verdict(history)] == [
+        "wrong signature",
+        "failed signature",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.system
 
 def test_random_faults_under_load_break_no_promise() -> None:
     command = [sys.executable, "-m", "campaigns", "cluster", "--no-write"]
-    kinds = ("kill", "kill PostgreSQL", "hang", "promote", "skew")
+    kinds = ("kill", "kill PostgreSQL", "kill worker", "hang", "hang worker", "promote", "skew")
     only = [word for kind in kinds for word in ("--only", kind)]
     run = subprocess.run(
         [*command, "--seconds", str(SECONDS), "--seed", str(SEED), *only],
@@ -29,4 +30,8 @@ def test_random_faults_under_load_break_no_promise() -> None:
     )
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr
     assert "- broken promises: 0\n" in run.stdout
-    assert "missing: 0, deleted but present: 0, changed: 0" in run.stdout
+    assert "missing: 0, deleted but present: 0, deleted but signing: 0," in run.stdout
+    assert "wrong signatures: 0, failed signatures of applications: 0\n" in run.stdout
+    signed = re.search(r"direct (\d+), .*at chosen members (\d+)", run.stdout)
+    assert signed is not None
+    assert all(int(number) > 0 for number in signed.groups())

@@ -38,8 +38,9 @@ def write_configuration(
     receive_timeout_ms: int = 20000,
     files: dict[str, Path] | None = None,
     direct: bool | None = None,
+    host: str = "127.0.0.1",
 ) -> None:
-    """Write the Chrystoki.conf of one cluster on loopback whose files lie in `directory`."""
+    """Write the Chrystoki.conf of one cluster on this host whose files lie in `directory`."""
     paths = {
         "ClientCert": directory / "client.pem",
         "ClientKey": directory / "client.key",
@@ -54,7 +55,7 @@ def write_configuration(
         [
             "LunaSA Client = {",
             f"    ReceiveTimeout = {receive_timeout_ms};",
-            f"    LNHServer00 = 127.0.0.1:{port};",
+            f"    LNHServer00 = {host}:{port};",
             *lines,
             "}",
         ]

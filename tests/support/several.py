@@ -63,6 +63,12 @@ class Several:
     def prepare(self, directory: Path) -> None:
         """Do what an appliance with this state directory needs before it starts: nothing."""
 
+    def make(self, directory: Path) -> ClusterBench:
+        """Make an appliance's processes, which do not run yet."""
+        return ClusterBench(
+            directory, SharedPage.create(), postgresql_directory=self.postgresql_directory
+        )
+
     async def first(self, *, engine: EngineName = "sqlite") -> ClusterBench:
         """Make a cluster of one, with an admin."""
         bench = await self.alone()
@@ -145,9 +151,7 @@ class Several:
         directory = self.directory / f"m{self.made}"
         directory.mkdir(mode=0o700)
         self.prepare(directory)
-        bench = ClusterBench(
-            directory, SharedPage.create(), postgresql_directory=self.postgresql_directory
-        )
+        bench = self.make(directory)
         bench.start_login()
         bench.start_cluster()
         self.members.append(bench)

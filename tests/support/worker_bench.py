@@ -33,8 +33,8 @@ P256 = bytes.fromhex("06082a8648ce3d030107")
 NIL = msgspec.Raw(b"\xc0")
 
 
-def listening() -> socket.socket:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+def listening(address: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    listener = socket.create_server((address, port), backlog=1024)
     listener.setblocking(False)
     return listener
 
@@ -122,6 +122,11 @@ class WireClient:
         reply = await self.call(operation, args, ticket=ticket)
         assert reply.value == 0, hex(reply.value)
         return reply.result
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether the worker has ended the connection: no answer will come any more."""
+        return self._pump is not None and self._pump.done()
 
     async def closed(self) -> bool:
         """Tell whether the worker ends the connection within a bounded time."""
@@ -246,8 +251,8 @@ class WorkerBench(ClusterBench):
         return await self._open_with(context)
 
     async def _open_with(self, context: ssl.SSLContext) -> WireClient:
-        port = self.listener.getsockname()[1]
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        address, port = self.listener.getsockname()
+        reader, writer = await asyncio.open_connection(address, port, ssl=context)
         client = WireClient(reader, writer)
         self.clients.append(client)
         return client
