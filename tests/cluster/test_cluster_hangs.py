@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -195,11 +196,28 @@ async def test_a_joiner_that_dies_while_it_commits_is_listed_or_free(house: Seve
 
 @with_three
 async def test_c18_a_copy_that_forked_is_exported_before_it_is_mended(house: Several) -> None:
+    third = house.members[2]
+    await forked(house, lambda: third.kill("cluster"), third.start_cluster)
+
+
+@with_three
+async def test_c18_a_copy_that_forked_while_it_ran_is_mended_too(house: Several) -> None:
+    """PostgreSQL asks again and again for a log that there is no more: it never says so."""
+    cluster = house.members[2].processes["cluster"]
+    await forked(
+        house,
+        lambda: cluster.send_signal(signal.SIGSTOP),
+        lambda: cluster.send_signal(signal.SIGCONT),
+    )
+
+
+async def forked(house: Several, halt: Callable[[], None], resume: Callable[[], None]) -> None:
+    """Let the third member have more than the one that is made primary while it is halted."""
     first, second, third = house.members
     second.kill("cluster")
     await make(first, "extra")
     first.kill("cluster")
-    third.kill("cluster")
+    halt()
     second.start_cluster()
     await second.ready()
     await second.authorize()
@@ -211,12 +229,13 @@ async def test_c18_a_copy_that_forked_is_exported_before_it_is_mended(house: Sev
 
     await until(deleted)
     await make(second, "instead")
-    third.start_cluster()
+    resume()
 
     async def mended() -> bool:
-        return (await house.seen_by(second))[third.member_id].read_write
+        view = (await house.seen_by(second))[third.member_id]
+        return view.visible and (await third.show("instead")).label == "instead"
 
-    await until(mended)
+    await until(mended, 60)
     await has_all(third, ["before", "instead"])
     (path,) = (third.directory / extra_rows.DIRECTORY).iterdir()
     _, *rows = extra_rows.load(path)

@@ -123,7 +123,7 @@ class Follower:
         else:
             self._page.set_lease_end(0)
         self._on_users(answer.users_version)
-        await self._watch_copy(state)
+        await self._watch_copy(state, answer.timeline)
 
     async def _renew_lease(self, sent_ms: int) -> None:
         page = self._page
@@ -142,14 +142,16 @@ class Follower:
         if abs(offset_ms - known_ms) > STEP_MS:
             self._page.set_cluster_time_offset(offset_ms)
 
-    async def _watch_copy(self, state: MemberState) -> None:
+    async def _watch_copy(self, state: MemberState, timeline: int) -> None:
         """Mend a copy that does not follow although its primary answers.
 
-        One that receives but replays nothing of it does not follow either: its log is broken.
+        One that receives but replays nothing of it does not follow either: its log is broken. Nor
+        does one that streams an earlier timeline than the primary's: it has more of that than the
+        primary had, and PostgreSQL looks for the rest of it for ever.
         """
         positions = await self._replication.positions()
         now = boot_time_ms()
-        if positions is not None and positions.streaming:
+        if positions is not None and positions.streaming and positions.timeline >= timeline:
             goes_on = positions.replayed >= positions.written or positions.replayed > self._replayed
             self._replayed = positions.replayed
             if goes_on:

@@ -122,6 +122,7 @@ class LinkHandlers:
             epoch_promoter=state.epoch.promoter,
             cluster_time_ms=self.page.cluster_time_ms(),
             users_version=self.users_version(),
+            timeline=self.primary.timeline,
         )
 
     async def goodbye(self, _params: Nothing, peer: Peer) -> Nothing:

@@ -62,6 +62,8 @@ class Primary:
         self._changed = asyncio.Condition()
         self.begun = False
         """True from `begin` to `end`: the list is this time's, not an earlier one's."""
+        self.timeline = 0
+        """Of this member's log while it leads; 0 until that was looked at."""
 
     @property
     def active(self) -> bool:
@@ -98,6 +100,7 @@ class Primary:
     def end(self) -> None:
         """Grant and look after nothing until `begin`: the list is an earlier time's."""
         self.begun = False
+        self.timeline = 0
         recording, self._recording = self._recording, None
         if recording is not None:
             recording.cancel()
@@ -165,12 +168,14 @@ class Primary:
     async def _look_at_copies(self) -> None:
         now = boot_time_ms()
         instance = self._replication.instance
-        position = (await instance.positions()).written
+        own = await instance.positions()
+        if self.active:  # it may have ended while this was looked at
+            self.timeline = own.timeline
         copies = {status.member_id: status for status in await instance.replication()}
         for member_id, watched in self._watched.items():
             copy = copies.get(member_id)
             streaming = copy is not None and copy.state == "streaming"
-            behind = max(0, position - copy.replayed) if copy is not None else position
+            behind = max(0, own.written - copy.replayed) if copy is not None else own.written
             self._watched[member_id] = keeper.replayed(
                 watched,
                 now,

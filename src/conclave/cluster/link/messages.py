@@ -32,6 +32,8 @@ class HeartbeatAnswer(Quiet, frozen=True):
     epoch_promoter: str
     cluster_time_ms: int
     users_version: int
+    timeline: int = 0
+    """Of the primary's log; 0 while that is not known."""
 
 
 class Pong(Quiet, frozen=True):
