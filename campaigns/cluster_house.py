@@ -120,7 +120,13 @@ class HouseWithVolumes(Several):
         """Make an appliance whose worker listens where the cluster lists it."""
         address = free_loopback_address()
         listener = listening(address, CRYPTO_PORT)
-        bench = ServingBench(directory, SharedPage.create(), address=address, listener=listener)
+        bench = ServingBench(
+            directory,
+            SharedPage.create(),
+            postgresql_directory=self.postgresql_directory,
+            address=address,
+            listener=listener,
+        )
         self.serving[directory] = bench
         bench.follow()
         return bench
