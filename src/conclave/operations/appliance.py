@@ -26,8 +26,15 @@ ROOT = "/api/lunasa"
 class ApplianceView(Result, frozen=True):
     """Links to the parts of the appliance, and a few of its values."""
 
+    audit: str
     cluster: str
+    cpu: str
+    disk: str
     hsms: str
+    memory: str
+    network: str
+    ntp: str
+    sensors: str
     services: str
     time: str
     users: str
@@ -78,8 +85,15 @@ async def show_appliance(call: Call, _arguments: NoArguments) -> Reply:
     """Show the appliance."""
     return Reply(
         body=ApplianceView(
+            audit=f"{ROOT}/audit",
             cluster=f"{ROOT}/cluster",
+            cpu=f"{ROOT}/cpu",
+            disk=f"{ROOT}/disk",
             hsms=f"{ROOT}/hsms",
+            memory=f"{ROOT}/memory",
+            network=f"{ROOT}/network",
+            ntp=f"{ROOT}/ntp",
+            sensors=f"{ROOT}/sensors",
             services=f"{ROOT}/services",
             time=f"{ROOT}/time",
             users="/users",

@@ -63,6 +63,8 @@ class HsmView(Result, frozen=True):
     partitions: str
     policies: str
     roles: str
+    firmware: str
+    firmware_version: str
 
 
 class PolicyView(Result, frozen=True):
@@ -224,6 +226,8 @@ async def show_hsm(call: Call, _arguments: NoArguments) -> Reply:
             partitions=f"{url}/partitions",
             policies=f"{url}/policies",
             roles=f"{url}/roles",
+            firmware=f"{url}/firmware",
+            firmware_version=call.appliance.config.emulated.firmware,
         )
     )
 
