@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from conclave.demo import leftovers
 from conclave.demo.errors import step_failed
 from conclave.demo.narrator import Narrator
 from conclave.demo.options import DemoOptions, new_password
@@ -63,9 +64,12 @@ def settings(options: DemoOptions, number: int, address: str) -> ApplianceConfig
 def make_appliance(options: DemoOptions, number: int, address: str, narrator: Narrator) -> None:
     """Make an appliance's state directory with `conclave appliance init`."""
     chosen, state_dir = options.settings_file(number), options.state_dir(number)
-    # As root, the data of a demonstration that was here before may outlive its directory.
-    if options.members not in (None, 1):
-        accounts.remove(state_dir, accounts.find())
+    account = accounts.find() if options.uses_postgresql else None
+    if account is not None:
+        # As root, the data of a demonstration that was here before may outlive its directory.
+        accounts.remove(state_dir, account)
+        for gone in leftovers.sweep(account):
+            narrator.detail(f"PostgreSQL's data of {gone} were removed, since it is gone")
     write_config(settings(options, number, address), chosen)
     words = ("appliance", "init", "--state", str(state_dir), "--config", str(chosen))
     narrator.detail("conclave " + " ".join(words))
@@ -77,6 +81,8 @@ def make_appliance(options: DemoOptions, number: int, address: str, narrator: Na
     )
     if outcome.returncode != 0:
         raise step_failed(f"`conclave appliance init` failed: {outcome.stderr.strip()}")
+    if account is not None:
+        leftovers.note(state_dir, account)
 
 
 def rest_client(state_dir: Path, address: str, told: Callable[[str], None]) -> RestClient:

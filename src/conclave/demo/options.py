@@ -43,6 +43,11 @@ class DemoOptions:
     members: int | None = None
     """None: one, or as many as a stopped installation has."""
 
+    @property
+    def uses_postgresql(self) -> bool:
+        """Tell whether the store of a new installation is in PostgreSQL."""
+        return self.engine == "postgresql" or self.members not in (None, 1)
+
     def state_dir(self, number: int) -> Path:
         """Return where a member's appliance keeps its state; they are counted from 1."""
         return self.directory / f"{MEMBER_PREFIX}{number}"
