@@ -117,7 +117,7 @@ def test_webserver_certificate_is_accepted_by_a_client_that_trusts_it(tmp_path: 
         )
         client = ssl.create_default_context(cafile=str(certificate))
         port = sockets[0].getsockname()[1]
-        async with asyncio.timeout(5), server:
+        async with asyncio.timeout(60), server:
             reader, writer = await asyncio.open_connection(address, port, ssl=client)
             assert await reader.read() == b""
             writer.close()

@@ -95,7 +95,7 @@ async def test_a_member_that_joins_while_another_one_leaves_is_listed(house: Sev
     first, second, third = house.members
     newcomer = await house.alone()
     stop_postgresql(second)
-    leaving = asyncio.create_task(third.daemon.call("leave", Nothing(), timeout_seconds=40))
+    leaving = asyncio.create_task(third.daemon.call("leave", Nothing(), timeout_seconds=90))
     await house.join_with(newcomer, first)
     await leaving
     house.members.remove(third)
@@ -124,7 +124,7 @@ async def test_c3_every_member_ends_the_connections_of_a_deleted_one(house: Seve
     await invisible(house, first, third)
     await invisible(house, second, third)
     request = DeleteMember(member_id=third.member_id)
-    deleted: DeletedMember = await first.daemon.call("delete_member", request, timeout_seconds=30)
+    deleted: DeletedMember = await first.daemon.call("delete_member", request, timeout_seconds=90)
     assert deleted.not_reached == []
 
     async def cut() -> bool:
@@ -153,7 +153,7 @@ async def test_c18_a_deleted_primary_exports_what_only_it_has(house: Several) ->
     await invisible(house, second, first)
     await invisible(house, third, first)
     request = DeleteMember(member_id=first.member_id)
-    await second.daemon.call("delete_member", request, timeout_seconds=30)
+    await second.daemon.call("delete_member", request, timeout_seconds=90)
     await make(third, "instead")
     first.start_cluster()
 
@@ -174,7 +174,7 @@ async def test_c18_a_deleted_primary_exports_what_only_it_has(house: Several) ->
 async def test_a_joiner_that_dies_while_it_commits_is_listed_or_free(house: Several) -> None:
     first = await house.first()
     joiner = await house.prepare_join(first)
-    commit = asyncio.create_task(joiner.daemon.call("join_commit", Nothing(), timeout_seconds=30))
+    commit = asyncio.create_task(joiner.daemon.call("join_commit", Nothing(), timeout_seconds=90))
 
     async def has_begun() -> bool:
         return (joiner.directory / FILE_NAME).exists()
@@ -224,7 +224,7 @@ async def forked(house: Several, halt: Callable[[], None], resume: Callable[[], 
     request = DeleteMember(member_id=first.member_id, force=True)
 
     async def deleted() -> bool:
-        await second.daemon.call("delete_member", request, timeout_seconds=30)
+        await second.daemon.call("delete_member", request, timeout_seconds=90)
         return True
 
     await until(deleted)

@@ -145,7 +145,7 @@ class Scene:
         to_member, to_joiner = asyncio.Queue[bytes](), asyncio.Queue[bytes]()
         self.joiner_end = Pipe(to_member, to_joiner, self.joiner_change)
         self.member_end = Pipe(to_joiner, to_member, self.member_change)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             joiner, member = await asyncio.gather(
                 outcome(self._joiner(), self.joiner_end), outcome(self._member(), self.member_end)
             )

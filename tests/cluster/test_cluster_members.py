@@ -119,7 +119,7 @@ async def test_a_promotion_loses_nothing_and_any_member_may_ask_for_it(house: Se
     first, second, third = house.members
     for target in (second, third, first):
         request = PromoteMember(member_id=target.member_id)
-        await second.daemon.call("promote", request, timeout_seconds=20)
+        await second.daemon.call("promote", request, timeout_seconds=90)
         await make(third, f"after-{house.members.index(target)}")
         await house.all_read_write()
         assert await primary_of(house, first) is target
@@ -185,12 +185,12 @@ async def test_c19_a_deleted_primary_is_replaced_and_then_refused(
 ) -> None:
     first, second, third = house.members
     request = DeleteMember(member_id=first.member_id)
-    error = await refusal(second.daemon.call("delete_member", request, timeout_seconds=30))
+    error = await refusal(second.daemon.call("delete_member", request, timeout_seconds=90))
     assert error.fault is faults.MEMBER_VISIBLE
     first.kill("cluster")
     await invisible(house, second, first)
     await invisible(house, third, first)
-    deleted: DeletedMember = await second.daemon.call("delete_member", request, timeout_seconds=30)
+    deleted: DeletedMember = await second.daemon.call("delete_member", request, timeout_seconds=90)
     assert deleted.promoted_id in (second.member_id, third.member_id)
     assert deleted.not_reached == []
     await make(third, "after")
@@ -213,11 +213,11 @@ async def test_a_deletion_needs_all_remaining_members_or_force(house: Several) -
         bench.kill("cluster")
         await invisible(house, first, bench)
     request = DeleteMember(member_id=third.member_id)
-    error = await refusal(first.daemon.call("delete_member", request, timeout_seconds=30))
+    error = await refusal(first.daemon.call("delete_member", request, timeout_seconds=90))
     assert error.fault is faults.MEMBERS_UNREACHABLE
     assert second.member_id in error.message
     forced = DeleteMember(member_id=third.member_id, force=True)
-    deleted: DeletedMember = await first.daemon.call("delete_member", forced, timeout_seconds=30)
+    deleted: DeletedMember = await first.daemon.call("delete_member", forced, timeout_seconds=90)
     assert deleted.not_reached == [second.member_id]
     assert set(await house.seen_by(first)) == {first.member_id, second.member_id}
     second.start_cluster()
@@ -236,14 +236,14 @@ async def test_any_member_may_be_asked_to_delete_one_that_nobody_sees(house: Sev
     for bench in (first, second):
         await invisible(house, bench, third)
     request = DeleteMember(member_id=third.member_id)
-    await second.daemon.call("delete_member", request, timeout_seconds=30)
+    await second.daemon.call("delete_member", request, timeout_seconds=90)
     assert set(await house.seen_by(first)) == {first.member_id, second.member_id}
 
 
 @with_three
 async def test_b2_a_leaving_primary_hands_over_and_may_join_again(house: Several) -> None:
     first, second, third = house.members
-    await first.daemon.call("leave", Nothing(), timeout_seconds=40)
+    await first.daemon.call("leave", Nothing(), timeout_seconds=90)
     assert (await notice(first)).removed == "left"
     assert await primary_of(house, third) in (second, third)
     await make(second, "after")
@@ -302,7 +302,7 @@ async def test_s7_groups_and_ports_are_known_on_every_member(house: Several) -> 
 async def test_two_promotions_at_once_leave_one_primary(house: Several) -> None:
     first, second, third = house.members
     requests = [
-        bench.daemon.call("promote", PromoteMember(member_id=bench.member_id), timeout_seconds=30)
+        bench.daemon.call("promote", PromoteMember(member_id=bench.member_id), timeout_seconds=90)
         for bench in (second, third)
     ]
     await asyncio.gather(*requests, return_exceptions=True)

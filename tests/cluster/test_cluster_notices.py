@@ -18,7 +18,7 @@ def told_after(event: Callable[[Notices], Awaitable[None]], watches: int = 1) ->
         notices = Notices()
         waiting = asyncio.create_task(notices.watch(WATCH, "daemon"))
         await asyncio.sleep(0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await event(notices)
             told = await waiting
             for _ in range(watches - 1):

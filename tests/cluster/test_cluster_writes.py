@@ -310,7 +310,7 @@ def test_acknowledged_objects_survive_kill_9(tmp_path: Path) -> None:
                     for _ in range(4)
                 ]
                 target = len(acknowledged) + 20
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while len(acknowledged) < target:  # noqa: ASYNC110
                         await asyncio.sleep(0.001)
                 bench.kill("cluster")

@@ -16,13 +16,13 @@ import pytest
 from tests.native.waiting import wait_until
 from tests.support.appliances import SERVICE, Appliance, Member, Signer, Street, street
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 DOMAIN, OTHER_DOMAIN = "Domain-of-the-cluster-1", "Domain-of-a-stranger-2"
 OTHER_CLUSTER = "/api/clusters/528b9b72-c305-4dd1-bebc-a4ca24f8c28b"
 NOBODY = "127.255.255.254"
 JOINERS_PASSWORD = "Password-before-join-1"
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 90.0
 
 
 @dataclass

@@ -57,7 +57,7 @@ def test_nine_hundred_calls_in_flight_get_their_own_answers() -> None:
         ):
             words = [os.urandom(40) for _ in range(900)]
             calls = [
-                client.call("forward", Forward("x", word, "daemon"), timeout_seconds=10)
+                client.call("forward", Forward("x", word, "daemon"), timeout_seconds=60)
                 for word in words
             ]
             assert [answer.result for answer in await asyncio.gather(*calls)] == words
@@ -72,16 +72,16 @@ def test_no_more_than_the_bound_of_calls_wait_and_writes_leave_room_for_a_ping()
             bump = Bump(1, FIRST, [], True, True, 1)
             forward = Forward("x", b"", "daemon")
             calls = [
-                asyncio.ensure_future(client.call("forward", forward, timeout_seconds=20))
+                asyncio.ensure_future(client.call("forward", forward, timeout_seconds=60))
                 for _ in range(960)
             ]
             await asyncio.sleep(0)
             with pytest.raises(Unavailable) as caught:
                 await client.call("forward", forward, timeout_seconds=1)
             assert caught.value.fault is faults.BUSY
-            assert await client.call("ping", Nothing(), timeout_seconds=5) == PONG
+            assert await client.call("ping", Nothing(), timeout_seconds=60) == PONG
             calls += [
-                asyncio.ensure_future(client.call("bump", bump, timeout_seconds=20))
+                asyncio.ensure_future(client.call("bump", bump, timeout_seconds=60))
                 for _ in range(64)
             ]
             await asyncio.sleep(0)
@@ -107,7 +107,7 @@ def test_a_handler_learns_whose_call_it_is() -> None:
             serving(SERVER, {"deny_login": deny}) as (_, port),
             calling(CALLER, port) as client,
         ):
-            await client.call("deny_login", DenyLogin(bytes(16)), timeout_seconds=5)
+            await client.call("deny_login", DenyLogin(bytes(16)), timeout_seconds=60)
         assert seen == [Peer(SECOND, CALLER.key_sha256, "127.0.0.1")]
 
     run(scenario)
@@ -123,7 +123,7 @@ def test_an_error_crosses_as_the_same_class_row_and_sentence() -> None:
             calling(CALLER, port) as client,
         ):
             with pytest.raises(BadInput) as caught:
-                await client.call("deny_login", DenyLogin(bytes(16)), timeout_seconds=5)
+                await client.call("deny_login", DenyLogin(bytes(16)), timeout_seconds=60)
             assert caught.value.fault is faults.KEYRING_LABEL
             assert "64 are allowed" in caught.value.message
 
@@ -142,7 +142,7 @@ def test_a_crash_of_a_handler_tells_the_caller_nothing_of_its_cause(
             calling(CALLER, port) as client,
         ):
             with pytest.raises(InternalFault) as caught:
-                await client.call("deny_login", DenyLogin(bytes(16)), timeout_seconds=5)
+                await client.call("deny_login", DenyLogin(bytes(16)), timeout_seconds=60)
             assert "inner detail" not in caught.value.message
 
     run(scenario)
@@ -153,8 +153,8 @@ def test_a_method_without_handler_is_refused_and_the_connection_lives_on() -> No
     async def scenario() -> None:
         async with serving(SERVER) as (_, port), calling(CALLER, port) as client:
             with pytest.raises(NotAllowed):
-                await client.call("deny_login", DenyLogin(bytes(16)), timeout_seconds=5)
-            assert await client.call("ping", Nothing(), timeout_seconds=5) == PONG
+                await client.call("deny_login", DenyLogin(bytes(16)), timeout_seconds=60)
+            assert await client.call("ping", Nothing(), timeout_seconds=60) == PONG
 
     run(scenario)
 
@@ -174,9 +174,9 @@ def test_nothing_was_done_when_nobody_listens() -> None:
 def test_the_caller_finds_a_member_that_comes_back() -> None:
     async def scenario() -> None:
         async with serving(SERVER) as (server, port), calling(CALLER, port) as client:
-            assert await client.call("ping", Nothing(), timeout_seconds=5) == PONG
+            assert await client.call("ping", Nothing(), timeout_seconds=60) == PONG
             await server.close()
-            waiting = asyncio.ensure_future(client.call("ping", Nothing(), timeout_seconds=10))
+            waiting = asyncio.ensure_future(client.call("ping", Nothing(), timeout_seconds=60))
             await until(lambda: not client.connected, "the loss is noticed")
             await server.start("127.0.0.1", port)
             assert await waiting == PONG
@@ -198,7 +198,7 @@ def test_a_lost_call_that_writes_has_an_unknown_outcome() -> None:
             calling(CALLER, port) as client,
         ):
             call = asyncio.ensure_future(
-                client.call("forward", Forward("x", b"", "daemon"), timeout_seconds=20)
+                client.call("forward", Forward("x", b"", "daemon"), timeout_seconds=60)
             )
             await started.wait()
             server.cut(SECOND)
@@ -223,14 +223,14 @@ def test_a_closed_client_gives_calls_up_and_does_not_connect_by_itself() -> None
             calling(CALLER, port) as client,
         ):
             bump = Bump(1, FIRST, [], True, True, 1)
-            call = asyncio.ensure_future(client.call("bump", bump, timeout_seconds=20))
+            call = asyncio.ensure_future(client.call("bump", bump, timeout_seconds=60))
             await started.wait()
             await client.close()
             with pytest.raises(Unavailable) as caught:
                 await call
             assert caught.value.fault is faults.BUSY
             await until(lambda: not server.connected("calls"), "the connection is gone")
-            assert await client.call("ping", Nothing(), timeout_seconds=5) == PONG
+            assert await client.call("ping", Nothing(), timeout_seconds=60) == PONG
 
     run(scenario)
 
@@ -252,7 +252,7 @@ def test_a_call_that_takes_longer_than_its_deadline_disturbs_no_other(
             calling(CALLER, port) as client,
         ):
             call = asyncio.ensure_future(
-                client.call("forward", Forward("x", b"y", "daemon"), timeout_seconds=20)
+                client.call("forward", Forward("x", b"y", "daemon"), timeout_seconds=60)
             )
             for _ in range(4):
                 with pytest.raises(Unavailable):
@@ -269,9 +269,9 @@ def test_a_call_larger_than_a_frame_is_not_sent() -> None:
         async with serving(SERVER, {"forward": echo}) as (_, port), calling(CALLER, port) as client:
             large = Forward("x", bytes((8 << 20) + 1), "daemon")
             with pytest.raises(InternalFault):
-                await client.call("forward", large, timeout_seconds=5)
+                await client.call("forward", large, timeout_seconds=60)
             fitting = Forward("x", bytes((8 << 20) - 100), "daemon")
-            answer = await client.call("forward", fitting, timeout_seconds=10)
+            answer = await client.call("forward", fitting, timeout_seconds=60)
             assert answer.result == fitting.params
 
     run(scenario)
@@ -287,8 +287,8 @@ def test_an_answer_larger_than_a_frame_is_an_internal_fault() -> None:
             calling(CALLER, port) as client,
         ):
             with pytest.raises(InternalFault):
-                await client.call("forward", Forward("x", b"", "daemon"), timeout_seconds=10)
-            assert await client.call("ping", Nothing(), timeout_seconds=5) == PONG
+                await client.call("forward", Forward("x", b"", "daemon"), timeout_seconds=60)
+            assert await client.call("ping", Nothing(), timeout_seconds=60) == PONG
 
     run(scenario)
 
@@ -296,18 +296,18 @@ def test_an_answer_larger_than_a_frame_is_an_internal_fault() -> None:
 def test_a_stopped_member_ends_a_call_at_its_deadline_and_later_calls_reach_it_again() -> None:
     async def scenario(port: int, pid: int) -> None:
         async with calling(CALLER, port) as client:
-            assert await client.call("ping", Nothing(), timeout_seconds=10) == PONG
+            assert await client.call("ping", Nothing(), timeout_seconds=60) == PONG
             os.kill(pid, signal.SIGSTOP)
             await expect_busy(client)
             assert client.connected
             os.kill(pid, signal.SIGCONT)
-            assert await client.call("ping", Nothing(), timeout_seconds=10) == PONG
+            assert await client.call("ping", Nothing(), timeout_seconds=60) == PONG
             os.kill(pid, signal.SIGSTOP)
             await expect_busy(client)
             await until(lambda: not client.connected, "the silent connection is dropped")
             await expect_busy(client)
             os.kill(pid, signal.SIGCONT)
-            assert await client.call("ping", Nothing(), timeout_seconds=10) == PONG
+            assert await client.call("ping", Nothing(), timeout_seconds=60) == PONG
 
     async def expect_busy(client: LinkClient) -> None:
         with pytest.raises(Unavailable) as caught:

@@ -314,7 +314,7 @@ async def raw(port: int, *, member: bool = True) -> Any:
 
 
 async def expect_end(reader: asyncio.StreamReader) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with suppress(ConnectionError, ssl.SSLError):
             while await reader.read(65_536):
                 pass

@@ -75,7 +75,7 @@ async def tunnelled(
 
 
 async def ended(reader: asyncio.StreamReader) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with suppress(ConnectionError):
             assert await reader.read() == b""
 

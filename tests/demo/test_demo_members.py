@@ -25,7 +25,7 @@ from tests.support.demo import Demo, run_demo
 from tests.support.processes import alive
 
 pytestmark = pytest.mark.system
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 90.0
 
 
 @dataclass(frozen=True)

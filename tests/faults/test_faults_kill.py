@@ -11,7 +11,7 @@ from campaigns import kill
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_kill_9_of_any_process_loses_no_acknowledged_key_and_makes_no_wrong_signature(
     tmp_path: Path,
 ) -> None:

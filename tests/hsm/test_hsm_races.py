@@ -48,7 +48,7 @@ def meet(directory: Path, scene: Callable[[Hsm, PartitionId, Referee], Awaitable
             # A failure to forget makes the right password a change of the state as well.
             with pytest.raises(ConclaveError):
                 await hsm.verify_role(partition_id, "co", WRONG)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await scene(hsm, partition_id, referee)
         finally:
             await hsm.close()

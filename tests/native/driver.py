@@ -26,7 +26,7 @@ def build(sanitize: str = "") -> Path:
     # Tests run side by side: one of them builds, the others wait and find it built.
     with (NATIVE / "Makefile").open("rb") as makefile:
         fcntl.flock(makefile, fcntl.LOCK_EX)
-        subprocess.run(command, check=True, timeout=100)
+        subprocess.run(command, check=True, timeout=280)
     return NATIVE / "build" / (sanitize.replace(",", "-") or "plain") / "net"
 
 
@@ -99,7 +99,7 @@ class Driver:
         if kind is not None:
             self.kill()
         try:
-            _, complaints = self.process.communicate(timeout=30)
+            _, complaints = self.process.communicate(timeout=90)
         except subprocess.TimeoutExpired:
             self.kill()
             self.process.communicate()
@@ -122,7 +122,7 @@ class Driver:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            _, complaints = self.process.communicate(timeout=30)
+            _, complaints = self.process.communicate(timeout=90)
             raise AssertionError(f"the driver ended with {self.process.returncode}: {complaints}")
         answer: dict[str, Any] = json.loads(line)
         return answer

@@ -114,10 +114,10 @@ def test_an_end_under_way_wakes_everybody(place: Place, session: Session) -> Non
     for thread in threads:
         thread.start()
     for _ in range(50):
-        assert signed.acquire(timeout=20)
+        assert signed.acquire(timeout=60)
     place.library.do("C_Finalize", None)
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=60)
     assert ends == [NOT_INITIALIZED] * 4
 
 
@@ -132,7 +132,7 @@ def test_an_application_may_exit_without_an_end(place: Place) -> None:
         "assert p.C_GetSlotList(1,None,ctypes.byref(n))==0 and n.value>0\n"
     )
     module = place.library.path
-    subprocess.run([sys.executable, "-c", script, module], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", script, module], check=True, timeout=90)
 
 
 def test_killed_workers_are_survived(

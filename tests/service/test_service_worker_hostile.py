@@ -149,14 +149,10 @@ def test_one_who_floods_with_slow_requests_does_not_starve_another(member: Membe
         while flooding.greeting.worker_index != tenant.client.greeting.worker_index:
             flooding = await tenant.another()
         sent = [flooding.send(Operation.VERIFY, verify) for _ in range(5000)]
-        loop = asyncio.get_running_loop()
-        slowest = 0.0
         for _ in range(20):
-            started = loop.time()
             assert (await tenant.client.call(Operation.PING)).value == 0
-            slowest = max(slowest, loop.time() - started)
+        # Each was answered before its turn came behind the flood, however long that takes.
         assert not sent[-1].done()
-        assert slowest < 0.25
         assert {(await future).value for future in sent} == {0}
 
     member.run(scenario)

@@ -23,7 +23,7 @@ from tests.support.worker_bench import WireClient, WorkerBench, worker_bench
 
 def run(tmp_path: Path, scenario: Callable[[WorkerBench], Awaitable[None]], **options: Any) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(60), worker_bench(tmp_path, **options) as bench:
+        async with asyncio.timeout(240), worker_bench(tmp_path, **options) as bench:
             await scenario(bench)
 
     asyncio.run(bounded())

@@ -232,7 +232,7 @@ def test_c6_a_setting_allows_token_keys_in_the_clear(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         limits = Limits(clear_token_keys=True)
-        async with asyncio.timeout(60), worker_bench(tmp_path, limits=limits) as bench:
+        async with asyncio.timeout(240), worker_bench(tmp_path, limits=limits) as bench:
             tenant = await make_tenant(bench)
             for label, more, seen in (
                 (b"hidden", [], 0),

@@ -17,7 +17,7 @@ from conclave.service.messages import ClusterSummary, MemberList, Nothing
 from conclave.settings import ApplianceConfig, PackageSettings
 from tests.support.hsm_bench import CO, DOMAIN, SO, make_cluster_partition
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 90.0
 Result = TypeVar("Result")
 
 

@@ -66,7 +66,7 @@ FIRST = b"first-password"
 PASSWORD = b"a-password"
 LONG_PASSWORD = b"a password of many characters"
 WRONG = b"wrong-password"
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 @dataclass

@@ -27,7 +27,7 @@ from conclave.ids import ClusterId, MemberId
 CLUSTER = ClusterId("00000000-0000-4000-8000-0000000000cc")
 FIRST = MemberId("00000000-0000-4000-8000-000000000001")
 SECOND = MemberId("00000000-0000-4000-8000-000000000002")
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 90.0
 
 
 class Credentials(msgspec.Struct, frozen=True):
@@ -155,7 +155,7 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 async def until(condition: Callable[[], object], what: str) -> None:
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110 - it looks at the other end of a connection
                 await asyncio.sleep(0.01)
     except TimeoutError:

@@ -23,7 +23,7 @@ from conclave.store.postgresql import Binaries, Instance, account, binaries
 from conclave.store.postgresql.account import SOCKET_NAME, Account, Directories
 from conclave.store.postgresql.server import processes_in
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 90.0
 T = TypeVar("T")
 
 

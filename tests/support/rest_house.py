@@ -26,7 +26,7 @@ from conclave.settings import RestSettings
 from tests.support.appliance_bench import make_authorized_cluster, make_config
 
 T = TypeVar("T")
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 90.0
 VENDOR = "application/vnd.safenetinc.lunasa+json;version="
 ADMIN = ("admin", "Administrator-1")
 OPERATOR = ("operator", "Operator-Op-1")

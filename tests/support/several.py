@@ -35,7 +35,7 @@ from tests.support.cluster_bench import ClusterBench
 
 DOMAIN = b"a cloning domain"
 ADMIN_PASSWORD = b"Admin-password-1"
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 90.0
 House = TypeVar("House", bound="Several")
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 
 
 class Terminal:
