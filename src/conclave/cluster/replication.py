@@ -267,9 +267,8 @@ class Replication:
     async def convert(self, progress: Progress, cancelled: Callable[[], bool]) -> None:
         """Move the store of a cluster of one from SQLite to PostgreSQL; writes wait meanwhile.
 
-        The SQLite file stays as it was, and serves on unless all of it was copied while it was
-        wanted; once PostgreSQL serves it takes writes, so there is no way back.  Raises Conflict:
-        when PostgreSQL serves already, with CONVERSION_CANCELLED once `cancelled` says so.
+        The SQLite file stays as it was.  Once PostgreSQL serves there is no way back.  Raises
+        Conflict: when it serves already, with CONVERSION_CANCELLED once `cancelled` says so.
         """
         async with self._changing:
             if self.replicated:
