@@ -86,6 +86,21 @@ class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Connections of each door, half of them of one source; one more is closed unanswered."""
 
 
+class SshSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """LunaSH, the appliance's shell over SSH, and the users' files over scp and sftp."""
+
+    enabled: bool = True
+    """Serve it."""
+    port: int = 2222
+    """TCP port; `conclave appliance install` sets 22, which asks for a right of its own."""
+    max_connections: int = 256
+    """Connections, half of them of one source; one more is closed unanswered."""
+    idle_minutes: int = 30
+    """Minutes without a key after which a session ends."""
+    login_seconds: int = 120
+    """Seconds from the connection to the end of the login."""
+
+
 class ClusterTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the members of a cluster watch each other, and what they do alone."""
 
@@ -175,6 +190,8 @@ class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Limits and thresholds of keyrings."""
     rest: RestSettings = RestSettings()
     """Limits and habits of the REST doors."""
+    ssh: SshSettings = SshSettings()
+    """LunaSH over SSH."""
     cluster: ClusterTimes = ClusterTimes()
     """How members watch each other."""
     postgresql: PostgresqlSettings = PostgresqlSettings()
@@ -218,6 +235,10 @@ NUMBER_RULES: Final[Mapping[str, tuple[int, int]]] = {
     "rest.max_connections": (1, 10_000),
     "audit.max_file_bytes": (65_536, 1 << 30),
     "audit.max_files": (2, 1000),
+    "ssh.port": (1, 65_535),
+    "ssh.max_connections": (1, 10_000),
+    "ssh.idle_minutes": (1, 1440),
+    "ssh.login_seconds": (5, 600),
 }
 """Lowest and highest value."""
 WORD_RULES: Final[Mapping[str, str]] = {

@@ -86,7 +86,12 @@ async def serve(
         appliance.cluster.attach_admin_door(doors.admin)
         addresses = sorted(set(config.interfaces.values()))
         sockets = bind_all(addresses, config.rest_port, what="REST")
+        shell_sockets = (
+            bind_all(addresses, config.ssh.port, what="LunaSH") if doors.shell is not None else []
+        )
         await doors.rest.start(sockets, appliance.rest_tls_context())
+        if doors.shell is not None:
+            await doors.shell.start(shell_sockets)
         booting = asyncio.create_task(appliance.cluster.start_on_boot())
         try:
             _announce(appliance)
@@ -95,6 +100,8 @@ async def serve(
             appliance.paths.ready.unlink(missing_ok=True)
             booting.cancel()
             await asyncio.wait({booting})
+            if doors.shell is not None:
+                await doors.shell.stop(deadline_seconds=DOOR_STOP_SECONDS)
             await doors.rest.stop(deadline_seconds=DOOR_STOP_SECONDS)
 
 
@@ -112,7 +119,7 @@ async def _serve_until_signal(config: ApplianceConfig) -> None:
 
 
 def _load_doors() -> MakeDoors:
-    from conclave.rest.doors import make_doors
+    from conclave.doors import make_doors
 
     return cast(MakeDoors, make_doors)
 
@@ -125,5 +132,6 @@ def _announce(appliance: Appliance) -> None:
         "hsmSerial": appliance.hsm.info().serial,
         "addresses": sorted(set(config.interfaces.values())),
         "restPort": config.rest_port,
+        "sshPort": config.ssh.port if config.ssh.enabled else None,
     }
     write_private(Path(appliance.paths.ready), json.dumps(ready).encode())

@@ -1,6 +1,6 @@
-"""The listeners that REST's package gives to the daemon.
+"""The listeners that the daemon starts and stops.
 
-`conclave.rest.doors.make_doors(appliance)` is imported when the daemon starts.  The daemon binds
+`conclave.doors.make_doors(appliance)` is imported when the daemon starts.  The daemon binds
 the sockets (so a taken port is named before anything starts) and hands them over; 8443 is open as
 long as the daemon runs, 50070 as long as the cluster service does.
 """
@@ -24,6 +24,16 @@ class Door(Protocol):
         """Finish what is in flight, at most until the deadline, and close the sockets."""
 
 
+class ShellDoor(Protocol):
+    """The SSH listener over any number of bound sockets."""
+
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Listen and serve until `stop`."""
+
+    async def stop(self, *, deadline_seconds: float) -> None:
+        """End the sessions and close the sockets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """All listeners of one appliance."""
@@ -32,3 +42,5 @@ class Doors:
     """8443."""
     admin: Door
     """50070: cluster and keyring calls only."""
+    shell: ShellDoor | None = None
+    """LunaSH over SSH; None where it is not served."""

@@ -41,6 +41,11 @@ class StatePaths:
         return self.root / "webserver"
 
     @property
+    def ssh(self) -> Path:
+        """The host key of LunaSH."""
+        return self.root / "ssh"
+
+    @property
     def cluster(self) -> Path:
         """The cluster's directory."""
         return self.root / "cluster"
@@ -121,6 +126,8 @@ class StatePaths:
             self.root,
             self.hsm,
             self.webserver,
+            self.ssh,
+            self.files,
             self.cluster,
             self.run,
             self.logs,

@@ -127,6 +127,12 @@ class UserFiles:
         with _storing():
             (self.directory(user_id) / name).unlink()
 
+    def rename(self, user_id: str, name: str, new_name: str) -> None:
+        """Give a file another name, in place of one that has it; raise NotFound."""
+        self.open(user_id, name).close()
+        with _storing():
+            (self.directory(user_id) / name).replace(self.directory(user_id) / check_name(new_name))
+
     def clear(self, user_id: str) -> int:
         """Remove all files of a user and return how many there were."""
         files = self.list(user_id)

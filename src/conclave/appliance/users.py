@@ -229,6 +229,15 @@ class Users:
         for listener in self._listeners:
             listener(attempt)
 
+    def logged_in_by_key(self, user_id: str) -> Login | None:
+        """Return the login of an enabled user who proves a key elsewhere; None for anybody else."""
+        stored = user_list.user_of(self._local.table, user_id)
+        return Login(user_id, stored.version) if stored and stored.user.enabled else None
+
+    def note_login_by_key(self, login: Login, *, source: str, door: str) -> None:
+        """Tell whoever keeps a record that a user proved a key."""
+        self._tell(login.user_id, source, door, None)
+
     async def _check(self, user_id: str, password: str, source: str) -> Login:
         self._delays.check(user_id, source)
         stored = user_list.user_of(self._local.table, user_id)

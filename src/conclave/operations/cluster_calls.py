@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from conclave import faults
 from conclave.errors import InternalFault, NotFound
-from conclave.operations.model import Call
 from conclave.service.messages import ClusterList, ClusterSummary, Nothing, Quiet
+
+if TYPE_CHECKING:
+    from conclave.appliance.appliance import Appliance
 
 Answer = TypeVar("Answer", bound=Quiet)
 
 
-async def ask(call: Call, method: str, params: Quiet, wanted: type[Answer]) -> Answer:
+class Asker(Protocol):
+    """Whatever has the appliance at hand: a call, or a session of LunaSH."""
+
+    @property
+    def appliance(self) -> Appliance:
+        """Return the appliance."""
+
+
+class CallWithPath(Asker, Protocol):
+    """A call whose path may name a cluster."""
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """Return what stands for the path's placeholders."""
+
+
+async def ask(call: Asker, method: str, params: Quiet, wanted: type[Answer]) -> Answer:
     """Call the cluster process; raises what it raised, or SERVICE_STOPPED."""
     answer = await call.appliance.cluster.call(method, params)
     if not isinstance(answer, wanted):
@@ -21,13 +40,13 @@ async def ask(call: Call, method: str, params: Quiet, wanted: type[Answer]) -> A
     return answer
 
 
-async def find_cluster(call: Call) -> ClusterSummary | None:
+async def find_cluster(call: Asker) -> ClusterSummary | None:
     """Return the cluster of this appliance, if there is one."""
     found = await ask(call, "list_clusters", Nothing(), ClusterList)
     return found.clusters[0] if found.clusters else None
 
 
-async def the_cluster(call: Call) -> ClusterSummary:
+async def the_cluster(call: CallWithPath) -> ClusterSummary:
     """Return the cluster, which must exist and, if the path names one, be that one."""
     cluster = await find_cluster(call)
     if cluster is None:

@@ -10,6 +10,7 @@ from conclave import faults
 from conclave.errors import BadInput, NotAllowed, NotFound
 from conclave.hsm.rules import DEFAULT_DOMAIN
 from conclave.hsm.views import PolicyInfo
+from conclave.operations.commands import Command, Kind, Option, credential, new_credential
 from conclave.operations.fields import (
     Domain,
     HsmLabel,
@@ -35,6 +36,11 @@ from conclave.operations.model import (
 from conclave.operations.refusals import CREDENTIAL, HSM_CHANGE
 
 HSM = "/api/lunasa/hsms/{hsmid}"
+INIT_WARNING = """CAUTION:  Are you sure you wish to initialize this HSM?
+          All partitions and everything in them will be erased.
+
+          Type 'proceed' to initialize the HSM, or 'quit'
+          to quit now."""
 
 
 class Reference(Result, frozen=True):
@@ -257,6 +263,50 @@ def _destroys(call: Call, _arguments: InitializeHsm) -> bool:
     checks=(check_hsm, check_initialization),
     waits_when=_destroys,
     faults=(*HSM_CHANGE, faults.FUNCTION_NOT_SUPPORTED),
+    commands=(
+        Command(
+            words="hsm init",
+            summary="Initialise the HSM: label, SO password, cloning domain.",
+            chapter="2",
+            options=(
+                Option(
+                    name="label",
+                    short="l",
+                    summary="label of the HSM",
+                    target="label",
+                    required=True,
+                    prompt="Please enter a label for the HSM:",
+                ),
+                new_credential(
+                    "password",
+                    short="p",
+                    summary="new password of the HSM SO",
+                    prompt="Please enter a password for the HSM Administrator:",
+                    target="password",
+                ),
+                Option(
+                    name="domain",
+                    short="do",
+                    summary="cloning domain",
+                    kind=Kind.CREDENTIAL,
+                    target="domain",
+                    required=True,
+                    prompt="Please enter a cloning domain to use for initializing this HSM:",
+                    confirm="Please re-enter cloning domain to confirm:",
+                    unless=("defaultdomain",),
+                ),
+                Option(
+                    name="defaultdomain",
+                    short="de",
+                    summary="use the default cloning domain, which everybody knows",
+                    kind=Kind.FLAG,
+                    target="defaultDomain",
+                ),
+            ),
+            proceed=INIT_WARNING,
+            success="'hsm init' successful.",
+        ),
+    ),
 )
 async def initialize_hsm(call: Call, arguments: InitializeHsm) -> Reply:
     """Initialise the HSM with label, SO password and cloning domain."""
@@ -281,6 +331,23 @@ async def initialize_hsm(call: Call, arguments: InitializeHsm) -> Reply:
     roles=OPERATORS,
     checks=(check_hsm, check_private_session),
     faults=(*HSM_CHANGE, *CREDENTIAL),
+    commands=(
+        Command(
+            words="hsm login",
+            summary="Log the HSM SO in to this session; three wrong passwords zeroize the HSM.",
+            chapter="2",
+            options=(
+                credential(
+                    "password",
+                    short="p",
+                    summary="password of the HSM SO",
+                    prompt="Please enter the HSM Administrators' password:",
+                    target="password",
+                ),
+            ),
+            success="'hsm login' successful.",
+        ),
+    ),
 )
 async def log_in_so(call: Call, arguments: LogIn) -> Reply:
     """Log the HSM SO in."""
@@ -300,6 +367,13 @@ async def log_in_so(call: Call, arguments: LogIn) -> Reply:
     roles=OPERATORS,
     checks=(check_hsm, check_private_session),
     faults=HSM_CHANGE,
+    commands=(
+        Command(
+            words="hsm logout",
+            summary="Log the HSM SO out of this session.",
+            success="'hsm logout' successful.",
+        ),
+    ),
 )
 async def log_out_so(call: Call, _arguments: NoArguments) -> Reply:
     """Log the HSM SO out."""

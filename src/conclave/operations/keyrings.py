@@ -10,7 +10,9 @@ from msgspec import UNSET, UnsetType, field
 
 from conclave import faults
 from conclave.keyring.labels import expand_labels
+from conclave.lunash.render import keyring as render
 from conclave.operations.cluster_calls import ask
+from conclave.operations.commands import Command
 from conclave.operations.fields import (
     Authentications,
     KeyringPassword,
@@ -214,6 +216,14 @@ async def create_keyrings(call: Call, arguments: NewKeyrings) -> Reply:
     result=Keyrings,
     faults=CLUSTER_CALL,
     paged=True,
+    commands=(
+        Command(
+            words="keyring list",
+            summary="List the keyrings with their ids.",
+            chapter="5",
+            render=render.keyring_list,
+        ),
+    ),
 )
 async def list_keyrings(call: Call, _arguments: NoArguments) -> Reply:
     """List the keyrings, or the wanted page of them."""

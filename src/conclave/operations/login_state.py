@@ -44,8 +44,8 @@ def require_so(state: LoginState | None, hsm: Hsm) -> None:
     """Refuse unless the HSM SO is logged in."""
     if state is None or not state.so_is_logged_in(hsm):
         message = (
-            "The HSM SO is not logged in to this private session: open one with POST /auth/session,"
-            " then POST /api/lunasa/hsms/{hsmid}/login."
+            "The HSM SO is not logged in to this session: 'hsm login' in LunaSH; over REST POST"
+            " /auth/session, then POST /api/lunasa/hsms/{hsmid}/login."
         )
         raise NotAllowed(faults.SO_NOT_LOGGED_IN, message)
 

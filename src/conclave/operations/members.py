@@ -9,8 +9,11 @@ from msgspec import UNSET, Meta, UnsetType, field
 
 from conclave import __version__, faults
 from conclave.errors import BadInput, NotFound
+from conclave.lunash.render import cluster as render
 from conclave.operations.cluster_calls import ask, the_cluster
 from conclave.operations.clusters import CLUSTER, CLUSTERS
+from conclave.operations.commands import PATH, Command, Option
+from conclave.operations.commands import credential as credential_option
 from conclave.operations.fields import Authentications, credential, require_label
 from conclave.operations.model import (
     ADMINS,
@@ -45,6 +48,35 @@ MEMBERS = f"{CLUSTER}/members"
 MEMBER = f"{MEMBERS}/{{memberid}}"
 GROUPS = f"{CLUSTER}/groups"
 GroupName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\- ]+$")]
+CLUSTER_ID: Final = Option(
+    name="clusterid",
+    short="cl",
+    summary="id of the cluster; the only one if absent",
+    value="UUID",
+    target=f"{PATH}clusterid",
+)
+MEMBER_ID: Final = Option(
+    name="memberid",
+    short="m",
+    summary="id of the member; this appliance's if absent",
+    value="UUID",
+    target=f"{PATH}memberid",
+)
+PARTITION_LABEL: Final = Option(
+    name="partition",
+    short="p",
+    summary="label of the cluster's partition",
+    value="label",
+    target="authentication[0].partitionLabel",
+    required=True,
+)
+CO_PASSWORD: Final = credential_option(
+    "copassword",
+    short="c",
+    summary="password of the Crypto Officer of the cluster's partition",
+    prompt="Please enter the Crypto Officer's password:",
+    target="authentication[0].password",
+)
 _BY_CO: Final = (*CLUSTER_CALL, *PARTITION_FOR_CLUSTER, *CREDENTIAL, *MEMBER_CALL)
 
 
@@ -200,6 +232,15 @@ async def _find_member(call: Call) -> tuple[ClusterSummary, MemberSummary]:
     result=Members,
     faults=CLUSTER_CALL,
     paged=True,
+    commands=(
+        Command(
+            words="cluster member list",
+            summary="List the members with mode, primary, visibility and authorization.",
+            chapter="3",
+            options=(CLUSTER_ID,),
+            render=render.member_list,
+        ),
+    ),
 )
 async def list_members(call: Call, _arguments: NoArguments) -> Reply:
     """List the members."""
@@ -221,6 +262,15 @@ async def list_members(call: Call, _arguments: NoArguments) -> Reply:
     statuses=(200,),
     result=MemberView,
     faults=(*CLUSTER_CALL, faults.MEMBER_NOT_FOUND),
+    commands=(
+        Command(
+            words="cluster member show",
+            summary="Show a member: this appliance's when none is named.",
+            chapter="3",
+            options=(MEMBER_ID,),
+            render=render.member_show,
+        ),
+    ),
 )
 async def show_member(call: Call, _arguments: NoArguments) -> Reply:
     """Show a member."""
@@ -259,6 +309,15 @@ def _co_of_partition(authentication: Authentications, purpose: str) -> tuple[byt
         faults.CONVERSION_FAILED,
         faults.POSTGRESQL_MISSING,
         faults.POSTGRESQL_FAILED,
+    ),
+    commands=(
+        Command(
+            words="cluster member authorize",
+            summary="Let a member use the cluster's keys.",
+            chapter="3",
+            options=(MEMBER_ID, PARTITION_LABEL, CO_PASSWORD),
+            fixed={"action": "authorize", "authentication[0].type": "CO"},
+        ),
     ),
 )
 async def change_member(call: Call, arguments: ChangeMember) -> Reply:

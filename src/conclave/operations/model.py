@@ -18,6 +18,7 @@ from conclave.appliance.user_rules import UserRole
 from conclave.appliance.user_store import User
 from conclave.appliance.users import Login
 from conclave.errors import Fault
+from conclave.operations.commands import Command
 
 if TYPE_CHECKING:
     from conclave.appliance.appliance import Appliance
@@ -48,6 +49,8 @@ class Doors(enum.Flag):
     REST = enum.auto()
     ADMIN = enum.auto()
     BOTH = REST | ADMIN
+    LUNASH = 0
+    """No port: LunaSH alone, for the reason that the operation declares in `only`."""
 
 
 class Duration(enum.Enum):
@@ -204,6 +207,10 @@ class Operation(Generic[A]):
     """Kinds of the media type that a caller may name."""
     audited: bool
     """Recorded durably before it is answered; else only when it is refused, or if reads are."""
+    commands: tuple[Command, ...]
+    """The LunaSH commands that call it, and nothing else."""
+    only: str
+    """`REST: why` or `LunaSH: why` of what stands behind one of the doors only."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -214,6 +221,12 @@ class Operation(Generic[A]):
     def needs_cluster_package(self) -> bool:
         """Tell whether there is no such resource until the cluster's package is installed (D2)."""
         return self.path.startswith(_OF_THE_CLUSTER)
+
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """Return the names of the path's placeholders, in their order."""
+        segments = self.path.split("/")
+        return tuple(each.strip("{}") for each in segments if each.startswith("{"))
 
     @property
     def takes_arguments(self) -> bool:
@@ -259,6 +272,8 @@ def operation(
     before_password_change: bool = False,
     media: frozenset[Media] = JUST_JSON,
     audited: bool | None = None,
+    commands: tuple[Command, ...] = (),
+    only: str = "",
 ) -> Callable[[Handler[A]], Operation[A]]:
     """Declare the decorated function as an operation."""
 
@@ -285,6 +300,8 @@ def operation(
             before_password_change=before_password_change,
             media=media,
             audited=method != "GET" if audited is None else audited,
+            commands=commands,
+            only=only,
         )
 
     return declare

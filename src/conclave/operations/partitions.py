@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from conclave import faults
 from conclave.errors import NotAllowed
 from conclave.hsm.views import PartitionInfo
+from conclave.operations.commands import Command, Kind, Option
 from conclave.operations.fields import (
     Domain,
     HsmPassword,
@@ -210,6 +211,49 @@ async def show_partition(call: Call, _arguments: NoArguments) -> Reply:
         faults.SO_NOT_LOGGED_IN,
         faults.PARTITION_EXISTS,
         faults.PARTITION_LIMIT,
+    ),
+    commands=(
+        Command(
+            words="partition create",
+            summary="Create a partition; the HSM SO must be logged in.",
+            chapter="2",
+            options=(
+                Option(
+                    name="partition",
+                    short="pa",
+                    summary="name of the partition",
+                    value="name",
+                    target="name",
+                    required=True,
+                ),
+                Option(
+                    name="version",
+                    short="v",
+                    summary="1 for a cluster's partition; 0 if absent",
+                    kind=Kind.NUMBER,
+                    value="0|1",
+                    target="version",
+                ),
+                Option(
+                    name="size",
+                    short="s",
+                    summary="bytes of HSM storage",
+                    kind=Kind.NUMBER,
+                    value="bytes",
+                    target="size",
+                ),
+                Option(
+                    name="allfreestorage",
+                    short="a",
+                    summary="take all the storage that is left",
+                    kind=Kind.FLAG,
+                    target="allStorageSpace",
+                ),
+            ),
+            fixed={"hasPso": True},
+            proceed="Type 'proceed' to create the partition, or 'quit' to quit now.",
+            success="'partition create' successful.",
+        ),
     ),
 )
 async def create_partition(call: Call, arguments: CreatePartition) -> Reply:

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from conclave import faults
 from conclave.appliance.services import ServiceInfo
 from conclave.errors import BadInput, NotFound
+from conclave.operations.commands import PATH, Command, Kind, Option
 from conclave.operations.hsm import Reference
 from conclave.operations.model import (
     DONE,
@@ -192,6 +193,13 @@ def _destroys(call: Call, _arguments: Act) -> bool:
     return call.path["actionid"] == "factoryreset"
 
 
+RESET_WARNING = (
+    "The service's configuration will be reset to its factory defaults. A cluster's keyrings,"
+    " certificates and clients on this appliance are lost with it.\n\n"
+    "Type 'proceed' to reset the service, or 'quit' to quit now."
+)
+
+
 @operation(
     "service.act",
     "POST",
@@ -211,6 +219,27 @@ def _destroys(call: Call, _arguments: Act) -> bool:
         faults.SERVICE_FAILED,
         faults.CERTIFICATE_VALIDITY,
         faults.CLUSTER_CONFIG_MISSING,
+    ),
+    commands=(
+        Command(
+            words="sysconf config factoryReset",
+            summary="Set a service back to what it was when the appliance was new.",
+            chapter="3",
+            options=(
+                Option(
+                    name="service",
+                    short="s",
+                    summary="the service",
+                    value="service",
+                    kind=Kind.CHOICE,
+                    choices=("cluster",),
+                    target=f"{PATH}serviceid",
+                    required=True,
+                ),
+            ),
+            constants={"actionid": "factoryreset"},
+            proceed=RESET_WARNING,
+        ),
     ),
 )
 async def act(call: Call, arguments: Act) -> Reply:

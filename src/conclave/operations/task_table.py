@@ -64,10 +64,14 @@ class Task:
     progress: str = ""
     """How far it is, or was when it ended."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
+    watchers: list[Callable[[str], None]] = field(default_factory=list)
+    """Told how far the task is; whoever no longer listens takes its own out."""
 
     def tell(self, how_far: str) -> None:
         """Note how far the task is."""
         self.progress = how_far
+        for watcher in tuple(self.watchers):
+            watcher(how_far)
 
     @property
     def details(self) -> str:

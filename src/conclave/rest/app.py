@@ -20,10 +20,10 @@ from conclave import faults
 from conclave.appliance.appliance import Appliance
 from conclave.errors import BadInput, ConclaveError, InternalFault
 from conclave.operations.auditing import Attempt, audited
+from conclave.operations.calling import decode_arguments
 from conclave.operations.model import (
     NOBODY,
     AnyOperation,
-    Arguments,
     Call,
     Doors,
     Reply,
@@ -34,7 +34,6 @@ from conclave.rest.errors import (
     error_body,
     error_headers,
     http_status,
-    refused_arguments,
     too_large,
 )
 from conclave.rest.gate import Gate
@@ -112,7 +111,7 @@ class RestApp:
         reads = self._appliance.config.audit.reads
         async with audited(self._appliance.audit, attempt, reads=reads):
             call = await self._admit(request, attempt, match)
-            attempt.arguments = _decode(operation, await self._read(request))
+            attempt.arguments = decode_arguments(operation, await self._read(request))
             reply = await execute(
                 operation, call, attempt.arguments, request.url.path, self._settings
             )
@@ -133,7 +132,13 @@ class RestApp:
         admitted = await self._gate.admit(request, operation, attempt.source)
         if admitted.caller is not None:
             attempt.user = admitted.caller.user
-            require_right(self._appliance.roles, attempt.user, operation, match.path)
+            require_right(
+                self._appliance.roles,
+                attempt.user,
+                operation,
+                match.path,
+                attempt=f"{operation.method} {operation.path}",
+            )
         self._check_media_type(request, operation)
         query = request.query_params.multi_items()
         return Call(
@@ -192,15 +197,6 @@ class RestApp:
         )
         body = msgspec.json.encode(error_body(error, status))
         return _json(body, status, headers | error_headers(error, status))
-
-
-def _decode(operation: AnyOperation, body: bytes) -> Arguments:
-    try:
-        decoded: Arguments = operation.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        # Not chained: the cause may quote what was sent.
-        raise refused_arguments(error, body, operation.arguments) from None
-    return decoded
 
 
 def _render(operation: AnyOperation, reply: Reply, call: Call, path: str) -> Response:

@@ -15,11 +15,11 @@ from typing import Final
 from starlette.requests import Request
 
 from conclave import faults
-from conclave.appliance.user_store import User
-from conclave.appliance.users import Login, Users
+from conclave.appliance.users import Users
 from conclave.errors import CredentialRefused
 from conclave.operations.login_state import LoginState
 from conclave.operations.model import NOBODY, AnyOperation, Caller
+from conclave.operations.rights import current_user
 from conclave.rest.sessions import COOKIE, SessionTable
 
 MAX_CREDENTIALS_CHARACTERS: Final = 1024
@@ -73,17 +73,10 @@ class Gate:
         else:
             message = "Send the header Authorization (Basic) or the cookie of a session."
             raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
-        user = self._current(login)
+        user = current_user(self._users, login)
         # For the log, which says who was refused.
         request.state.caller = user.user_id
         return Admitted(Caller(user=user, login=login, source=source), session)
-
-    def _current(self, login: Login) -> User:
-        user = self._users.current(login)
-        if user is None:
-            message = "The login is void: the user or the password has changed since."
-            raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
-        return user
 
 
 def _basic(request: Request) -> _Credentials | None:

@@ -67,7 +67,10 @@ async def show_document(_call: Call, _arguments: NoArguments) -> Reply:
     return Reply(document=rendered())
 
 
-OPERATIONS: Final[tuple[AnyOperation, ...]] = (*CATALOGUE, show_document)
+OPERATIONS: Final[tuple[AnyOperation, ...]] = (
+    *(each for each in CATALOGUE if each.doors),
+    show_document,
+)
 """All that REST serves: the catalogue and this document."""
 
 

@@ -20,7 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from conclave.rest.connections import BoundedListener, ConnectionBudget
+from conclave.appliance.connections import BoundedListener, ConnectionBudget
 
 HEAD_SECONDS: Final = 30.0
 """From the connection, or the last answer, to the end of the next request's head."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conclave import faults
-from conclave.errors import ConclaveError
-from conclave.operations.auditing import record_end
+from conclave.operations.calling import add_task, check
 from conclave.operations.model import AnyOperation, Arguments, Call, Duration, Reply
 from conclave.operations.task_table import Task
 from conclave.operations.tasks import task_view
@@ -21,13 +19,11 @@ async def execute(
     operation: AnyOperation, call: Call, arguments: Arguments, source_url: str, rules: RestSettings
 ) -> Reply:
     """Check the preconditions and run, or announce a task."""
-    _check(operation, call, arguments)
-    if operation.audited:
-        call.appliance.audit.require_writable()
+    check(operation, call, arguments)
     waits = operation.waits_when is not None and operation.waits_when(call, arguments)
     if not waits and operation.duration is Duration.AT_ONCE:
         return await operation.handler(call, arguments)
-    task = _add(operation, replace(call, confirmed=waits), arguments, source_url)
+    task = add_task(operation, replace(call, confirmed=waits), arguments, source_url)
     if waits:
         return announce(task, ACCEPTED, rules)
     call.tasks.start(task)
@@ -46,38 +42,3 @@ def announce(task: Task, status: int, rules: RestSettings) -> Reply:
     reply = Reply() if task.reply is None else task.reply
     body = task_view(task) if reply.body is None else reply.body
     return replace(reply, body=body, status=status, location=task.url)
-
-
-def _check(operation: AnyOperation, call: Call, arguments: Arguments) -> None:
-    for check in operation.checks:
-        check(call, arguments)
-
-
-def _add(operation: AnyOperation, call: Call, arguments: Arguments, source_url: str) -> Task:
-    async def run() -> Reply:
-        # What held when the task was made must hold when it is started.
-        _check(operation, call, arguments)
-        call.appliance.audit.require_writable()
-        return await operation.handler(replace(call, progress=task.tell), arguments)
-
-    async def recorded() -> Reply:
-        audit = call.appliance.audit
-        try:
-            reply = await run()
-        except ConclaveError as error:
-            await record_end(audit, task, error.fault)
-            raise
-        except Exception:
-            await record_end(audit, task, faults.INTERNAL)
-            raise
-        await record_end(audit, task, None)
-        return reply
-
-    task = call.tasks.add(
-        owner=call.by.user.user_id,
-        operation=operation.name,
-        source_url=source_url,
-        roles=operation.roles,
-        runner=recorded,
-    )
-    return task

@@ -12,6 +12,7 @@ from typing import Final
 
 from conclave import faults
 from conclave.errors import BadInput
+from conclave.shell_words import split_words
 
 SEPARATOR: Final = "--"
 """Stands between two commands of one batch, which share the process and so the login."""
@@ -107,22 +108,7 @@ COMMANDS: Final = (
 
 def split_line(line: str) -> list[str]:
     """Return a line's words; double quotes hold blanks together. Raises BadInput."""
-    words: list[str] = []
-    word: str | None = None
-    quoted = False
-    for character in line:
-        if character == '"':
-            quoted = not quoted
-            word = word or ""
-        elif character in " \t\r\n" and not quoted:
-            if word is not None:
-                words.append(word)
-            word = None
-        else:
-            word = (word or "") + character
-    if quoted:
-        raise BadInput(faults.COMMAND_LINE, "A double quote is not closed.")
-    return words if word is None else [*words, word]
+    return [word.text for word in split_words(line)]
 
 
 def split_batch(words: Sequence[str]) -> list[list[str]]:

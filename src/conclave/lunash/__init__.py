@@ -1,0 +1,1 @@
+"""LunaSH: the appliance's shell over SSH, made from the declared operations."""

@@ -1,0 +1,73 @@
+"""Turn a command's options into an operation's path and arguments; pure functions.
+
+A target is a field's place in the arguments, as JSON has it: `authentication[0].password`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from conclave import faults
+from conclave.errors import BadInput
+from conclave.operations.commands import PATH, Answers, Command, Kind, Option
+
+_STEP: Final = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+
+
+def fill(command: Command, answers: Answers) -> dict[str, Any]:
+    """Return the arguments that options and the command's fixed fields come to."""
+    document: dict[str, Any] = {}
+    for target, value in command.fixed.items():
+        put(document, target, value)
+    for option in command.all_options:
+        if option.name in answers and option.target and not option.target.startswith(PATH):
+            sent = option.sends if option.kind is Kind.FLAG else answers[option.name]
+            put(document, option.target, sent)
+    return document
+
+
+def path_of(command: Command, answers: Answers) -> dict[str, tuple[Option, str]]:
+    """Return what options say of the path's placeholders."""
+    return {
+        option.target.removeprefix(PATH): (option, str(answers[option.name]))
+        for option in command.all_options
+        if option.name in answers and option.target.startswith(PATH)
+    }
+
+
+def put(document: dict[str, Any], target: str, value: object) -> None:
+    """Set a field; what leads to it is made."""
+    steps = [name or int(index) for name, index in _STEP.findall(target)]
+    place: Any = document
+    for step, following in itertools.pairwise(steps):
+        made: Any = [] if isinstance(following, int) else {}
+        if isinstance(place, list):
+            place.extend({} for _ in range(step + 1 - len(place)) if isinstance(step, int))
+            place = place[step]
+        else:
+            place = place.setdefault(step, made)
+    place[steps[-1]] = value
+
+
+def in_the_words_of(command: Command, error: BadInput) -> BadInput:
+    """Return a refusal of the arguments that names options where it named fields."""
+    message = error.message
+    for option in command.all_options:
+        if option.target and not option.target.startswith(PATH):
+            shown = f"<{option.value}>" if option.positional else f"-{option.name}"
+            message = re.sub(rf"(Field )?\b{re.escape(option.target)}(?![\w.\[])", shown, message)
+    return BadInput(error.fault, message)
+
+
+def missing(command: Command, option: Option) -> BadInput:
+    """Return the refusal of a command without an option that it needs."""
+    shown = f"<{option.value}>" if option.positional else f"-{option.name} <{option.value}>"
+    return BadInput(faults.COMMAND_LINE, f"'{command.words}' needs {shown}.")
+
+
+def given(answers: Mapping[str, object], names: tuple[str, ...]) -> bool:
+    """Tell whether any of some options was given."""
+    return any(name in answers for name in names)

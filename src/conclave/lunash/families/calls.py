@@ -1,0 +1,32 @@
+"""What the families share: typed answers, and lists with all that a layout shows."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from conclave import faults
+from conclave.errors import InternalFault
+from conclave.operations.commands import ShellCall
+from conclave.operations.model import Reply
+from conclave.operations.partitions import Partitions, PartitionView
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+
+def answered(reply: Reply, wanted: type[Body]) -> Body:
+    """Return an operation's answer; raise InternalFault when it is another than declared."""
+    if not isinstance(reply.body, wanted):
+        message = f"An operation answered {type(reply.body).__name__}, not {wanted.__name__}."
+        raise InternalFault(faults.INTERNAL, message)
+    return reply.body
+
+
+async def partitions(shell: ShellCall) -> list[PartitionView]:
+    """Return all partitions; calls `partition.list` and `partition.show`."""
+    found = answered(await shell.call("partition.list"), Partitions)
+    return [
+        answered(await shell.call("partition.show", path={"partitionid": each.id}), PartitionView)
+        for each in found.partitions
+    ]

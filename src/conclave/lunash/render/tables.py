@@ -1,0 +1,26 @@
+"""Tables and field lists of layouts that are ours; those of the product stand in their families."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows below their titles, each column as wide as its widest cell."""
+    widths = [max(len(row[place]) for row in (titles, *rows)) for place in range(len(titles))]
+    lines = [_row(titles, widths), "  ".join("-" * width for width in widths)]
+    return lines + [_row(row, widths) for row in rows]
+
+
+def fields(rows: Sequence[tuple[str, str]], *, column: int = 36) -> list[str]:
+    """Return `Title:   value` lines whose values begin in one column."""
+    return [f"   {title + ':':<{column - 3}}{value}".rstrip() for title, value in rows]
+
+
+def yes_no(value: bool) -> str:
+    """Return True or False as shows print it."""
+    return "True" if value else "False"
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()

@@ -1,0 +1,63 @@
+"""The way to an operation that all doors share: arguments, preconditions, tasks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from conclave import faults
+from conclave.errors import ConclaveError
+from conclave.operations.argument_refusals import refused_arguments
+from conclave.operations.auditing import record_end
+from conclave.operations.model import AnyOperation, Arguments, Call, Reply
+from conclave.operations.task_table import Task
+
+
+def decode_arguments(operation: AnyOperation, body: bytes) -> Arguments:
+    """Return an operation's arguments; raise BadInput naming field, rule and value."""
+    try:
+        decoded: Arguments = operation.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # Not chained: the cause may quote what was sent.
+        raise refused_arguments(error, body, operation.arguments) from None
+    return decoded
+
+
+def check(operation: AnyOperation, call: Call, arguments: Arguments) -> None:
+    """Raise what an operation's preconditions, or an audit log that is full, forbid."""
+    for each in operation.checks:
+        each(call, arguments)
+    if operation.audited:
+        call.appliance.audit.require_writable()
+
+
+def add_task(operation: AnyOperation, call: Call, arguments: Arguments, source_url: str) -> Task:
+    """Return a Waiting task that calls an operation once it is started, and records its end."""
+
+    async def run() -> Reply:
+        # What held when the task was made must hold when it is started.
+        check(operation, call, arguments)
+        return await operation.handler(replace(call, progress=task.tell), arguments)
+
+    async def recorded() -> Reply:
+        audit = call.appliance.audit
+        try:
+            reply = await run()
+        except ConclaveError as error:
+            await record_end(audit, task, error.fault)
+            raise
+        except Exception:
+            await record_end(audit, task, faults.INTERNAL)
+            raise
+        await record_end(audit, task, None)
+        return reply
+
+    task = call.tasks.add(
+        owner=call.by.user.user_id,
+        operation=operation.name,
+        source_url=source_url,
+        roles=operation.roles,
+        runner=recorded,
+    )
+    return task
