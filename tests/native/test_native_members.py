@@ -14,6 +14,7 @@ from tests.native.waiting import SOON_MS, wait_until
 
 ECHO = 40
 DESTROY = 25
+LOGIN = 10
 
 Cluster = Callable[..., Members]
 
@@ -308,7 +309,7 @@ def test_c25_members_may_be_named_by_the_environment(
         assert driver.call(ECHO)["value"] == Ckr.OK
 
 
-@pytest.mark.parametrize("operation", [ECHO, DESTROY])
+@pytest.mark.parametrize("operation", [ECHO, DESTROY, LOGIN])
 def test_a_hung_member_delays_a_call_by_no_longer_than_it_takes_to_ask_another(
     client: Driver, cluster: Cluster, operation: int
 ) -> None:

@@ -17,6 +17,7 @@
 /* How long a member may be silent before another is asked as well, and how long it may leave one
  * call unanswered while it answers others. */
 #define HEDGE CV_SECOND
+#define HEDGE_OF_LOGIN (1500 * CV_MILLISECOND)
 #define HEDGE_OF_CHANGE (2 * CV_SECOND)
 #define LONGEST_HEDGE (5 * CV_SECOND)
 #define LEAST_WRITE_TIME (2 * CV_SECOND) /* for the peer to take the request */
@@ -107,11 +108,18 @@ static bool is_change(const struct cv_request *request)
     }
 }
 
-/* Whether a healthy member may take a second over it. */
-static bool is_slow(const struct cv_request *request, bool change)
+/* How long a healthy member may take over it. */
+static cv_moment hedge_of(const struct cv_request *request, bool change)
 {
-    return change || request->operation == CV_GENERATE_KEY ||
-           request->operation == CV_GENERATE_KEY_PAIR;
+    switch (request->operation) {
+    case CV_LOGIN:
+        return HEDGE_OF_LOGIN;
+    case CV_GENERATE_KEY:
+    case CV_GENERATE_KEY_PAIR:
+        return HEDGE_OF_CHANGE;
+    default:
+        return change ? HEDGE_OF_CHANGE : HEDGE;
+    }
 }
 
 /* --- attempts -------------------------------------------------------------------------------- */
@@ -465,7 +473,7 @@ enum cv_fault cv_attempt(struct cv_cluster *cluster, const struct cv_request *re
     attempts.wish = (struct cv_wish){ .write = is_change(request) };
     attempts.begun = 0;
     attempts.until = until;
-    attempts.hedge = is_slow(request, attempts.wish.write) ? HEDGE_OF_CHANGE : HEDGE;
+    attempts.hedge = hedge_of(request, attempts.wish.write);
     attempts.pause = FIRST_PAUSE;
     attempts.busy_since = 0;
     attempts.alone = alone;
