@@ -172,6 +172,9 @@ class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """TCP port of the cluster's administration, until the cluster service is told another."""
     crypto_port: int = 50052
     """TCP port of the clients, until the cluster service is told another."""
+    former_port_days: int = 90
+    """Days for which a former crypto port stays open beside the present one, so that clients whose
+    Chrystoki.conf names it go on (rule S7); looked at when the service starts. 0: it closes."""
     workers: int = 0
     """Crypto workers; 0 means one per core."""
     server_common_name: str = "lnh.thalesgroup.com"
@@ -215,6 +218,7 @@ NUMBER_RULES: Final[Mapping[str, tuple[int, int]]] = {
     "rest_port": (1, 65_535),
     "admin_port": (1, 65_535),
     "crypto_port": (1, 65_535),
+    "former_port_days": (0, 3650),
     "workers": (0, 64),
     "limits.max_keyrings": (1, MAX_KEYRINGS_EVER),
     "limits.max_objects": (0, 1_000_000),

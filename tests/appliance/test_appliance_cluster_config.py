@@ -62,6 +62,19 @@ def test_ports_outside_their_range_are_refused_naming_both(
         cluster_config.with_listener(NOTHING, service, None, port, INTERFACES)
 
 
+def test_s7_a_former_crypto_port_stays_open_until_its_time_is_over() -> None:
+    stored = cluster_config.with_former_port(NOTHING, 50052, 50055, until_ms=1000)
+    assert cluster_config.with_former_port(stored, 50055, 50055, until_ms=3000) is stored
+    stored = cluster_config.with_former_port(stored, 50055, 50056, until_ms=2000)
+    stored = cluster_config.with_listener(stored, "crypto", None, 50056, INTERFACES)
+    config = cluster_config.effective(stored, 50070, 50052)
+    assert cluster_config.open_ports(config, 999) == [50056, 50052, 50055]
+    assert cluster_config.open_ports(config, 1000) == [50056, 50055]
+    assert cluster_config.open_ports(config, 2000) == [50056]
+    back = cluster_config.with_former_port(stored, 50056, 50052, until_ms=4000)
+    assert [each.port for each in back.former_crypto_ports] == [50055, 50056]
+
+
 def test_listener_needs_a_known_interface_and_something_to_set() -> None:
     with pytest.raises(BadInput, match="eth0, eth1"):
         cluster_config.with_listener(NOTHING, "admin", "eth7", None, INTERFACES)

@@ -251,6 +251,32 @@ def test_s5_a_changed_port_asks_for_a_restart(tmp_path: Path) -> None:
     with_appliance(make_config(tmp_path), scene)
 
 
+@pytest.mark.parametrize("days", [0, 1])
+def test_s7_the_former_crypto_port_stays_open_as_long_as_it_was_said(
+    tmp_path: Path, days: int
+) -> None:
+    config = make_config(tmp_path, former_port_days=days)
+    (address,) = config.interfaces.values()
+
+    async def accepts(port: int) -> bool:
+        try:
+            _, writer = await asyncio.open_connection(address, port)
+        except ConnectionRefusedError:
+            return False
+        writer.close()
+        return True
+
+    async def scene(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        assert await accepts(config.crypto_port)
+        await appliance.cluster.set_listener("crypto", port=50055)
+        await appliance.cluster.restart()
+        assert await accepts(50055)
+        assert await accepts(config.crypto_port) is (days > 0)
+
+    with_appliance(config, scene)
+
+
 def test_zeroizing_the_hsm_stops_the_service(tmp_path: Path) -> None:
     async def scene(appliance: Appliance) -> None:
         await make_authorized_cluster(appliance)

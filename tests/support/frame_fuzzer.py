@@ -143,7 +143,7 @@ def local_worker(bench: WorkerBench) -> Worker:
     """Return a worker in this process that listens nowhere."""
     return Worker(
         WorkerBootstrap(
-            worker_index=0, worker_count=1, listen_fd=-1, page_fd=os.dup(bench.page.fd),
+            worker_index=0, worker_count=1, listen_fds=[], page_fd=os.dup(bench.page.fd),
             database_path=str(bench.database), cluster_socket_path=str(bench.socket("cluster")),
             cluster_secret=bench.secrets["worker"], certificate_pem=b"", key_pem=b"", ca_pem=b"",
             member_id=bench.member_id, limits=bench.limits,

@@ -204,7 +204,7 @@ class WorkerBench(ClusterBench):
         bootstrap = WorkerBootstrap(
             worker_index=index,
             worker_count=self.workers,
-            listen_fd=listener.fileno(),
+            listen_fds=[listener.fileno()],
             page_fd=page.fd,
             database_path=str(self.database),
             cluster_socket_path=str(self.socket("cluster")),

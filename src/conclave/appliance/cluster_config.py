@@ -29,6 +29,14 @@ class ListenerConfig(msgspec.Struct, frozen=True):
     port: int
 
 
+class FormerPort(msgspec.Struct, frozen=True):
+    """A crypto port that clients may still name (rule S7)."""
+
+    port: int
+    until_ms: int
+    """Appliance time from which on it is opened no more."""
+
+
 class StoredClusterConfig(msgspec.Struct, frozen=True):
     """What was configured; a port of 0 means the appliance's default."""
 
@@ -37,6 +45,7 @@ class StoredClusterConfig(msgspec.Struct, frozen=True):
     admin_port: int = 0
     crypto_interface: str | None = None
     crypto_port: int = 0
+    former_crypto_ports: tuple[FormerPort, ...] = ()
     identity: IdentityMode = "single"
     on_boot: bool = False
     cluster_created: bool = False
@@ -50,6 +59,7 @@ class ClusterConfig(msgspec.Struct, frozen=True):
     admin: ListenerConfig
     crypto: ListenerConfig
     identity: IdentityMode
+    former_crypto_ports: tuple[FormerPort, ...] = ()
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -68,6 +78,7 @@ def effective(stored: StoredClusterConfig, admin_port: int, crypto_port: int) ->
         admin=ListenerConfig(stored.admin_interface, stored.admin_port or admin_port),
         crypto=ListenerConfig(stored.crypto_interface, stored.crypto_port or crypto_port),
         identity=stored.identity,
+        former_crypto_ports=stored.former_crypto_ports,
     )
 
 
@@ -124,6 +135,23 @@ def with_listener(
     if port is not None:
         changes[f"{service}_port"] = port
     return msgspec.structs.replace(stored, **changes)
+
+
+def with_former_port(
+    stored: StoredClusterConfig, before: int, after: int, until_ms: int
+) -> StoredClusterConfig:
+    """Note that clients know the crypto port `before`, when `after` takes its place."""
+    if before == after:
+        return stored
+    kept = [former for former in stored.former_crypto_ports if former.port not in (before, after)]
+    formers = (*kept, FormerPort(before, until_ms))
+    return msgspec.structs.replace(stored, former_crypto_ports=formers)
+
+
+def open_ports(config: ClusterConfig, now_ms: int) -> list[int]:
+    """Return the crypto ports to be opened, the present one first."""
+    former = [each.port for each in config.former_crypto_ports if now_ms < each.until_ms]
+    return [config.crypto.port, *(port for port in former if port != config.crypto.port)]
 
 
 def with_identity(stored: StoredClusterConfig, mode: str) -> StoredClusterConfig:

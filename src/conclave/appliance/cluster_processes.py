@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from conclave import faults
-from conclave.appliance.cluster_config import ClusterConfig, listen_address
+from conclave.appliance.cluster_config import ClusterConfig, listen_address, open_ports
 from conclave.appliance.login_service import LoginService
 from conclave.appliance.member_identity import MemberCertificate, MemberIdentity
 from conclave.appliance.network import BACKLOG, bind_socket
@@ -23,7 +23,7 @@ from conclave.appliance.package_version import Release
 from conclave.appliance.paths import StatePaths
 from conclave.appliance.supervisor import Child, ChildSpec, stop_all
 from conclave.appliance.time import ApplianceTime
-from conclave.errors import InternalFault, Unavailable
+from conclave.errors import InternalFault, NotAllowed, Unavailable
 from conclave.service.bootstrap import ClusterBootstrap, WorkerBootstrap, encode_bootstrap
 from conclave.service.channel import ChannelClient
 from conclave.service.messages import Nothing, Quiet, ServiceStatus
@@ -68,7 +68,8 @@ class ClusterProcesses:
         self._secrets = {role: os.urandom(SECRET_BYTES) for role in ("daemon", "worker")}
         self._client = ChannelClient(paths.cluster_socket, self._secrets["daemon"])
         self._page = SharedPage.create()
-        self._crypto: socket.socket | None = None
+        self._crypto: list[socket.socket] = []
+        """The listener of the crypto port, then those of former ones."""
         self._smk: bytearray | None = None
         self._domain = bytearray()
         self._presented = ""
@@ -171,10 +172,10 @@ class ClusterProcesses:
         self._unbind()
 
     async def _start_first_workers(self) -> None:
-        if self._crypto is None:
+        if not self._crypto:
             self._bind()
-        assert self._crypto is not None  # noqa: S101 - just bound
-        self._crypto.listen(BACKLOG)
+        for listener in self._crypto:
+            listener.listen(BACKLOG)
         count = self._settings.workers or os.cpu_count() or 1
         workers = [Child(self._worker_spec(index, count)) for index in range(count)]
         try:
@@ -210,14 +211,19 @@ class ClusterProcesses:
 
     def _bind(self) -> None:
         # Bound at the start, so that a taken port refuses it; open once a worker can accept.
-        crypto = self.config.crypto
-        address = listen_address(crypto.interface, self._settings.interfaces)
-        self._crypto = bind_socket(address, crypto.port, what="crypto")
+        address = listen_address(self.config.crypto.interface, self._settings.interfaces)
+        present, *former = open_ports(self.config, self._time.clock.now_ms())
+        self._crypto = [bind_socket(address, present, what="crypto")]
+        for port in former:
+            try:
+                self._crypto.append(bind_socket(address, port, what="former crypto"))
+            except NotAllowed as refusal:
+                _log.warning("A former port stays closed: %s", refusal.message)
 
     def _unbind(self) -> None:
-        if self._crypto is not None:
-            self._crypto.close()
-            self._crypto = None
+        listeners, self._crypto = self._crypto, []
+        for listener in listeners:
+            listener.close()
 
     def _cluster_spec(self) -> ChildSpec:
         return ChildSpec(
@@ -263,36 +269,40 @@ class ClusterProcesses:
         )
 
     def _worker_spec(self, index: int, count: int) -> ChildSpec:
-        assert self._crypto is not None  # noqa: S101 - workers start after the port is bound
-        listen_fd = self._crypto.fileno()
+        listen_fds = [listener.fileno() for listener in self._crypto]
         name = f"worker-{index}"
         return ChildSpec(
             name,
             WORKER_MODULE,
-            self._worker_frame_maker(index, count, listen_fd, name),
-            (listen_fd, self._page.fd),
+            self._worker_frame_maker(index, count, listen_fds, name),
+            (*listen_fds, self._page.fd),
             self._source_directory,
         )
 
     def _worker_frame_maker(
-        self, index: int, count: int, listen_fd: int, name: str
+        self, index: int, count: int, listen_fds: list[int], name: str
     ) -> Callable[[], bytes]:
         def frame() -> bytes:
             certificate = self._identity.certificate()
             assert certificate is not None  # noqa: S101 - workers start with a certificate only
             return encode_bootstrap(
-                self._worker_bootstrap(index, count, listen_fd, name, certificate)
+                self._worker_bootstrap(index, count, listen_fds, name, certificate)
             )
 
         return frame
 
     def _worker_bootstrap(
-        self, index: int, count: int, listen_fd: int, name: str, certificate: MemberCertificate
+        self,
+        index: int,
+        count: int,
+        listen_fds: list[int],
+        name: str,
+        certificate: MemberCertificate,
     ) -> WorkerBootstrap:
         return WorkerBootstrap(
             worker_index=index,
             worker_count=count,
-            listen_fd=listen_fd,
+            listen_fds=listen_fds,
             page_fd=self._page.fd,
             database_path=str(self._paths.cluster_store),
             cluster_socket_path=str(self._paths.cluster_socket),

@@ -121,7 +121,7 @@ class ClusterService:
     ) -> None:
         """Bind admin or crypto to an interface, a port, or both; None leaves it as it is."""
         async with self._changes.one():
-            await self._configured.set_listener(service, interface, port)
+            await self._configured.set_listener(service, interface, port, self._clock.now_ms())
             self._report_soon()
 
     async def set_identity(self, mode: str) -> None:

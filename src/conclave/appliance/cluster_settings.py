@@ -13,6 +13,7 @@ from conclave.appliance.documents import Documents
 from conclave.settings import ApplianceConfig
 
 DOCUMENT: Final = "cluster service"
+DAY_MS: Final = 86_400_000
 
 
 class ClusterSettings:
@@ -51,14 +52,22 @@ class ClusterSettings:
             lambda stored: cluster_config.with_core_address(stored, address, interfaces)
         )
 
-    async def set_listener(self, service: str, interface: str | None, port: int | None) -> None:
-        """Set interface or port of the admin or crypto listener."""
-        interfaces = self._settings.interfaces
-        await self._change(
-            lambda stored: cluster_config.with_listener(
-                stored, service, interface, port, interfaces
+    async def set_listener(
+        self, service: str, interface: str | None, port: int | None, now_ms: int
+    ) -> None:
+        """Set interface or port of the admin or crypto listener; a former crypto port is kept."""
+        settings = self._settings
+        until_ms = now_ms + settings.former_port_days * DAY_MS
+
+        def change(stored: StoredClusterConfig) -> StoredClusterConfig:
+            before = stored.crypto_port or settings.crypto_port
+            changed = cluster_config.with_listener(
+                stored, service, interface, port, settings.interfaces
             )
-        )
+            after = changed.crypto_port or settings.crypto_port
+            return cluster_config.with_former_port(changed, before, after, until_ms)
+
+        await self._change(change)
 
     async def set_identity(self, mode: str) -> None:
         """Choose single or dual identity."""

@@ -97,8 +97,8 @@ class WorkerBootstrap(Quiet, frozen=True, kw_only=True):
 
     worker_index: int
     worker_count: int
-    listen_fd: int
-    """The bound and listening socket of the crypto port."""
+    listen_fds: list[int]
+    """The bound and listening sockets of the crypto port, and of former ones."""
     page_fd: int
     database_path: str
     cluster_socket_path: str

@@ -1,6 +1,6 @@
 """A crypto worker: `python -m conclave.service.worker`, one per core, started by the daemon.
 
-It accepts clients on the inherited socket, reads the cluster store, and writes nothing: every
+It accepts clients on the inherited sockets, reads the cluster store, and writes nothing: every
 change goes to the cluster process.  It gets derived keys only (rule C7).
 """
 
@@ -11,6 +11,7 @@ import gc
 import logging
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections import OrderedDict
@@ -87,13 +88,22 @@ class Worker:
     async def run(self) -> None:
         """Serve until `stop`."""
         bootstrap = self._bootstrap
-        loop = asyncio.get_running_loop()
         context = server_context(bootstrap.certificate_pem, bootstrap.key_pem, bootstrap.ca_pem)
         await self._learn_cluster()
         self.core.tick()
-        listener = socket.socket(fileno=bootstrap.listen_fd)
+        servers = [await self._listen(fd, context) for fd in bootstrap.listen_fds]
+        ticking = asyncio.create_task(self._tick())
+        _log.info("Worker %d of %d serves.", self.index + 1, self.count)
+        await self._stopping.wait()
+        for server in servers:
+            server.close()
+        ticking.cancel()
+        await self._wind_up()
+
+    async def _listen(self, fd: int, context: ssl.SSLContext) -> asyncio.Server:
+        listener = socket.socket(fileno=fd)
         listener.setblocking(False)
-        server = await loop.create_server(
+        return await asyncio.get_running_loop().create_server(
             lambda: Connection(self),
             sock=listener,
             ssl=context,
@@ -101,12 +111,6 @@ class Worker:
             ssl_handshake_timeout=HANDSHAKE_SECONDS,
             ssl_shutdown_timeout=SHUTDOWN_SECONDS,
         )
-        ticking = asyncio.create_task(self._tick())
-        _log.info("Worker %d of %d serves.", self.index + 1, self.count)
-        await self._stopping.wait()
-        server.close()
-        ticking.cancel()
-        await self._wind_up()
 
     def stop(self) -> None:
         """End `run` after what is under way."""
