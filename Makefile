@@ -36,7 +36,7 @@ native-check:
 
 unit:
 	@echo "==> pytest"
-	@$(PYTHON) -m pytest -q -n 3 --dist loadfile
+	@$(PYTHON) -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder
 
 bench: setup ## p11bench against Conclave and SoftHSM2, alternately: medians and ratios
 	@$(PYTHON) -m bench $(ARGS)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.demo import Demo, start_demo, stop_demo
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Keep the tests of a file on one worker, unless they share nothing; the long ones go first.
+
+    Else a worker that begins a long file last keeps all the others waiting.
+    """
+    for item in items:
+        if item.get_closest_marker("spread") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    yield
+    items.sort(key=_order)
+
+
+def _order(item: pytest.Item) -> tuple[bool, bool]:
+    """Put whole files of system tests first, then the other system tests, then what is short."""
+    marks = {mark.name for mark in item.iter_markers()}
+    return "system" not in marks, "spread" in marks
 
 
 @pytest.fixture(scope="session")

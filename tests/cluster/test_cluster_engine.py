@@ -22,7 +22,7 @@ from tests.support.cluster_bench import ClusterBench
 from tests.support.postgresql import distribution
 from tests.support.several import WAIT_SECONDS, Several
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.spread]
 
 
 def engine_of(bench: ClusterBench) -> str:

@@ -29,7 +29,7 @@ from tests.cluster.test_cluster_members import (
 from tests.support.cluster_bench import ClusterBench
 from tests.support.several import Several, until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.spread]
 
 
 @with_three

@@ -18,7 +18,7 @@ from conclave.ids import ClientId
 from tests.support.cluster_bench import LONG_PASSWORD, PASSWORD, WRONG, ClusterBench
 from tests.support.several import Several, several, until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.spread]
 
 OTHER = b"another-password"
 

@@ -26,7 +26,7 @@ from tests.support.cluster_bench import ClusterBench
 from tests.support.held_postgresql import held_postgresql
 from tests.support.several import Several, several, until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.spread]
 
 
 async def refusal(work: Awaitable[object]) -> ConclaveError:
