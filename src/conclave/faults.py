@@ -39,6 +39,12 @@ ROLE_LIMIT: Final = Fault("SERVERPLUGIN_ROLE_LIMIT", 409, "No more user roles ar
 KEY_EXISTS: Final = Fault("SERVERPLUGIN_KEY_EXISTS", 409, "The user has the key already")
 KEY_NOT_FOUND: Final = Fault("SERVERPLUGIN_KEY_DOES_NOT_EXIST", 404, "The user has no such key")
 KEY_LIMIT: Final = Fault("SERVERPLUGIN_KEY_LIMIT", 409, "The user may have no more keys")
+USER_NOT_OWN: Final = Fault(
+    "SERVERPLUGIN_USERID_NOT_AUTHORIZED", 403, "These files belong to another user"
+)
+FILE_PATTERN: Final = Fault("SERVERPLUGIN_INVALID_PATTERN_DETECTED", 400, "Bad file name")
+UPLOAD_BODY: Final = Fault("SERVER_REQUEST_NOT_APPROPRIATE", 400, "The body holds no file")
+UPLOAD_LIMIT: Final = Fault("SERVER_FILE_UPLOAD_LIMIT_EXCEED", 400, "The body holds several files")
 TASK_GONE: Final = Fault("TASK_DOES_NOT_EXIST", 410, "No such task")
 
 # The audit log

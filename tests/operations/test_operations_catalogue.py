@@ -25,6 +25,7 @@ from conclave.operations.model import (
     Doors,
     Duration,
 )
+from conclave.operations.user_files import check_own_files
 from conclave.operations.users import check_own_or_admin
 
 OF_ONESELF = {
@@ -37,6 +38,11 @@ OF_ONESELF = {
     "user.certificates.add",
     "user.certificate.set",
     "user.certificates.delete",
+    "file.list",
+    "file.show",
+    "file.download",
+    "file.upload",
+    "file.delete",
 }
 """What every user may do for the own account."""
 
@@ -104,7 +110,7 @@ def test_only_logging_in_and_the_certificate_authority_ask_for_no_login() -> Non
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)
 def test_what_is_ones_own_is_checked_to_be(operation: AnyOperation) -> None:
     if operation.name in OF_ONESELF:
-        assert check_own_or_admin in operation.checks
+        assert check_own_or_admin in operation.checks or check_own_files in operation.checks
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)

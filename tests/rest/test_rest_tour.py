@@ -148,6 +148,14 @@ def change_roles_and_keys(client: Client, nobody: Client) -> None:
     expect(nobody.delete("/auth/session"), 204)
 
 
+def move_files(client: Client) -> None:
+    form = {"headers": {"Content-Type": None}, "files": {"file": ("notes.txt", b"Hello")}}
+    url = expect(client.post("/users/admin/files", **form), 204).headers["Location"]
+    for path in ("/users/admin/files", url, f"{url}/download"):
+        expect(client.get(path), 200)
+    expect(client.delete(url), 204)
+
+
 def read_the_audit_log(auditor: Client) -> None:
     for path in ("", "/records", "/export"):
         expect(auditor.get(f"/api/lunasa/audit{path}"), 200)
@@ -172,6 +180,7 @@ def test_every_operation_succeeds(house: House) -> None:
     change_the_appliance(client)
     change_users(client)
     change_roles_and_keys(client, nobody)
+    move_files(client)
     identity = {"service": "identity", "mode": "dual"}
     expect(client.put("/api/cluster/config", identity), 204)
     expect(client.put("/api/cluster/config", {"service": "crypto", "port": 50055}), 204)

@@ -27,6 +27,7 @@ from conclave.appliance.store import ApplianceStore
 from conclave.appliance.time import ApplianceTime
 from conclave.appliance.user_files import UserFiles
 from conclave.appliance.user_roles import CustomRoles
+from conclave.appliance.user_store import role_entry_id
 from conclave.appliance.users import Users
 from conclave.appliance.webserver_tls import WebserverTls
 from conclave.audit.files import Bounds
@@ -137,6 +138,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         identity = await MemberIdentity.open(documents, hsm)
         files = UserFiles(paths.files, config.files.max_file_bytes)
         files.sweep()
+        users.on_gone(_forgetting(files))
         packages = await Packages.open(config, paths, time.clock)
         cluster = ClusterService(
             paths=paths,
@@ -167,6 +169,17 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             tls=tls,
             audit=audit,
         )
+
+
+def _forgetting(files: UserFiles) -> Callable[[frozenset[str]], None]:
+    """Return what removes the files of users who are gone, so that no namesake finds them."""
+
+    def forget(gone: frozenset[str]) -> None:
+        for name in gone:
+            if not name.startswith(role_entry_id("")):
+                files.forget(name)
+
+    return forget
 
 
 def _audit_bounds(config: ApplianceConfig) -> Bounds:

@@ -6,6 +6,7 @@ Invariant: there is always an enabled administrator; a list without one is refus
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
@@ -29,6 +30,7 @@ class LocalUsers:
         self._table = table
         self._changed = changed
         self._changing = KeyedLocks[str](longest_queue=_LONGEST_QUEUE)
+        self._gone_listeners: list[Callable[[frozenset[str]], None]] = []
 
     @classmethod
     async def open(cls, store: ApplianceStore) -> LocalUsers:
@@ -39,6 +41,10 @@ class LocalUsers:
     def hold(self) -> AbstractAsyncContextManager[None]:
         """Let one change at a time be made; raise Unavailable when it would wait too long."""
         return self._changing.hold("users")
+
+    def on_gone(self, listener: Callable[[frozenset[str]], None]) -> None:
+        """Call `listener` with the names of users and roles that are no more."""
+        self._gone_listeners.append(listener)
 
     @property
     def table(self) -> UserTable:
@@ -76,4 +82,8 @@ class LocalUsers:
 
     async def _replace(self, table: UserTable, changed: frozenset[str]) -> None:
         await replace_users(self._store, table.values(), changed)
+        gone = frozenset(self._table.keys() - table.keys())
         self._table, self._changed = table, changed
+        if gone:
+            for listener in self._gone_listeners:
+                listener(gone)

@@ -132,4 +132,5 @@ class StatePaths:
             self.run,
             self.logs,
             self.audit,
+            self.files,
         )

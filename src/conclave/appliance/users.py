@@ -156,6 +156,10 @@ class Users:
         """Call `listener` after every attempt to log in that was checked, or came too early."""
         self._listeners.append(listener)
 
+    def on_gone(self, listener: Callable[[frozenset[str]], None]) -> None:
+        """Call `listener` with the names of users who are no more."""
+        self._local.on_gone(listener)
+
     # ---- reading
 
     @property

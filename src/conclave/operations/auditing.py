@@ -59,6 +59,7 @@ class Attempt:
             status=status,
             fault="" if fault is None else fault.rest_id,
             task=_task_of(reply),
+            note="" if reply is None or _task_of(reply) else reply.location[:_LONGEST_TARGET],
         )
 
 

@@ -24,6 +24,7 @@ from conclave.operations import (
     services,
     sessions,
     tasks,
+    user_files,
     user_keys,
     users,
 )
@@ -43,6 +44,7 @@ _MODULES: Final = (
     users,
     roles,
     user_keys,
+    user_files,
     tasks,
     cluster_config,
     clusters,

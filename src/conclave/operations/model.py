@@ -10,7 +10,7 @@ import enum
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -112,6 +112,16 @@ class Caller:
     source: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A file that came with a call."""
+
+    name: str
+    """As the caller gave it: nothing is known of it yet."""
+    stream: IO[bytes]
+    size_bytes: int
+
+
 def _unseen(_how_far: str) -> None:
     """Nobody looks."""
 
@@ -135,6 +145,8 @@ class Call:
     """Says how far a task is."""
     flags: frozenset[str] = frozenset()
     """Those of the operation's flags that were sent as true."""
+    upload: Upload | None = None
+    """What came with an operation that takes a file."""
     confirmed: bool = False
     """The call waited as a task and was started, so it may destroy."""
 
@@ -232,6 +244,11 @@ class Operation(Generic[A]):
     def takes_arguments(self) -> bool:
         """Tell whether anything may be sent."""
         return self.arguments is not NoArguments
+
+    @property
+    def takes_file(self) -> bool:
+        """Tell whether a file is sent, as multipart."""
+        return Media.FORM in self.media
 
     @property
     def takes_text(self) -> bool:

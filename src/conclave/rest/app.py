@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -26,6 +27,7 @@ from conclave.operations.model import (
     AnyOperation,
     Call,
     Doors,
+    NoArguments,
     Reply,
 )
 from conclave.operations.rights import require_right
@@ -42,6 +44,7 @@ from conclave.rest.paging import cut, wanted_flags, wanted_page
 from conclave.rest.routing import Match, Router
 from conclave.rest.sessions import COOKIE, SessionTable
 from conclave.rest.tasks import execute
+from conclave.rest.uploads import received
 from conclave.settings import RestSettings, Strictness
 
 _log = logging.getLogger(__name__)
@@ -111,10 +114,13 @@ class RestApp:
         reads = self._appliance.config.audit.reads
         async with audited(self._appliance.audit, attempt, reads=reads):
             call = await self._admit(request, attempt, match)
-            attempt.arguments = decode_arguments(operation, await self._read(request))
-            reply = await execute(
-                operation, call, attempt.arguments, request.url.path, self._settings
-            )
+            if operation.takes_file:
+                reply = await self._execute_with_file(request, attempt, call)
+            else:
+                attempt.arguments = decode_arguments(operation, await self._read(request))
+                reply = await execute(
+                    operation, call, attempt.arguments, request.url.path, self._settings
+                )
             attempt.reply = reply
         response = _render(operation, reply, call, request.url.path)
         _log.info(
@@ -125,6 +131,24 @@ class RestApp:
             response.status_code,
         )
         return response
+
+    async def _execute_with_file(self, request: Request, attempt: Attempt, call: Call) -> Reply:
+        attempt.arguments = NoArguments()
+        # Before the file is taken, so that nobody sends much in vain.
+        for check in attempt.operation.checks:
+            check(call, attempt.arguments)
+        receiving = received(
+            request.stream().__aiter__(),
+            request.headers.get("content-type", ""),
+            directory=self._appliance.paths.files,
+            max_bytes=self._appliance.files.max_file_bytes,
+            chunk_seconds=self._settings.body_seconds,
+        )
+        async with receiving as upload:
+            with_file = replace(call, upload=upload)
+            return await execute(
+                attempt.operation, with_file, attempt.arguments, request.url.path, self._settings
+            )
 
     async def _admit(self, request: Request, attempt: Attempt, match: Match) -> Call:
         """Return the call of a caller who has the right, its headers and page looked at."""

@@ -33,7 +33,7 @@ from conclave.operations.model import (
 )
 from conclave.operations.tasks import TaskView
 from conclave.rest.errors import ErrorBody
-from conclave.rest.media_types import JSON, OCTETS, VENDOR, VENDOR_JSON
+from conclave.rest.media_types import FORM_DATA, JSON, OCTETS, VENDOR, VENDOR_JSON
 from conclave.rest.paging import PARAMETERS
 
 _REFERENCE: Final = "#/components/schemas/{name}"
@@ -156,7 +156,10 @@ def _describe(
             port for door, port in ((Doors.REST, 8443), (Doors.ADMIN, 50070)) if door & each.doors
         ],
     }
-    if each.takes_text:
+    if each.takes_file:
+        form = {"type": "object", "properties": {"file": _BINARY}, "required": ["file"]}
+        described["requestBody"] = {"required": True, "content": {FORM_DATA: {"schema": form}}}
+    elif each.takes_text:
         content = {f"{VENDOR}{Media.OCTETS};version=": {"schema": _BINARY}}
         described["requestBody"] = {"required": True, "content": content}
     elif each.takes_arguments:
