@@ -14,9 +14,9 @@ import msgspec
 from conclave.demo import leftovers
 from conclave.demo.errors import step_failed
 from conclave.demo.narrator import Narrator
-from conclave.demo.options import DemoOptions, new_password
+from conclave.demo.options import SSH_PORT, DemoOptions, new_password
 from conclave.demo.rest import RestClient
-from conclave.settings import ApplianceConfig, Limits, PackageSettings, write_config
+from conclave.settings import ApplianceConfig, Limits, PackageSettings, SshSettings, write_config
 from conclave.store.postgresql import account as accounts
 
 PARTITION: Final = "clusterpar"
@@ -51,6 +51,7 @@ def settings(options: DemoOptions, number: int, address: str) -> ApplianceConfig
         limits = msgspec.structs.replace(limits, max_objects=options.max_objects)
     return ApplianceConfig(
         packages=PackageSettings(cluster_service="preinstalled"),
+        ssh=SshSettings(port=SSH_PORT),
         state_dir=options.state_dir(number),
         host_name="conclave-demo" if number == 1 else f"conclave-demo-{number}",
         interfaces={DEVICE: address},

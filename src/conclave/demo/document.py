@@ -21,7 +21,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class MemberRow(_Row, frozen=True, kw_only=True):
-    """One appliance; `ssh_port` is None as long as no LunaSH is served."""
+    """One appliance; `ssh_port` is None where no LunaSH is served."""
 
     member_id: str
     name: str

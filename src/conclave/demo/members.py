@@ -12,7 +12,7 @@ from conclave.demo import appliance_steps as appliance
 from conclave.demo.daemon import process_ids, ready_facts
 from conclave.demo.document import DemoDocument, MemberRow
 from conclave.demo.errors import too_slow
-from conclave.demo.options import CERTIFICATES_FILE, CORE_PORT
+from conclave.demo.options import CERTIFICATES_FILE, CORE_PORT, SSH_PORT
 from conclave.demo.rest import RestClient
 from conclave.errors import ConclaveError
 
@@ -144,7 +144,7 @@ def member_row(state_dir: Path, member: dict[str, Any], daemon_pid: int) -> Memb
         admin_port=member["adminPort"],
         crypto_port=member["cryptoPort"],
         core_port=CORE_PORT,
-        ssh_port=None,
+        ssh_port=SSH_PORT,
         hsm_serial=str(ready_facts(state_dir)["hsmSerial"]),
         state_dir=str(state_dir),
         ca_file=str(appliance.certificate_file(state_dir)),

@@ -14,7 +14,8 @@ from typing import Final
 from conclave.demo.errors import step_failed
 
 CORE_PORT: Final = 50051
-PORTS: Final = (8443, 50070, 50052, CORE_PORT)
+SSH_PORT: Final = 2222
+PORTS: Final = (8443, 50070, 50052, CORE_PORT, SSH_PORT)
 MAX_MEMBERS: Final = 4
 CERTIFICATES_FILE: Final = "ca.pem"
 MEMBER_PREFIX: Final = "member-"

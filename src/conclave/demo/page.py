@@ -57,8 +57,19 @@ Try:
 Look at it over REST, as the administrator:
     curl --config {shlex.quote(str(directory / CURL_FILE))} \\
         https://{member.address}:{member.rest_port}/api/keyrings
-{_faults(document, directory)}
+{_shell(document, directory)}{_faults(document, directory)}
 {last_words}
+"""
+
+
+def _shell(document: DemoDocument, directory: Path) -> str:
+    """Return how to log in to LunaSH; nothing where it is not served."""
+    member = document.members[0]
+    if member.ssh_port is None:
+        return ""
+    return f"""
+Log in to LunaSH as admin; the password is "adminPassword" in {directory / FILE_NAME}:
+    ssh -p {member.ssh_port} -o UserKnownHostsFile=/dev/null admin@{member.address}
 """
 
 
