@@ -31,6 +31,7 @@ from conclave.service.bootstrap import WorkerBootstrap
 from conclave.service.client_gate import PeerCertificate
 from conclave.service.connection import Connection
 from conclave.service.frames import FrameSplitter, frame
+from conclave.service.meters import Meters
 from conclave.service.wire import MAX_FRAME_BYTES, Operation
 from conclave.service.worker import Worker
 from tests.service.conftest import Tenant, make_tenant
@@ -144,6 +145,7 @@ def local_worker(bench: WorkerBench) -> Worker:
     return Worker(
         WorkerBootstrap(
             worker_index=0, worker_count=1, listen_fds=[], page_fd=os.dup(bench.page.fd),
+            meters_fd=Meters.create().fd,
             database_path=str(bench.database), cluster_socket_path=str(bench.socket("cluster")),
             cluster_secret=bench.secrets["worker"], certificate_pem=b"", key_pem=b"", ca_pem=b"",
             member_id=bench.member_id, limits=bench.limits,

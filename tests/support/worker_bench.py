@@ -25,6 +25,7 @@ from conclave.service import wire
 from conclave.service.bootstrap import WorkerBootstrap, encode_bootstrap
 from conclave.service.client_gate import X509_V_FLAG_NO_CHECK_TIME
 from conclave.service.messages import AuthorizeResult, RegisteredClient
+from conclave.service.meters import Meters
 from conclave.service.page import SharedPage
 from conclave.settings import Limits
 from tests.support.cluster_bench import ClusterBench, client_request
@@ -201,11 +202,13 @@ class WorkerBench(ClusterBench):
     ) -> None:
         """Start a worker of this member, or of another that shares its store."""
         assert self.certificate is not None
+        meters = Meters.create()
         bootstrap = WorkerBootstrap(
             worker_index=index,
             worker_count=self.workers,
             listen_fds=[listener.fileno()],
             page_fd=page.fd,
+            meters_fd=meters.fd,
             database_path=str(self.database),
             cluster_socket_path=str(self.socket("cluster")),
             cluster_secret=self.secrets["worker"],
@@ -221,11 +224,12 @@ class WorkerBench(ClusterBench):
         process = subprocess.Popen(
             [sys.executable, "-m", "conclave.service.worker"],
             stdin=subprocess.PIPE,
-            pass_fds=[page.fd, listener.fileno()],
+            pass_fds=[page.fd, listener.fileno(), meters.fd],
         )
         assert process.stdin is not None
         process.stdin.write(encode_bootstrap(bootstrap))
         process.stdin.flush()
+        meters.close()
         self.processes[name] = process
 
     async def identity(self, name: str = "client") -> Identity:

@@ -18,6 +18,7 @@ from conclave.appliance.cluster_settings import ClusterSettings
 from conclave.appliance.documents import Documents
 from conclave.appliance.login_service import LoginService
 from conclave.appliance.member_identity import MemberIdentity
+from conclave.appliance.metrics import Metrics
 from conclave.appliance.package_version import Release
 from conclave.appliance.packages import Packages
 from conclave.appliance.paths import StatePaths
@@ -73,6 +74,7 @@ class Appliance:
         self.packages: Final = packages
         self.cluster: Final = cluster
         self.audit: Final = audit
+        self.metrics: Final = Metrics(cluster, packages.cluster, time.clock)
         self._tls = tls
 
     @property
@@ -211,5 +213,5 @@ def _follow(users: Users, cluster: ClusterService, closing: AsyncExitStack) -> N
     following = users.follow(cluster)
     following.start()
     closing.push_async_callback(following.stop)
-    cluster.on_serving(following.wake)
-    cluster.on_users_change(following.wake)
+    cluster.on_serving.add(following.wake)
+    cluster.on_users_change.add(following.wake)

@@ -27,6 +27,7 @@ from conclave.errors import InternalFault, NotAllowed, Unavailable
 from conclave.service.bootstrap import ClusterBootstrap, WorkerBootstrap, encode_bootstrap
 from conclave.service.channel import ChannelClient
 from conclave.service.messages import Nothing, Quiet, ServiceStatus
+from conclave.service.meters import Meters, Reading
 from conclave.service.page import SharedPage
 from conclave.settings import ApplianceConfig
 
@@ -68,6 +69,7 @@ class ClusterProcesses:
         self._secrets = {role: os.urandom(SECRET_BYTES) for role in ("daemon", "worker")}
         self._client = ChannelClient(paths.cluster_socket, self._secrets["daemon"])
         self._page = SharedPage.create()
+        self._meters: dict[int, Meters] = {}
         self._crypto: list[socket.socket] = []
         """The listener of the crypto port, then those of former ones."""
         self._smk: bytearray | None = None
@@ -95,6 +97,10 @@ class ClusterProcesses:
     def cluster_pid(self) -> int | None:
         """Return the id of the living cluster process."""
         return self._cluster.pid
+
+    def readings(self) -> dict[int, list[Reading]]:
+        """Return what each worker counted since the start of the service."""
+        return {index: list(meters.readings()) for index, meters in self._meters.items()}
 
     def holds(self, smk: bytes, domain: bytes) -> bool:
         """Tell whether exactly these are held."""
@@ -127,6 +133,8 @@ class ClusterProcesses:
             self.forget_smk()
             self._unbind()
             self._page.close()
+            for meters in self._meters.values():
+                meters.close()
 
     async def call(self, method: str, params: Quiet, *, timeout_seconds: float) -> Quiet:
         """Call the cluster process."""
@@ -271,11 +279,14 @@ class ClusterProcesses:
     def _worker_spec(self, index: int, count: int) -> ChildSpec:
         listen_fds = [listener.fileno() for listener in self._crypto]
         name = f"worker-{index}"
+        if index not in self._meters:
+            self._meters[index] = Meters.create()
+        meters_fd = self._meters[index].fd
         return ChildSpec(
             name,
             WORKER_MODULE,
             self._worker_frame_maker(index, count, listen_fds, name),
-            (*listen_fds, self._page.fd),
+            (*listen_fds, self._page.fd, meters_fd),
             self._source_directory,
         )
 
@@ -304,6 +315,7 @@ class ClusterProcesses:
             worker_count=count,
             listen_fds=listen_fds,
             page_fd=self._page.fd,
+            meters_fd=self._meters[index].fd,
             database_path=str(self._paths.cluster_store),
             cluster_socket_path=str(self._paths.cluster_socket),
             cluster_secret=self._secrets["worker"],

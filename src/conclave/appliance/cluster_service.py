@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from conclave import faults
 from conclave.appliance.admin_listener import AdminListener
@@ -60,6 +60,22 @@ class ClusterServiceStatus:
     """Why a restart is required; empty when what runs is what is configured."""
 
 
+class Listeners:
+    """Who wants to be called when something happens."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[], None]] = []
+
+    def add(self, listener: Callable[[], None]) -> None:
+        """Call `listener` each time from now on."""
+        self._listeners.append(listener)
+
+    def notify(self) -> None:
+        """Call all of them."""
+        for listener in self._listeners:
+            listener()
+
+
 class ClusterService:
     """Start, stop, configure and call the cluster service."""
 
@@ -88,22 +104,16 @@ class ClusterService:
         self._state: ServiceState = "stopped"
         self._changes = Changes()
         self._stopping: asyncio.Task[None] | None = None
-        self._listeners: list[Callable[[], None]] = []
-        self._user_listeners: list[Callable[[], None]] = []
+        self.on_serving: Final = Listeners()
+        """After every start, creation and authorization."""
+        self.on_users_change: Final = Listeners()
+        """After a join, and when the cluster's users may have changed."""
         self._users_version: int | None = None
         self._package = package
 
     def attach_admin_door(self, door: Door) -> None:
         """Name the listener that is open while the service runs."""
         self._admin.attach(door)
-
-    def on_serving(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after every start, creation and authorization."""
-        self._listeners.append(listener)
-
-    def on_users_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after a join, and when the cluster's users may have changed."""
-        self._user_listeners.append(listener)
 
     # ---- configuration
 
@@ -192,6 +202,11 @@ class ClusterService:
             restart_required=self._steps.restart_causes(processes, self._package.version),
         )
 
+    @property
+    def processes(self) -> ClusterProcesses | None:
+        """Return what runs."""
+        return self._processes
+
     def set_clock_offset(self, offset_ms: int) -> None:
         """Pass another appliance time on to the running processes."""
         if self._processes is not None:
@@ -248,7 +263,7 @@ class ClusterService:
         await self._changes.long(lambda: self._steps.join(self._running(), request, tell))
         self._report_soon()
         # The cluster's users replace this appliance's, not the other way round.
-        _notify(self._user_listeners)
+        self.on_users_change.notify()
 
     async def leave(
         self,
@@ -312,7 +327,7 @@ class ClusterService:
 
     def _tell(self) -> None:
         self._report_soon()
-        _notify(self._listeners)
+        self.on_serving.notify()
 
     async def _stop(self) -> None:
         processes, self._processes = self._processes, None
@@ -352,7 +367,7 @@ class ClusterService:
         self._report_soon()
         if notice.users_version != self._users_version:
             self._users_version = notice.users_version
-            _notify(self._user_listeners)
+            self.on_users_change.notify()
 
     async def _report(self) -> MemberReport:
         return self._steps.report(self._processes, await self._package.look())
@@ -360,8 +375,3 @@ class ClusterService:
     def _report_soon(self) -> None:
         if self._watch is not None:
             self._watch.report_soon()
-
-
-def _notify(listeners: list[Callable[[], None]]) -> None:
-    for listener in listeners:
-        listener()

@@ -104,6 +104,7 @@ class ClusterOperations:
             restart_required=report.restart_required if report is not None else False,
             version=report.version if report is not None else __version__ if is_local else "",
             last_contact_ms=last_contact_ms,
+            behind_bytes=-1 if member is None else member.primary.behind_bytes(row.member_id),
         )
 
     def _writes_here(self) -> bool:

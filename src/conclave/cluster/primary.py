@@ -165,6 +165,11 @@ class Primary:
         listed = {state.member_id, *self.waited_for}
         return self._recorded == self.waited_for and set(state.visible) == listed
 
+    def behind_bytes(self, member_id: MemberId) -> int:
+        """Return how much a member has not replayed; -1 when it is not watched from here."""
+        watched = self._watched.get(member_id)
+        return -1 if watched is None else watched.behind_bytes
+
     async def _look_at_copies(self) -> None:
         now = boot_time_ms()
         instance = self._replication.instance

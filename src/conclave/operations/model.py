@@ -164,6 +164,8 @@ class Reply:
     body: msgspec.Struct | None = None
     document: bytes = b""
     """A ready JSON document, in place of a body."""
+    text: str = ""
+    """Plain text, in place of a body."""
     location: str = ""
     status: int | None = None
     """One of the operation's statuses; None means the first."""
@@ -216,7 +218,7 @@ class Operation(Generic[A]):
     before_password_change: bool
     """Allowed to a user whose first password is unchanged."""
     media: frozenset[Media]
-    """Kinds of the media type that a caller may name."""
+    """Kinds of the media type that a caller may name; none when it may name any."""
     audited: bool
     """Recorded durably before it is answered; else only when it is refused, or if reads are."""
     commands: tuple[Command, ...]

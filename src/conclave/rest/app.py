@@ -39,7 +39,7 @@ from conclave.rest.errors import (
     too_large,
 )
 from conclave.rest.gate import Gate
-from conclave.rest.media_types import JSON, OCTETS, check_media_type
+from conclave.rest.media_types import JSON, OCTETS, TEXT, check_media_type
 from conclave.rest.paging import cut, wanted_flags, wanted_page
 from conclave.rest.routing import Match, Router
 from conclave.rest.sessions import COOKIE, SessionTable
@@ -178,7 +178,7 @@ class RestApp:
         )
 
     def _check_media_type(self, request: Request, operation: AnyOperation) -> None:
-        if operation.roles == NOBODY:
+        if operation.roles == NOBODY or not operation.media:
             return
         headers = request.headers
         check_media_type(
@@ -242,6 +242,8 @@ def _render(operation: AnyOperation, reply: Reply, call: Call, path: str) -> Res
             headers=_common(headers),
             media_type=OCTETS,
         )
+    if reply.text:
+        return Response(reply.text, status_code=status, headers=_common(headers), media_type=TEXT)
     if reply.document:
         return _json(reply.document, status, headers)
     if body is None:

@@ -19,6 +19,7 @@ JSON: Final = "application/json"
 VENDOR: Final = "application/vnd.safenetinc.lunasa+"
 VENDOR_JSON: Final = VENDOR + "json"
 OCTETS: Final = "application/octet-stream"
+TEXT: Final = "text/plain"
 FORM_DATA: Final = "multipart/form-data"
 NEWEST_VERSION: Final = 17
 _VENDOR: Final = re.compile(

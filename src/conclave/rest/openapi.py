@@ -33,7 +33,7 @@ from conclave.operations.model import (
 )
 from conclave.operations.tasks import TaskView
 from conclave.rest.errors import ErrorBody
-from conclave.rest.media_types import FORM_DATA, JSON, OCTETS, VENDOR, VENDOR_JSON
+from conclave.rest.media_types import FORM_DATA, JSON, OCTETS, TEXT, VENDOR, VENDOR_JSON
 from conclave.rest.paging import PARAMETERS
 
 _REFERENCE: Final = "#/components/schemas/{name}"
@@ -245,6 +245,8 @@ def _responses(each: AnyOperation, schemas: dict[object, Any]) -> dict[str, Any]
         answered = TaskView if announces or each.result is None else each.result
         if status != 204 and Media.OCTETS in each.media:
             response["content"] = {OCTETS: {"schema": _BINARY}}
+        elif status != 204 and not each.media:
+            response["content"] = {TEXT: {"schema": {"type": "string"}}}
         elif status != 204:
             response["content"] = {JSON: {"schema": schemas[answered]}}
         responses[str(status)] = response

@@ -100,6 +100,8 @@ class WorkerBootstrap(Quiet, frozen=True, kw_only=True):
     listen_fds: list[int]
     """The bound and listening sockets of the crypto port, and of former ones."""
     page_fd: int
+    meters_fd: int
+    """Where the worker counts what it did."""
     database_path: str
     cluster_socket_path: str
     cluster_secret: bytes

@@ -27,6 +27,7 @@ from conclave.service.cache import KeyringView, Session, ViewCache
 from conclave.service.channel import ChannelClient
 from conclave.service.member_directory import MemberDirectory
 from conclave.service.messages import Nothing, Quiet, WorkerKeys
+from conclave.service.meters import Meters
 from conclave.service.object_seal import PublicSeal
 from conclave.service.page import SharedPage
 from conclave.service.page_watch import PageWatch
@@ -108,8 +109,9 @@ class Core:
         self.tokens: LoadedTokens | None = None
         self.members = MemberDirectory(page, reader, channel, MemberId(member_id))
         self.asserted = AssertedClients(page, reader)
+        self.meters: Meters
         self.spreader: Spreader
-        """Given by the worker."""
+        """Both are given by the worker."""
         self.now_ms = 0
         """Cluster time of the batch under way."""
         self.serving = False

@@ -10,9 +10,10 @@ from conclave.crypto import mechanisms
 from conclave.crypto.faults import refused
 from conclave.crypto.ready_key import ReadyKey
 from conclave.crypto.standard import Cko
-from conclave.errors import Ckr, NotFound
+from conclave.errors import Ckr, ConclaveError, NotFound
 from conclave.service.cache import KeyringView
 from conclave.service.core import Core, first_password
+from conclave.service.meters import Use, now_ns
 from conclave.service.references import Access, resolve
 from conclave.service.requests import Caller, args_decoder
 from conclave.service.wire import Request, UseKey, VerifySignature
@@ -25,34 +26,62 @@ _sign = mechanisms.sign
 _verify = mechanisms.verify
 _encrypt = mechanisms.encrypt
 _decrypt = mechanisms.decrypt
+_SIGN, _VERIFY, _ENCRYPT, _DECRYPT = Use.SIGN, Use.VERIFY, Use.ENCRYPT, Use.DECRYPT
 
 
 def sign(core: Core, caller: Caller, request: Request) -> bytes:
     """Sign data, or a digest."""
     args = _decode_use(request.args)
     key = _key(core, caller, core.view(args.keyring_id), request.ticket, args.reference)
-    return _sign(args.mechanism, args.parameter, key, args.data, args.prehashed)
+    started = now_ns()
+    try:
+        signature = _sign(args.mechanism, args.parameter, key, args.data, args.prehashed)
+    except ConclaveError:
+        core.meters.failed(_SIGN, args.mechanism)
+        raise
+    core.meters.done(_SIGN, args.mechanism, started)
+    return signature
 
 
 def verify(core: Core, caller: Caller, request: Request) -> None:
     """Raise unless a signature is right."""
     args = _decode_verify(request.args)
     key = _key(core, caller, core.view(args.keyring_id), request.ticket, args.reference)
-    _verify(args.mechanism, args.parameter, key, args.data, args.signature, args.prehashed)
+    started = now_ns()
+    try:
+        _verify(args.mechanism, args.parameter, key, args.data, args.signature, args.prehashed)
+    except ConclaveError:
+        core.meters.failed(_VERIFY, args.mechanism)
+        raise
+    core.meters.done(_VERIFY, args.mechanism, started)
 
 
 def encrypt(core: Core, caller: Caller, request: Request) -> bytes:
     """Encrypt data."""
     args = _decode_use(request.args)
     key = _key(core, caller, core.view(args.keyring_id), request.ticket, args.reference)
-    return _encrypt(args.mechanism, args.parameter, key, args.data)
+    started = now_ns()
+    try:
+        result = _encrypt(args.mechanism, args.parameter, key, args.data)
+    except ConclaveError:
+        core.meters.failed(_ENCRYPT, args.mechanism)
+        raise
+    core.meters.done(_ENCRYPT, args.mechanism, started)
+    return result
 
 
 def decrypt(core: Core, caller: Caller, request: Request) -> bytes:
     """Decrypt data."""
     args = _decode_use(request.args)
     key = _key(core, caller, core.view(args.keyring_id), request.ticket, args.reference)
-    return _decrypt(args.mechanism, args.parameter, key, args.data)
+    started = now_ns()
+    try:
+        result = _decrypt(args.mechanism, args.parameter, key, args.data)
+    except ConclaveError:
+        core.meters.failed(_DECRYPT, args.mechanism)
+        raise
+    core.meters.done(_DECRYPT, args.mechanism, started)
+    return result
 
 
 def _key(

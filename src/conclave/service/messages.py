@@ -99,6 +99,8 @@ class MemberSummary(Quiet, frozen=True):
     version: str = ""
     last_contact_ms: int = 0
     """When this member last heard of it, cluster time; 0 never, or the local one."""
+    behind_bytes: int = -1
+    """Of what was written, how much it has not replayed, as the primary knows; -1 elsewhere."""
 
 
 class MemberList(Quiet, frozen=True):

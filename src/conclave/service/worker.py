@@ -35,6 +35,7 @@ from conclave.service.channel import ChannelClient
 from conclave.service.client_gate import member_context, server_context
 from conclave.service.connection import Connection
 from conclave.service.core import Core
+from conclave.service.meters import Meters
 from conclave.service.page import SharedPage
 from conclave.service.spreader import Spreader
 from conclave.service.store_reader import StoreReader
@@ -74,6 +75,7 @@ class Worker:
             read_only_limit_seconds=bootstrap.read_only_limit_seconds,
         )
         self.clock = ApplianceClock(page.appliance_offset_ms)
+        self.core.meters = Meters(bootstrap.meters_fd, writable=True)
         self.core.spreader = Spreader(
             self.core.members,
             self.core.watch,
