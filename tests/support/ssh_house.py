@@ -156,13 +156,14 @@ def open_ssh_house(
     offered: Offered | None = None,
     settled: bool = True,
     ssh: SshSettings | None = None,
+    **settings: object,
 ) -> Iterator[SshHouse]:
     """Open an appliance and its LunaSH; `settled` users have passwords of their own."""
     assert shutil.which("ssh"), "tools/setup installs openssh-client"
     loop = Loop()
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        config = make_config(directory / "state", ssh=ssh or SshSettings())
+        config = make_config(directory / "state", ssh=ssh or SshSettings(), **settings)
         opening = open_appliance(config)
         appliance = loop.run(opening.__aenter__())
         door = LunaShDoor(appliance, TaskTable(appliance.clock), offered=offered)

@@ -234,6 +234,7 @@ class Execution:
         arguments: Mapping[str, object] | None = None,
         *,
         path: Mapping[str, str] | None = None,
+        flags: frozenset[str] = frozenset(),
         progress: bool = True,
     ) -> Reply:
         """Call an operation that the command declares; a task is awaited to its end."""
@@ -252,7 +253,7 @@ class Execution:
                 self.appliance.packages.cluster.require()
             body = msgspec.json.encode(arguments or {})
             attempt.arguments = decode_arguments(operation, body)
-            call = self._call(caller, full)
+            call = self._call(caller, full, flags)
             attempt.reply = await self._perform(operation, call, attempt.arguments, progress)
             return attempt.reply
 
@@ -263,7 +264,7 @@ class Execution:
                 full[name] = await DEFAULTS[name](self)
         return full
 
-    def _call(self, caller: Caller, path: Mapping[str, str]) -> Call:
+    def _call(self, caller: Caller, path: Mapping[str, str], flags: frozenset[str]) -> Call:
         return Call(
             appliance=self.appliance,
             tasks=self._house.tasks,
@@ -272,6 +273,7 @@ class Execution:
             session=self._identity.state,
             source=caller.source,
             path=path,
+            flags=flags,
         )
 
     async def _perform(

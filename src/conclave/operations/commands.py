@@ -64,6 +64,7 @@ class ShellCall(Protocol):
         arguments: Mapping[str, object] | None = None,
         *,
         path: Mapping[str, str] | None = None,
+        flags: frozenset[str] = frozenset(),
         progress: bool = True,
     ) -> Reply:
         """Call an operation that the command declares, with its rights and checks.

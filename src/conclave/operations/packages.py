@@ -9,6 +9,7 @@ from msgspec import Meta
 from conclave import faults
 from conclave.appliance.packages import listed_name
 from conclave.errors import BadInput
+from conclave.operations.commands import Command, Option
 from conclave.operations.fields import SECRET
 from conclave.operations.login_state import require_so
 from conclave.operations.model import (
@@ -173,6 +174,23 @@ async def use_package(call: Call, arguments: UsePackage) -> Reply:
     arguments=NoArguments,
     roles=ADMINS,
     faults=(faults.PACKAGE_NOT_FOUND, faults.PACKAGE_IN_USE, faults.PACKAGE_STORAGE),
+    commands=(
+        Command(
+            words="package remove",
+            summary="Remove a package; V0 partitions that it closed are open again then.",
+            options=(
+                Option(
+                    name="package",
+                    summary="name of the package, such as lnh_cluster",
+                    value="name",
+                    target="path:packagename",
+                    required=True,
+                    positional=True,
+                ),
+            ),
+            proceed="Type 'proceed' to remove the package, or 'quit' to quit now.",
+        ),
+    ),
 )
 async def remove_package(call: Call, _arguments: NoArguments) -> Reply:
     """Remove a package."""
