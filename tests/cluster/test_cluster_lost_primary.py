@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from conclave import faults
+from conclave.demo.processes import stop_family, wake_family
 from conclave.errors import ConclaveError, Fault, Unavailable
 from conclave.ids import ClientId
 from tests.support.cluster_bench import LONG_PASSWORD, PASSWORD, WRONG, ClusterBench
@@ -21,6 +22,9 @@ from tests.support.several import Several, several, until
 pytestmark = [pytest.mark.system, pytest.mark.spread]
 
 OTHER = b"another-password"
+STOP_SECONDS = 30
+ANSWER_SECONDS = 15
+"""Less than a forwarded call may take."""
 
 
 @dataclass
@@ -161,6 +165,58 @@ async def test_b6_ten_failures_spread_over_members_lock_everywhere_after_the_mer
     await lost.counted(10)
     for bench in lost.house.members:
         assert await tried(bench, lost.keyring, PASSWORD) is faults.PIN_LOCKED
+
+
+@with_ring()
+async def test_c16_a_primary_that_stops_in_order_ends_the_leases_itself(lost: Lost) -> None:
+    stopping = lost.first.processes["cluster"]
+    stopping.terminate()
+    await asyncio.to_thread(stopping.wait, STOP_SECONDS)
+    assert not any(bench.page.lease_valid() for bench in lost.cut_off)
+    assert await lost.cut_off[0].login(lost.keyring, PASSWORD)
+
+
+@with_ring()
+async def test_c22_a_login_under_way_when_the_primary_hangs_is_checked_here(lost: Lost) -> None:
+    second, third = lost.cut_off
+    family = lost.first.processes["cluster"].pid
+    stop_family(family)
+    try:
+        logins = (second.login(lost.keyring, PASSWORD), third.login(lost.keyring, PASSWORD))
+        async with asyncio.timeout(ANSWER_SECONDS):
+            assert all(await asyncio.gather(*logins))
+    finally:
+        wake_family(family)
+
+
+@with_ring()
+async def test_c22_logins_go_on_while_the_primary_waits_for_its_authorization(lost: Lost) -> None:
+    for bench in lost.cut_off:
+        bench.kill("cluster")
+        bench.automatic_authorization = False
+        bench.start_cluster(with_smk=True)
+    await lost.house.all_read_write()
+    lost.first.kill("cluster")
+    lost.first.start_cluster()
+
+    async def leads_unauthorized() -> bool:
+        views = [(bench, await lost.house.seen_by(bench)) for bench in lost.house.members]
+        return all(view[bench.member_id].read_write for bench, view in views) and not any(
+            view[lost.first.member_id].authorized for _, view in views
+        )
+
+    await until(leads_unauthorized)
+    for bench in lost.cut_off:
+        assert await bench.login(lost.keyring, PASSWORD)
+        await fail(bench, lost.keyring, 1)
+    with pytest.raises(Unavailable, match="The primary is not authorized") as refused:
+        await lost.cut_off[0].change(lost.keyring, PASSWORD, OTHER)
+    assert refused.value.fault is faults.BUSY
+    await lost.first.authorize()
+    await lost.house.all_read_write()
+    await fail(lost.cut_off[0], lost.keyring, 1)
+    await fail(lost.cut_off[1], lost.keyring, 1)
+    await lost.counted(4)
 
 
 @with_ring()

@@ -84,6 +84,7 @@ class ClusterBench:
     address: str = field(default_factory=free_loopback_address)
     core_port: int = 50051
     postgresql_directory: str = ""
+    automatic_authorization: bool = True
     cluster_id: str = field(default_factory=lambda: str(uuid4()))
     member_id: str = field(default_factory=lambda: str(uuid4()))
     member_key: ec.EllipticCurvePrivateKey = field(
@@ -140,7 +141,9 @@ class ClusterBench:
                 Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
             ),
             core_address=self.address,
-            cluster_settings=ClusterTimes(core_port=self.core_port),
+            cluster_settings=ClusterTimes(
+                core_port=self.core_port, automatic_authorization=self.automatic_authorization
+            ),
             postgresql=PostgresqlSettings(directory=self.postgresql_directory),
             state_dir=str(self.directory),
             smk=self.smk if with_smk else None,

@@ -66,6 +66,13 @@ class Follower:
         self._replayed = Lsn(0)
         self._mended_ms = 0
         self._retired = False
+        self._lost_ms = 0
+        """Boot time of the primary's goodbye; what it granted before is void."""
+
+    def lose_primary(self) -> None:
+        """Be Read-Only until the primary grants a lease again: it has said goodbye."""
+        self._lost_ms = boot_time_ms()
+        self._page.set_lease_end(0)
 
     def retire(self) -> None:
         """Be Read-Only until `come_back`: whoever leaves is waited for no more from one moment on.
@@ -118,7 +125,7 @@ class Follower:
         if epoch != self._coordinator.state.epoch:
             return
         self._set_time(sent_ms, answer)
-        if answer.granted:
+        if answer.granted and sent_ms > self._lost_ms:
             await self._renew_lease(sent_ms)
         else:
             self._page.set_lease_end(0)

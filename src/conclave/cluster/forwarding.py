@@ -7,6 +7,7 @@ checks passwords itself, and counts what fails against its own share.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,12 +33,23 @@ from conclave.cluster.session_tickets import TicketOffice
 from conclave.errors import CredentialRefused, NotAllowed, Unavailable
 from conclave.ids import ClientId
 from conclave.service.channel import ChannelClient, Handler
-from conclave.service.messages import METHODS, ClientLogout, Nothing, Quiet
+from conclave.service.messages import METHODS, ClientLogin, ClientLogout, Nothing, Quiet
 from conclave.service.tickets import login_id_of
 
 FORWARD_SECONDS: Final = 32.0
 MERGE_SECONDS: Final = 10.0
+LEAST_LOOK_MS: Final = 50
+LONGEST_LOOK_MS: Final = 5000
+"""Between two looks whether the primary is lost: at the end of its lease, within these bounds."""
+UNAUTHORIZED: Final = (
+    "The primary is not authorized, and nothing was done; authorize it, or try again when another"
+    " member has done so."
+)
 READ_ONLY: Final = "This member has lost the others and is Read-Only; nothing was changed."
+
+
+class PrimaryUnauthorized(Unavailable):
+    """The primary has returned and waits for its authorization."""
 
 
 @dataclass(slots=True)
@@ -62,11 +74,15 @@ class Forwarding:
 
     def _door(self, name: str, handler: Handler) -> Handler:
         async def run(params: Any, role: str) -> Quiet:
-            if name == "login" and self.context.page.lease_valid():
+            course = course_of(name, self._state())
+            if name == "login" and course is Course.HERE and self.context.page.lease_valid():
                 await self.logins.merge()
-            match course_of(name, self._state()):
+                course = course_of(name, self._state())
+            match course:
                 case Course.HERE:
                     return await handler(params, role)
+                case Course.FORWARD if name == "login":
+                    return await self._log_in_at_primary(params, role)
                 case Course.FORWARD:
                     return await self._forward(name, params, role)
                 case Course.BY_SHARE:
@@ -75,6 +91,32 @@ class Forwarding:
                     raise NotAllowed(faults.MEMBER_READ_ONLY, READ_ONLY)
 
         return run
+
+    async def _log_in_at_primary(self, params: ClientLogin, role: str) -> Quiet:
+        """Have a password checked by the primary, or here as soon as the primary is lost.
+
+        A primary that hangs may have counted the attempt: its id makes it count once.  One that has
+        returned and waits for its authorization can check none.
+        """
+        page = self.context.page
+        asked = asyncio.ensure_future(self._merge_and_forward(params, role))
+        try:
+            while not asked.done():
+                if course_of("login", self._state()) is Course.BY_SHARE:
+                    return await self.logins.login(params, role)
+                left_ms = page.lease_end_ms() - page.boot_time_ms()
+                patience_ms = min(max(left_ms, LEAST_LOOK_MS), LONGEST_LOOK_MS)
+                await asyncio.wait({asked}, timeout=patience_ms / 1000)
+            result: Quiet = asked.result()
+            return result
+        except PrimaryUnauthorized:
+            return await self.logins.login(params, role)
+        finally:
+            asked.cancel()
+
+    async def _merge_and_forward(self, params: ClientLogin, role: str) -> Quiet:
+        await self.logins.merge()
+        return await self._forward("login", params, role)
 
     def _state(self) -> State:
         member, lease_valid = self.member(), self.context.page.lease_valid()
@@ -92,12 +134,19 @@ class Forwarding:
             message = "This appliance has just left its cluster; try again."
             raise Unavailable(faults.BUSY, message)
         forward = Forward(method=name, params=msgspec.msgpack.encode(params), role=role)
-        answer = await member.neighbours.call(
-            member.state.configuration.primary,
-            "forward",
-            forward,
-            timeout_seconds=FORWARD_SECONDS,
-        )
+        try:
+            answer = await member.neighbours.call(
+                member.state.configuration.primary,
+                "forward",
+                forward,
+                timeout_seconds=FORWARD_SECONDS,
+            )
+        except NotAllowed as refusal:
+            if refusal.fault is not faults.MEMBER_NOT_AUTHORIZED:
+                raise
+            self.context.require_authorized()
+            # Whoever calls must not take it for this member's own answer.
+            raise PrimaryUnauthorized(faults.BUSY, UNAUTHORIZED) from None
         result: Quiet = msgspec.msgpack.decode(answer.result, type=METHODS[name].result)
         return result
 

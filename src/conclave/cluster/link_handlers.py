@@ -73,6 +73,7 @@ class LinkHandlers:
     describe: Callable[[], Pong]
     users_version: Callable[[], int]
     publish: Callable[[Touched], None]
+    lose_primary: Callable[[], None]
     duties: Duties
 
     def table(self) -> dict[str, Handler]:
@@ -126,8 +127,10 @@ class LinkHandlers:
         )
 
     async def goodbye(self, _params: Nothing, peer: Peer) -> Nothing:
-        """Wait for this member no longer: its workers are gone."""
+        """Wait for this member no longer: its workers are gone.  Of a primary: it is lost."""
         self.primary.note_gone(peer.member_id)
+        if peer.member_id == self.coordinator.state.configuration.primary:
+            self.lose_primary()
         return Nothing()
 
     async def bump(self, params: Bump, peer: Peer) -> Nothing:

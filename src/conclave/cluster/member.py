@@ -193,6 +193,7 @@ class Member(MemberRole):
             self.describe,
             lambda: self.users_version,
             outside.publish,
+            self.follower.lose_primary,
             self.duties,
         )
         self.server = LinkServer(
@@ -237,16 +238,23 @@ class Member(MemberRole):
                 await self.role_tried.wait()
 
     async def close(self, *, goodbye: bool) -> None:
-        """Stop all parts; say goodbye to the primary when the workers are gone."""
+        """Stop all parts; say goodbye when the workers are gone.
+
+        The primary waits no longer for a member that said it; the others of a primary that said it
+        know at once that they have lost it, not when their leases end.
+        """
         tasks, self._tasks = self._tasks, []
         for task in (*tasks, *self.background):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         self.context.page.set_lease_end(0)
-        if goodbye and not self.state.is_primary:
-            primary = self.state.configuration.primary
-            await self.neighbours.tell_all([primary], "goodbye", Nothing(), GOODBYE_SECONDS)
+        if goodbye:
+            self.primary.end()
+            told = [self.state.configuration.primary]
+            if self.state.is_primary:
+                told = [peer.member_id for peer in self.state.others()]
+            await self.neighbours.tell_all(told, "goodbye", Nothing(), GOODBYE_SECONDS)
         await self.pulse.close()
         await self.replication.close()
         await self.server.close()
