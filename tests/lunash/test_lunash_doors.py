@@ -50,6 +50,7 @@ NOT_YET: frozenset[str] = frozenset(
         "hsm.role.password",
         "hsm.roles",
         "hsm.storage",
+        "hsm.support_info",
         "keyring.create",
         "keyring.delete",
         "keyring.show",

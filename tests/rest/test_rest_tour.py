@@ -50,6 +50,9 @@ def look_at_the_appliance(client: Client) -> None:
         "/api/lunasa/ntp",
         "/api/lunasa/ntp/status",
         "/api/lunasa/ntp/servers",
+        "/api/lunasa/webServer",
+        "/api/lunasa/webServer/blocklist",
+        "/api/lunasa/webServer/blacklist",
         "/api/cluster/config",
         "/api/openapi.json",
         "/roles",
@@ -57,6 +60,10 @@ def look_at_the_appliance(client: Client) -> None:
         "/tasks",
     ):
         expect(client.get(path), 200)
+
+
+def look_at_the_metrics(client: Client) -> None:
+    expect(client.get("/metrics", headers={"Content-Type": None, "Accept": "text/plain"}), 200)
 
 
 def look_at_the_hsm(client: Client, house: House, partition: str) -> None:
@@ -148,7 +155,9 @@ def change_roles_and_keys(client: Client, nobody: Client) -> None:
     expect(nobody.delete("/auth/session"), 204)
 
 
-def move_files(client: Client) -> None:
+def move_files(client: Client, house: House) -> None:
+    expect(client.patch("/api/lunasa/webServer", {"maxFileSize": 1 << 20}), 204)
+    expect(client.post(f"{house.hsm_url}/supportInfo"), 201)
     form = {"headers": {"Content-Type": None}, "files": {"file": ("notes.txt", b"Hello")}}
     url = expect(client.post("/users/admin/files", **form), 204).headers["Location"]
     for path in ("/users/admin/files", url, f"{url}/download"):
@@ -174,13 +183,14 @@ def use_a_task(client: Client) -> None:
 def test_every_operation_succeeds(house: House) -> None:
     client, nobody = house.client().open_session(), house.client(None)
     look_at_the_appliance(client)
+    look_at_the_metrics(client)
     partition = chapter_2_partition(client, house)
     look_at_the_hsm(client, house, partition)
     change_the_hsm(client, house, partition)
     change_the_appliance(client)
     change_users(client)
     change_roles_and_keys(client, nobody)
-    move_files(client)
+    move_files(client, house)
     identity = {"service": "identity", "mode": "dual"}
     expect(client.put("/api/cluster/config", identity), 204)
     expect(client.put("/api/cluster/config", {"service": "crypto", "port": 50055}), 204)

@@ -30,6 +30,7 @@ from conclave.appliance.user_files import UserFiles
 from conclave.appliance.user_roles import CustomRoles
 from conclave.appliance.user_store import role_entry_id
 from conclave.appliance.users import Users
+from conclave.appliance.webserver_settings import WebserverSettings
 from conclave.appliance.webserver_tls import WebserverTls
 from conclave.audit.files import Bounds
 from conclave.audit.log import AuditLog
@@ -54,6 +55,7 @@ class Appliance:
         hsm: Hsm,
         users: Users,
         files: UserFiles,
+        webserver: WebserverSettings,
         packages: Packages,
         cluster: ClusterService,
         tls: WebserverTls,
@@ -71,6 +73,7 @@ class Appliance:
         self.public_keys: Final = PublicKeys(users)
         self.certificate_logins: Final = CertificateLogins(users, self.public_keys, time.clock)
         self.files: Final = files
+        self.webserver: Final = webserver
         self.packages: Final = packages
         self.cluster: Final = cluster
         self.audit: Final = audit
@@ -138,9 +141,8 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         closing.push_async_callback(tls.stop)
         time.on_change(lambda _offset_ms: tls.wake())
         identity = await MemberIdentity.open(documents, hsm)
-        files = UserFiles(paths.files, config.files.max_file_bytes)
-        files.sweep()
-        users.on_gone(_forgetting(files))
+        files = _open_files(config, paths, users)
+        webserver = await WebserverSettings.open(documents, files)
         packages = await Packages.open(config, paths, time.clock)
         cluster = ClusterService(
             paths=paths,
@@ -166,11 +168,20 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             hsm=hsm,
             users=users,
             files=files,
+            webserver=webserver,
             packages=packages,
             cluster=cluster,
             tls=tls,
             audit=audit,
         )
+
+
+def _open_files(config: ApplianceConfig, paths: StatePaths, users: Users) -> UserFiles:
+    """Return the users' files, each user's for as long as there is that user."""
+    files = UserFiles(paths.files, config.files.max_file_bytes)
+    files.sweep()
+    users.on_gone(_forgetting(files))
+    return files
 
 
 def _forgetting(files: UserFiles) -> Callable[[frozenset[str]], None]:

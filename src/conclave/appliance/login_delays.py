@@ -59,6 +59,9 @@ class _Ledger:
         entry = self._entries.get(key)
         return 0 if entry is None else max(0, entry.not_before_ms - self._now_ms())
 
+    def waiting(self) -> dict[str, int]:
+        return {key: wait for key in self._entries if (wait := self.wait_ms(key)) > 0}
+
     def add(self, key: str) -> None:
         now = self._now_ms()
         entry = self._entries.pop(key, None)
@@ -94,6 +97,10 @@ class LoginDelays:
                 f" {-(-wait_ms // 1000)} s."
             )
             raise Unavailable(faults.LOGIN_DELAYED, message)
+
+    def waiting_sources(self) -> dict[str, int]:
+        """Return for how many seconds which sources must wait."""
+        return {source: -(-ms // 1000) for source, ms in self._sources.waiting().items()}
 
     def failed(self, user_id: str, source: str) -> None:
         """Count a wrong password."""

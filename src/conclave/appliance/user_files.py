@@ -53,7 +53,7 @@ class UserFiles:
 
     def __init__(self, root: Path, max_file_bytes: int) -> None:
         self._root = root
-        self.max_file_bytes: Final = max_file_bytes
+        self.max_file_bytes = max_file_bytes
 
     def directory(self, user_id: str) -> Path:
         """Return a user's directory, which is made when it is missing."""

@@ -210,6 +210,10 @@ class Users:
         """Raise Unavailable while a user's or a source's next attempt would come too early."""
         self._delays.check(user_id or _stranger(source), source)
 
+    def waiting_sources(self) -> dict[str, int]:
+        """Return for how many seconds which sources must wait."""
+        return self._delays.waiting_sources()
+
     def log_in_by_key(self, user_id: str, *, proven: bool, source: str, door: str) -> Login:
         """Return the login of a user whose key was checked elsewhere; raise CredentialRefused."""
         stored = user_list.user_of(self._local.table, user_id)

@@ -38,6 +38,7 @@ class ApplianceView(Result, frozen=True):
     services: str
     time: str
     users: str
+    web_server: str
     version: str
     host_name: str
     system_status: str = "ISO (In Service Okay)"
@@ -97,6 +98,7 @@ async def show_appliance(call: Call, _arguments: NoArguments) -> Reply:
             services=f"{ROOT}/services",
             time=f"{ROOT}/time",
             users="/users",
+            web_server=f"{ROOT}/webServer",
             version=__version__,
             host_name=call.appliance.config.host_name,
         )

@@ -24,10 +24,12 @@ from conclave.operations import (
     roles,
     services,
     sessions,
+    support_info,
     tasks,
     user_files,
     user_keys,
     users,
+    web_server,
 )
 from conclave.operations.model import AnyOperation, Operation
 
@@ -37,7 +39,9 @@ _MODULES: Final = (
     appliance,
     monitoring,
     metrics,
+    web_server,
     hsm,
+    support_info,
     firmware,
     partitions,
     partition_roles,

@@ -1,0 +1,169 @@
+"""The webserver's settings, and whom it lets wait after wrong passwords."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType
+
+from conclave import faults
+from conclave.appliance.webserver_settings import LEAST_FILE_BYTES, MOST_FILE_BYTES
+from conclave.errors import BadInput
+from conclave.operations.appliance import ROOT
+from conclave.operations.fields import Port
+from conclave.operations.model import (
+    ADMINS,
+    OPERATORS,
+    READERS,
+    Arguments,
+    Call,
+    NoArguments,
+    Reply,
+    Result,
+    operation,
+)
+
+WEB_SERVER = f"{ROOT}/webServer"
+CIPHERS = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
+"""What TLS 1.3 has; nothing older is spoken."""
+ALL_DEVICES = "all"
+_ONLY_REST = "REST: what only a caller of REST meets."
+
+
+class WebServerView(Result, frozen=True):
+    """The webserver; `maxFileSize` in bytes."""
+
+    cipher_list: str
+    net_device: str
+    port: int
+    max_file_size: int
+    blocklist: str
+
+
+class ChangeWebServer(Arguments, frozen=True):
+    """What is absent stays; only `maxFileSize` changes while the appliance runs."""
+
+    cipher_list: Annotated[str, Meta(min_length=1, max_length=1024)] | UnsetType = UNSET
+    net_device: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,15}$")] | UnsetType = UNSET
+    port: Port | UnsetType = UNSET
+    max_file_size: Annotated[int, Meta(ge=LEAST_FILE_BYTES, le=MOST_FILE_BYTES)] | UnsetType = UNSET
+
+
+class BlockedSource(Result, frozen=True):
+    """An address that has to wait."""
+
+    id: str
+    wait_seconds: int
+
+
+class Blocklist(Result, frozen=True):
+    """Addresses that have to wait after too many wrong passwords."""
+
+    blocklist: list[BlockedSource]
+
+
+class Blacklist(Result, frozen=True):
+    """The same, under the name that older callers use."""
+
+    blacklist: list[BlockedSource]
+
+
+def check_web_server_change(call: Call, arguments: ChangeWebServer) -> None:
+    """Ciphers, device and port are those of the configuration file."""
+    fixed = (
+        ("cipherList", arguments.cipher_list, CIPHERS, "TLS 1.3 alone is spoken"),
+        ("netDevice", arguments.net_device, ALL_DEVICES, "REST listens on all interfaces"),
+        (
+            "port",
+            arguments.port,
+            call.appliance.config.rest_port,
+            "rest_port in conclave.toml sets it, from the next start on",
+        ),
+    )
+    for field, given, present, why in fixed:
+        if given not in (UNSET, present):
+            message = f"{field} is {present!r} and cannot be changed here: {why}."
+            raise BadInput(faults.SERVICE_FIXED, message)
+
+
+@operation(
+    "web_server.show",
+    "GET",
+    WEB_SERVER,
+    summary="Show the webserver's settings.",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=WebServerView,
+    only=_ONLY_REST,
+)
+async def show_web_server(call: Call, _arguments: NoArguments) -> Reply:
+    """Show the webserver's settings."""
+    return Reply(
+        body=WebServerView(
+            cipher_list=CIPHERS,
+            net_device=ALL_DEVICES,
+            port=call.appliance.config.rest_port,
+            max_file_size=call.appliance.webserver.max_file_bytes,
+            blocklist=f"{WEB_SERVER}/blocklist",
+        )
+    )
+
+
+@operation(
+    "web_server.change",
+    "PATCH",
+    WEB_SERVER,
+    summary="Change how large an uploaded file may be; the rest is the configuration's.",
+    arguments=ChangeWebServer,
+    roles=OPERATORS,
+    checks=(check_web_server_change,),
+    faults=(faults.SERVICE_FIXED,),
+    only=_ONLY_REST,
+)
+async def change_web_server(call: Call, arguments: ChangeWebServer) -> Reply:
+    """Change the webserver's settings."""
+    if not isinstance(arguments.max_file_size, UnsetType):
+        await call.appliance.webserver.set_max_file_bytes(arguments.max_file_size)
+    return Reply()
+
+
+def _blocked(call: Call) -> list[BlockedSource]:
+    waits = call.appliance.users.waiting_sources()
+    return [
+        BlockedSource(id=source, wait_seconds=seconds) for source, seconds in sorted(waits.items())
+    ]
+
+
+@operation(
+    "web_server.blocklist",
+    "GET",
+    f"{WEB_SERVER}/blocklist",
+    summary="List the addresses that have to wait after too many wrong passwords.",
+    arguments=NoArguments,
+    roles=ADMINS,
+    statuses=(200,),
+    result=Blocklist,
+    paged=True,
+    only=_ONLY_REST,
+)
+async def list_blocked(call: Call, _arguments: NoArguments) -> Reply:
+    """List the addresses that have to wait."""
+    return Reply(body=Blocklist(blocklist=_blocked(call)))
+
+
+@operation(
+    "web_server.blacklist",
+    "GET",
+    f"{WEB_SERVER}/blacklist",
+    summary="List the addresses that have to wait, under the name that older callers use.",
+    arguments=NoArguments,
+    roles=ADMINS,
+    statuses=(200,),
+    result=Blacklist,
+    paged=True,
+    only=_ONLY_REST,
+)
+async def list_blocked_of_old(call: Call, _arguments: NoArguments) -> Reply:
+    """List the addresses that have to wait, as older callers ask."""
+    return Reply(body=Blacklist(blacklist=_blocked(call)))
