@@ -1,4 +1,4 @@
-"""Run a campaign and write its report: `make campaign NAME=kill`, `fuzz` or `cluster`."""
+"""Run a campaign and write its report: `make campaign NAME=kill`, `fuzz`, `cluster`, ..."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
-from campaigns import cluster, cluster_report, fuzz, kill
+from campaigns import applications, cluster, cluster_report, fuzz, kill
 from campaigns.cluster_faults import TABLE
+from tests.support.outages import OUTAGES
 
 REPORTS = Path(__file__).parents[1] / "docs" / "campaigns"
 
@@ -127,6 +128,23 @@ def cluster_command(
     if not outcome.clean:
         raise click.ClickException(f"a promise was broken; the logs are in {directory}")
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@main.command("applications")
+@click.option("--only", multiple=True, type=click.Choice(list(OUTAGES)), help="Only these.")
+@click.option("--direct", multiple=True, type=click.Choice(["0", "1"]), default=("1", "0"))
+@click.option("--write/--no-write", default=True, help="Whether to keep the report.")
+def applications_command(only: tuple[str, ...], direct: tuple[str, ...], *, write: bool) -> None:
+    """Let the entry member of applications that sign fail in every way."""
+    chosen = [each == "1" for each in direct]
+    rows, seconds = applications.run(only=only, direct=chosen, say=click.echo)
+    lines = applications.report(rows, seconds, commit())
+    if write:
+        write_report("applications", lines)
+    else:
+        click.echo("\n".join(lines))
+    if not all(row.clean for row in rows):
+        raise click.ClickException("an application noticed an outage")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -63,6 +64,7 @@ static void usage(FILE *f)
             "  --max-created N              most objects one thread makes in create/keygen (20000)\n"
             "  --session-objects            make session objects, not token objects\n"
             "  --keep-going                 count failed operations and go on (failover tests)\n"
+            "SIGINT ends the measured time.\n"
             "OP:");
     for (size_t i = 0; i < N_OPS; i++)
         fprintf(f, " %s", op_names[i].name);
@@ -193,9 +195,16 @@ static void json_string(const char *name, const char *s)
     printf("\", ");
 }
 
+static void end_early(int number)
+{
+    (void)number;
+    atomic_store(&stop_all, true);
+}
+
 int main(int argc, char **argv)
 {
     parse(argc, argv);
+    signal(SIGINT, end_early);
     snprintf(run_tag, sizeof run_tag, "p11bench-%d-%08" PRIx64, (int)getpid(), now_ns() & 0xffffffffu);
 
     void *lib = dlopen(opt.module, RTLD_NOW | RTLD_LOCAL);

@@ -14,7 +14,15 @@ import httpx
 import pytest
 
 from tests.native.waiting import wait_until
-from tests.support.appliances import SERVICE, Appliance, Member, Signer, Street, street
+from tests.support.appliances import (
+    SERVICE,
+    Appliance,
+    Member,
+    Signer,
+    Street,
+    create_cluster,
+    street,
+)
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -50,7 +58,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     with street(directory) as built:
         first, *joiners = [built.build(DOMAIN) for _ in range(4)]
         made = Town(built, built.build(OTHER_DOMAIN), directory)
-        made.listed_alone.append(create(first))
+        made.listed_alone.append(create_cluster(first))
         built.members.append(first)
         give_user_to(joiners[0])
         for joiner in joiners:
@@ -69,18 +77,6 @@ def whole(town: Town) -> Town:
     assert len(town.street.members) == 4
     town.street.settle()
     return town
-
-
-def create(first: Appliance) -> Member:
-    """Create a cluster and authorize its member; return how it was listed before that."""
-    so = [{"type": "SO", "password": first.passwords.hsm_so}]
-    first.done("POST", "/api/clusters", {"authentication": so, "clusterLabel": "myNewCluster"})
-    members = f"{first.cluster()}/members"
-    (member,) = first.get(members)["data"]
-    body = {"action": "authorize", "authentication": first.co()}
-    first.done("PUT", f"{members}/{member['memberUUID']}", body)
-    before: Member = member
-    return before
 
 
 def give_user_to(appliance: Appliance) -> None:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from conclave.appliance.initialize import initialize_appliance
-from conclave.client import Client, KeyringSession, Role, template
+from conclave.client import Client, KeyringSession, Role, configuration, template
 from conclave.client.templates import Value
 from conclave.crypto.standard import Cka, Ckm
 from conclave.demo import appliance_steps as steps
@@ -39,8 +39,10 @@ NUMBER: Final = 1
 CALL_SECONDS: Final = 90.0
 TASK_SECONDS: Final = 60.0
 SETTLE_SECONDS: Final = 60.0
+CRYPTO_PORT: Final = 50052
 SERVICE: Final = "/api/lunasa/services/cluster"
 KEYRING_PASSWORD: Final = "first-password"
+KEY_LABEL: Final = "signer"
 P256: Final = bytes.fromhex("06082a8648ce3d030107")
 _SILENT: Final = Narrator(lambda _text: None)
 Member = dict[str, Any]
@@ -314,6 +316,30 @@ def serves(member: Member) -> bool:
     return shown == ("Read-Write", True, True)
 
 
+def cluster_of(built: Street, count: int, domain: str = "Domain-of-the-cluster") -> Appliance:
+    """Let a street have one cluster of so many members; return the first."""
+    first, *joiners = [built.build(domain) for _ in range(count)]
+    create_cluster(first)
+    built.members.append(first)
+    for joiner in joiners:
+        joiner.join(first)
+        built.members.append(joiner)
+        built.settle()
+    return first
+
+
+def create_cluster(first: Appliance) -> Member:
+    """Create a cluster and authorize its member; return how it was listed before that."""
+    so = [{"type": "SO", "password": first.passwords.hsm_so}]
+    first.done("POST", "/api/clusters", {"authentication": so, "clusterLabel": "myNewCluster"})
+    members = f"{first.cluster()}/members"
+    (member,) = first.get(members)["data"]
+    body = {"action": "authorize", "authentication": first.co()}
+    first.done("PUT", f"{members}/{member['memberUUID']}", body)
+    before: Member = member
+    return before
+
+
 @contextmanager
 def street(directory: Path) -> Iterator[Street]:
     """Yield a street without appliances, and end whatever was built in it."""
@@ -330,8 +356,8 @@ def street(directory: Path) -> Iterator[Street]:
 # ---------------------------------------------------------------- a client
 
 
-class Signer:
-    """A registered client in a thread of its own that signs all the time."""
+class Registered:
+    """A client of its own, registered at a member, with a keyring and a key pair in it."""
 
     def __init__(self, directory: Path, at: Appliance) -> None:
         self.options = DemoOptions(directory=directory)
@@ -345,14 +371,40 @@ class Signer:
             fingerprint=at.get("/api/cluster/ca")["fingerprint"],
             admin_password=at.admin_password,
         )
-        label = directory.name
+        self.environment = client_steps.client_environment(self.options)
         first = Passwords(first_krso=KEYRING_PASSWORD)
         (self.keyring,) = client_steps.set_up_roles(
-            self.options, _SILENT, first, [at.make_keyring(label)]
+            self.options, _SILENT, first, [at.make_keyring(directory.name)]
         )
-        self.client = Client.from_environment(client_steps.client_environment(self.options))
+        with Client.from_environment(self.environment) as client:
+            self.public, self.private = new_pair(log_in(client, self.keyring))
+
+    def forget_members(self) -> None:
+        """Remove what the module keeps of the members."""
+        for hints in self.options.client_dir.rglob("*.members"):
+            hints.unlink()
+
+    def point_at(self, entry: Appliance, *, direct: bool) -> None:
+        """Name another entry member, and say whether others may be used directly."""
+        path = self.options.client_dir / configuration.FILE_NAME
+        entries = {
+            "LNHServer00": f"{entry.address}:{CRYPTO_PORT}",
+            "LNHDirect": str(int(direct)),
+        }
+        document = configuration.read_document(path)
+        edited = configuration.set_entries(document, "LunaSA Client", entries)
+        configuration.write_document(edited, path)
+
+
+class Signer:
+    """A registered client in a thread of its own that signs all the time."""
+
+    def __init__(self, directory: Path, at: Appliance) -> None:
+        registered = Registered(directory, at)
+        self.keyring = registered.keyring
+        self.public, self._private = registered.public, registered.private
+        self.client = Client.from_environment(registered.environment)
         self.session = log_in(self.client, self.keyring)
-        self.public, self._private = new_pair(self.session)
         self.count = 0
         self.failures: list[Exception] = []
         self._ended = threading.Event()
@@ -395,7 +447,7 @@ def log_in(client: Client, keyring: KeyringRow) -> KeyringSession:
 
 def new_pair(session: KeyringSession) -> tuple[ec.EllipticCurvePublicKey, bytes]:
     """Make an EC key pair in a keyring; return the public key and the private one's reference."""
-    common: dict[int, Value] = {Cka.TOKEN: True, Cka.LABEL: "signer", Cka.ID: "1"}
+    common: dict[int, Value] = {Cka.TOKEN: True, Cka.LABEL: KEY_LABEL, Cka.ID: "1"}
     public, private = session.generate_key_pair(
         Ckm.EC_KEY_PAIR_GEN,
         template({**common, Cka.EC_PARAMS: P256, Cka.VERIFY: True}),
