@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,20 @@ def test_it_says_who_may_and_where() -> None:
         assert each["x-doors"] == ([8443, 50070] if operation.doors == Doors.BOTH else [8443])
         assert bool(each["security"]) is (operation.roles != NOBODY)
         assert each["summary"].endswith(".")
+
+
+def test_it_says_in_which_states_a_member_serves() -> None:
+    keyrings = DOCUMENT["paths"]["/api/keyrings"]
+    assert keyrings["post"]["x-member-states"] == {
+        "create keyrings": ["alone", "primary", "Read-Write"]
+    }
+    assert "Read-Only" in keyrings["get"]["x-member-states"]["list keyrings"]
+    for operation in OPERATIONS:
+        needs = operation.path.startswith(("/api/clusters", "/api/keyrings"))
+        assert bool(operation.cluster_methods) or not needs or operation.name == "cluster.join"
+        source = Path(inspect.getfile(operation.handler)).read_text()
+        for method in operation.cluster_methods:
+            assert method == "put_users" or f'"{method}"' in source, operation.name
 
 
 def test_every_schema_forbids_unknown_fields_in_requests() -> None:

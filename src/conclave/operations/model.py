@@ -221,6 +221,8 @@ class Operation(Generic[A]):
     """Kinds of the media type that a caller may name; none when it may name any."""
     audited: bool
     """Recorded durably before it is answered; else only when it is refused, or if reads are."""
+    cluster_methods: tuple[str, ...]
+    """What it asks of the cluster process: the member's state decides what becomes of that."""
     commands: tuple[Command, ...]
     """The LunaSH commands that call it, and nothing else."""
     only: str
@@ -291,6 +293,7 @@ def operation(
     before_password_change: bool = False,
     media: frozenset[Media] = JUST_JSON,
     audited: bool | None = None,
+    cluster_methods: tuple[str, ...] = (),
     commands: tuple[Command, ...] = (),
     only: str = "",
 ) -> Callable[[Handler[A]], Operation[A]]:
@@ -319,6 +322,7 @@ def operation(
             before_password_change=before_password_change,
             media=media,
             audited=method != "GET" if audited is None else audited,
+            cluster_methods=cluster_methods,
             commands=commands,
             only=only,
         )

@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from conclave import __version__, faults
+from conclave.cluster.member_states import COURSES, METHOD_ROWS, Course
 from conclave.errors import Fault
 from conclave.operations.catalogue import OPERATIONS as CATALOGUE
 from conclave.operations.model import (
@@ -152,6 +153,7 @@ def _describe(
         "responses": _responses(each, schemas) | _refusals(each, refusals),
         "security": [] if each.roles == NOBODY else [{"basic": []}, {"session": []}],
         "x-roles": _role_names(each),
+        "x-member-states": _member_states(each),
         "x-doors": [
             port for door, port in ((Doors.REST, 8443), (Doors.ADMIN, 50070)) if door & each.doors
         ],
@@ -194,6 +196,19 @@ def _role_names(each: AnyOperation) -> list[str]:
     if each.roles == EVERYBODY:
         return ["any"]
     return sorted(role.value for role in each.roles)
+
+
+def _member_states(each: AnyOperation) -> dict[str, list[str]]:
+    """Return in which states of the member each part of an operation is carried out."""
+    rows = {row.method: row for row in METHOD_ROWS}
+    return {
+        rows[method].what: [
+            state.value
+            for state, course in COURSES[rows[method].kind].items()
+            if course is not Course.REFUSE
+        ]
+        for method in each.cluster_methods
+    }
 
 
 def _parameters(each: AnyOperation) -> list[dict[str, Any]]:
