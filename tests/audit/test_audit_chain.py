@@ -166,6 +166,11 @@ def test_pages_begin_with_the_newest(directory: Path) -> None:
     assert total == 5
     assert [b"hsm.logout" in lines[0], b"hsm.login" in lines[1]] == [True, True]
     assert files.page(5, 10) == ([], 5)
+    whole, _ = files.page(0, 10)
+    assert whole == list(reversed(list(files.lines())))
+    for offset in range(6):
+        for limit in range(1, 7):
+            assert files.page(offset, limit) == (whole[offset : offset + limit], 5)
     files.close()
 
 

@@ -18,6 +18,7 @@ NOT_YET: frozenset[str] = frozenset(
         "appliance.cluster",
         "appliance.show",
         "audit.export",
+        "audit.export_file",
         "audit.records",
         "audit.rotate",
         "audit.show",

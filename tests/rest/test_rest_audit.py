@@ -8,9 +8,11 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from conclave.audit.arguments import shown_arguments
 from conclave.audit.chain import verify
+from conclave.cli import main
 from conclave.operations.model import AnyOperation
 from conclave.rest.openapi import OPERATIONS
 from tests.rest.conftest import Town
@@ -139,6 +141,20 @@ def test_the_log_is_whole_and_verifies_with_its_key(house: House, tmp_path: Path
     assert verdict["last"] >= shown["sequence"]
     lines = whole_log(house).splitlines(keepends=True)
     assert verify(lines, trusted_key=shown["publicKey"]).records == len(lines) - 1
+
+
+def test_an_export_to_a_file_verifies_with_the_command(house: House, tmp_path: Path) -> None:
+    auditor = house.client(AUDITOR)
+    key = auditor.get(AUDIT).json()["publicKey"]
+    written = auditor.post(f"{AUDIT}/actions/export")
+    assert written.status_code == 201
+    content = auditor.get(f"{written.headers['Location']}/download?raw=true").content
+    copy = tmp_path / "audit.jsonl"
+    copy.write_bytes(content)
+    result = CliRunner().invoke(main, ["audit", "verify", "--key", key, str(copy)])
+    assert result.exit_code == 0, result.output
+    copy.write_bytes(content.replace(b'"user":"audit"', b'"user":"nobody"', 1))
+    assert CliRunner().invoke(main, ["audit", "verify", str(copy)]).exit_code == 1
 
 
 def test_a_log_that_was_tampered_with_is_refused(house: House) -> None:

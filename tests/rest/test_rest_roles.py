@@ -103,6 +103,18 @@ def test_the_acl_is_replaced_as_a_whole(house: House) -> None:
     assert text(admin, "GET", "/acl", status=200) == shown
 
 
+def test_a_role_is_made_from_a_file(house: House) -> None:
+    admin = house.client()
+    form = {"headers": {"Content-Type": None}, "files": {"file": ("acl.txt", RULES.encode())}}
+    assert admin.post("/users/admin/files", **form).status_code == 204
+    assert admin.post("/roles", {"roleId": "opsrole", "file": "acl.txt"}).status_code == 204
+    assert text(admin, "GET", "/roles/opsrole/resources", status=200) == RULES
+    assert admin.post("/roles", {"roleId": "other", "file": "none.txt"}).status_code == 404
+    house.appliance.files.store("admin", "bad.txt", [b"no rule"])
+    assert admin.post("/roles", {"roleId": "other", "file": "bad.txt"}).status_code == 400
+    assert admin.get("/roles/other").status_code == 404
+
+
 def test_a_role_that_somebody_has_stays(house: House) -> None:
     admin = house.client()
     admin.post("/roles", {"roleId": "opsrole"})

@@ -170,6 +170,7 @@ def read_the_audit_log(auditor: Client) -> None:
         expect(auditor.get(f"/api/lunasa/audit{path}"), 200)
     expect(auditor.post("/api/lunasa/audit/actions/verify"), 200)
     expect(auditor.post("/api/lunasa/audit/actions/rotate"), 204)
+    expect(auditor.post("/api/lunasa/audit/actions/export"), 201)
 
 
 def use_a_task(client: Client) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -110,13 +109,22 @@ class AuditFiles:
         return _lines(streams, self.head.sequence)
 
     def page(self, offset: int, limit: int) -> tuple[list[bytes], int]:
-        """Return so many records from an offset, newest first, and how many there are."""
-        total, window = 0, deque[bytes](maxlen=offset + limit)
-        for line in self.lines():
-            total += 1
-            window.append(line)
-        newest_first = list(reversed(window))
-        return newest_first[offset : offset + limit], total
+        """Return so many records from an offset, newest first, and how many there are.
+
+        Only the files that hold the page are read, since whoever writes waits meanwhile.
+        """
+        paths = self.paths()
+        first = _first_sequence(paths[0]) if paths else self.head.sequence + 1
+        found: list[bytes] = []
+        for path in reversed(paths):
+            if len(found) >= limit:
+                break
+            lines = path.read_bytes().splitlines(keepends=True)
+            skipped = min(offset, len(lines))
+            offset -= skipped
+            newest_first = lines[len(lines) - skipped - 1 :: -1] if skipped < len(lines) else []
+            found += newest_first[: limit - len(found)]
+        return found, self.head.sequence + 1 - first
 
     def export(self) -> Iterator[bytes]:
         """Return the log as it is now in chunks, and a checkpoint of its end."""
@@ -172,7 +180,7 @@ class AuditFiles:
             self.head = made
         if number == 0:
             # Begun by a rotation that nothing followed, unless its records were taken away.
-            self.head = Head(int(path.stem.removeprefix(_PREFIX)) - 1)
+            self.head = Head(_first_sequence(path) - 1)
             if saved is not None and saved.sequence == self.head.sequence:
                 self.head = saved
         return damage
@@ -212,6 +220,10 @@ class AuditFiles:
             os.close(self._current)
         self._current = opened
         self._size = os.fstat(opened).st_size
+
+
+def _first_sequence(path: Path) -> int:
+    return int(path.stem.removeprefix(_PREFIX))
 
 
 def _lines(streams: list[io.BufferedReader], last: int) -> Iterator[bytes]:

@@ -19,6 +19,8 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.support_info import WrittenFile
+from conclave.operations.users import USERS
 
 AUDIT = "/api/lunasa/audit"
 _DEFAULT_LIMIT = 100
@@ -114,6 +116,26 @@ async def list_records(call: Call, _arguments: NoArguments) -> Reply:
 async def export_audit(call: Call, _arguments: NoArguments) -> Reply:
     """Download the log, which `conclave audit verify` checks."""
     return Reply(download=await call.appliance.audit.export())
+
+
+@operation(
+    "audit.export_file",
+    "POST",
+    f"{AUDIT}/actions/export",
+    summary="Write the whole audit log to a file among the caller's own.",
+    arguments=NoArguments,
+    roles=AUDITORS,
+    statuses=(201,),
+    result=WrittenFile,
+)
+async def export_to_file(call: Call, _arguments: NoArguments) -> Reply:
+    """Write the log to a file, which scp or REST then fetches."""
+    user_id = call.by.user.user_id
+    name = f"audit-{call.appliance.clock.now():%Y%m%d-%H%M%S}.jsonl"
+    chunks = await call.appliance.audit.export()
+    await asyncio.to_thread(call.appliance.files.store, user_id, name, chunks)
+    url = f"{USERS}/{user_id}/files/{name}"
+    return Reply(body=WrittenFile(url=url), location=url)
 
 
 @operation(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from conclave import faults
 from conclave.appliance.user_roles import (
@@ -57,10 +58,11 @@ class UserRoleView(Result, frozen=True):
 
 
 class CreateRole(Arguments, frozen=True):
-    """A new role, which may do nothing until it is given resources."""
+    """A new role; `file` names one of the caller's own with its resources, else it has none."""
 
     role_id: RoleId
     full_name: Annotated[str, Meta(min_length=1, max_length=32)] = "-"
+    file: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType = UNSET
 
 
 class Resources(Arguments, frozen=True):
@@ -135,15 +137,20 @@ async def show_role(call: Call, _arguments: NoArguments) -> Reply:
     "user_role.create",
     "POST",
     ROLES,
-    summary="Make a role; it may do nothing until it is given resources.",
+    summary="Make a role, with the resources of one of the caller's files or with none.",
     cluster_methods=("put_users",),
     arguments=CreateRole,
     roles=ADMINS,
-    faults=(faults.ROLE_EXISTS, faults.ROLE_LIMIT, *USERS_CHANGE),
+    faults=(faults.ROLE_EXISTS, faults.ROLE_LIMIT, faults.FILE_NOT_FOUND, *USERS_CHANGE),
 )
 async def create_role(call: Call, arguments: CreateRole) -> Reply:
     """Make a role."""
-    await call.appliance.roles.create(arguments.role_id, full_name=arguments.full_name)
+    resources = ""
+    if not isinstance(arguments.file, UnsetType):
+        resources = await asyncio.to_thread(_resources_in, call, arguments.file)
+    await call.appliance.roles.create(
+        arguments.role_id, full_name=arguments.full_name, resources=resources
+    )
     return Reply(location=f"{ROLES}/{arguments.role_id}")
 
 
@@ -244,6 +251,12 @@ async def set_acl(call: Call, arguments: Resources) -> Reply:
     """Replace all access rules; a role that is not named keeps none."""
     await call.appliance.roles.set_resources(_by_role(arguments.content), only_these=True)
     return DONE
+
+
+def _resources_in(call: Call, name: str) -> str:
+    """Return the resources in a file of the caller's own."""
+    with call.appliance.files.open(call.by.user.user_id, name) as stream:
+        return decode_resources(stream.read(MAX_RESOURCE_BYTES + 1))
 
 
 def _by_role(content: bytes) -> dict[str, str]:
