@@ -141,7 +141,7 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 class PackageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How software comes onto the appliance."""
 
-    cluster_service: Literal["package", "preinstalled"] = "preinstalled"
+    cluster_service: Literal["package", "preinstalled"] = "package"
     """`package`: the secure package brings the cluster service (rule D2); `preinstalled`: it runs
     from Conclave's own source, for development."""
 

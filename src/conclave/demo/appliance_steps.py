@@ -16,7 +16,7 @@ from conclave.demo.errors import step_failed
 from conclave.demo.narrator import Narrator
 from conclave.demo.options import SSH_PORT, DemoOptions, new_password
 from conclave.demo.rest import RestClient
-from conclave.settings import ApplianceConfig, Limits, PackageSettings, SshSettings, write_config
+from conclave.settings import ApplianceConfig, Limits, SshSettings, write_config
 from conclave.store.postgresql import account as accounts
 
 PARTITION: Final = "clusterpar"
@@ -50,7 +50,6 @@ def settings(options: DemoOptions, number: int, address: str) -> ApplianceConfig
     if options.max_objects is not None:
         limits = msgspec.structs.replace(limits, max_objects=options.max_objects)
     return ApplianceConfig(
-        packages=PackageSettings(cluster_service="preinstalled"),
         ssh=SshSettings(port=SSH_PORT),
         state_dir=options.state_dir(number),
         host_name="conclave-demo" if number == 1 else f"conclave-demo-{number}",

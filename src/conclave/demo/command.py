@@ -32,7 +32,7 @@ from conclave.demo.document import (
 from conclave.demo.errors import directory_missing, directory_taken
 from conclave.demo.narrator import Narrator
 from conclave.demo.options import KEY_OBJECTS, MAX_MEMBERS, DemoOptions
-from conclave.demo.page import Ending, next_steps, write_curl_file
+from conclave.demo.page import Ending, next_steps, write_curl_file, write_known_hosts
 from conclave.errors import ConclaveError
 
 INTERRUPTED_STATUS: Final = 130
@@ -210,6 +210,7 @@ def _hand_over(options: DemoOptions, document: DemoDocument) -> None:
     if options.json_file is not None:
         write_document(document, options.json_file)
     write_curl_file(document, options.directory)
+    write_known_hosts(document, options.directory)
     if len(document.members) > 1:
         _write(f"\nThe members:\n{installation.members_table(document)}\n")
     _write(next_steps(document, options.directory, _ending(options)))

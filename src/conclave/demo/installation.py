@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from conclave.appliance.paths import StatePaths
 from conclave.client.module_path import module_path
 from conclave.demo import appliance_steps as appliance
 from conclave.demo import client_steps as client
@@ -27,6 +28,7 @@ from conclave.demo.members import (
 )
 from conclave.demo.narrator import Narrator
 from conclave.demo.options import DemoOptions, member_addresses
+from conclave.demo.release import Release, install, make_release, trust
 from conclave.demo.rest import RestClient
 
 Start = Callable[[Path], Daemon]
@@ -44,10 +46,13 @@ def _build_at(
     module = module_path()
     passwords = Passwords()
     options.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    daemons = [_make_and_start(options, narrator, start, 1, addresses)]
+    with narrator.step("guide chapter 2", "Make the secure package of the cluster service"):
+        release = make_release(options.directory / "release")
+        narrator.detail(f"{release.name}, {len(release.content)} bytes")
+    daemons = [_make_and_start(options, narrator, start, release, number=1, addresses=addresses)]
     rest = appliance.rest_client(options.state_dir(1), addresses[0], narrator.detail)
     try:
-        _prepare(options, narrator, rest, passwords, address=addresses[0])
+        _prepare(options, narrator, rest, passwords, release, address=addresses[0])
         with narrator.step("guide chapter 3", "Create a cluster"):
             cluster_id = appliance.create_cluster(rest, passwords, options.engine)
         with narrator.step("guide chapter 3", "Authorize its member"):
@@ -55,7 +60,13 @@ def _build_at(
         fingerprint = rest.get("/api/cluster/ca")["fingerprint"]
         if len(addresses) > 1:
             daemons += _join_the_others(
-                options, narrator, start, passwords, cluster_id=cluster_id, addresses=addresses
+                options,
+                narrator,
+                start,
+                passwords,
+                release,
+                cluster_id=cluster_id,
+                addresses=addresses,
             )
             places = [
                 (daemon.state_dir, address)
@@ -92,12 +103,19 @@ def _build_at(
 
 
 def _make_and_start(
-    options: DemoOptions, narrator: Narrator, start: Start, number: int, addresses: Sequence[str]
+    options: DemoOptions,
+    narrator: Narrator,
+    start: Start,
+    release: Release,
+    *,
+    number: int,
+    addresses: Sequence[str],
 ) -> Daemon:
     address = addresses[number - 1]
-    title = "Make an appliance, cluster service preinstalled" + _of(number, addresses)
+    title = "Make an appliance that trusts the package's key" + _of(number, addresses)
     with narrator.step("guide chapter 2", title):
         appliance.make_appliance(options, number, address, narrator)
+        trust(release, StatePaths(options.state_dir(number)).release_keys)
         daemon = start(options.state_dir(number))
         door = f"https://{address}:{appliance.REST_PORT}"
         narrator.detail(f"REST at {door}, process {daemon.process.pid}")
@@ -109,6 +127,7 @@ def _prepare(
     narrator: Narrator,
     rest: RestClient,
     passwords: Passwords,
+    release: Release,
     *,
     address: str,
     which: str = "",
@@ -118,6 +137,8 @@ def _prepare(
         appliance.log_in(rest, passwords)
     with narrator.step("guide chapter 2", "Initialise the HSM" + which):
         hsm = appliance.initialize_hsm(rest, passwords)
+    with narrator.step("guide chapter 2", "Install the secure package" + which):
+        install(rest, appliance.ADMIN, release)
     with narrator.step("guide chapter 2", "Make the V1 partition, its roles, policy 40 off"):
         appliance.make_partition(rest, hsm, passwords)
     with narrator.step("guide chapter 2", "Configure and start the cluster service" + which):
@@ -129,6 +150,7 @@ def _join_the_others(
     narrator: Narrator,
     start: Start,
     passwords: Passwords,
+    release: Release,
     *,
     cluster_id: str,
     addresses: Sequence[str],
@@ -136,11 +158,13 @@ def _join_the_others(
     """Make member 2 and those after it, one after another, and let each join at member 1."""
     daemons = []
     for number in range(2, len(addresses) + 1):
-        daemons.append(_make_and_start(options, narrator, start, number, addresses))
+        daemons.append(
+            _make_and_start(options, narrator, start, release, number=number, addresses=addresses)
+        )
         address, which = addresses[number - 1], _of(number, addresses)
         rest = appliance.rest_client(options.state_dir(number), address, narrator.detail)
         try:
-            _prepare(options, narrator, rest, passwords, address=address, which=which)
+            _prepare(options, narrator, rest, passwords, release, address=address, which=which)
             with narrator.step("guide chapter 3", f"Join the cluster at {addresses[0]}{which}"):
                 appliance.join(rest, passwords, cluster_id, addresses[0])
         finally:

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from conclave.appliance.paths import StatePaths
 from conclave.demo.document import FILE_NAME, DemoDocument, KeyringRow, MemberRow
 
+KNOWN_HOSTS_FILE: Final = "known_hosts"
 CURL_FILE: Final = "curl.conf"
 """For `curl --config`: the administrator's password stays off the command line."""
 
@@ -67,10 +69,26 @@ def _shell(document: DemoDocument, directory: Path) -> str:
     member = document.members[0]
     if member.ssh_port is None:
         return ""
+    known = shlex.quote(f"UserKnownHostsFile={directory / KNOWN_HOSTS_FILE}")
     return f"""
 Log in to LunaSH as admin; the password is "adminPassword" in {directory / FILE_NAME}:
-    ssh -p {member.ssh_port} -o UserKnownHostsFile=/dev/null admin@{member.address}
+    ssh -p {member.ssh_port} -o {known} admin@{member.address}
 """
+
+
+def write_known_hosts(document: DemoDocument, directory: Path) -> None:
+    """Write the host keys of all members, so that nobody has to trust one at first sight."""
+    lines = [
+        f"[{member.address}]:{member.ssh_port} {public_key_file(member.state_dir).read_text()}"
+        for member in document.members
+        if member.ssh_port is not None
+    ]
+    (directory / KNOWN_HOSTS_FILE).write_text("".join(lines))
+
+
+def public_key_file(state_dir: str) -> Path:
+    """Return the file with an appliance's SSH host key."""
+    return StatePaths(Path(state_dir)).ssh / "host_key.pub"
 
 
 def write_curl_file(document: DemoDocument, directory: Path) -> None:

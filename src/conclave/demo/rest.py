@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import ssl
 import time
 from base64 import b64encode
@@ -83,7 +84,21 @@ class RestClient:
 
         Raises InternalFault with the appliance's own words when it refuses.
         """
-        reply = self._exchange(method, path, body)
+        data = None if body is None else json.dumps(body).encode()
+        return self._follow(method, path, self._exchange(method, path, data))
+
+    def upload(self, path: str, name: str, content: bytes) -> None:
+        """Send one file as multipart (RFC 7578)."""
+        boundary = secrets.token_hex(16)
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        )
+        data = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
+        kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        self._follow("POST", path, self._exchange("POST", path, data, kind))
+
+    def _follow(self, method: str, path: str, reply: Reply) -> Reply:
         self._told(f"{method} {path} -> {reply.status}")
         if reply.status >= 400:
             raise step_failed(f"{method} {path} was refused: {_reason(reply)}")
@@ -107,13 +122,15 @@ class RestClient:
             self._pause(TASK_POLL_SECONDS)
         raise too_slow(f"Task {path} did not end within {TASK_SECONDS:.0f} seconds.")
 
-    def _exchange(self, method: str, path: str, body: object) -> Reply:
-        data = None if body is None else json.dumps(body).encode()
+    def _exchange(
+        self, method: str, path: str, data: bytes | None, kind: dict[str, str] | None = None
+    ) -> Reply:
+        headers = self._headers | (kind or {})
         if self._monotonic() - self._used_at > IDLE_SECONDS:
             # The door closes a connection that was idle for too long; the next one is opened here.
             self._connection.close()
         try:
-            self._connection.request(method, path, body=data, headers=self._headers)
+            self._connection.request(method, path, body=data, headers=headers)
             response = self._connection.getresponse()
             raw = response.read()
             self._used_at = self._monotonic()
