@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import insert, update
 
+from bench.process_memory import tree_pss_mb
 from conclave.ids import (
     AuthorizationVersion,
     KeyGeneration,
@@ -108,24 +109,7 @@ def fill(directory: Path, keyrings: int, objects: int) -> None:
 
 def memory_mb(bench: ClusterBench) -> float:
     """Return the proportional set size of the member's cluster process and its PostgreSQL."""
-    root = bench.processes["cluster"].pid
-    total = 0
-    for directory in Path("/proc").iterdir():
-        if directory.name.isdigit() and _descends(int(directory.name), root):
-            rollup = (directory / "smaps_rollup").read_text()
-            total += sum(int(line.split()[1]) for line in rollup.splitlines() if "Pss:" in line)
-    return total / 1024
-
-
-def _descends(pid: int, root: int) -> bool:
-    while pid > 1:
-        if pid == root:
-            return True
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-        except (OSError, IndexError):
-            return False
-    return False
+    return sum(tree_pss_mb(bench.processes["cluster"].pid).values())
 
 
 async def run(keyrings: int, objects: int) -> None:

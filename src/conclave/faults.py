@@ -107,6 +107,14 @@ CLUSTER_PARTITION: Final = Fault(
 SERVICE_NOT_FOUND: Final = Fault("APPLIANCE_SERVICE_DOES_NOT_EXIST", 404, "No such service")
 SERVICE_ACTION: Final = Fault("APPLIANCE_SERVICE_ACTION_INVALID", 404, "No such service action")
 SERVICE_FAILED: Final = Fault("APPLIANCE_SERVICE_ACTION_FAILED", 400, "The service action failed")
+NTP_RUNNING: Final = Fault("APPLIANCE_NTP_SERVICE_RUNNING", 409, "The time service runs")
+NTP_SERVER_EXISTS: Final = Fault("APPLIANCE_NTP_SERVER_EXISTS", 409, "The time server is listed")
+NTP_SERVER_NOT_FOUND: Final = Fault(
+    "APPLIANCE_NTP_SERVER_DOES_NOT_EXIST", 404, "No such time server"
+)
+NTP_FAILED: Final = Fault(
+    "APPLIANCE_NTP_NO_ANSWER", 503, "No time server gave a usable answer", retry_is_safe=True
+)
 SERVICE_STOPPED: Final = Fault(
     "CLUSTERPLUGIN_SERVICE_NOT_RUNNING", 409, "The cluster service is not running"
 )

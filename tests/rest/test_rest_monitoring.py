@@ -17,10 +17,8 @@ def test_a_monitor_reads_everything_that_the_overview_asks_for(town: Town) -> No
     links = client.get(ROOT).json()
     for name in ("cpu", "memory", "disk", "services", "time", "sensors", "network", "ntp", "hsms"):
         assert client.get(links[name]).status_code == 200, name
-    assert client.get(f"{ROOT}/ntp/status").json() == {
-        "synchronizedTo": "host",
-        "offsetMilliseconds": 0,
-    }
+    status = client.get(f"{ROOT}/ntp/status").json()
+    assert (status["synchronizedTo"], status["offsetMilliseconds"]) == ("host", 0)
     services = client.get(f"{ROOT}/services").json()["services"]
     states = [client.get(each["url"]).json()["state"] for each in services]
     assert "running" in states

@@ -36,6 +36,7 @@ def look_at_the_appliance(client: Client) -> None:
         "/api/lunasa/cluster",
         "/api/lunasa/hsms",
         "/api/lunasa/time",
+        "/api/lunasa/time/zones",
         "/api/lunasa/services",
         "/api/lunasa/services/cluster/actions",
         "/api/lunasa/cpu",
@@ -118,6 +119,9 @@ def change_the_appliance(client: Client) -> None:
     assert client.get("/api/lunasa/time").json()["timeZone"] == "EST"
     expect(client.post("/api/lunasa/ntp/actions/synchronize"), 204)
     assert client.get("/api/lunasa/time").json()["date"] != "2031-05-27"
+    expect(client.post("/api/lunasa/ntp/servers", {"server": "192.0.2.7"}), 204)
+    expect(client.delete("/api/lunasa/ntp/servers/192.0.2.7"), 204)
+    expect(client.patch("/api/lunasa/ntp", {"enabled": False}), 204)
 
 
 def change_users(client: Client) -> None:

@@ -19,6 +19,7 @@ from conclave.appliance.documents import Documents
 from conclave.appliance.login_service import LoginService
 from conclave.appliance.member_identity import MemberIdentity
 from conclave.appliance.metrics import Metrics
+from conclave.appliance.ntp import NtpService
 from conclave.appliance.package_version import Release
 from conclave.appliance.packages import Packages
 from conclave.appliance.paths import StatePaths
@@ -51,6 +52,7 @@ class Appliance:
         store: ApplianceStore,
         documents: Documents,
         time: ApplianceTime,
+        ntp: NtpService,
         login: LoginService,
         hsm: Hsm,
         users: Users,
@@ -66,6 +68,7 @@ class Appliance:
         self.store: Final = store
         self.documents: Final = documents
         self.time: Final = time
+        self.ntp: Final = ntp
         self.login: Final = login
         self.hsm: Final = hsm
         self.users: Final = users
@@ -123,6 +126,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         closing.push_async_callback(store.close)
         documents = await Documents.open(store)
         time = await ApplianceTime.open(documents)
+        ntp = await _start_ntp(documents, time, closing)
         audit = await AuditLog.open(paths.audit, _audit_bounds(config), time.clock)
         closing.push_async_callback(audit.close)
         login = LoginService(config, paths)
@@ -135,11 +139,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         closing.push_async_callback(hsm.close)
         users = await Users.open(store, login.hash_password, cost=cost)
         users.on_attempt(lambda attempt: record_login(audit, attempt))
-        addresses = tuple(config.interfaces.values())
-        tls = WebserverTls(paths.webserver, config.host_name, addresses, time.clock)
-        tls.start()
-        closing.push_async_callback(tls.stop)
-        time.on_change(lambda _offset_ms: tls.wake())
+        tls = _start_tls(config, paths, time, closing)
         identity = await MemberIdentity.open(documents, hsm)
         files = _open_files(config, paths, users)
         webserver = await WebserverSettings.open(documents, files)
@@ -164,6 +164,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             store=store,
             documents=documents,
             time=time,
+            ntp=ntp,
             login=login,
             hsm=hsm,
             users=users,
@@ -182,6 +183,26 @@ def _open_files(config: ApplianceConfig, paths: StatePaths, users: Users) -> Use
     files.sweep()
     users.on_gone(_forgetting(files))
     return files
+
+
+async def _start_ntp(
+    documents: Documents, time: ApplianceTime, closing: AsyncExitStack
+) -> NtpService:
+    ntp = await NtpService.open(documents, time)
+    ntp.start()
+    closing.push_async_callback(ntp.stop)
+    return ntp
+
+
+def _start_tls(
+    config: ApplianceConfig, paths: StatePaths, time: ApplianceTime, closing: AsyncExitStack
+) -> WebserverTls:
+    addresses = tuple(config.interfaces.values())
+    tls = WebserverTls(paths.webserver, config.host_name, addresses, time.clock)
+    tls.start()
+    closing.push_async_callback(tls.stop)
+    time.on_change(lambda _offset_ms: tls.wake())
+    return tls
 
 
 def _forgetting(files: UserFiles) -> Callable[[frozenset[str]], None]:

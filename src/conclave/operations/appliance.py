@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import zoneinfo
 from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
 from conclave import __version__, faults
 from conclave.errors import BadInput
+from conclave.lunash.render.system import (
+    status_date,
+    status_system,
+    status_time,
+    status_zone,
+    time_zones,
+)
+from conclave.operations.commands import Command, Option
 from conclave.operations.model import (
     DONE,
     OPERATORS,
@@ -64,6 +74,18 @@ class TimeView(Result, frozen=True):
     time_zone: str
 
 
+class TimeZone(Result, frozen=True):
+    """A name that the time zone may have."""
+
+    id: str
+
+
+class TimeZones(Result, frozen=True):
+    """All time zones."""
+
+    zones: list[TimeZone]
+
+
 class SetTime(Arguments, frozen=True):
     """Date, time and zone; what is absent stays."""
 
@@ -81,6 +103,13 @@ class SetTime(Arguments, frozen=True):
     roles=READERS,
     statuses=(200,),
     result=ApplianceView,
+    commands=(
+        Command(
+            words="status sysstat show",
+            summary="Show the appliance's version and health.",
+            render=status_system,
+        ),
+    ),
 )
 async def show_appliance(call: Call, _arguments: NoArguments) -> Reply:
     """Show the appliance."""
@@ -114,6 +143,7 @@ async def show_appliance(call: Call, _arguments: NoArguments) -> Reply:
     roles=READERS,
     statuses=(200,),
     result=ClusterLinks,
+    only="REST: links to resources.",
 )
 async def show_cluster_links(_call: Call, _arguments: NoArguments) -> Reply:
     """Show where the cluster's resources are."""
@@ -129,12 +159,59 @@ async def show_cluster_links(_call: Call, _arguments: NoArguments) -> Reply:
     roles=READERS,
     statuses=(200,),
     result=TimeView,
+    commands=(
+        Command(
+            words="status date",
+            summary="Show date, time and zone.",
+            chapter="2",
+            render=status_date,
+        ),
+        Command(
+            words="status time",
+            summary="Show the time.",
+            render=status_time,
+        ),
+        Command(
+            words="status zone",
+            summary="Show the time zone.",
+            render=status_zone,
+        ),
+        Command(
+            words="sysconf timezone show",
+            summary="Show the time zone.",
+            render=status_zone,
+        ),
+    ),
 )
 async def show_time(call: Call, _arguments: NoArguments) -> Reply:
     """Show the appliance's time and zone."""
     now = call.appliance.time.local_now()
     zone = call.appliance.time.zone
     return Reply(body=TimeView(date=f"{now:%Y-%m-%d}", time=f"{now:%H:%M:%S}", time_zone=zone))
+
+
+@operation(
+    "time.zones",
+    "GET",
+    f"{ROOT}/time/zones",
+    summary="List the names that the time zone may have.",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=TimeZones,
+    paged=True,
+    commands=(
+        Command(
+            words="sysconf timezone list",
+            summary="List the names that the time zone may have.",
+            render=time_zones,
+        ),
+    ),
+)
+async def list_time_zones(_call: Call, _arguments: NoArguments) -> Reply:
+    """List the time zones."""
+    names = await asyncio.to_thread(zoneinfo.available_timezones)
+    return Reply(body=TimeZones(zones=[TimeZone(id=name) for name in sorted(names)]))
 
 
 async def _set(call: Call, arguments: SetTime) -> Reply:
@@ -170,6 +247,22 @@ async def set_time(call: Call, arguments: SetTime) -> Reply:
     summary="Set date, time or zone alone.",
     arguments=SetTime,
     roles=OPERATORS,
+    commands=(
+        Command(
+            words="sysconf timezone set",
+            summary="Set the time zone; the time of the clock stays.",
+            options=(
+                Option(
+                    name="zone",
+                    summary="a name of 'sysconf timezone list', such as Europe/Paris or EST",
+                    value="zone",
+                    target="timeZone",
+                    required=True,
+                    positional=True,
+                ),
+            ),
+        ),
+    ),
 )
 async def change_time(call: Call, arguments: SetTime) -> Reply:
     """Set the appliance's time, in the form that older callers use."""

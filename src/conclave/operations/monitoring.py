@@ -1,21 +1,26 @@
-"""What monitoring reads of an appliance: processors, memory, disk, network, time service."""
+"""What monitoring reads of an appliance: processors, memory, disk, network."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
 
 from conclave import faults
 from conclave.appliance import host_state
 from conclave.appliance.host_state import DeviceTraffic
 from conclave.errors import NotFound
+from conclave.lunash.render.system import (
+    status_cpu,
+    status_disk,
+    status_memory,
+    status_sensors,
+)
 from conclave.operations.appliance import ROOT
+from conclave.operations.commands import Command
 from conclave.operations.hsm import HSM, Reference, check_hsm
 from conclave.operations.model import READERS, Call, NoArguments, Reply, Result, operation
 
 DEVICES = f"{ROOT}/network/devices"
 DEVICE = f"{DEVICES}/{{deviceid}}"
-NTP = f"{ROOT}/ntp"
 
 
 class CpuView(Result, frozen=True):
@@ -96,26 +101,6 @@ class DeviceStats(Result, frozen=True):
     sent_errors: int = 0
 
 
-class NtpView(Result, frozen=True):
-    """The time service: the appliance follows its host's clock, which the host's own keeps."""
-
-    status: str
-    servers: str
-
-
-class NtpStatus(Result, frozen=True):
-    """How the appliance's clock stands to its host's, in milliseconds."""
-
-    synchronized_to: Literal["host", "manual"]
-    offset_milliseconds: int
-
-
-class NtpServers(Result, frozen=True):
-    """Time servers; the host has them, and the appliance asks none itself."""
-
-    servers: list[Reference]
-
-
 class StorageSpace(Result, frozen=True):
     """The HSM's storage in bytes."""
 
@@ -142,6 +127,13 @@ def check_device(call: Call, _arguments: object) -> None:
     roles=READERS,
     statuses=(200,),
     result=CpuView,
+    commands=(
+        Command(
+            words="status cpu",
+            summary="Show how busy the processors are.",
+            render=status_cpu,
+        ),
+    ),
 )
 async def show_cpu(_call: Call, _arguments: NoArguments) -> Reply:
     """Show the processors."""
@@ -161,6 +153,13 @@ async def show_cpu(_call: Call, _arguments: NoArguments) -> Reply:
     roles=READERS,
     statuses=(200,),
     result=MemoryView,
+    commands=(
+        Command(
+            words="status mem",
+            summary="Show how much memory is in use.",
+            render=status_memory,
+        ),
+    ),
 )
 async def show_memory(_call: Call, _arguments: NoArguments) -> Reply:
     """Show the memory."""
@@ -178,6 +177,7 @@ async def show_memory(_call: Call, _arguments: NoArguments) -> Reply:
     roles=READERS,
     statuses=(200,),
     result=DiskView,
+    only="REST: the state directory's row of what 'status disk' shows.",
 )
 async def show_disk(call: Call, _arguments: NoArguments) -> Reply:
     """Show the disk."""
@@ -196,6 +196,13 @@ async def show_disk(call: Call, _arguments: NoArguments) -> Reply:
     statuses=(200,),
     result=DiskPartitions,
     paged=True,
+    commands=(
+        Command(
+            words="status disk",
+            summary="Show how much room the file systems have.",
+            render=status_disk,
+        ),
+    ),
 )
 async def list_disk_partitions(call: Call, _arguments: NoArguments) -> Reply:
     """List the file systems."""
@@ -214,6 +221,13 @@ async def list_disk_partitions(call: Call, _arguments: NoArguments) -> Reply:
     statuses=(200,),
     result=Sensors,
     paged=True,
+    commands=(
+        Command(
+            words="status sensors",
+            summary="List the hardware's sensors.",
+            render=status_sensors,
+        ),
+    ),
 )
 async def list_sensors(_call: Call, _arguments: NoArguments) -> Reply:
     """List no sensors."""
@@ -299,54 +313,6 @@ def _stats(traffic: DeviceTraffic) -> DeviceStats:
         sent_packets=traffic.sent_packets,
         sent_errors=traffic.sent_errors,
     )
-
-
-@operation(
-    "ntp.show",
-    "GET",
-    NTP,
-    summary="Show where the time service's state is.",
-    arguments=NoArguments,
-    roles=READERS,
-    statuses=(200,),
-    result=NtpView,
-)
-async def show_ntp(_call: Call, _arguments: NoArguments) -> Reply:
-    """Show the time service."""
-    return Reply(body=NtpView(status=f"{NTP}/status", servers=f"{NTP}/servers"))
-
-
-@operation(
-    "ntp.status",
-    "GET",
-    f"{NTP}/status",
-    summary="Show whether the appliance follows its host's clock, and how far it is from it.",
-    arguments=NoArguments,
-    roles=READERS,
-    statuses=(200,),
-    result=NtpStatus,
-)
-async def show_ntp_status(call: Call, _arguments: NoArguments) -> Reply:
-    """Show how the clocks stand."""
-    offset = call.appliance.time.offset_ms
-    following: Literal["host", "manual"] = "manual" if offset else "host"
-    return Reply(body=NtpStatus(synchronized_to=following, offset_milliseconds=offset))
-
-
-@operation(
-    "ntp.servers",
-    "GET",
-    f"{NTP}/servers",
-    summary="List the time servers: the host has them, the appliance asks none itself.",
-    arguments=NoArguments,
-    roles=READERS,
-    statuses=(200,),
-    result=NtpServers,
-    paged=True,
-)
-async def list_ntp_servers(_call: Call, _arguments: NoArguments) -> Reply:
-    """List no time servers."""
-    return Reply(body=NtpServers(servers=[]))
 
 
 @operation(

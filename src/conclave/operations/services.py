@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
 from conclave import faults
 from conclave.appliance.services import ServiceInfo
@@ -262,43 +260,4 @@ async def act(call: Call, arguments: Act) -> Reply:
         case other:
             message = f"Action {other} of {call.path['serviceid']} is not served over REST."
             raise NotFound(faults.SERVICE_ACTION, message)
-    return DONE
-
-
-class Synchronize(Arguments, frozen=True):
-    """The time server to ask; this appliance follows its host's clock, so none can be chosen."""
-
-    server: Annotated[str, Meta(min_length=1, max_length=255)] | UnsetType = UNSET
-    nts: bool | UnsetType = UNSET
-    key_id: Annotated[int, Meta(ge=1, le=65535)] | UnsetType = UNSET
-    protocol_version: Annotated[int, Meta(ge=3, le=4)] | UnsetType = UNSET
-
-
-def check_synchronize(call: Call, arguments: Synchronize) -> None:
-    """The action must be synchronize, and no server can be named."""
-    if call.path["actionid"] != "synchronize":
-        message = f"Service ntp has no action {call.path['actionid'][:16]!r}; it has synchronize."
-        raise NotFound(faults.SERVICE_ACTION, message)
-    if not isinstance(arguments.server, UnsetType):
-        message = (
-            "server cannot be chosen: the appliance follows its host's clock, which the host's"
-            f" own time service keeps; it is {arguments.server[:64]!r}."
-        )
-        raise BadInput(faults.FUNCTION_NOT_SUPPORTED, message)
-
-
-@operation(
-    "ntp.synchronize",
-    "POST",
-    "/api/lunasa/ntp/actions/{actionid}",
-    summary="Set the appliance's time to its host's.",
-    chapter="2",
-    arguments=Synchronize,
-    roles=OPERATORS,
-    checks=(check_synchronize,),
-    faults=(faults.SERVICE_ACTION, faults.FUNCTION_NOT_SUPPORTED),
-)
-async def synchronize(call: Call, _arguments: Synchronize) -> Reply:
-    """Follow the host's clock again."""
-    await call.appliance.time.synchronize()
     return DONE

@@ -9,7 +9,9 @@ from msgspec import UNSET, Meta, UnsetType
 from conclave import faults
 from conclave.appliance.webserver_settings import LEAST_FILE_BYTES, MOST_FILE_BYTES
 from conclave.errors import BadInput
+from conclave.lunash.render.system import webserver_blocklist, webserver_show
 from conclave.operations.appliance import ROOT
+from conclave.operations.commands import Command, Kind, Option
 from conclave.operations.fields import Port
 from conclave.operations.model import (
     ADMINS,
@@ -27,7 +29,7 @@ WEB_SERVER = f"{ROOT}/webServer"
 CIPHERS = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
 """What TLS 1.3 has; nothing older is spoken."""
 ALL_DEVICES = "all"
-_ONLY_REST = "REST: what only a caller of REST meets."
+_OF_OLD = "REST: an older name of web_server.blocklist."
 
 
 class WebServerView(Result, frozen=True):
@@ -95,7 +97,14 @@ def check_web_server_change(call: Call, arguments: ChangeWebServer) -> None:
     roles=READERS,
     statuses=(200,),
     result=WebServerView,
-    only=_ONLY_REST,
+    commands=(
+        Command(
+            words="webserver show",
+            summary="Show the webserver's settings.",
+            chapter="2",
+            render=webserver_show,
+        ),
+    ),
 )
 async def show_web_server(call: Call, _arguments: NoArguments) -> Reply:
     """Show the webserver's settings."""
@@ -119,7 +128,23 @@ async def show_web_server(call: Call, _arguments: NoArguments) -> Reply:
     roles=OPERATORS,
     checks=(check_web_server_change,),
     faults=(faults.SERVICE_FIXED,),
-    only=_ONLY_REST,
+    commands=(
+        Command(
+            words="webserver set",
+            summary="Change how large an uploaded file may be, by whatever door.",
+            options=(
+                Option(
+                    name="maxfilesize",
+                    short="m",
+                    summary="bytes of one file",
+                    value="bytes",
+                    kind=Kind.NUMBER,
+                    target="maxFileSize",
+                    required=True,
+                ),
+            ),
+        ),
+    ),
 )
 async def change_web_server(call: Call, arguments: ChangeWebServer) -> Reply:
     """Change the webserver's settings."""
@@ -145,7 +170,13 @@ def _blocked(call: Call) -> list[BlockedSource]:
     statuses=(200,),
     result=Blocklist,
     paged=True,
-    only=_ONLY_REST,
+    commands=(
+        Command(
+            words="webserver blocklist list",
+            summary="List the addresses that have to wait after too many wrong passwords.",
+            render=webserver_blocklist,
+        ),
+    ),
 )
 async def list_blocked(call: Call, _arguments: NoArguments) -> Reply:
     """List the addresses that have to wait."""
@@ -162,7 +193,7 @@ async def list_blocked(call: Call, _arguments: NoArguments) -> Reply:
     statuses=(200,),
     result=Blacklist,
     paged=True,
-    only=_ONLY_REST,
+    only=_OF_OLD,
 )
 async def list_blocked_of_old(call: Call, _arguments: NoArguments) -> Reply:
     """List the addresses that have to wait, as older callers ask."""

@@ -1,0 +1,165 @@
+"""Time, time servers, state of the host and webserver over ssh; time servers are real ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from conclave.appliance.ntp import query, split_server
+from conclave.clock import host_time_ms
+from conclave.errors import BadInput
+from tests.support.appliance_bench import random_loopback, until
+from tests.support.ssh_house import Answer, SshHouse, open_ssh_house
+from tests.support.time_server import TimeServer
+
+pytestmark = pytest.mark.system
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshHouse]:
+    with open_ssh_house(tmp_path_factory.mktemp("system")) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def reset(house: SshHouse) -> Iterator[None]:
+    yield
+    appliance = house.appliance
+    house.loop.run(appliance.ntp.set_enabled(False))
+    for server in appliance.ntp.servers:
+        house.loop.run(appliance.ntp.remove(server))
+    house.loop.run(appliance.ntp.synchronize())
+
+
+@pytest.fixture
+def server() -> Iterator[TimeServer]:
+    with TimeServer(random_loopback(), ahead_seconds=600) as serving:
+        yield serving
+
+
+def done(answer: Answer) -> str:
+    assert answer.status == 0, answer
+    return answer.out
+
+
+def shown(house: SshHouse, command: str) -> Any:
+    return json.loads(done(house.ssh(f"{command} -json")))
+
+
+def test_t1_the_clock_is_set_and_the_hosts_is_not(house: SshHouse) -> None:
+    before = host_time_ms()
+    assert "2031 " not in done(house.ssh("status date"))
+    assert "Tue May 27 15:04:" in done(house.ssh("sysconf time 15:04 20310527"))
+    assert shown(house, "status date")["date"] == "2031-05-27"
+    assert abs(host_time_ms() - before) < HOUR_MS
+    assert house.ssh("sysconf time 15:04 2031-5-27").status == 1
+    assert house.ssh("sysconf time 25:04").status == 1
+
+
+def test_zones_are_listed_set_and_shown(house: SshHouse) -> None:
+    assert "Europe/Paris" in done(house.ssh("sysconf timezone list"))
+    done(house.ssh("sysconf timezone set EST5EDT"))
+    for command in ("sysconf timezone show", "status zone", "status date"):
+        assert "EST5EDT" in done(house.ssh(command))
+    refused = house.ssh("sysconf timezone set Nowhere/Land")
+    assert (refused.status, "timeZone" in refused.out) == (1, False)
+    done(house.ssh("sysconf timezone set UTC"))
+
+
+def test_a_time_server_is_asked_once_by_ntpdate(house: SshHouse, server: TimeServer) -> None:
+    answer = done(house.ssh(f"sysconf ntp ntpdate {server.name}"))
+    assert "Current time before running ntpdate:" in answer
+    assert "Current time after running ntpdate:" in answer
+    assert abs(house.appliance.time.offset_ms - 600_000) < 5000
+    status = shown(house, "sysconf ntp status")
+    assert (status["synchronizedTo"], status["server"]) == ("server", server.name)
+    # Without a server, and with none listed, the host's clock holds.
+    done(house.ssh("sysconf ntp ntpdate"))
+    assert house.appliance.time.offset_ms == 0
+
+
+def test_the_time_service_keeps_the_clock_while_it_is_enabled(
+    house: SshHouse, server: TimeServer
+) -> None:
+    added = done(house.ssh(f"sysconf ntp addserver {server.name}"))
+    assert f"NTP server 'server {server.name}' added." in added
+    assert f"server {server.name}" in done(house.ssh("sysconf ntp list")).splitlines()
+    assert house.ssh(f"sysconf ntp addserver {server.name}").status == 1
+    stopped = done(house.ssh("sysconf ntp status"))
+    assert "NTP is not running" in stopped
+    assert server.asked == 0
+    done(house.ssh("sysconf ntp enable"))
+    follows = house.appliance.ntp
+    house.loop.run(until(lambda: follows.follows is not None, "an answer was taken"))
+    assert abs(house.appliance.time.offset_ms - 600_000) < 5000
+    assert "NTP is running" in done(house.ssh("sysconf ntp status"))
+    refused = house.ssh(f"sysconf ntp ntpdate {server.name}")
+    assert (refused.status, "stop it first" in refused.out) == (1, True)
+    done(house.ssh("sysconf ntp disable"))
+    deleted = done(house.ssh(f"sysconf ntp deleteserver {server.name}"))
+    assert f"NTP server {server.name} deleted" in deleted
+    assert house.ssh(f"sysconf ntp deleteserver {server.name}").status == 1
+
+
+def test_the_service_believes_no_answer_that_is_far_away(
+    house: SshHouse, server: TimeServer
+) -> None:
+    server.ahead_seconds = 5000
+    service = house.appliance.ntp
+    house.loop.run(service.add(server.name))
+    house.loop.run(service.set_enabled(True))
+    house.loop.run(until(lambda: "away" in service.last_error, "the answer was refused"))
+    assert house.appliance.time.offset_ms == 0
+
+
+def test_answers_that_are_none_are_not_taken(house: SshHouse, server: TimeServer) -> None:
+    address, port = split_server(server.name)
+    server.stratum = 16
+    assert query(address, port, 4) == "it has no time itself"
+    server.stratum, server.echoes = 2, False
+    assert query(address, port, 4) == "not an answer to this question"
+    refused = house.ssh(f"sysconf ntp ntpdate {server.name}")
+    assert (refused.status, "No time server gave a usable answer" in refused.out) == (1, True)
+    assert house.appliance.time.offset_ms == 0
+
+
+@pytest.mark.parametrize("name", ["", "a b", "h:0", "h:70000", "-h", "h;id", "[::1", "::1"])
+def test_names_of_time_servers_have_a_rule(name: str) -> None:
+    with pytest.raises(BadInput):
+        split_server(name)
+    assert split_server("[::1]:124") == ("::1", 124)
+    assert split_server("pool.ntp.org") == ("pool.ntp.org", 123)
+
+
+def test_the_state_of_the_host_is_shown_to_monitors(house: SshHouse) -> None:
+    lines = (
+        "status cpu\nstatus mem\nstatus disk\nstatus sensors\nstatus interface\nnetwork show\n"
+        "status sysstat show\nstatus time\nwebserver show\n"
+    )
+    answer = house.ssh(stdin=lines, user="monitor")
+    assert answer.status == 0, answer
+    address = house.appliance.config.interfaces["eth0"]
+    wanted = (
+        "Processors:",
+        "1K-blocks",
+        "RX packets:",
+        "In Service Okay",
+        "Max File Size",
+        "no sen",
+    )
+    for word in (*wanted, f"inet addr:{address}"):
+        assert word in answer.out, word
+    assert shown(house, "network show")["devices"][0]["ipAddress"] == address
+    assert shown(house, "status interface")["interfaces"][0]["device"]["id"] == "eth0"
+
+
+def test_the_webserver_is_shown_and_set(house: SshHouse) -> None:
+    done(house.ssh("webserver set -maxfilesize 2097152"))
+    assert shown(house, "webserver show")["maxFileSize"] == 2_097_152
+    assert house.ssh("webserver set -maxfilesize 5").status == 1
+    assert shown(house, "webserver blocklist list") == {"blocklist": []}
+    assert house.ssh("webserver blocklist list", user="monitor").status == 1

@@ -1,0 +1,58 @@
+"""A time server that answers as a test wants: real NTP packets over UDP."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import Self
+
+import ntplib
+
+
+class TimeServer:
+    """An NTP responder whose clock is `ahead_seconds` before the host's."""
+
+    def __init__(self, address: str, ahead_seconds: float = 0.0) -> None:
+        self.ahead_seconds = ahead_seconds
+        self.stratum = 2
+        self.echoes = True
+        """It answers the question that was asked, as a true server does."""
+        self.asked = 0
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((address, 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    @property
+    def name(self) -> str:
+        """Return what an administrator calls it."""
+        host, port = self._socket.getsockname()
+        return f"{host}:{port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_cause: object) -> None:
+        # A question of our own ends the thread.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+            asker.sendto(b"end", self._socket.getsockname())
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            question, asker = self._socket.recvfrom(512)
+            if question == b"end":
+                return
+            self.asked += 1
+            self._socket.sendto(self._answer(question), asker)
+
+    def _answer(self, question: bytes) -> bytes:
+        now = ntplib.system_to_ntp_time(time.time() + self.ahead_seconds)
+        packet = ntplib.NTPPacket(version=4, mode=4, tx_timestamp=now)
+        packet.stratum = self.stratum
+        packet.recv_timestamp = packet.ref_timestamp = now
+        answer: bytes = packet.to_data()
+        originate = question[40:48] if self.echoes else bytes(8)
+        return answer[:24] + originate + answer[32:]
