@@ -230,6 +230,24 @@ def test_c17_a_position_that_no_member_has_is_a_device_error(
     assert client.call(ECHO)["value"] == Ckr.DEVICE_ERROR
 
 
+@pytest.mark.parametrize(("behind", "unauthorized"), [(1, 2), (2, 1)])
+def test_c17_a_member_that_may_catch_up_is_waited_for_beside_one_without_authorization(
+    client: Driver, cluster: Cluster, behind: int, unauthorized: int
+) -> None:
+    """What the cluster campaign found: whoever refused last decided, so signatures failed."""
+    members = cluster("a", "b", "b")
+    begin(client)
+    for index in (0, unauthorized):
+        members.told(index).position = 700
+    assert client.call(DESTROY, b"object")["value"] == Ckr.OK
+    members.servers[unauthorized].refuses = int(Ckr.KEYRING_NOT_AUTHORIZED)
+    members.servers[0].stop()
+    client.begin(f"call {ECHO} 90")
+    assert wait_until(lambda: len(members.servers[behind].least_positions) > 2)
+    members.told(behind).position = 701
+    assert client.end()["value"] == Ckr.OK
+
+
 @pytest.mark.parametrize("epoch", [(1, "member-0"), (2, "member-0")])
 def test_c17_a_member_of_an_older_epoch_is_refused(
     client: Driver, cluster: Cluster, epoch: tuple[int, str]

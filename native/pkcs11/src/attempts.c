@@ -194,6 +194,12 @@ enum verdict {
     VERDICT_PAUSE  /* the same, after a pause */
 };
 
+/* Whether a member has asked for patience: it will do what one without authorization cannot. */
+static bool is_awaited(const struct attempts *attempts)
+{
+    return attempts->refusal == RV_BEHIND || attempts->refusal == CV_RV_BUSY;
+}
+
 /* An answer by which the member says that another, or later the same, may do better. */
 static enum verdict judge_answer(struct attempts *attempts, const struct cv_route *route)
 {
@@ -209,6 +215,10 @@ static enum verdict judge_answer(struct attempts *attempts, const struct cv_rout
         return VERDICT_PAUSE;
     case CKR_KEYRING_NOT_AUTHORIZED:
         cv_cluster_unauthorized(attempts->cluster, route);
+        if (is_awaited(attempts)) {
+            attempts->wish.avoid |= bit;
+            return VERDICT_AGAIN;
+        }
         break;
     case CKR_TOKEN_WRITE_PROTECTED:
         if (!attempts->wish.write ||
