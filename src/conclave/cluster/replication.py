@@ -217,20 +217,23 @@ class Replication:
     async def copy_anew(self, progress: Progress) -> None:
         """Replace this copy by a new one of the present primary, and follow it."""
         async with self._changing:
-            self._require_follower()
-            self.leads = False
-            await self._close()
-            await (await self._prepare()).kill()
-            await self._open_tunnel()
-            await self.instance.base_backup(
-                self._places.postgresql.run / "upstream",
-                self._member_id,
-                lambda fraction: progress("copying the store", fraction),
-            )
-            await self.instance.start("standby")
-            await self._await_stream(FOLLOW_SECONDS)
-            self._places.location.choose_postgresql(self._places.postgresql.run)
-            await self._open(writable=False)
+            await self._copy_anew(progress)
+
+    async def _copy_anew(self, progress: Progress) -> None:
+        self._require_follower()
+        self.leads = False
+        await self._close()
+        await (await self._prepare()).kill()
+        await self._open_tunnel()
+        await self.instance.base_backup(
+            self._places.postgresql.run / "upstream",
+            self._member_id,
+            lambda fraction: progress("copying the store", fraction),
+        )
+        await self.instance.start("standby")
+        await self._await_stream(FOLLOW_SECONDS)
+        self._places.location.choose_postgresql(self._places.postgresql.run)
+        await self._open(writable=False)
 
     async def mend(self, progress: Progress) -> None:
         """Bring a copy back that cannot follow: take back what differs, or copy anew."""
@@ -251,7 +254,8 @@ class Replication:
             if rewound:
                 await self._open(writable=False)
                 return
-        await self.copy_anew(progress)
+            # Not later: nobody may start what was rewound in part.
+            await self._copy_anew(progress)
 
     async def positions(self) -> Positions | None:
         """Return how far this copy reaches, None while PostgreSQL does not answer."""
