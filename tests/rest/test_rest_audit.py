@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
@@ -165,6 +166,29 @@ def test_a_log_that_was_tampered_with_is_refused(house: House) -> None:
     path.write_bytes(path.read_bytes().replace(b"user.create", b"user.delete"))
     refused = auditor.post(f"{AUDIT}/actions/verify")
     assert (refused.status_code, refused.json()["id"]) == (409, "SERVERPLUGIN_AUDIT_LOG_BROKEN")
+
+
+def test_a_change_that_cannot_be_recorded_is_not_acknowledged(house: House) -> None:
+    client, audit = house.client(), house.appliance.audit
+    house.loop.run(audit.summary())
+    current = audit._files._current
+    kept = os.dup(current)
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, current)  # what is written there fails
+    for user_id, made in (("first", True), ("second", False)):
+        refused = client.post("/users", {"userId": user_id, "password": CANARY})
+        assert (refused.status_code, refused.json()["id"]) == (507, "SERVERPLUGIN_AUDIT_LOG_FAILED")
+        assert (user_id in [user.user_id for user in house.appliance.users.all()]) is made
+    os.dup2(kept, current)
+    house.loop.run(audit.summary())
+    assert client.post("/users", {"userId": "third", "password": CANARY}).status_code == 204
+    made_users = [
+        each["arguments"] for each in records(house) if each["operation"] == "user.create"
+    ]
+    assert [each["userId"] for each in made_users] == ["first", "second", "third"]
+    os.close(kept)
+    os.close(writer)
 
 
 def test_pages_of_records_name_the_next(town: Town) -> None:
