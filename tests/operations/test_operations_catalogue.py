@@ -33,6 +33,7 @@ OF_ONESELF = {
     "user.password",
     "user.keys",
     "user.keys.add",
+    "user.keys.clear",
     "user.keys.delete",
     "user.certificates",
     "user.certificates.add",
@@ -42,6 +43,7 @@ OF_ONESELF = {
     "file.show",
     "file.download",
     "file.upload",
+    "file.clear",
     "file.delete",
 }
 """What every user may do for the own account."""

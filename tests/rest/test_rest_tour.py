@@ -152,6 +152,7 @@ def change_roles_and_keys(client: Client, nobody: Client) -> None:
         added = expect(client.post(f"/users/operator/{kind}", sent), 204)
         expect(client.get(f"/users/operator/{kind}"), 200)
         expect(client.delete(added.headers["Location"]), 204)
+    expect(client.delete("/users/operator/publicKeys"), 204)
     expect(client.post("/users/operator/certificate", {"certificate": pem}), 204)
     expect(
         nobody.post("/auth/login/basic", response_to(challenge(nobody, "operator", pem), key)), 204
@@ -167,6 +168,7 @@ def move_files(client: Client, house: House) -> None:
     for path in ("/users/admin/files", url, f"{url}/download"):
         expect(client.get(path), 200)
     expect(client.delete(url), 204)
+    expect(client.delete("/users/admin/files"), 204)
 
 
 def read_the_audit_log(auditor: Client) -> None:

@@ -279,16 +279,22 @@ class Users:
     async def create(
         self,
         user_id: str,
-        password: str,
+        password: str | None,
         *,
         role: Role,
         full_name: str = "",
         email: str = "",
         source: str,
     ) -> None:
-        """Make an enabled user whose first password must be changed at the first login."""
+        """Make an enabled user whose first password must be changed at the first login.
+
+        `password` None gives the one that the built-in users begin with.
+        """
         check_user_id(user_id)
-        check_new_password(password)
+        if password is None:
+            password = DEFAULT_PASSWORD
+        else:
+            check_new_password(password)
         user = User(user_id, role, full_name, email, builtin=False, enabled=True, must_change=True)
         made = await self._credential(password, source)
         stored = StoredUser(user, made.salt, made.verifier, made.version)

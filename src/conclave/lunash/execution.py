@@ -131,6 +131,8 @@ class Execution:
         """Carry the command out; raise ConclaveError or Aborted."""
         command = self._command
         await self._require_rights()
+        for line in () if command.caution is None else command.caution(self):
+            self.say(line)
         answers = await self._answers(invocation)
         await self._confirm(answers)
         if command.run is not None:
@@ -141,7 +143,9 @@ class Execution:
         except BadInput as error:
             raise in_the_words_of(command, error) from None
         if command.render is None or reply.body is None:
-            return Output(lines=(command.success,), body=reply.body)
+            success = command.success
+            text = success if isinstance(success, str) else success(answers)
+            return Output(lines=text.splitlines(), body=reply.body)
         return Output(
             lines=() if "json" in answers else command.render(reply.body), body=reply.body
         )
@@ -251,8 +255,7 @@ class Execution:
             self._require_right(caller, operation, full)
             if operation.needs_cluster_package:
                 self.appliance.packages.cluster.require()
-            body = msgspec.json.encode(arguments or {})
-            attempt.arguments = decode_arguments(operation, body)
+            attempt.arguments = decode_arguments(operation, _body(operation, arguments or {}))
             call = self._call(caller, full, flags)
             attempt.reply = await self._perform(operation, call, attempt.arguments, progress)
             return attempt.reply
@@ -317,6 +320,14 @@ class Execution:
         finally:
             ended.cancel()
             left.cancel()
+
+
+def _body(operation: AnyOperation, arguments: Mapping[str, object]) -> bytes:
+    """Return what a caller over REST would send."""
+    content = arguments.get("content")
+    if operation.takes_text and isinstance(content, bytes):
+        return content
+    return msgspec.json.encode(arguments)
 
 
 def _value(option: Option, text: str) -> object:

@@ -151,8 +151,10 @@ class Command:
     constants: Mapping[str, str] = field(default_factory=dict)
     """Placeholders of the operation's path that are always the same."""
     proceed: Proceed = ""
-    success: str = "Success"
+    success: str | Callable[[Answers], str] = "Success"
     """Printed when the command has no other output; `{}` is not replaced."""
+    caution: Callable[[ShellCall], Sequence[str]] | None = None
+    """Returns what is printed before anything is asked."""
     render: Render | None = None
     run: Run | None = None
     """What is done, when it is more than one call of one operation."""

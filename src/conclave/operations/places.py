@@ -39,6 +39,11 @@ async def local_member(shell: ShellCall) -> str:
     raise NotFound(faults.MEMBER_NOT_FOUND, message)
 
 
+async def own_user(shell: ShellCall) -> str:
+    """Return the name of the user whose session this is."""
+    return shell.caller.user.user_id
+
+
 async def partition_id(shell: ShellCall, name: str) -> str:
     """Return the serial number of a partition that is named by label, name or serial number."""
     for partition in shell.appliance.hsm.partitions():
@@ -52,5 +57,6 @@ DEFAULTS: Final[Mapping[str, Default]] = {
     "hsmid": this_hsm,
     "clusterid": only_cluster,
     "memberid": local_member,
+    "userid": own_user,
 }
 """By placeholder of an operation's path."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+from dataclasses import replace
 from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
@@ -18,6 +19,7 @@ from conclave.appliance.user_roles import (
     decode_resources,
 )
 from conclave.errors import BadInput
+from conclave.operations.commands import PATH, Command, Option
 from conclave.operations.fields import RoleId
 from conclave.operations.hsm import Reference
 from conclave.operations.model import (
@@ -40,6 +42,16 @@ _TEXT = frozenset({Media.OCTETS})
 _MISSING = (faults.ROLE_NOT_FOUND,)
 _CHANGE = (faults.ROLE_NOT_FOUND, faults.ROLE_RESERVED, *USERS_CHANGE)
 _COLUMNS = ["role", "method", "resource"]
+
+
+ROLE_OPTION = Option(
+    name="role",
+    short="r",
+    summary="name of the role",
+    value="role",
+    target=f"{PATH}roleid",
+    required=True,
+)
 
 
 class RoleList(Result, frozen=True):
@@ -142,6 +154,30 @@ async def show_role(call: Call, _arguments: NoArguments) -> Reply:
     arguments=CreateRole,
     roles=ADMINS,
     faults=(faults.ROLE_EXISTS, faults.ROLE_LIMIT, faults.FILE_NOT_FOUND, *USERS_CHANGE),
+    commands=(
+        Command(
+            words="role create",
+            summary="Make a role, with the access rules of a file or with none.",
+            options=(
+                replace(ROLE_OPTION, target="roleId"),
+                Option(
+                    name="fullname",
+                    short="f",
+                    summary="what the role is for",
+                    value="name",
+                    target="fullName",
+                ),
+                Option(
+                    name="file",
+                    short="fi",
+                    summary="name of one of your files with the role's access rules",
+                    value="filename",
+                    target="file",
+                ),
+            ),
+            success="'role create' successful.",
+        ),
+    ),
 )
 async def create_role(call: Call, arguments: CreateRole) -> Reply:
     """Make a role."""
@@ -164,6 +200,15 @@ async def create_role(call: Call, arguments: CreateRole) -> Reply:
     roles=ADMINS,
     checks=(check_custom_role,),
     faults=(*_CHANGE, faults.ROLE_IN_USE),
+    commands=(
+        Command(
+            words="role delete",
+            summary="Delete a role that no user has.",
+            options=(ROLE_OPTION,),
+            proceed="Type 'proceed' to delete the role, or 'quit' to quit now.",
+            success="'role delete' successful.",
+        ),
+    ),
 )
 async def delete_role(call: Call, _arguments: NoArguments) -> Reply:
     """Delete a role."""

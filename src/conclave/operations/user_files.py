@@ -14,6 +14,8 @@ from typing import BinaryIO, Final
 from conclave import faults
 from conclave.appliance.user_files import FileInfo, check_name
 from conclave.errors import BadInput, NotAllowed, NotFound
+from conclave.lunash.render.user import file_list
+from conclave.operations.commands import PATH, Command, Option
 from conclave.operations.hsm import Reference
 from conclave.operations.model import (
     DONE,
@@ -50,10 +52,17 @@ _BLOCK: Final = 512
 _MISSING: Final = (faults.USER_NOT_FOUND, faults.USER_NOT_OWN, faults.FILE_NOT_FOUND)
 
 
+class FileEntry(Reference, frozen=True):
+    """One file in a list; its time is the host's, UTC."""
+
+    size: int
+    last_updated: str
+
+
 class FileList(Result, frozen=True):
     """A user's files."""
 
-    files: list[Reference]
+    files: list[FileEntry]
 
 
 class FileView(Result, frozen=True):
@@ -103,13 +112,32 @@ def check_uploaded_name(name: str) -> str:
     checks=_CHECKS,
     faults=_MISSING,
     paged=True,
+    commands=(
+        Command(
+            words="my file list",
+            summary="List your files.",
+            chapter="5, 7",
+            render=file_list,
+        ),
+    ),
 )
 async def list_files(call: Call, _arguments: NoArguments) -> Reply:
     """List one's own files."""
     found = await asyncio.to_thread(call.appliance.files.list, call.path["userid"])
-    return Reply(
-        body=FileList(files=[Reference(id=each.name, url=_url(call, each.name)) for each in found])
+    return Reply(body=FileList(files=[_entry(call, each) for each in found]))
+
+
+def _entry(call: Call, info: FileInfo) -> FileEntry:
+    return FileEntry(
+        id=info.name,
+        url=_url(call, info.name),
+        size=info.size_bytes,
+        last_updated=_changed(info),
     )
+
+
+def _changed(info: FileInfo) -> str:
+    return f"{datetime.datetime.fromtimestamp(info.modified_s, datetime.UTC):%Y-%m-%d %H:%M:%S}"
 
 
 async def _info(call: Call) -> FileInfo:
@@ -132,15 +160,15 @@ async def _info(call: Call) -> FileInfo:
     result=FileView,
     checks=_CHECKS,
     faults=_MISSING,
+    only="REST: 'my file list' shows size and age of each file.",
 )
 async def show_file(call: Call, _arguments: NoArguments) -> Reply:
     """Show a file."""
     info = await _info(call)
-    changed = datetime.datetime.fromtimestamp(info.modified_s, datetime.UTC)
     return Reply(
         body=FileView(
             download=f"{_url(call, info.name)}/download",
-            last_updated=f"{changed:%Y-%m-%d %H:%M:%S}",
+            last_updated=_changed(info),
             size=info.size_bytes,
         )
     )
@@ -239,8 +267,49 @@ async def upload_file(call: Call, _arguments: NoArguments) -> Reply:
     roles=EVERYBODY,
     checks=_CHECKS,
     faults=_MISSING,
+    commands=(
+        Command(
+            words="my file delete",
+            summary="Delete one of your files.",
+            options=(
+                Option(
+                    name="file",
+                    summary="name of the file",
+                    value="filename",
+                    target=f"{PATH}fileid",
+                    required=True,
+                    positional=True,
+                ),
+            ),
+            success="'my file delete' successful.",
+        ),
+    ),
 )
 async def delete_file(call: Call, _arguments: NoArguments) -> Reply:
     """Delete a file."""
     await asyncio.to_thread(call.appliance.files.delete, call.path["userid"], call.path["fileid"])
+    return DONE
+
+
+@operation(
+    "file.clear",
+    "DELETE",
+    FILES,
+    summary="Delete all files of one's own.",
+    arguments=NoArguments,
+    roles=EVERYBODY,
+    checks=_CHECKS,
+    faults=_MISSING[:2],
+    commands=(
+        Command(
+            words="my file clear",
+            summary="Delete all your files.",
+            proceed="Type 'proceed' to delete all your files, or 'quit' to quit now.",
+            success="'my file clear' successful.",
+        ),
+    ),
+)
+async def clear_files(call: Call, _arguments: NoArguments) -> Reply:
+    """Delete all files."""
+    await asyncio.to_thread(call.appliance.files.clear, call.path["userid"])
     return DONE

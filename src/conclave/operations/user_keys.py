@@ -15,6 +15,8 @@ from conclave.appliance.public_keys import (
     parse_public_key,
 )
 from conclave.errors import NotFound
+from conclave.lunash.render.user import key_list
+from conclave.operations.commands import PATH, Command, Option, ShellCall
 from conclave.operations.fields import CertificatePem
 from conclave.operations.model import (
     DONE,
@@ -31,6 +33,7 @@ from conclave.operations.users import USER, USERS, check_own_or_admin, check_use
 
 KEYS = f"{USER}/publicKeys"
 CERTIFICATES = f"{USER}/certificates"
+_CERTIFICATES_ONLY = "REST: a certificate logs a user in over REST alone."
 _CHECKS = (check_own_or_admin, check_user)
 _MISSING = (faults.USER_NOT_FOUND,)
 _ADDING = (faults.USER_NOT_FOUND, faults.KEY_EXISTS, faults.KEY_LIMIT, *USERS_CHANGE)
@@ -80,6 +83,15 @@ class AddCertificate(Arguments, frozen=True):
     certificate: CertificatePem
 
 
+async def own_key_id(shell: ShellCall, named: str) -> str:
+    """Return the id of one of the caller's keys; a name that fits none is returned as it is."""
+    keys = shell.appliance.public_keys.of(shell.caller.user.user_id)
+    for number, key in enumerate(keys, start=1):
+        if named in (str(number), key.fingerprint, key.comment):
+            return key_id(key.fingerprint)
+    return key_id(named)
+
+
 def key_id(fingerprint: str) -> str:
     """Return a fingerprint as it stands in a path, where `/` would part it."""
     return fingerprint.removeprefix("SHA256:").replace("/", "_").replace("+", "-")
@@ -97,6 +109,13 @@ def key_id(fingerprint: str) -> str:
     checks=_CHECKS,
     faults=_MISSING,
     paged=True,
+    commands=(
+        Command(
+            words="my public-key list",
+            summary="List the SSH keys that open LunaSH to you.",
+            render=key_list,
+        ),
+    ),
 )
 async def list_keys(call: Call, _arguments: NoArguments) -> Reply:
     """List a user's SSH keys."""
@@ -146,6 +165,24 @@ async def add_key(call: Call, arguments: AddKey) -> Reply:
     roles=EVERYBODY,
     checks=_CHECKS,
     faults=_REMOVING,
+    commands=(
+        Command(
+            words="my public-key delete",
+            summary="Remove one of your SSH keys, which ends your sessions.",
+            options=(
+                Option(
+                    name="key",
+                    summary="fingerprint of the key, its comment, or its number in the list",
+                    value="key",
+                    target=f"{PATH}keyid",
+                    required=True,
+                    positional=True,
+                    resolve=own_key_id,
+                ),
+            ),
+            success="'my public-key delete' successful.",
+        ),
+    ),
 )
 async def delete_key(call: Call, _arguments: NoArguments) -> Reply:
     """Remove an SSH key."""
@@ -156,6 +193,31 @@ async def delete_key(call: Call, _arguments: NoArguments) -> Reply:
             return DONE
     message = f"User {user_id} has no key {wanted[:80]!r}."
     raise NotFound(faults.KEY_NOT_FOUND, message)
+
+
+@operation(
+    "user.keys.clear",
+    "DELETE",
+    KEYS,
+    summary="Remove all SSH keys of a user and end the user's logins.",
+    cluster_methods=("put_users",),
+    arguments=NoArguments,
+    roles=EVERYBODY,
+    checks=_CHECKS,
+    faults=(faults.USER_NOT_FOUND, *USERS_CHANGE),
+    commands=(
+        Command(
+            words="my public-key clear",
+            summary="Remove all your SSH keys, which ends your sessions.",
+            proceed="Type 'proceed' to remove all your keys, or 'quit' to quit now.",
+            success="'my public-key clear' successful.",
+        ),
+    ),
+)
+async def clear_keys(call: Call, _arguments: NoArguments) -> Reply:
+    """Remove all SSH keys."""
+    await call.appliance.public_keys.clear(call.path["userid"])
+    return DONE
 
 
 @operation(
@@ -170,6 +232,7 @@ async def delete_key(call: Call, _arguments: NoArguments) -> Reply:
     checks=_CHECKS,
     faults=_MISSING,
     paged=True,
+    only=_CERTIFICATES_ONLY,
 )
 async def list_certificates(call: Call, _arguments: NoArguments) -> Reply:
     """List a user's certificates."""
@@ -205,6 +268,7 @@ async def _add_certificate(call: Call, arguments: AddCertificate) -> Reply:
     roles=EVERYBODY,
     checks=_CHECKS,
     faults=_ADDING,
+    only=_CERTIFICATES_ONLY,
 )
 async def add_certificate(call: Call, arguments: AddCertificate) -> Reply:
     """Add a certificate."""
@@ -221,6 +285,7 @@ async def add_certificate(call: Call, arguments: AddCertificate) -> Reply:
     roles=EVERYBODY,
     checks=_CHECKS,
     faults=_ADDING,
+    only=_CERTIFICATES_ONLY,
 )
 async def set_certificate(call: Call, arguments: AddCertificate) -> Reply:
     """Add a certificate, at the path that older callers use."""
@@ -237,6 +302,7 @@ async def set_certificate(call: Call, arguments: AddCertificate) -> Reply:
     roles=EVERYBODY,
     checks=_CHECKS,
     faults=_REMOVING,
+    only=_CERTIFICATES_ONLY,
 )
 async def delete_certificate(call: Call, _arguments: NoArguments) -> Reply:
     """Remove a certificate."""

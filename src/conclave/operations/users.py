@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
@@ -10,6 +11,8 @@ from conclave import faults
 from conclave.appliance.user_rules import UserRole, role_named
 from conclave.appliance.user_store import User
 from conclave.errors import BadInput, NotAllowed
+from conclave.lunash.render.user import user_show
+from conclave.operations.commands import PATH, Answers, Command, Kind, Option
 from conclave.operations.fields import CurrentPassword, Email, FullName, UserId, UserPassword
 from conclave.operations.hsm import Reference
 from conclave.operations.model import (
@@ -32,6 +35,30 @@ RoleName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_]{0,64}$")]
 """A role that may be given; "" takes the role away."""
 
 
+USERNAME = Option(
+    name="username",
+    short="u",
+    summary="name of the user",
+    value="name",
+    target=f"{PATH}userid",
+    required=True,
+)
+ROLE = Option(
+    name="role", short="r", summary="name of the role", value="role", target="role", required=True
+)
+NEW_PASSWORD = Option(
+    name="password",
+    short="p",
+    summary="new password: 8 characters at least, of 3 of the 4 classes",
+    kind=Kind.SECRET,
+    value="password",
+    target="password",
+    required=True,
+    prompt="Enter new password:",
+    confirm="Re-type new password:",
+)
+
+
 class UserList(Result, frozen=True):
     """All users."""
 
@@ -51,10 +78,10 @@ class UserView(Result, frozen=True):
 
 
 class CreateUser(Arguments, frozen=True):
-    """A new user; the password must be changed at the first login."""
+    """A new user; the password must be changed at the first login, and is PASSWORD if absent."""
 
     user_id: UserId
-    password: UserPassword
+    password: UserPassword | UnsetType = UNSET
     role: RoleName = ""
     full_name: FullName = ""
     email: Email | UnsetType = UNSET
@@ -137,6 +164,16 @@ async def list_users(call: Call, _arguments: NoArguments) -> Reply:
     result=UserView,
     checks=(check_own_or_admin, check_user),
     faults=_MISSING,
+    commands=(
+        Command(
+            words="user show",
+            summary="Show a user; who is no administrator sees the own one only.",
+            options=(
+                replace(USERNAME, required=False, summary="name of the user; yours if absent"),
+            ),
+            render=user_show,
+        ),
+    ),
 )
 async def show_user(call: Call, _arguments: NoArguments) -> Reply:
     """Show a user."""
@@ -152,12 +189,30 @@ async def show_user(call: Call, _arguments: NoArguments) -> Reply:
     arguments=CreateUser,
     roles=ADMINS,
     faults=(faults.USER_EXISTS, faults.USER_LIMIT, *USERS_CHANGE),
+    commands=(
+        Command(
+            words="user add",
+            summary="Add a user, who has no role yet and logs in first with the password PASSWORD.",
+            options=(
+                replace(USERNAME, target="userId"),
+                replace(NEW_PASSWORD, required=False, prompt="", confirm=""),
+                Option(
+                    name="fullname",
+                    short="f",
+                    summary="the user's full name",
+                    value="name",
+                    target="fullName",
+                ),
+            ),
+            success=lambda answers: f"User {answers['username']} was successfully added.",
+        ),
+    ),
 )
 async def create_user(call: Call, arguments: CreateUser) -> Reply:
     """Create a user."""
     await call.appliance.users.create(
         arguments.user_id,
-        arguments.password,
+        None if isinstance(arguments.password, UnsetType) else arguments.password,
         role=role_named(arguments.role),
         full_name=arguments.full_name,
         email="" if isinstance(arguments.email, UnsetType) else arguments.email,
@@ -178,6 +233,10 @@ async def _update(call: Call, arguments: ChangeUser) -> Reply:
     return DONE
 
 
+def _modified(answers: Answers) -> str:
+    return f"User {answers['username']} was successfully modified."
+
+
 @operation(
     "user.change",
     "PATCH",
@@ -188,6 +247,14 @@ async def _update(call: Call, arguments: ChangeUser) -> Reply:
     roles=ADMINS,
     checks=(check_user,),
     faults=(*_MISSING, faults.USER_RESERVED, *USERS_CHANGE),
+    commands=(
+        Command(
+            words="user role add",
+            summary="Give a user a role, in place of one that the user had.",
+            options=(USERNAME, ROLE),
+            success=_modified,
+        ),
+    ),
 )
 async def change_user(call: Call, arguments: ChangeUser) -> Reply:
     """Change a user."""
@@ -204,6 +271,7 @@ async def change_user(call: Call, arguments: ChangeUser) -> Reply:
     roles=ADMINS,
     checks=(check_user,),
     faults=(*_MISSING, faults.USER_RESERVED, *USERS_CHANGE),
+    only="REST: the form that older callers use; LunaSH's commands call user.change.",
 )
 async def put_user(call: Call, arguments: ChangeUser) -> Reply:
     """Change a user, in the form that older callers use."""
@@ -220,6 +288,15 @@ async def put_user(call: Call, arguments: ChangeUser) -> Reply:
     roles=ADMINS,
     checks=(check_user,),
     faults=(*_MISSING, faults.USER_RESERVED, *USERS_CHANGE),
+    commands=(
+        Command(
+            words="user delete",
+            summary="Delete a user with the user's files.",
+            options=(USERNAME,),
+            proceed="Type 'proceed' to delete the user with all files, or 'quit' to quit now.",
+            success=lambda answers: f"User {answers['username']} was successfully deleted.",
+        ),
+    ),
 )
 async def delete_user(call: Call, _arguments: NoArguments) -> Reply:
     """Delete a user."""
@@ -237,6 +314,14 @@ async def delete_user(call: Call, _arguments: NoArguments) -> Reply:
     roles=ADMINS,
     checks=(check_user,),
     faults=(*_MISSING, *USERS_CHANGE),
+    commands=(
+        Command(
+            words="user enable",
+            summary="Enable a user.",
+            options=(USERNAME,),
+            success=lambda answers: f"{answers['username']} was enabled successfully.",
+        ),
+    ),
 )
 async def enable_user(call: Call, _arguments: NoArguments) -> Reply:
     """Enable a user."""
@@ -254,6 +339,14 @@ async def enable_user(call: Call, _arguments: NoArguments) -> Reply:
     roles=ADMINS,
     checks=(check_user,),
     faults=(*_MISSING, faults.USER_RESERVED, *USERS_CHANGE),
+    commands=(
+        Command(
+            words="user disable",
+            summary="Disable a user and end the user's sessions.",
+            options=(USERNAME,),
+            success=lambda answers: f"{answers['username']} was disabled successfully.",
+        ),
+    ),
 )
 async def disable_user(call: Call, _arguments: NoArguments) -> Reply:
     """Disable a user."""
@@ -271,6 +364,14 @@ async def disable_user(call: Call, _arguments: NoArguments) -> Reply:
     roles=ADMINS,
     checks=(check_user,),
     faults=(*_MISSING, faults.USER_RESERVED, *USERS_CHANGE),
+    commands=(
+        Command(
+            words="user role clear",
+            summary="Take a user's role away.",
+            options=(USERNAME,),
+            success=_modified,
+        ),
+    ),
 )
 async def clear_role(call: Call, _arguments: NoArguments) -> Reply:
     """Take a user's role away."""
@@ -289,6 +390,26 @@ async def clear_role(call: Call, _arguments: NoArguments) -> Reply:
     checks=(check_own_or_admin, check_first_password, check_user),
     faults=(*_MISSING, *USERS_CHANGE),
     before_password_change=True,
+    commands=(
+        Command(
+            words="my password set",
+            summary="Change your own password.",
+            options=(
+                Option(
+                    name="currentpassword",
+                    short="c",
+                    summary="current password",
+                    kind=Kind.SECRET,
+                    value="password",
+                    target="currentPassword",
+                    required=True,
+                    prompt="(current) UNIX password:",
+                ),
+                NEW_PASSWORD,
+            ),
+            success="passwd: all authentication tokens updated successfully.",
+        ),
+    ),
 )
 async def change_password(call: Call, arguments: ChangeUserPassword) -> Reply:
     """Change a password; every other session of that user ends."""
