@@ -2,8 +2,8 @@
 
 The store of a first member is filled directly, with objects of about 2 kB; then a second member
 joins: that converts the store to PostgreSQL and copies it.  Promotion, a restart and the list of
-keyrings follow.  Times are wall clock, memory is the proportional set size of all processes of a
-member.  Nothing else should run meanwhile.
+keyrings follow, then pkcs11-tool's list of slots and a signature with it.  Times are wall clock,
+memory is the proportional set size of a member's processes.  Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from sqlalchemy import insert, update
 
 from bench.process_memory import tree_pss_mb
+from campaigns.cluster_applications import MODULE, write_client
+from campaigns.cluster_house import HouseWithVolumes
 from conclave.ids import (
     AuthorizationVersion,
     KeyGeneration,
@@ -33,12 +38,15 @@ from conclave.service.messages import KeyringList, ListKeyrings, PromoteMember
 from conclave.store import mapping, schema
 from conclave.store.location import StoreLocation, open_writer_engine
 from conclave.store.rows import CredentialRow, KeyringRow, KeyringState, ObjectRow
-from tests.support.cluster_bench import ClusterBench
-from tests.support.several import Several, several
+from tests.support.cluster_bench import PASSWORD, ClusterBench
+from tests.support.several import ended
 
 KEYRINGS = 3500
 OBJECTS = 256
 OBJECT_BYTES = 1900
+FIRST_REVISION = 1000
+"""Above those of the keyring that works."""
+TOKEN, KEY = "works", "signer"
 
 
 @dataclass
@@ -70,17 +78,17 @@ def keyring(number: int) -> KeyringRow:
         check_value=os.urandom(60),
         krso=credential,
         krco=None,
-        revision=RowRevision(number + 1),
+        revision=RowRevision(FIRST_REVISION + number),
         created_ms=0,
     )
 
 
 def fill(directory: Path, keyrings: int, objects: int) -> None:
-    """Fill the SQLite store of a stopped member."""
+    """Fill the SQLite store of a stopped member, which has one keyring that works."""
     engine = open_writer_engine(StoreLocation(directory))
     with engine.begin() as connection:
-        revision = keyrings
-        for number in range(keyrings):
+        revision = FIRST_REVISION + keyrings
+        for number in range(1, keyrings):
             row = keyring(number)
             connection.execute(insert(schema.keyrings), mapping.keyring_values(row))
             rows = []
@@ -116,13 +124,18 @@ async def run(keyrings: int, objects: int) -> None:
     """Measure, and print a table at the end."""
     times = Times()
     with tempfile.TemporaryDirectory(prefix="conclave-full-") as name:
-        async with several(Path(name)) as house:
+        async with ended(HouseWithVolumes(Path(name))) as house:
             await _measure(house, times, keyrings, objects)
     print(msgspec.json.encode(times.rows).decode())
 
 
-async def _measure(house: Several, times: Times, keyrings: int, objects: int) -> None:
+async def _measure(house: HouseWithVolumes, times: Times, keyrings: int, objects: int) -> None:
     first = await house.first()
+    identity = await house.serving[first.directory].identity()
+    first.client_id = identity.client_id
+    await first.ready_keyring(TOKEN)
+    client = house.directory / "client"
+    write_client(client, identity, first.address)
     first.kill("cluster")
     await times.measure(
         f"fill {keyrings} x {objects}",
@@ -154,6 +167,41 @@ async def _measure(house: Several, times: Times, keyrings: int, objects: int) ->
         await house.all_read_write()
 
     await times.measure("killed primary back, all Read-Write", restart)
+    await _use(times, client, keyrings)
+
+
+async def _use(times: Times, client: Path, keyrings: int) -> None:
+    """List the slots and sign, each by a pkcs11-tool of its own; verify with OpenSSL."""
+    listed = await times.measure("pkcs11-tool lists the slots", lambda: tool(client, "-L"))
+    assert str(listed).count("Slot ") == keyrings
+    login = ("--token-label", TOKEN, "--login", "--pin", "env:TOKEN_PIN")
+    pair = ("--keypairgen", "--key-type", "EC:prime256v1", "--label", KEY)
+    await times.measure("pkcs11-tool makes a key pair", lambda: tool(client, *login, *pair))
+    data, signature, public = (client / name for name in ("data", "signature", "public.der"))
+    data.write_bytes(os.urandom(100))
+    sign = (
+        *("--sign", "--mechanism", "ECDSA-SHA256", "--signature-format", "openssl"),
+        *("--label", KEY, "--input-file", str(data), "--output-file", str(signature)),
+    )
+    await times.measure("pkcs11-tool signs", lambda: tool(client, *login, *sign))
+    read = ("--read-object", "--type", "pubkey", "--label", KEY, "--output-file", str(public))
+    await tool(client, *login, *read)
+    key = load_der_public_key(public.read_bytes())
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    key.verify(signature.read_bytes(), data.read_bytes(), ec.ECDSA(hashes.SHA256()))
+
+
+async def tool(client: Path, *words: str) -> str:
+    """Run pkcs11-tool and return what it prints."""
+    environment = {"ChrystokiConfigurationPath": str(client), "TOKEN_PIN": PASSWORD.decode()}
+    process = await asyncio.create_subprocess_exec(
+        *("pkcs11-tool", "--module", str(MODULE), *words),
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | environment,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said
+    return said.decode()
 
 
 if __name__ == "__main__":
