@@ -115,6 +115,12 @@ NTP_SERVER_NOT_FOUND: Final = Fault(
 NTP_FAILED: Final = Fault(
     "APPLIANCE_NTP_NO_ANSWER", 503, "No time server gave a usable answer", retry_is_safe=True
 )
+SYSLOG_HOST_EXISTS: Final = Fault(
+    "APPLIANCE_SYSLOG_HOST_EXISTS", 409, "The remote host is listed already"
+)
+SYSLOG_HOST_NOT_FOUND: Final = Fault(
+    "APPLIANCE_SYSLOG_HOST_DOES_NOT_EXIST", 404, "No such remote host"
+)
 SERVICE_STOPPED: Final = Fault(
     "CLUSTERPLUGIN_SERVICE_NOT_RUNNING", 409, "The cluster service is not running"
 )

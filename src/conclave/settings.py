@@ -157,6 +157,15 @@ class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Files that are kept; the oldest goes first."""
 
 
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The log files: `messages`, `lunalogs` and one of each process."""
+
+    max_file_bytes: int = 8 << 20
+    """Bytes after which a log is begun anew."""
+    max_files: int = 5
+    """Files of each log that are kept, the current one included; the oldest goes first."""
+
+
 class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All settings of one appliance."""
 
@@ -207,6 +216,8 @@ class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Versions that the appliance shows, for those who know the guide's family (rule D6)."""
     audit: AuditSettings = AuditSettings()
     """The audit log."""
+    logs: LogSettings = LogSettings()
+    """The log files."""
 
     @property
     def password_cost(self) -> Argon2Cost:
@@ -239,6 +250,8 @@ NUMBER_RULES: Final[Mapping[str, tuple[int, int]]] = {
     "rest.max_connections": (1, 10_000),
     "audit.max_file_bytes": (65_536, 1 << 30),
     "audit.max_files": (2, 1000),
+    "logs.max_file_bytes": (4096, 1 << 30),
+    "logs.max_files": (2, 100),
     "ssh.port": (1, 65_535),
     "ssh.max_connections": (1, 10_000),
     "ssh.idle_minutes": (1, 1440),

@@ -51,6 +51,9 @@ def look_at_the_appliance(client: Client) -> None:
         "/api/lunasa/ntp",
         "/api/lunasa/ntp/status",
         "/api/lunasa/ntp/servers",
+        "/api/lunasa/syslog",
+        "/api/lunasa/syslog/logs",
+        "/api/lunasa/syslog/remoteHosts",
         "/api/lunasa/webServer",
         "/api/lunasa/webServer/blocklist",
         "/api/lunasa/webServer/blacklist",
@@ -124,6 +127,16 @@ def change_the_appliance(client: Client) -> None:
     expect(client.patch("/api/lunasa/ntp", {"enabled": False}), 204)
 
 
+def use_the_logs(client: Client) -> None:
+    syslog = "/api/lunasa/syslog"
+    (lunalogs, *_) = [each["url"] for each in client.get(f"{syslog}/logs").json()["logs"]]
+    expect(client.post(lunalogs, {"entries": 3, "search": "e"}), 200)
+    for action, status in (("export", 201), ("tarlogs", 201), ("rotate", 204), ("cleanup", 204)):
+        expect(client.post(f"{syslog}/actions/{action}"), status)
+    expect(client.post(f"{syslog}/remoteHosts", {"host": "127.0.0.1", "port": 9}), 204)
+    expect(client.delete(f"{syslog}/remoteHosts/127.0.0.1:9"), 204)
+
+
 def change_users(client: Client) -> None:
     new = {"userId": "joe", "password": "First-Password-1", "role": "monitor"}
     expect(client.post("/users", new), 204)
@@ -194,6 +207,7 @@ def test_every_operation_succeeds(house: House) -> None:
     partition = chapter_2_partition(client, house)
     look_at_the_hsm(client, house, partition)
     change_the_hsm(client, house, partition)
+    use_the_logs(client)
     change_the_appliance(client)
     change_users(client)
     change_roles_and_keys(client, nobody)

@@ -68,6 +68,10 @@ class SshHouse:
         arguments = ["scp", *self.options("-P"), *options, *places]
         return self.program(arguments, user, None, "")
 
+    def scp_down(self, name: str, directory: Path) -> Answer:
+        """Fetch one of admin's files."""
+        return self.scp(f"{{}}:{name}", str(directory / name))
+
     def sftp(self, batch: str, *, user: str = "admin") -> Answer:
         """Run `sftp` with a batch of commands on its standard input."""
         arguments = ["sftp", *self.options("-P"), "-b", "-", f"{user}@{self.address}"]

@@ -16,6 +16,7 @@ from conclave.appliance.cluster_processes import ClusterProcesses
 from conclave.appliance.cluster_service import ClusterService
 from conclave.appliance.cluster_settings import ClusterSettings
 from conclave.appliance.documents import Documents
+from conclave.appliance.log_files import LogFiles
 from conclave.appliance.login_service import LoginService
 from conclave.appliance.member_identity import MemberIdentity
 from conclave.appliance.metrics import Metrics
@@ -26,6 +27,7 @@ from conclave.appliance.paths import StatePaths
 from conclave.appliance.public_keys import PublicKeys
 from conclave.appliance.services import ServiceInfo
 from conclave.appliance.store import ApplianceStore
+from conclave.appliance.syslog import Syslog
 from conclave.appliance.time import ApplianceTime
 from conclave.appliance.user_files import UserFiles
 from conclave.appliance.user_roles import CustomRoles
@@ -53,6 +55,7 @@ class Appliance:
         documents: Documents,
         time: ApplianceTime,
         ntp: NtpService,
+        syslog: Syslog,
         login: LoginService,
         hsm: Hsm,
         users: Users,
@@ -69,6 +72,7 @@ class Appliance:
         self.documents: Final = documents
         self.time: Final = time
         self.ntp: Final = ntp
+        self.syslog: Final = syslog
         self.login: Final = login
         self.hsm: Final = hsm
         self.users: Final = users
@@ -126,6 +130,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         closing.push_async_callback(store.close)
         documents = await Documents.open(store)
         time = await ApplianceTime.open(documents)
+        syslog = await _start_syslog(config, documents, time, closing)
         ntp = await _start_ntp(documents, time, closing)
         audit = await AuditLog.open(paths.audit, _audit_bounds(config), time.clock)
         closing.push_async_callback(audit.close)
@@ -165,6 +170,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             documents=documents,
             time=time,
             ntp=ntp,
+            syslog=syslog,
             login=login,
             hsm=hsm,
             users=users,
@@ -183,6 +189,18 @@ def _open_files(config: ApplianceConfig, paths: StatePaths, users: Users) -> Use
     files.sweep()
     users.on_gone(_forgetting(files))
     return files
+
+
+async def _start_syslog(
+    config: ApplianceConfig, documents: Documents, time: ApplianceTime, closing: AsyncExitStack
+) -> Syslog:
+    bounds = config.logs
+    directory = StatePaths(config.state_dir).logs
+    files = LogFiles(directory, bounds.max_file_bytes, bounds.max_files)
+    syslog = await Syslog.open(documents, files, time, config.host_name)
+    syslog.start()
+    closing.push_async_callback(syslog.stop)
+    return syslog
 
 
 async def _start_ntp(

@@ -21,13 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-import psycopg
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from conclave import faults
 from conclave.errors import ConclaveError, InternalFault, NotAllowed, Unavailable
-from conclave.store.engine import replication_was_cancelled
+from conclave.store.engine import postgresql_was_lost, replication_was_cancelled
 from conclave.store.repository import ClusterReader, ClusterWriter, Touched
 
 MAX_QUEUED: Final = 1024
@@ -279,7 +278,7 @@ def storage_error(error: DBAPIError, *, committing: bool) -> ConclaveError:
         return Unavailable(faults.BUSY, message)
     if committing:
         return Unavailable(faults.OUTCOME_UNKNOWN, _UNKNOWN_MESSAGE)
-    if isinstance(error.orig, psycopg.OperationalError):
+    if postgresql_was_lost(error):
         # The server is gone or going; without COMMIT it takes everything back.
         message = "The connection to the cluster store was lost; nothing was changed."
         return Unavailable(faults.POSTGRESQL_UNAVAILABLE, message)
@@ -327,7 +326,7 @@ class ReaderThread:
         try:
             return self._attempt(work)
         except DBAPIError as error:
-            if not isinstance(error.orig, psycopg.OperationalError):
+            if not postgresql_was_lost(error):
                 raise
         # The server was started anew, or ended a reader that held up the log: ask again.
         try:

@@ -20,6 +20,7 @@ from asyncssh.channel import SSHChannel
 from conclave import faults
 from conclave.appliance.appliance import Appliance
 from conclave.appliance.connections import BoundedListener, ConnectionBudget
+from conclave.appliance.system_log import LUSH_LOGGER
 from conclave.appliance.users import Login
 from conclave.errors import ConclaveError, Unavailable
 from conclave.lunash.catalogue import COMMANDS, OPERATIONS_BY_NAME, Offered, offered_by
@@ -53,7 +54,7 @@ CIPHERS: Final = (
 )
 MACS: Final = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256")
 
-_log = logging.getLogger(__name__)
+_lush = logging.getLogger(LUSH_LOGGER)
 
 
 class LunaShDoor:
@@ -142,7 +143,7 @@ class _Connection(asyncssh.SSHServer):
         if self._connection is not None:
             self._connections.discard(self._connection)
         if self._login is not None:
-            _log.info("0 : Lush user logout : %s : %s", self._login.user_id, self.origin)
+            _lush.info("0 : Lush user logout : %s : %s", self._login.user_id, self.origin)
 
     @property
     def origin(self) -> str:
@@ -196,7 +197,7 @@ class _Connection(asyncssh.SSHServer):
         if self._login is not None:
             if self._by_key:
                 self._users.note_login_by_key(self._login, source=self._source, door=DOOR)
-            _log.info("0 : Lush user login : %s : %s", self._login.user_id, self.origin)
+            _lush.info("0 : Lush user login : %s : %s", self._login.user_id, self.origin)
 
     def session_requested(self) -> SSHServerProcess[str]:
         """Open LunaSH, or the user's files."""
@@ -244,7 +245,7 @@ class _Connection(asyncssh.SSHServer):
         return False
 
     def _log_failure(self, username: str, why: str) -> None:
-        _log.info("65535 : Lush user login : %r : %s : %s", username[:32], self.origin, why)
+        _lush.info("65535 : Lush user login : %r : %s : %s", username[:32], self.origin, why)
 
 
 class _Process(SSHServerProcess[str]):

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from conclave import faults
+from conclave.appliance.system_log import LUSH_LOGGER
 from conclave.errors import BadInput, ConclaveError, InternalFault
 from conclave.lunash import printing
 from conclave.lunash.execution import Aborted, Execution, House, Identity
@@ -26,6 +27,7 @@ OWN_COMMANDS: Final = (HELP, EXIT)
 PASSWORD_ATTEMPTS: Final = 3
 FAILURE: Final = 65535
 _log = logging.getLogger(__name__)
+_lush = logging.getLogger(LUSH_LOGGER)
 
 
 class Session:
@@ -174,7 +176,7 @@ class Session:
     def _note(self, words: str, result: int) -> None:
         """Log a command as the product does: result, words, user, origin; no values."""
         user_id, source = self._identity.login.user_id, self._identity.source
-        _log.info("%d : Command: %s  : %s : %s", result, words, user_id, source)
+        _lush.info("%d : Command: %s  : %s : %s", result, words, user_id, source)
 
     def _print(self, lines: Sequence[str]) -> None:
         self._terminal.write("".join(line + "\n" for line in lines))

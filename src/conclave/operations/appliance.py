@@ -46,6 +46,7 @@ class ApplianceView(Result, frozen=True):
     ntp: str
     sensors: str
     services: str
+    syslog: str
     time: str
     users: str
     web_server: str
@@ -125,6 +126,7 @@ async def show_appliance(call: Call, _arguments: NoArguments) -> Reply:
             ntp=f"{ROOT}/ntp",
             sensors=f"{ROOT}/sensors",
             services=f"{ROOT}/services",
+            syslog=f"{ROOT}/syslog",
             time=f"{ROOT}/time",
             users="/users",
             web_server=f"{ROOT}/webServer",

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
@@ -208,7 +209,11 @@ class _Undeterred(logging.StreamHandler[Any]):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, and how many were lost once lines are taken again."""
         lost = self._lost
-        super().emit(record)
+        try:
+            super().emit(record)
+        except OSError:
+            # A file that was turned over and cannot be opened anew.
+            self._lost += 1
         if lost and self._lost == lost:
             self._lost = 0
             message = f"{lost} lines could not be logged: the disk was full or failed"
@@ -227,8 +232,8 @@ class _Undeterred(logging.StreamHandler[Any]):
             super().close()
 
 
-class _LogFile(_Undeterred, logging.FileHandler):
-    """Lines in a file."""
+class _LogFile(_Undeterred, WatchedFileHandler):
+    """Lines in a file, which the daemon turns over by giving it another name."""
 
 
 def configure_logging(path: Path | str | None, *, level: str = "INFO") -> None:

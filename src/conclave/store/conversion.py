@@ -7,10 +7,8 @@ transaction that is committed after the counts of all tables were compared, or n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import psycopg
-from psycopg import sql
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -31,6 +29,10 @@ from conclave import faults
 from conclave.errors import Conflict, InternalFault
 from conclave.store import schema
 from conclave.store.migrations import migrate, stored_version
+
+# Imported when a store is converted: see store/postgresql/control.py.
+if TYPE_CHECKING:
+    import psycopg
 
 BATCH_ROWS: Final = 1000
 _COPY_TYPES: Final[dict[type, str]] = {
@@ -54,6 +56,8 @@ def convert(source: Engine, target: Engine, progress: Progress, cancelled: Cance
     other writer.  Raises Conflict with CONVERSION_CANCELLED, InternalFault with CONVERSION_FAILED;
     the target has what it had then.
     """
+    import psycopg
+
     try:
         migrate(target)
         with source.connect() as reading, reading.begin(), target.begin() as writing:
@@ -121,6 +125,8 @@ def _insert_rows(
 def _copy_rows(
     writing: Connection, table: Table, batches: Batches, note: Callable[[int], None]
 ) -> None:
+    from psycopg import sql
+
     driver = cast("psycopg.Connection", writing.connection.driver_connection)
     columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(

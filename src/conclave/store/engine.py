@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, StaticPool
 
 from conclave.store.postgresql.configuration import DATABASE, OWNER, READER
+
+# Imported when PostgreSQL is opened: see store/postgresql/control.py.
+if TYPE_CHECKING:
+    import psycopg
 
 BUSY_TIMEOUT_MS: Final = 5000
 _WRITER_PRAGMAS: Final = (
@@ -91,6 +96,12 @@ def open_postgresql_reader(run_dir: Path, *, database: str = DATABASE) -> Engine
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,
     )
+
+
+def postgresql_was_lost(error: DBAPIError) -> bool:
+    """Tell whether a statement failed because the connection to PostgreSQL was lost."""
+    driver = sys.modules.get("psycopg")
+    return driver is not None and isinstance(error.orig, driver.OperationalError)
 
 
 def replication_was_cancelled(connection: Connection) -> bool:

@@ -11,13 +11,15 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, LiteralString
-
-import psycopg
+from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from conclave import faults
 from conclave.errors import InternalFault, Unavailable
 from conclave.store.postgresql.configuration import OWNER
+
+# Imported by whoever asks: the driver takes 9 MB, which a store on SQLite has no use for.
+if TYPE_CHECKING:
+    import psycopg
 
 ANSWER_SECONDS: Final = 3.0
 _OPTIONS: Final = "-c synchronous_commit=local"
@@ -45,6 +47,8 @@ class Control:
         Raises Unavailable when the server is not there or does not answer within `seconds`,
         InternalFault when it refuses the statement.
         """
+        import psycopg
+
         try:
             async with asyncio.timeout(seconds), self._lock:
                 return await self._ask(statement, parameters)
@@ -62,10 +66,14 @@ class Control:
         """Close the connection; the next question opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            import psycopg
+
             with contextlib.suppress(psycopg.Error):
                 await connection.close()
 
     async def _ask(self, statement: LiteralString, parameters: Sequence[object]) -> Rows:
+        import psycopg
+
         if self._connection is None:
             self._connection = await self._connect()
         # `close` may come in between, from whoever ends the server.
@@ -89,6 +97,8 @@ class Control:
             await self.close()
 
     async def _connect(self) -> psycopg.AsyncConnection:
+        import psycopg
+
         return await psycopg.AsyncConnection.connect(
             host=str(self._directory),
             user=OWNER,
@@ -108,6 +118,8 @@ async def _execute(
 
 
 def _cut(connection: psycopg.AsyncConnection) -> None:
+    import psycopg
+
     with (
         contextlib.suppress(OSError, psycopg.Error),
         socket.socket(fileno=os.dup(connection.fileno())) as line,

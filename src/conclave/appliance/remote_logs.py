@@ -1,0 +1,137 @@
+"""Lines of the system log sent to other hosts: RFC 5424 over UDP (RFC 5426) or TCP (RFC 6587).
+
+Invariant: nobody waits for a remote host.  Each has a queue with a bound and a task that sends;
+what does not fit is counted, and the count is sent once the host takes lines again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Final, Literal
+
+import msgspec
+
+from conclave.appliance.system_log import Entry, wire_message
+
+MAX_QUEUED: Final = 1000
+CONNECT_SECONDS: Final = 5.0
+SEND_SECONDS: Final = 10.0
+FIRST_PAUSE_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 60.0
+
+_log = logging.getLogger(__name__)
+
+Protocol = Literal["udp", "tcp"]
+
+
+class RemoteHost(msgspec.Struct, frozen=True):
+    """Where lines are sent."""
+
+    address: str
+    port: int = 514
+    protocol: Protocol = "udp"
+
+    @property
+    def host_id(self) -> str:
+        """Return what names it in lists: `192.0.2.7:514`."""
+        return f"{self.address}:{self.port}"
+
+
+class RemoteLog:
+    """Sends lines to one host."""
+
+    def __init__(self, host: RemoteHost) -> None:
+        self.host: Final = host
+        self._queue = deque[Entry]()
+        self._lost = 0
+        self._wanted = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._run(), name=f"syslog {host.host_id}")
+
+    def put(self, entry: Entry) -> None:
+        """Send a line as soon as the host takes it; callable from any thread."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._put, entry)
+
+    async def stop(self) -> None:
+        """End; what is not sent yet is lost."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    def _put(self, entry: Entry) -> None:
+        if len(self._queue) >= MAX_QUEUED:
+            self._lost += 1
+            return
+        self._queue.append(entry)
+        self._wanted.set()
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                async with _connected(self.host) as connection:
+                    while True:
+                        await self._wanted.wait()
+                        await self._send_all(connection)
+                        pause = FIRST_PAUSE_SECONDS
+            except (OSError, TimeoutError) as cause:
+                # Not logged at a level that is sent: it would feed the queue that is stuck.
+                _log.debug("remote host %s: %s", self.host.host_id, cause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    async def _send_all(self, connection: _Connection) -> None:
+        while self._queue:
+            entry = self._queue[0]
+            await connection.send(wire_message(entry))
+            self._queue.popleft()
+            if self._lost and not self._queue:
+                text = f"{self._lost} lines could not be sent to {self.host.host_id}"
+                await connection.send(wire_message(replace(entry, message=text)))
+                self._lost = 0
+        self._wanted.clear()
+
+
+class _Connection(asyncio.DatagramProtocol):
+    """A way to one host; UDP reports what the host refuses at the next line."""
+
+    def __init__(self) -> None:
+        self.datagrams: asyncio.DatagramTransport | None = None
+        self.reader: asyncio.StreamReader | None = None
+        self.writer: asyncio.StreamWriter | None = None
+
+    async def send(self, message: bytes) -> None:
+        """Send one message; raise OSError or TimeoutError."""
+        if self.datagrams is not None:
+            self.datagrams.sendto(message)
+        elif self.writer is not None and self.reader is not None:
+            if self.reader.at_eof():
+                raise ConnectionResetError("the host closed the connection")
+            self.writer.write(b"%d %s" % (len(message), message))
+            async with asyncio.timeout(SEND_SECONDS):
+                await self.writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def _connected(host: RemoteHost) -> AsyncIterator[_Connection]:
+    connection = _Connection()
+    address = host.address.strip("[]")
+    async with asyncio.timeout(CONNECT_SECONDS):
+        if host.protocol == "udp":
+            connection.datagrams, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: connection, remote_addr=(address, host.port)
+            )
+        else:
+            connection.reader, connection.writer = await asyncio.open_connection(address, host.port)
+    try:
+        yield connection
+    finally:
+        if connection.datagrams is not None:
+            connection.datagrams.close()
+        if connection.writer is not None:
+            connection.writer.close()
