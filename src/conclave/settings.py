@@ -144,6 +144,8 @@ class PackageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     cluster_service: Literal["package", "preinstalled"] = "package"
     """`package`: the secure package brings the cluster service (rule D2); `preinstalled`: it runs
     from Conclave's own source, for development."""
+    minimum_versions: bool = True
+    """Refuse to start the cluster service while `emulated` is below the guide's least versions."""
 
 
 class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from conclave.settings import PackageSettings
+from conclave.versions import Versions
 from tests.rest.test_rest_guide import (
     PO,
     SO,
@@ -108,6 +109,25 @@ def test_s5_a_newer_package_asks_for_a_restart(bare: House) -> None:
     expect(use(client, newer.authorization_code, useEvp=True), 202, 200)
     (member,) = client.get(f"{cluster}/members").json()["data"]
     assert member["restartService"] is True
+
+
+@pytest.mark.parametrize(("enforced", "status"), [(True, 409), (False, 204)])
+def test_d6_below_the_least_versions_the_service_does_not_start(
+    enforced: bool, status: int, tmp_path: Path
+) -> None:
+    old = Versions(appliance="7.8.4", firmware="7.8.4")
+    settings = PackageSettings(cluster_service="preinstalled", minimum_versions=enforced)
+    with open_house(tmp_path / "appliance", packages=settings, emulated=old) as opened:
+        settle_users(opened)
+        client = opened.client().open_session()
+        chapter_2_partition(client, opened)
+        (address,) = opened.appliance.config.interfaces.values()
+        core = {"service": "core", "IpAddress": address}
+        expect(client.put("/api/cluster/config", core), 204)
+        answer = client.post("/api/lunasa/services/cluster/actions/start")
+        assert answer.status_code == status
+        if enforced:
+            assert "appliance is 7.8.4, at least 7.8.5 is needed" in answer.json()["details"]
 
 
 @pytest.mark.parametrize(

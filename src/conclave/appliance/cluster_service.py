@@ -292,7 +292,7 @@ class ClusterService:
     # ---- parts
 
     def _check_start(self, *, force: bool) -> None:
-        self._package.require()
+        self._package.require_startable()
         self._hsm.cluster_partition()
         self._configured.core_address()
         try:

@@ -8,15 +8,17 @@ from Conclave's own source, and its version is that of the distribution.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
 
 import conclave
 from conclave import faults
-from conclave.errors import NotFound
-from conclave.packages.manifest import CLUSTER_PACKAGE
+from conclave.errors import Conflict, NotFound
+from conclave.packages.manifest import CLUSTER_PACKAGE, version_order
 from conclave.packages.shelf import Shelf
+from conclave.versions import MINIMUM, Versions
 
 DISTRIBUTION: Final = "conclave"
 
@@ -32,8 +34,9 @@ class Release:
 class ClusterPackage:
     """The installed release as it was last looked at; None when there is none."""
 
-    def __init__(self, shelf: Shelf, *, preinstalled: bool) -> None:
+    def __init__(self, shelf: Shelf, *, preinstalled: bool, too_old: Sequence[str] = ()) -> None:
         self._shelf = shelf
+        self._too_old = too_old
         self._preinstalled = preinstalled
         self.release: Release | None = Release(conclave.__version__) if preinstalled else None
 
@@ -57,6 +60,17 @@ class ClusterPackage:
             raise NotFound(faults.PACKAGE_NOT_FOUND, message)
         return self.release
 
+    def require_startable(self) -> Release:
+        """Return the release; raise Conflict below the guide's least versions (rule D6)."""
+        release = self.require()
+        if self._too_old:
+            message = (
+                f"The guide's least versions are not met: {'; '.join(self._too_old)}. Update, or"
+                " set packages.minimum_versions to false."
+            )
+            raise Conflict(faults.PACKAGE_REQUIREMENT, message)
+        return release
+
     async def current(self) -> Release:
         """Look again, and return the release; raise NotFound when there is none."""
         await self.look()
@@ -75,6 +89,16 @@ class ClusterPackage:
         if package is None:
             return None
         return Release(f"{package.version}-{package.build}", str(self._shelf.path(package)))
+
+
+def below_minimum(present: Versions, least: Versions = MINIMUM) -> tuple[str, ...]:
+    """Return what an appliance has below the least versions for clusters, in words."""
+    found = []
+    for part in ("appliance", "firmware"):
+        has, needs = getattr(present, part), getattr(least, part)
+        if version_order(has) < version_order(needs):
+            found.append(f"{part} is {has}, at least {needs} is needed")
+    return tuple(found)
 
 
 def installed_version() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Final, TypeVar
 
 from conclave import faults
-from conclave.appliance.package_version import ClusterPackage
+from conclave.appliance.package_version import ClusterPackage, below_minimum
 from conclave.appliance.paths import StatePaths
 from conclave.clock import ApplianceClock
 from conclave.errors import Conflict
@@ -54,7 +54,10 @@ class Packages:
         )
         shelf = Shelf(paths.packages, paths.release_keys, present)
         preinstalled = config.packages.cluster_service == "preinstalled"
-        packages = cls(shelf, clock, ClusterPackage(shelf, preinstalled=preinstalled))
+        enforced = config.packages.minimum_versions
+        too_old = below_minimum(config.emulated) if enforced else ()
+        cluster = ClusterPackage(shelf, preinstalled=preinstalled, too_old=too_old)
+        packages = cls(shelf, clock, cluster)
         await packages._run(shelf.sweep)
         await packages.cluster.look()
         return packages
