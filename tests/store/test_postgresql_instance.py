@@ -46,6 +46,16 @@ async def ask(member: Member, statement: str) -> list[tuple[Any, ...]]:
     return await asyncio.to_thread(execute, member, statement)
 
 
+def process_named(name: str, member: Member) -> int:
+    """Return the one process of a member's PostgreSQL that calls itself so."""
+    (found,) = [
+        pid
+        for pid in processes_in(member.places.data)
+        if name in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    ]
+    return found
+
+
 async def waits_for_standbys(primary: Member) -> bool:
     rows = await ask(primary, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
     return rows != [(0,)]
@@ -231,6 +241,30 @@ def test_a_killed_postmaster_is_reported_and_started_again_with_its_rows(
         assert len(primary.exits) == 1
 
     scenario(tmp_path, pristine, 1, work)
+
+
+def test_c17_a_server_of_which_a_process_was_killed_ends_instead_of_recovering_by_itself(
+    tmp_path: Path, pristine: Directories
+) -> None:
+    """A copy would be read, as if nothing had been, while it goes through its log once more."""
+
+    async def work(members: list[Member]) -> None:
+        primary, standby = members
+        await ask(primary, "CREATE TABLE t (n int PRIMARY KEY)")
+        await follow_from(pristine, standby, primary)
+        postmaster = standby.instance.pid
+        os.kill(process_named("background writer", standby), signal.SIGKILL)
+
+        async def is_told() -> bool:
+            return len(standby.exits) == 1
+
+        await until(is_told, "the end of postgres")
+        assert not standby.instance.running
+        assert postmaster not in processes_in(standby.places.data)
+        await standby.instance.start("standby")
+        await streams(standby, primary)
+
+    scenario(tmp_path, pristine, 2, work)
 
 
 def test_a_server_that_an_earlier_parent_left_behind_is_ended_first(

@@ -65,7 +65,10 @@ log_min_error_statement = panic
 log_error_verbosity = terse
 log_checkpoints = off
 recovery_target_timeline = 'latest'
+restart_after_crash = off
 """
+# A copy that recovers by itself is read before it has replayed again what it had: only its keeper
+# knows that it must not be.
 # No log line carries a statement or a row: keys of unique columns would stand in its detail.
 
 _HBA: Final = """\
