@@ -5,6 +5,8 @@ Every test begins and ends with the same four members, so that they may run in a
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from conclave.service.client_gate import X509_V_FLAG_NO_CHECK_TIME
 from tests.native.waiting import wait_until
 from tests.support.appliances import (
     SERVICE,
@@ -31,6 +34,7 @@ OTHER_CLUSTER = "/api/clusters/528b9b72-c305-4dd1-bebc-a4ca24f8c28b"
 NOBODY = "127.255.255.254"
 JOINERS_PASSWORD = "Password-before-join-1"
 WAIT_SECONDS = 90.0
+ADMIN_PORT, CRYPTO_PORT = 50070, 50052
 
 
 @dataclass
@@ -104,6 +108,26 @@ def gone(at: Appliance, other: Appliance) -> bool:
 
 def wait_until_gone(other: Appliance, *seen_from: Appliance) -> None:
     assert wait_until(lambda: all(gone(at, other) for at in seen_from), WAIT_SECONDS)
+
+
+def authority(at: Appliance) -> str:
+    """Return the certificate of the cluster's CA."""
+    shown: str = at.get("/api/cluster/ca")["caCertificate"]
+    return shown
+
+
+def shows_newest(member: Appliance) -> bool:
+    """Tell whether a client that knows the newest CA only believes a member's two ports."""
+    trust = ssl.create_default_context(cadata=authority(member))
+    trust.check_hostname = False
+    trust.verify_flags |= X509_V_FLAG_NO_CHECK_TIME
+    for port in (ADMIN_PORT, CRYPTO_PORT):
+        try:
+            with socket.create_connection((member.address, port), WAIT_SECONDS) as raw:
+                trust.wrap_socket(raw, server_hostname=member.address).close()
+        except ssl.SSLCertVerificationError:
+            return False
+    return True
 
 
 def return_and_rejoin(town: Town, deleted: Appliance, at: Appliance) -> None:
@@ -292,6 +316,7 @@ def test_a_killed_primary_is_deleted_and_joins_again_after_its_reset(whole: Town
     killed = whole.street.primary()
     asked, other, entry = whole.street.others()
     url = asked.member(killed)["url"]
+    former = authority(asked)
     refused(asked.delete(url), 409, "CLUSTERPLUGIN_MEMBER_VISIBLE")
     with whole.signer(entry) as signer:
         killed.kill()
@@ -306,7 +331,13 @@ def test_a_killed_primary_is_deleted_and_joins_again_after_its_reset(whole: Town
         whole.street.settle()
         assert whole.street.primary().member()["memberUUID"] == told["promotedMember"]
         signer.goes_on()
-        other.make_keyring("after-deletion")
+        # The deleted one knew the CA's key (rule C3): another CA is there, for clients old and new.
+        assert authority(asked) != former
+        assert wait_until(lambda: all(map(shows_newest, whole.street.members)), WAIT_SECONDS)
+        with whole.signer(other) as newer:
+            other.make_keyring("after-deletion")
+            newer.goes_on()
+            signer.goes_on()
         return_and_rejoin(whole, killed, asked)
         assert "after-deletion" in killed.keyrings()
         signer.goes_on()

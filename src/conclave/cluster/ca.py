@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_private_key,
     load_der_public_key,
+    load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -73,10 +74,36 @@ class CertificateAuthority:
         key = ec.generate_private_key(ec.SECP256R1())
         text = f"Conclave cluster {label}".encode()[:MAX_NAME_BYTES].decode(errors="ignore")
         name = _name(text, cluster_id)
-        builder = _builder(name, name, key.public_key(), now, now + CA_LIFE)
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
-        builder = builder.add_extension(_key_usage(ca=True), True)
+        return cls._of(key, name, now)
+
+    @classmethod
+    def _of(
+        cls, key: ec.EllipticCurvePrivateKey, name: x509.Name, now: datetime
+    ) -> CertificateAuthority:
+        builder = _authority_builder(name, key.public_key(), now, now + CA_LIFE)
         return cls(key, builder.sign(key, SHA256()))
+
+    def successor(self, now: datetime) -> CertificateAuthority:
+        """Make the next version of this CA: another key under the same name.
+
+        The same name makes the cross-certificate a self-issued one, which no path length counts.
+        """
+        return self._of(ec.generate_private_key(ec.SECP256R1()), self.certificate.subject, now)
+
+    def certify_successor(self, successor: CertificateAuthority, now: datetime) -> x509.Certificate:
+        """Certify the key of the next version, for those who know this one only."""
+        end = min(self.certificate.not_valid_after_utc, successor.certificate.not_valid_after_utc)
+        key = successor.certificate.public_key()
+        builder = _authority_builder(self.certificate.subject, key, now, end)
+        return builder.add_extension(self._key_identifier(), False).sign(self._key, SHA256())
+
+    def issued(self, certificate: x509.Certificate) -> bool:
+        """Tell whether this version of the CA, and no other one, made a certificate."""
+        try:
+            certificate.verify_directly_issued_by(self.certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        return True
 
     @classmethod
     def load(cls, key_pkcs8: bytes, certificate_der: bytes) -> CertificateAuthority:
@@ -128,8 +155,11 @@ class CertificateAuthority:
         builder = _builder(name, self.certificate.subject, key, now, end)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
         builder = builder.add_extension(_key_usage(ca=False), True)
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        return builder.add_extension(issuer, False)
+        return builder.add_extension(self._key_identifier(), False)
+
+    def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        # Versions of a CA have one name: this tells which of them has issued a certificate.
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
 
 
 def read_client_request(pem: str) -> ClientRequest:
@@ -218,6 +248,12 @@ def spki_der(key: CertificatePublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+def spki_of_key(key_pem: bytes) -> bytes:
+    """Return the public half of a member's private key as SubjectPublicKeyInfo."""
+    public = load_pem_private_key(key_pem, None).public_key()
+    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
 def load_spki(spki: bytes) -> CertificatePublicKeyTypes:
     """Load a public key; raise BadInput when it is none that a certificate may hold."""
     try:
@@ -235,9 +271,22 @@ def pem(certificate_der: bytes) -> str:
     return certificate.public_bytes(Encoding.PEM).decode()
 
 
+def pems(certificates_der: Iterable[bytes]) -> str:
+    """Return certificates as PEM, one after another."""
+    return "".join(pem(each) for each in certificates_der)
+
+
 def der(certificate: x509.Certificate) -> bytes:
     """Return a certificate as DER."""
     return certificate.public_bytes(Encoding.DER)
+
+
+def _authority_builder(
+    name: x509.Name, key: CertificatePublicKeyTypes, now: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    builder = _builder(name, name, key, now, end)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+    return builder.add_extension(_key_usage(ca=True), True)
 
 
 def _builder(

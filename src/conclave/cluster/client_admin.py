@@ -6,12 +6,15 @@ revoked; the certificate only tells which row that is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
+from cryptography import x509
+
 from conclave import faults
-from conclave.cluster.ca import ClientRequest, der, pem, read_client_request
-from conclave.cluster.context import Authorized, Context, parse_uuid, require_cluster
+from conclave.cluster.ca import CertificateAuthority, ClientRequest, der, pem, read_client_request
+from conclave.cluster.context import Authorized, Context, parse_uuid
+from conclave.cluster.rotation import newest_authority
 from conclave.errors import BadInput, Conflict, NotFound
 from conclave.ids import ClientId
 from conclave.service.messages import (
@@ -38,19 +41,20 @@ class ClientAdmin:
         """Certify a client's key.
 
         The same key with the same name gives the client that it is registered as, so that a
-        registration whose answer was lost can be repeated; raises Conflict otherwise.
+        registration whose answer was lost can be repeated, and gets a certificate of the newest CA;
+        raises Conflict otherwise.
         """
         authorized = self.context.require_authorized()
         request = read_client_request(params.request_pem)
         _check_text("label", params.label)
         _check_text("monitor user", params.monitor_user)
-        row = await self.context.write(
+        row, authority = await self.context.write(
             lambda writer: self._register(writer, authorized, request, params)
         )
         return RegisteredClient(
             client=_summary(row),
             certificate_pem=pem(row.certificate_der),
-            ca_certificate_pem=pem(der(authorized.authority.certificate)),
+            ca_certificate_pem=pem(der(authority.certificate)),
             server_common_name=self.context.settings.server_common_name,
             crypto_port=self.context.settings.crypto_port,
         )
@@ -61,25 +65,29 @@ class ClientAdmin:
         authorized: Authorized,
         request: ClientRequest,
         params: RegisterClient,
-    ) -> ClientRow:
-        require_cluster(writer)
+    ) -> tuple[ClientRow, CertificateAuthority]:
+        authority, now = newest_authority(writer, authorized), self.context.clock.now()
         existing = writer.client_by_key(request.key_sha256)
         if existing is not None:
-            return _same_client(existing, request)
+            row = _same_client(existing, request)
+            if not authority.issued(x509.load_der_x509_certificate(row.certificate_der)):
+                renewed = authority.certify_client(request, row.client_id, now)
+                row = replace(row, certificate_der=der(renewed))
+                writer.renew_client(row.client_id, row.certificate_der)
+            return row, authority
         client_id = ClientId(uuid4().bytes)
-        now = self.context.clock.now()
         row = ClientRow(
             client_id=client_id,
             common_name=request.common_name,
             label=params.label or request.common_name,
             monitor_user=params.monitor_user,
             key_sha256=request.key_sha256,
-            certificate_der=der(authorized.authority.certify_client(request, client_id, now)),
+            certificate_der=der(authority.certify_client(request, client_id, now)),
             revoked=False,
             created_ms=self.context.clock.now_ms(),
         )
         writer.insert_client(row)
-        return row
+        return row, authority
 
     async def list_clients(self, _params: Nothing, _role: str) -> ClientList:
         """Return the clients in the order of their registration."""

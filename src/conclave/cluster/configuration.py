@@ -73,6 +73,10 @@ class Configuration:
         """Tell whether a former member left or was deleted, None when it never was one."""
         return dict(self.former).get(member_id)
 
+    def deleted(self) -> frozenset[MemberId]:
+        """Return who was deleted, and has not joined again."""
+        return frozenset(id_ for id_, standing in self.former if standing is Standing.DELETED)
+
     def membership_hash(self) -> bytes:
         """Return a hash of who is in the cluster, in whatever order the list is."""
         digest = hashlib.sha256(b"conclave membership")
@@ -125,6 +129,8 @@ class MemberState:
     """Certificates of the cluster CA, DER, newest first."""
     certificate: bytes = field(default=b"", repr=False)
     """The member's own certificate, DER: what it shows before its store is open."""
+    cross_certificates: tuple[bytes, ...] = field(default=(), repr=False)
+    """What it shows with it, so that those who know an older CA only can follow, DER."""
 
     @property
     def epoch(self) -> Epoch:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from conclave import faults
 from conclave.clock import ApplianceClock
-from conclave.cluster.ca import CertificateAuthority
+from conclave.cluster.ca import CertificateAuthority, der
 from conclave.cluster.master_keys import ClusterKeys, MasterKeys
 from conclave.cluster.store_handle import StoreHandle
 from conclave.crypto.password_hash import Argon2Cost
@@ -38,6 +38,11 @@ class Authorized:
     authority: CertificateAuthority
     smk: bytes
     domain: bytes
+
+    @property
+    def authorities(self) -> tuple[bytes, ...]:
+        """Return the certificates of the CA's versions, DER, newest first."""
+        return (der(self.authority.certificate), *self.keys.former_authorities)
 
 
 @dataclass(frozen=True, slots=True)

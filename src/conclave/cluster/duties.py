@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-import msgspec
-
 from conclave import faults
 from conclave.cluster import sequences
 from conclave.cluster.ca import der, key_sha256
@@ -22,9 +20,9 @@ from conclave.cluster.coordinator import Coordinator
 from conclave.cluster.hands import MemberHands
 from conclave.cluster.link.hello import Peer
 from conclave.cluster.link.messages import Authorization, CertifyRequest, NewMember, PortsReport
-from conclave.cluster.master_keys import new_ticket_key, seal_cluster_keys
 from conclave.cluster.neighbours import Neighbours
 from conclave.cluster.replication import Replication
+from conclave.cluster.rotation import newest_authority
 from conclave.errors import ConclaveError, Conflict, NotAllowed
 from conclave.ids import MemberId
 from conclave.service.messages import Authorize, Nothing
@@ -33,7 +31,6 @@ from conclave.store.repository import ClusterWriter
 from conclave.store.rows import MemberRow
 
 DEFAULT_GROUP: Final = "local"
-KEPT_TICKET_KEYS: Final = 2
 
 logger = logging.getLogger(__name__)
 
@@ -152,22 +149,24 @@ class Duties:
             message = f"Member {member_id} asks for a certificate of a key that is not its own."
             raise NotAllowed(faults.MEMBER_NOT_FOUND, message)
         settings = self.context.settings
-        certificate = authorized.authority.certify_member(
-            spki_der,
-            member_id,
-            common_name=settings.server_common_name,
-            other_names=[listed.address],
-            now=self.context.clock.now(),
-        )
-        encoded = der(certificate)
+        own = member_id == self.coordinator.state.member_id
+        names = [*(settings.other_names if own else ()), listed.address]
 
-        def work(writer: ClusterWriter) -> None:
+        def work(writer: ClusterWriter) -> bytes:
+            # In the transaction: a CA that was made a moment ago is not in our memory yet.
+            certificate = newest_authority(writer, authorized).certify_member(
+                spki_der,
+                member_id,
+                common_name=settings.server_common_name,
+                other_names=names,
+                now=self.context.clock.now(),
+            )
             for row in writer.members():
                 if row.member_id == member_id:
-                    writer.put_member(replace(row, certificate_der=encoded))
+                    writer.put_member(replace(row, certificate_der=der(certificate)))
+            return der(certificate)
 
-        await self.context.write(work)
-        return encoded
+        return await self.context.write(work)
 
     async def ask_for_certificate(self, spki_der: bytes) -> None:
         """Let the primary certify this member's key anew; its row brings the certificate."""
@@ -187,15 +186,3 @@ class Duties:
             await self.neighbours.call(
                 state.configuration.primary, "report_ports", self.ports, timeout_seconds=5.0
             )
-
-
-def rotate_keys(context: Context, writer: ClusterWriter) -> None:
-    """Make a new ticket key, since somebody who knows the old one was deleted (rule C3)."""
-    authorized, row = context.authorized, writer.cluster_state()
-    if authorized is None or row is None:
-        return
-    newest = authorized.keys.ticket_keys[0].version
-    tickets = [new_ticket_key(newest + 1), *authorized.keys.ticket_keys][:KEPT_TICKET_KEYS]
-    keys = msgspec.structs.replace(authorized.keys, ticket_keys=tickets)
-    sealed = seal_cluster_keys(keys, authorized.master, authorized.cluster_id)
-    writer.put_cluster_state(replace(row, sealed_keys=sealed))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from conclave.cluster.configuration import Configuration, MemberState, Standing
+from conclave.cluster.configuration import Configuration, MemberState
 from conclave.cluster.context import Context
 from conclave.cluster.coordinator import Coordinator
 from conclave.cluster.link.messages import (
@@ -61,7 +61,7 @@ class MemberHands:
     primary: Primary
     cut_link: Callable[[MemberId], None]
     on_state: Callable[[MemberState], None]
-    rotate_keys: Callable[[Context, ClusterWriter], None]
+    rotate_keys: Callable[[Context, ClusterWriter, Configuration], None]
     new_rows: dict[MemberId, MemberRow] = field(default_factory=dict)
     """Rows of members that are listed by the change under way."""
     followed: MemberId | None = None
@@ -218,8 +218,7 @@ class MemberHands:
             )
             for member_id in deleted:
                 writer.delete_member(member_id)
-                if configuration.former_standing(member_id) is Standing.DELETED:
-                    self.rotate_keys(self.context, writer)
+            self.rotate_keys(self.context, writer, configuration)
             for member_id, member in self.new_rows.items():
                 if member_id in listed:
                     writer.put_member(member)

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from conclave import __version__, faults
-from conclave.cluster.ca import key_sha256, pem
+from conclave.cluster.ca import key_sha256, pem, pems
 from conclave.cluster.configuration import Configuration, MemberState, Peer, Standing
 from conclave.cluster.context import Context
 from conclave.cluster.epochs import Epoch
@@ -135,7 +135,7 @@ class Joining:
             dual_identity=offer.dual_identity,
             member_id=params.member_id,
             member_certificate_pem=pem(offer.member_certificate_der),
-            ca_certificate_pem="".join(pem(each) for each in offer.ca_certificates_der),
+            ca_certificate_pem=pems(offer.ca_certificates_der),
         )
 
     async def commit(self, _params: Nothing, _role: str) -> Nothing:

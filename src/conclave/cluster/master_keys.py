@@ -31,10 +31,19 @@ class MasterKeys:
 
 
 class ClusterKeys(Quiet, frozen=True):
-    """The cluster's own random keys; newest ticket key first."""
+    """The cluster's own random keys; newest ticket key first.
+
+    The certificates of former CAs lie beside them, so that one row of the store changes at once.
+    """
 
     ca_key_pkcs8: bytes
     ticket_keys: list[TicketKey]
+    former_authorities: tuple[bytes, ...] = ()
+    """Certificates of the CA's former versions, DER, newest first."""
+    cross_certificates: tuple[bytes, ...] = ()
+    """Each version's key as the version before it certified it, DER, newest first."""
+    made_without: tuple[str, ...] = ()
+    """Ids of the deleted members that never knew these keys (rule C3)."""
 
 
 def derive_master_keys(smk: bytes) -> MasterKeys:

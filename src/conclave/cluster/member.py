@@ -14,7 +14,7 @@ from conclave.cluster.configuration import Configuration, MemberState, Standing
 from conclave.cluster.configuration import Peer as MemberPeer
 from conclave.cluster.context import Context
 from conclave.cluster.coordinator import Coordinator
-from conclave.cluster.duties import Duties, rotate_keys
+from conclave.cluster.duties import Duties
 from conclave.cluster.epochs import Epoch
 from conclave.cluster.follower import Follower
 from conclave.cluster.hands import MemberHands
@@ -34,6 +34,7 @@ from conclave.cluster.notices import Notices
 from conclave.cluster.primary import Primary
 from conclave.cluster.pulse import Pulse
 from conclave.cluster.replication import Replication
+from conclave.cluster.rotation import rotate_keys
 from conclave.ids import MemberId
 from conclave.service.channel import Handler
 from conclave.service.messages import Authorize, Nothing
@@ -63,6 +64,8 @@ class Outside:
     join_handler: JoinHandler
     on_left: Callable[[], None]
     """Forgets the cluster, which this member is not in any more, beside all else."""
+    tend_certificates: Callable[[], Awaitable[None]]
+    """Does what is due of this member's certificate and the cluster's keys."""
 
 
 class Member(MemberRole):
@@ -103,6 +106,7 @@ class Member(MemberRole):
         self.learning: set[MemberId] = set()
         self.ending = False
         self.on_left = outside.on_left
+        self.tend_certificates = outside.tend_certificates
         self._make_replication()
         self._make_watchers()
         self._make_duties(outside)
@@ -230,6 +234,7 @@ class Member(MemberRole):
             self.primary.watch_for_ever,
             self.pulse.watch_for_ever,
             self.tend_for_ever,
+            self.renew_for_ever,
         ):
             self._tasks.append(asyncio.create_task(_kept_going(work)))
         # Most members have their role at once; who waits for others goes on beside its callers.

@@ -7,14 +7,12 @@ import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
-
-from cryptography import x509
+from typing import Any
 
 from conclave import __version__
-from conclave.cluster.ca import der, pem
+from conclave.cluster.ca import pems, spki_of_key
 from conclave.cluster.configuration import MemberState
-from conclave.cluster.context import Context
+from conclave.cluster.context import Authorized, Context
 from conclave.cluster.coordinator import Coordinator
 from conclave.cluster.duties import Duties
 from conclave.cluster.follower import Follower
@@ -34,8 +32,6 @@ from conclave.errors import ConclaveError
 from conclave.ids import RowRevision
 from conclave.settings import ClusterTimes, PostgresqlSettings
 from conclave.store.rows import MemberRow
-
-KEPT_AUTHORITIES: Final = 2
 
 logger = logging.getLogger(__name__)
 
@@ -98,35 +94,49 @@ class MemberBase:
     def use_certificate(self) -> None:
         """Show the certificate that the state holds."""
         state = self.state
-        authorities = "".join(pem(each) for each in state.certificate_authorities)
         self.identity.replace(
-            pem(state.certificate).encode(), self.home.key_pem, authorities.encode()
+            pems((state.certificate, *state.cross_certificates)).encode(),
+            self.home.key_pem,
+            pems(state.certificate_authorities).encode(),
         )
 
-    async def take_certificate(self, row: MemberRow, authority: x509.Certificate) -> None:
-        """Keep and show the certificate that the cluster's CA made for this member."""
-        encoded = der(authority)
+    @property
+    def key_spki_der(self) -> bytes:
+        """Return this member's public key, as SubjectPublicKeyInfo."""
+        return spki_of_key(self.home.key_pem)
+
+    async def take_certificate(self, row: MemberRow, authorized: Authorized) -> bool:
+        """Keep and show the certificate that the cluster's CA made for this member.
+
+        Returns whether it is another one than before.
+        """
+        new_key = new_certificate = False
 
         def change(state: MemberState) -> MemberState:
+            nonlocal new_key, new_certificate
             own = state.configuration.peer(row.member_id)
             configuration = state.configuration
-            if own is not None and own.key_sha256 != row.key_sha256:
+            new_key = own is not None and own.key_sha256 != row.key_sha256
+            if own is not None and new_key:
                 peer = replace(own, key_sha256=row.key_sha256)
                 configuration = configuration.with_peer(configuration.epoch, peer)
-            authorities = state.certificate_authorities
-            if encoded not in authorities:
-                authorities = (encoded, *authorities)[:KEPT_AUTHORITIES]
-            return replace(
+            changed = replace(
                 state,
                 configuration=configuration,
                 certificate=row.certificate_der,
-                certificate_authorities=authorities,
+                certificate_authorities=authorized.authorities,
+                cross_certificates=authorized.keys.cross_certificates,
             )
+            new_certificate = changed != state
+            return changed
 
-        before = self.state
-        if await self.coordinator.save(change) != before:
+        await self.coordinator.save(change)
+        if new_certificate:
             self.use_certificate()
+        if new_key:
+            # A certificate of the same key changes nothing for who is connected.
             self.neighbours.drop_connections()
+        return new_certificate
 
     # ------------------------------------------------------------------ what it says of itself
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -31,6 +32,7 @@ class MemberRole(MemberHearing):
     role_taken: bool
     role_tried: asyncio.Event
     members_seen: tuple[object, ...]
+    tend_certificates: Callable[[], Awaitable[None]]
 
     # ------------------------------------------------------------------ role
 
@@ -67,6 +69,17 @@ class MemberRole(MemberHearing):
                 logger.info("Tried in vain, trying again: %s", error.message)
             self.role_tried.set()
             await asyncio.sleep(TEND_SECONDS)
+
+    async def renew_for_ever(self) -> None:
+        """Keep keys and certificates new, beside the role: a primary that hangs stops this only."""
+        while True:
+            await asyncio.sleep(TEND_SECONDS)
+            if self.state.standing is not Standing.MEMBER or not self.context.store.readable:
+                continue
+            try:
+                await self.tend_certificates()
+            except ConclaveError as error:
+                logger.info("Certificates are looked after again later: %s", error.message)
 
     async def _tend(self) -> None:
         state = self.state

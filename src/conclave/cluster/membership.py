@@ -14,17 +14,19 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from cryptography import x509
-
 from conclave import faults
 from conclave.cluster.ca import (
     CertificateAuthority,
     check_validity,
     der,
-    is_fresh,
-    is_valid,
     key_sha256,
     pem,
+)
+from conclave.cluster.certificates import (
+    Certificates,
+    authorize_result,
+    is_certified,
+    own_member,
 )
 from conclave.cluster.context import Authorized, Context, require_cluster
 from conclave.cluster.duties import DEFAULT_GROUP
@@ -39,8 +41,7 @@ from conclave.cluster.master_keys import (
     seal_cluster_keys,
 )
 from conclave.cluster.member import Member
-from conclave.cluster.notices import Notices
-from conclave.errors import BadInput, ConclaveError, Conflict, NotFound
+from conclave.errors import BadInput, Conflict
 from conclave.ids import ClusterId, MemberId
 from conclave.service.messages import (
     Authorize,
@@ -70,7 +71,7 @@ class Membership:
 
     context: Context
     find_member: Callable[[], Member | None]
-    notices: Notices
+    certificates: Certificates
     on_first: Callable[[], Awaitable[None]]
     """Called when the first member of a cluster got its certificate."""
     engine: EngineChoice
@@ -173,20 +174,16 @@ class Membership:
             authorized, row = await self.context.read(
                 lambda reader: self._opened(reader, params, master, member)
             )
-            await self._renew(member, row, authorized, params)
         self.context.authorized = authorized
         self.context.page.set_authorized(True)
         self.context.page.bump_global()
         if member is None:
             await self.on_first()
         else:
-            await member.take_certificate(row, authorized.authority.certificate)
+            await member.take_certificate(row, authorized)
         await self._use_engine()
-        result = AuthorizeResult(
-            member_certificate_pem=pem(row.certificate_der),
-            ca_certificate_pem=pem(der(authorized.authority.certificate)),
-        )
-        await self.tell_daemon(result)
+        result = authorize_result(row, authorized)
+        await self.certificates.tell_daemon(result)
         return result
 
     async def _use_engine(self) -> None:
@@ -209,9 +206,9 @@ class Membership:
         now, names = self.context.clock.now(), self.context.settings
         state = require_cluster(writer)
         keys, authority = _cluster_keys(writer, state, master, now)
-        row = _own_member(writer, member.state.member_id if member else state.primary)
+        row = own_member(writer, member.state.member_id if member else state.primary)
         wanted = params.member_key_spki_der
-        if wanted and not _is_certified(row, wanted, authority, now):
+        if wanted and not is_certified(row, wanted, authority, now):
             check_validity(authority.certificate, now, "cluster CA's")
             certificate = authority.certify_member(
                 wanted,
@@ -232,50 +229,8 @@ class Membership:
         state = require_cluster(reader)
         keys = open_cluster_keys(state.sealed_keys, master, state.cluster_id)
         authority = CertificateAuthority.load(keys.ca_key_pkcs8, state.ca_certificate_der)
-        row = _own_member(reader, member.state.member_id)
+        row = own_member(reader, member.state.member_id)
         return _authorized(state, row, params, master=master, keys=keys, authority=authority), row
-
-    async def _renew(
-        self, member: Member, row: MemberRow, authorized: Authorized, params: Authorize
-    ) -> None:
-        """Let the primary certify this member anew if that is due; else it is tried again later."""
-        wanted = params.member_key_spki_der
-        now = self.context.clock.now()
-        if not wanted or _is_certified(row, wanted, authorized.authority, now):
-            return
-        try:
-            await member.duties.ask_for_certificate(wanted)
-        except ConclaveError as error:
-            logger.warning("The member's certificate was not renewed: %s", error.message)
-
-    async def tell_daemon(self, result: AuthorizeResult) -> None:
-        """Let the daemon keep what the authorization gave, whoever caused it."""
-        authorized = self.context.authorized
-        if authorized is None:
-            return
-        await self.notices.change(
-            smk=authorized.smk,
-            domain=authorized.domain,
-            cluster_id=authorized.cluster_id,
-            member_id=authorized.member_id,
-            dual_identity=authorized.dual_identity,
-            member_certificate_pem=result.member_certificate_pem,
-            ca_certificate_pem=result.ca_certificate_pem,
-        )
-
-    async def reload(self) -> None:
-        """Take over keys that the primary has made anew."""
-        authorized = self.context.authorized
-        if authorized is None:
-            return
-        row = await self.context.read(lambda reader: reader.cluster_state())
-        if row is None:
-            return
-        keys = open_cluster_keys(row.sealed_keys, authorized.master, row.cluster_id)
-        if keys != authorized.keys:
-            authority = CertificateAuthority.load(keys.ca_key_pkcs8, row.ca_certificate_der)
-            self.context.authorized = replace(authorized, keys=keys, authority=authority)
-            self.context.page.bump_global()
 
     async def worker_keys(self, _params: Nothing, _role: str) -> WorkerKeys:
         """Return the derived keys that a worker needs, none before the authorization."""
@@ -381,26 +336,3 @@ def _cluster_keys(
         )
     )
     return keys, authority
-
-
-def _own_member(reader: ClusterReader, member_id: MemberId) -> MemberRow:
-    for row in reader.members():
-        if row.member_id == member_id:
-            return row
-    message = f"Member {member_id} is not in the cluster's list."
-    raise NotFound(faults.MEMBER_NOT_FOUND, message)
-
-
-def _is_certified(
-    member: MemberRow, spki: bytes, authority: CertificateAuthority, now: datetime
-) -> bool:
-    """Tell whether the stored certificate is for this key, of this CA, and good for long enough.
-
-    A member that was started by force outside the validity keeps what it has.
-    """
-    if not member.certificate_der or member.key_sha256 != key_sha256(spki):
-        return False
-    certificate = x509.load_der_x509_certificate(member.certificate_der)
-    if certificate.issuer != authority.certificate.subject:
-        return False
-    return is_fresh(certificate, now) or not is_valid(authority.certificate, now)

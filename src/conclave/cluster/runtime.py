@@ -15,6 +15,7 @@ from cryptography import x509
 from conclave import faults
 from conclave.cluster.attempts import AttemptGate
 from conclave.cluster.ca import check_validity
+from conclave.cluster.certificates import Certificates
 from conclave.cluster.client_admin import ClientAdmin
 from conclave.cluster.cluster_operations import ClusterOperations
 from conclave.cluster.configuration import MemberState, Standing
@@ -74,10 +75,11 @@ class Runtime(RuntimeJoins):
         self._loop = asyncio.get_running_loop()
         self.handlers: dict[str, Handler] = {}
         self._local: dict[str, Handler] = {}
+        self.certificates = Certificates(context, lambda: self.member, self.notices)
         self.membership = Membership(
             context,
             lambda: self.member,
-            self.notices,
+            self.certificates,
             self._first_authorized,
             EngineChoice(home.places.location, home.postgresql, self.move_store),
         )
@@ -239,6 +241,7 @@ class Runtime(RuntimeJoins):
                 self.publish,
                 take_in.serve,
                 on_left=lambda: self.run(self.end()),
+                tend_certificates=self.certificates.tend,
             ),
             completes_join=completes_join,
         )
@@ -308,7 +311,7 @@ class Runtime(RuntimeJoins):
         """Bump the page; what concerns the cluster's keys is read again."""
         self._publish(touched)
         if touched.everything:
-            self._loop.call_soon_threadsafe(self.run, self.membership.reload())
+            self._loop.call_soon_threadsafe(self.run, self.certificates.reload())
 
     def run(self, work: Any) -> None:
         """Run a coroutine beside the others; an error of the cluster is logged."""

@@ -434,6 +434,13 @@ class ClusterWriter(ClusterReader):
             raise NotFound(faults.CLIENT_NOT_FOUND, message)
         self.touched.clients = True
 
+    def renew_client(self, client_id: ClientId, certificate_der: bytes) -> None:
+        """Keep another certificate of the client's key."""
+        table = schema.clients
+        values = {"certificate_der": certificate_der}
+        self._connection.execute(update(table).where(table.c.client_id == client_id).values(values))
+        self.touched.clients = True
+
     # ------------------------------------------------------------------ idempotency
 
     def put_record(
