@@ -43,6 +43,7 @@ def happen(simulation: Simulation, *, force: bool) -> None:
         simulation.widen(name)
     elif kind == 9 and name != other:
         simulation.gossip(name, other)
+        simulation.meet(name, other)
     elif simulation.nodes[name].up:
         change(simulation, name, other, kind, forced=forced)
 

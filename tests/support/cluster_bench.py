@@ -85,6 +85,7 @@ class ClusterBench:
     core_port: int = 50051
     postgresql_directory: str = ""
     automatic_authorization: bool = True
+    strict_primary: bool = False
     cluster_id: str = field(default_factory=lambda: str(uuid4()))
     member_id: str = field(default_factory=lambda: str(uuid4()))
     member_key: ec.EllipticCurvePrivateKey = field(
@@ -141,10 +142,12 @@ class ClusterBench:
                 Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
             ),
             core_address=self.address,
-            cluster_settings=ClusterTimes(
-                core_port=self.core_port, automatic_authorization=self.automatic_authorization
-            ),
             postgresql=PostgresqlSettings(directory=self.postgresql_directory),
+            cluster_settings=ClusterTimes(
+                core_port=self.core_port,
+                automatic_authorization=self.automatic_authorization,
+                strict_primary=self.strict_primary,
+            ),
             state_dir=str(self.directory),
             smk=self.smk if with_smk else None,
             domain=self.domain if with_smk else b"",

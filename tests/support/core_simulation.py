@@ -11,6 +11,7 @@ from conclave import faults
 from conclave.cluster import sequences as seq
 from conclave.cluster.configuration import Configuration, MemberState, Peer, Standing
 from conclave.cluster.epochs import Epoch
+from conclave.cluster.lineage import Refusal, gives_way
 from conclave.cluster.survivors import Survey
 from conclave.errors import ConclaveError, Conflict, NotAllowed, Unavailable
 from conclave.ids import ClusterId, MemberId
@@ -26,6 +27,7 @@ class Node:
     leads: bool = False
     follows: bool = True
     paused: bool = False
+    deleted_by: dict[MemberId, Refusal] = field(default_factory=dict)
 
 
 @dataclass
@@ -303,6 +305,21 @@ class Simulation:
         opened = self.openers.get(configuration.epoch)
         if self.linked(name, other) and opened is not None:
             self.begin(name, lambda state: seq.follow(state, configuration))
+
+    def meet(self, name: MemberId, other: MemberId) -> None:
+        """Let a member call one that it lists, and hear that it was deleted there."""
+        node, state = self.nodes[name], self.nodes[other].state
+        reached = node.up and self.nodes[other].up and frozenset((name, other)) not in self.cut
+        if not reached or node.state.configuration.peer(other) is None:
+            return
+        if state.configuration.former_standing(name) is not Standing.DELETED:
+            node.deleted_by.pop(other, None)
+            return
+        listed = frozenset(state.configuration.ids())
+        node.deleted_by[other] = Refusal(state.epoch, listed)
+        epoch = gives_way(node.state, node.deleted_by)
+        if epoch is not None:
+            self.begin(name, lambda s: seq.end_membership(s, Standing.DELETED, epoch))
 
     def check(self) -> None:
         """Look at every invariant."""

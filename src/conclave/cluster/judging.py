@@ -68,7 +68,9 @@ def judge_peer(state: MemberState, hello: Hello, key_sha256: bytes | None) -> Ve
     if peer is not None and key_sha256 and hmac.compare_digest(peer.key_sha256, key_sha256):
         return Verdict.accept()
     former = state.configuration.former_standing(member_id)
-    if former is not None and hello.epoch <= state.epoch:
+    # A deletion is told to whoever lives in a later epoch, too: it was deleted all the same, and
+    # has gone on elsewhere (`lineage`).  One that left may have joined again meanwhile.
+    if former is Standing.DELETED or (former is not None and hello.epoch <= state.epoch):
         cure = (
             "it must be factory reset before it can join again"
             if former is Standing.DELETED
@@ -76,7 +78,8 @@ def judge_peer(state: MemberState, hello: Hello, key_sha256: bytes | None) -> Ve
         )
         message = f"Member {member_id} is not in the cluster any more: {cure}."
         verdict = _refuse(state, faults.MEMBER_REMOVED, message, former.value)
-        fork = fork_above(state.configuration, hello.epoch.number)
+        elsewhere = hello.epoch > state.epoch
+        fork = fork_above(state.configuration, 0 if elsewhere else hello.epoch.number)
         return msgspec.structs.replace(verdict, fork_revision=fork)
     message = f"Member {hello.member_id[:36]!r} with this key is not in the list of members."
     return _refuse(state, faults.MEMBER_NOT_FOUND, message, REASON_UNKNOWN)

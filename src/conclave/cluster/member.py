@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from conclave.cluster import lineage
 from conclave.cluster.configuration import Configuration, MemberState, Standing
 from conclave.cluster.configuration import Peer as MemberPeer
 from conclave.cluster.context import Context
@@ -104,6 +105,7 @@ class Member(MemberRole):
         self.role_tried = asyncio.Event()
         self.members_seen: tuple[object, ...] = ()
         self.learning: set[MemberId] = set()
+        self.deleted_by: dict[MemberId, lineage.Refusal] = {}
         self.ending = False
         self.on_left = outside.on_left
         self.tend_certificates = outside.tend_certificates

@@ -10,7 +10,7 @@ import asyncio
 import logging
 
 from conclave import faults
-from conclave.cluster import sequences
+from conclave.cluster import lineage, sequences
 from conclave.cluster.configuration import Standing
 from conclave.cluster.epochs import Epoch
 from conclave.cluster.judging import REASON_DELETED, REASON_LEFT, judge
@@ -33,6 +33,8 @@ class MemberHearing(MemberLeaving):
     """A member that listens."""
 
     learning: set[MemberId]
+    deleted_by: dict[MemberId, lineage.Refusal]
+    """What members say that have deleted this one, until they are heard as members again."""
 
     # ------------------------------------------------------------------ the link
 
@@ -60,13 +62,37 @@ class MemberHearing(MemberLeaving):
         genuine = peer is not None and refusal.key_sha256 == peer.key_sha256
         if not genuine or not refusal.by_peer or verdict.epoch is None:
             return
-        if verdict.reason in (REASON_LEFT, REASON_DELETED) and verdict.epoch > state.epoch:
-            how = Standing(verdict.reason)
-            self.run_beside(self.end_membership(how, verdict.epoch, verdict.fork_revision))
+        if verdict.reason == REASON_LEFT and verdict.epoch > state.epoch:
+            self.run_beside(
+                self.end_membership(Standing.LEFT, verdict.epoch, verdict.fork_revision)
+            )
+        elif verdict.reason == REASON_DELETED:
+            listed = frozenset(MemberId(each.member_id) for each in verdict.members)
+            self.deleted_by[member_id] = lineage.Refusal(verdict.epoch, listed)
+            self._give_way(verdict.fork_revision)
         elif self.was_never_listed(member_id, verdict):
             self.run_beside(self.give_join_up())
 
+    def _give_way(self, fork: int | None) -> None:
+        """Close for good if those that deleted this member have made a lineage that prevails."""
+        state = self.state
+        epoch = lineage.gives_way(state, self.deleted_by)
+        if epoch is None:
+            return
+        if epoch <= state.epoch:
+            logger.error(
+                "This member was deleted in epoch %s, and lives in %s: deletions were forced on"
+                " both sides of a partition. This side gives way; what only it has is exported.",
+                epoch,
+                state.epoch,
+            )
+            # Its own deletions say, too, where the two parted: the earliest exports the most.
+            own = (revision for _, revision in state.configuration.forks)
+            fork = min((*own, *(() if fork is None else (fork,))), default=None)
+        self.run_beside(self.end_membership(Standing.DELETED, epoch, fork))
+
     def _heard(self, member_id: MemberId, pong: Pong) -> None:
+        self.deleted_by.pop(member_id, None)
         epoch = Epoch(pong.epoch_number, MemberId(pong.epoch_promoter))
         if epoch > self.state.epoch and member_id not in self.learning:
             self.run_beside(self.learn_from(member_id))

@@ -48,12 +48,8 @@ class MemberLeaving(MemberBase):
         try:
             if fork is not None and self.state.is_primary:
                 await self._close_with_export(fork)
-            state = self.state
             logger.warning("This member is no member any more: it %s in epoch %s.", how, epoch)
-            configuration = state.configuration.without(
-                epoch, state.member_id, how, state.configuration.primary
-            )
-            await self.coordinator.run(lambda state: sequences.follow(state, configuration))
+            await self.coordinator.run(lambda state: sequences.end_membership(state, how, epoch))
         finally:
             self.ending = False
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from conclave import faults
 from conclave.cluster.configuration import (
+    NOBODY,
     Configuration,
     MemberState,
     Peer,
@@ -443,6 +444,32 @@ def _all_promise(
                 " try again when all members are there."
             )
             raise NotAllowed(faults.MEMBERS_UNREACHABLE, message)
+
+
+def end_membership(state: MemberState, how: Standing, epoch: Epoch) -> Steps:
+    """Be a former member, as a listed one has told; nothing is written from then on.
+
+    The epoch may be one of another lineage, lower than this one (`conclave.cluster.lineage`): it is
+    none to live in, so this member keeps its own.
+    """
+    if state.standing in (Standing.LEFT, Standing.DELETED):
+        return state
+    configuration = state.configuration
+    configuration = configuration.without(
+        max(epoch, state.epoch), state.member_id, how, configuration.primary
+    )
+    accepted = max(state.accepted, configuration.epoch)
+    state = replace(
+        state,
+        configuration=configuration,
+        accepted=accepted,
+        standing=how,
+        handing_over=NOBODY,
+        gave_up=False,
+    )
+    yield Save(state)
+    yield CloseStore()
+    return state
 
 
 def follow(state: MemberState, configuration: Configuration) -> Steps:
