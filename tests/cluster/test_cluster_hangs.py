@@ -14,7 +14,8 @@ import pytest
 from conclave import faults
 from conclave.cluster import extra_rows
 from conclave.cluster.member_state import FILE_NAME
-from conclave.service.messages import DeletedMember, DeleteMember, Nothing
+from conclave.ids import KeyringId
+from conclave.service.messages import DeletedMember, DeleteMember, NamedKeyring, Nothing
 from conclave.store.postgresql import account as accounts
 from conclave.store.postgresql.control import Control
 from conclave.store.postgresql.server import processes_in
@@ -27,7 +28,7 @@ from tests.cluster.test_cluster_members import (
     with_none,
     with_three,
 )
-from tests.support.cluster_bench import ClusterBench
+from tests.support.cluster_bench import ClusterBench, id_of
 from tests.support.several import Several, until
 
 pytestmark = [pytest.mark.system, pytest.mark.spread]
@@ -143,9 +144,15 @@ async def test_c3_every_member_ends_the_connections_of_a_deleted_one(house: Seve
 @with_three
 async def test_c18_a_deleted_primary_exports_what_only_it_has(house: Several) -> None:
     first, second, third = house.members
+    await make(first, "discarded")
+    discarded = id_of(await second.show("discarded"))
     for bench in (second, third):
         bench.kill("cluster")
     await make(first, "extra")
+    await make(first, "fleeting")
+    for label in ("discarded", "fleeting"):
+        await first.daemon.call("delete_keyring", NamedKeyring(name=label))
+    registered = await first.register("late")
     first.kill("cluster")
     for bench in (second, third):
         bench.start_cluster()
@@ -169,6 +176,16 @@ async def test_c18_a_deleted_primary_exports_what_only_it_has(house: Several) ->
     assert header.member_id == first.member_id
     labels = [each.row.label for each in rows if isinstance(each, extra_rows.Keyring)]
     assert labels == ["extra"]
+    clients = [each.row.common_name for each in rows if isinstance(each, extra_rows.Client)]
+    assert registered.client.common_name in clients
+    assert [each.user_id for each in rows if isinstance(each, extra_rows.User)] == ["admin"]
+    assert b"verifier" not in path.read_bytes()
+    held = [
+        extra_rows.Held(KeyringId(id_of(shown)), None, 1)
+        for shown in [await second.show(label) for label in ("before", "discarded")]
+    ]
+    gone = extra_rows.deleted_here([header, *rows], held)
+    assert [row.keyring_id for row in gone] == [discarded]
 
 
 @with_none
