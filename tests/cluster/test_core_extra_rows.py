@@ -6,7 +6,8 @@ import pytest
 
 from conclave.cluster.configuration import KEPT_FORKS, Configuration, Peer, Standing, fork_above
 from conclave.cluster.epochs import Epoch
-from conclave.ids import MemberId
+from conclave.cluster.extra_rows import Header, Held, Line, Present, deleted_here
+from conclave.ids import KeyringId, MemberId, ObjectId
 
 A = MemberId("a")
 
@@ -37,3 +38,19 @@ def test_forks_are_kept_over_removals_and_in_a_bounded_number() -> None:
     assert len(configuration.forks) == KEPT_FORKS
     changed = configuration.with_peer(Epoch(99, A), Peer(A, "127.0.0.1", 1, b""))
     assert changed.without(Epoch(100, A), A, Standing.LEFT, A).forks == configuration.forks
+
+
+def test_what_others_have_of_before_the_fork_and_is_not_present_was_deleted_here() -> None:
+    kept, gone = KeyringId(b"k" * 16), KeyringId(b"g" * 16)
+    one, two = ObjectId(b"1" * 16), ObjectId(b"2" * 16)
+    lines: list[Line] = [Header("c", "m", 3, "m", 40), Present(kept, [one])]
+    deleted = [Held(gone, None, 7), Held(kept, two, 40)]
+    held = [
+        Held(kept, None, 5),
+        Held(kept, one, 6),
+        *deleted,
+        Held(kept, two, 41),  # made anew by the others, or never here
+        Held(gone, None, 41),
+    ]
+    assert deleted_here(lines, held) == deleted
+    assert deleted_here([], [Held(gone, None, 1)]) == []
