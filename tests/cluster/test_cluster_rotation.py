@@ -24,7 +24,6 @@ from conclave.service.messages import (
     ClusterList,
     DeleteMember,
     Nothing,
-    PromoteMember,
     RegisteredClient,
 )
 from tests.cluster.test_cluster_members import invisible, make, notice, with_three
@@ -261,46 +260,3 @@ async def test_c3_a_deletion_makes_a_new_authority_that_all_members_take_up(
         await shows(joined, newest, 2)
     finally:
         house.members.append(third)
-
-
-@pytest.mark.system
-@with_three
-async def test_c3_a_rotation_that_was_left_undone_is_finished_by_the_next_primary(
-    house: Several,
-) -> None:
-    """Whoever deletes without being authorized, or dies before the keys are there, makes none."""
-    first, second, third = house.members
-    former = await authority_at(first)
-    for bench in house.members:
-        bench.kill("cluster")
-    for bench in (first, second):
-        bench.start_cluster()
-        await bench.ready()
-    for bench in (first, second):
-        await invisible(house, bench, third)
-    request = DeleteMember(member_id=third.member_id)
-
-    async def deleted() -> bool:
-        await first.daemon.call("delete_member", request, timeout_seconds=30)
-        return True
-
-    await until(deleted)
-    assert await authority_at(first) == former
-    promotion = PromoteMember(member_id=second.member_id)
-
-    async def promoted() -> bool:
-        await second.daemon.call("promote", promotion, timeout_seconds=20)
-        return (await house.seen_by(second))[second.member_id].primary
-
-    await until(promoted)
-    await second.authorize()
-
-    async def made() -> bool:
-        return await authority_at(first) != former
-
-    await until(made)
-    newest = await authority_at(second)
-    for bench in (first, second):
-        await shows(bench, newest, 2)
-    await make(first, "after")
-    assert await authority_at(first) == newest
