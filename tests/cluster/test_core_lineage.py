@@ -100,6 +100,42 @@ def test_a_side_that_deletes_more_gives_way_all_the_same(deletions: int) -> None
     assert simulation.nodes[A].state.standing is Standing.DELETED
 
 
+def one_against_three(promotions: int) -> Simulation:
+    """Let one member delete all others by force, which list it still, and let both sides meet."""
+    simulation = Simulation(4, Random(0))
+    cut(simulation, "d", "abc")
+    for target in (A, B, C):
+        delete(simulation, D, target)
+    for number in range(promotions):
+        hand_over(simulation, *((A, B) if number % 2 == 0 else (B, A)))
+    heal(simulation)
+    return simulation
+
+
+def hand_over(simulation: Simulation, primary: MemberId, target: MemberId) -> None:
+    simulation.widen(primary)  # only who is Read-Write is promoted
+    simulation.begin(primary, lambda state: seq.promote(state, target))
+    finish(simulation)
+    assert simulation.nodes[target].state.may_write
+
+
+def test_fewer_members_close_the_others_by_a_higher_epoch() -> None:
+    """The lower epoch closes at contact (rule C19), however many live in it."""
+    simulation = one_against_three(promotions=0)
+    assert writers(simulation) == [D]
+    for name in (A, B, C):
+        assert simulation.nodes[name].state.standing is Standing.DELETED
+
+
+def test_fewer_members_do_not_close_the_others_by_a_lower_epoch() -> None:
+    """They cannot hear of the others, which they deleted: both go on, as they were told to."""
+    simulation = one_against_three(promotions=4)
+    assert simulation.nodes[A].state.epoch > simulation.nodes[D].state.epoch
+    assert writers(simulation) == [A, D]
+    for name in (A, B, C):
+        assert simulation.nodes[name].state.standing is Standing.MEMBER
+
+
 def test_nobody_gives_way_for_a_member_that_it_deleted_itself() -> None:
     """Whoever was deleted may know old keys: its word closes nobody."""
     simulation = Simulation(2, Random(0))

@@ -303,7 +303,8 @@ class Simulation:
         """Let a member learn of another's newer configuration."""
         configuration = self.nodes[other].state.configuration
         opened = self.openers.get(configuration.epoch)
-        if self.linked(name, other) and opened is not None:
+        of_member = configuration.peer(other) is not None
+        if self.linked(name, other) and opened is not None and of_member:
             self.begin(name, lambda state: seq.follow(state, configuration))
 
     def meet(self, name: MemberId, other: MemberId) -> None:

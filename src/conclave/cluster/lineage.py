@@ -10,10 +10,13 @@ Invariants:
 2. Giving way only closes: no rule here lets a member write, or accept another's writes.
 3. Where each side lists a member that lives on the other one, both hear of each other, and the
    total order of epochs lets the lower one give way (rule C19), so one side goes on.
-4. Where only one side still lists members of the other, only that one can hear of it, and it gives
-   way whatever its epoch's number is: those that it lists have deleted it and never come back.
+4. Where only one side still lists members of the other, only that one can hear of it.  It gives way
+   to a higher epoch (rule C19), and to a lower one only of a side that lists at least as many
+   members: those that it lists have deleted it and never come back, so nothing else joins the two.
+5. So no side is closed by fewer members, unless their epoch is higher.
 
-Where neither lists anybody of the other they are two clusters of one id, as they were told to be.
+Where neither lists anybody of the other, or fewer members with a lower epoch have deleted the rest,
+they are two clusters of one id, as they were told to be, until an administrator resets one.
 """
 
 from __future__ import annotations
@@ -48,5 +51,7 @@ def gives_way(state: MemberState, refusals: Mapping[MemberId, Refusal]) -> Epoch
     newest = max(refusal.epoch for refusal in heard.values())
     if newest > state.epoch:
         return newest
-    shared = listed & frozenset[MemberId]().union(*(each.members for each in heard.values()))
-    return newest if shared <= heard.keys() else None
+    theirs = frozenset[MemberId]().union(*(each.members for each in heard.values()))
+    ours = (listed | {state.member_id}) - heard.keys()
+    all_gone = listed & theirs <= heard.keys()
+    return newest if all_gone and len(theirs) >= len(ours) else None

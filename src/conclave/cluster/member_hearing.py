@@ -68,17 +68,25 @@ class MemberHearing(MemberLeaving):
             )
         elif verdict.reason == REASON_DELETED:
             listed = frozenset(MemberId(each.member_id) for each in verdict.members)
+            known = member_id in self.deleted_by
             self.deleted_by[member_id] = lineage.Refusal(verdict.epoch, listed)
-            self._give_way(verdict.fork_revision)
+            if not self._gives_way(verdict.fork_revision) and not known:
+                logger.error(
+                    "Member %s has deleted this one in epoch %s, by force, but this side goes on in"
+                    " %s: there are two clusters unless one of the two sides is reset.",
+                    member_id,
+                    verdict.epoch,
+                    state.epoch,
+                )
         elif self.was_never_listed(member_id, verdict):
             self.run_beside(self.give_join_up())
 
-    def _give_way(self, fork: int | None) -> None:
+    def _gives_way(self, fork: int | None) -> bool:
         """Close for good if those that deleted this member have made a lineage that prevails."""
         state = self.state
         epoch = lineage.gives_way(state, self.deleted_by)
         if epoch is None:
-            return
+            return False
         if epoch <= state.epoch:
             logger.error(
                 "This member was deleted in epoch %s, and lives in %s: deletions were forced on"
@@ -90,6 +98,7 @@ class MemberHearing(MemberLeaving):
             own = (revision for _, revision in state.configuration.forks)
             fork = min((*own, *(() if fork is None else (fork,))), default=None)
         self.run_beside(self.end_membership(Standing.DELETED, epoch, fork))
+        return True
 
     def _heard(self, member_id: MemberId, pong: Pong) -> None:
         self.deleted_by.pop(member_id, None)
@@ -104,7 +113,9 @@ class MemberHearing(MemberLeaving):
             answer: ConfigurationMessage = await self.neighbours.call(
                 member_id, "configuration", Nothing(), timeout_seconds=2.0
             )
-            if answer.configuration.epoch > self.state.epoch:
+            # Who is no member any more knows that of itself, but nothing that others live in.
+            of_member = answer.configuration.peer(member_id) is not None
+            if of_member and answer.configuration.epoch > self.state.epoch:
                 await self.coordinator.run(
                     lambda state: sequences.follow(state, answer.configuration)
                 )
