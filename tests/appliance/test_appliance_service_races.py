@@ -11,7 +11,7 @@ from conclave import faults
 from conclave.appliance.appliance import Appliance
 from conclave.appliance.cluster_processes import ClusterProcesses
 from conclave.appliance.member_steps import MemberSteps
-from conclave.appliance.supervisor import Child
+from conclave.appliance.supervisor import Child, ChildSpec
 from conclave.errors import Conflict
 from conclave.service.messages import ClusterList, Nothing
 from tests.support.appliance_bench import (
@@ -113,3 +113,27 @@ def test_workers_that_could_not_start_are_started_by_the_next_authorization(
         await until(lambda: "worker-1" in appliance.pids(), "the workers are there")
 
     with_appliance(make_config(tmp_path), scene)
+
+
+def test_a_child_that_is_replaced_while_it_starts_comes_back_with_the_newest_frame() -> None:
+    """Its frame was made before what it is replaced for, and it cannot be told to end yet."""
+    frames = 0
+
+    def frame() -> bytes:
+        nonlocal frames
+        frames += 1
+        if frames == 1:
+            child.replace()
+        return b""
+
+    # A process that lives as long as its standard input.
+    child = Child(ChildSpec("child", "code", frame))
+
+    async def scene() -> None:
+        await child.start()
+        try:
+            await until(lambda: frames == 2 and child.pid is not None, "the child came back")
+        finally:
+            await child.stop()
+
+    asyncio.run(scene())

@@ -46,6 +46,8 @@ class Child:
         self._spec = spec
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
+        self._outdated = False
+        """Replaced while its process starts: the frame that this one gets is an earlier one."""
         self.last_status: int | None = None
         """Exit status of the last process that died, negative for a signal."""
 
@@ -81,6 +83,7 @@ class Child:
 
     def replace(self) -> None:
         """End the process so that it comes back with a new bootstrap frame."""
+        self._outdated = True
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
@@ -116,6 +119,7 @@ class Child:
         if threading.current_thread() is not threading.main_thread():
             message = "Children are started from the main thread only, or they outlive the daemon."
             raise InternalFault(faults.INTERNAL, message)
+        self._outdated = False
         frame = self._spec.bootstrap()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -134,6 +138,8 @@ class Child:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             process.stdin.write(frame)
             await process.stdin.drain()
+        if self._outdated:
+            self.replace()
         _log.info("child %s started (pid %d)", self.name, process.pid)
 
     @staticmethod
