@@ -71,6 +71,18 @@ async def test_a_strict_primary_that_sees_nobody_stops_writing_until_it_sees_som
     await has_all(third, ["before", "with-one", "again"])
 
 
+@with_three
+async def test_a_primary_that_sees_nobody_goes_on_writing_by_default(house: Several) -> None:
+    first, second, third = house.members
+    with cut_off(first, [second, third]):
+        await sees_nobody(house, first)
+        await make(first, "alone")
+        error = await refusal(second.make_keyrings("refused"))
+        assert error.fault is faults.MEMBER_READ_ONLY
+    await house.all_read_write()
+    await has_all(second, ["before", "alone"])
+
+
 def lives_in(bench: ClusterBench) -> Epoch:
     state = MemberStateFile(bench.directory / FILE_NAME).load()
     assert state is not None
