@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,47 @@ def appliance_run(state_dir: Path) -> None:
     root = state_dir.absolute()
     # The directory that was named counts: a copied one must not run on its original.
     run_appliance(msgspec.structs.replace(load_config(StatePaths(root).config), state_dir=root))
+
+
+@appliance.command("install")
+@click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("/"),
+    help="Install into this directory instead of onto the host.",
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take the settings from this file; without one, LunaSH gets port 22.",
+)
+@click.option("--host-name", help="The appliance's host name; absent, the host's.")
+@click.option(
+    "--interface",
+    "interfaces",
+    multiple=True,
+    metavar="DEVICE=ADDRESS",
+    help="A network device and its address; may be repeated. Absent, the host's own.",
+)
+def appliance_install(
+    root: Path, config_file: Path | None, host_name: str | None, interfaces: tuple[str, ...]
+) -> None:
+    """Set up a host: account, directories, systemd unit, and the appliance's first state."""
+    from conclave.appliance import installation
+
+    config = _chosen_config(Path(installation.STATE), config_file, host_name, interfaces)
+    if config_file is None:
+        ssh = msgspec.structs.replace(config.ssh, port=installation.SSH_PORT)
+        config = msgspec.structs.replace(config, ssh=ssh)
+        if host_name is None:
+            config = msgspec.structs.replace(config, host_name=socket.gethostname())
+        if not interfaces:
+            config = msgspec.structs.replace(config, interfaces=installation.host_interfaces())
+    made = installation.install(config, root.absolute())
+    serial = f"its HSM has the serial number {made.serial}" if made.serial else "as it was"
+    click.echo(f"Appliance in {made.state}: {serial}. Unit: {made.unit}.")
+    click.echo("Start it with: systemctl start conclave")
 
 
 @appliance.command("trust")

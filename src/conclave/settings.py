@@ -220,6 +220,8 @@ class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """The audit log."""
     logs: LogSettings = LogSettings()
     """The log files."""
+    host_power: bool = False
+    """The appliance may reboot its host and power it off; `conclave appliance install` sets it."""
 
     @property
     def password_cost(self) -> Argon2Cost:
