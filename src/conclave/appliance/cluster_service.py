@@ -54,6 +54,8 @@ class ClusterServiceStatus:
     status: Literal["running", "stopped"]
     state: ServiceState
     on_boot: bool
+    has_cluster: bool
+    """A cluster was made or joined here, whether or not the service runs."""
     authorized: bool
     pids: dict[str, int]
     restart_required: tuple[str, ...]
@@ -197,6 +199,7 @@ class ClusterService:
             status="running" if self._state in ("running", "removed") else "stopped",
             state=self._state,
             on_boot=self._configured.stored.on_boot,
+            has_cluster=self._configured.stored.cluster_created,
             authorized=processes is not None and processes.authorized,
             pids={} if processes is None else processes.pids(),
             restart_required=self._steps.restart_causes(processes, self._package.version),

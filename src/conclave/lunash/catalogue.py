@@ -8,12 +8,12 @@ from typing import Final
 
 from conclave.appliance.appliance import Appliance
 from conclave.errors import ConclaveError
-from conclave.lunash.families import hsm, package, partition, system, user
+from conclave.lunash.families import hsm, package, partition, partition_setup, system, user
 from conclave.operations.catalogue import OPERATIONS
 from conclave.operations.commands import Command
 from conclave.operations.model import AnyOperation
 
-_FAMILIES: Final = (hsm, package, partition, system, user)
+_FAMILIES: Final = (hsm, package, partition, partition_setup, system, user)
 COMMANDS: Final[tuple[Command, ...]] = (
     *(command for operation in OPERATIONS for command in operation.commands),
     *(command for family in _FAMILIES for command in family.COMMANDS),

@@ -117,6 +117,7 @@ async def list_roles(call: Call, _arguments: NoArguments) -> Reply:
     result=RoleView,
     checks=(check_role,),
     faults=_MISSING,
+    only="REST: 'partition show' says how the Crypto Officer is.",
 )
 async def show_role(call: Call, _arguments: NoArguments) -> Reply:
     """Show a role of a partition."""
@@ -190,6 +191,7 @@ async def change_password(call: Call, arguments: ChangePassword) -> Reply:
     roles=OPERATORS,
     checks=(check_role, check_access),
     faults=(*_CHANGE, *CREDENTIAL),
+    only="REST: the form that older callers use; LunaSH calls role.password.",
 )
 async def put_password(call: Call, arguments: ChangePassword) -> Reply:
     """Change a role's password."""

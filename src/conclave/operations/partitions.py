@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
 from conclave import faults
 from conclave.errors import NotAllowed
 from conclave.hsm.views import PartitionInfo
-from conclave.operations.commands import Command, Kind, Option
+from conclave.operations import places
+from conclave.operations.commands import PATH, Answers, Command, Kind, Option, ShellCall
 from conclave.operations.fields import (
     Domain,
     HsmPassword,
@@ -47,6 +48,9 @@ from conclave.operations.model import (
 )
 from conclave.operations.refusals import CREDENTIAL, HSM_CHANGE
 from conclave.packages.manifest import CLUSTER_PACKAGE
+
+if TYPE_CHECKING:
+    from conclave.appliance.appliance import Appliance
 
 PARTITIONS = f"{HSM}/partitions"
 PARTITION = f"{PARTITIONS}/{{partitionid}}"
@@ -294,6 +298,13 @@ async def initialize_partition(call: Call, arguments: InitializePartition) -> Re
     return Reply(location=partition_url(call, partition_id))
 
 
+def _delete_warning(shell: ShellCall, _answers: Answers) -> str:
+    warning = "CAUTION:  The partition and everything in it will be erased.\n"
+    if shell.appliance.cluster.status().has_cluster:
+        warning += "          A cluster exists here: it cannot go on without its partition.\n"
+    return f"{warning}\nType 'proceed' to delete the partition, or 'quit' to quit now."
+
+
 @operation(
     "partition.delete",
     "DELETE",
@@ -303,6 +314,25 @@ async def initialize_partition(call: Call, arguments: InitializePartition) -> Re
     roles=OPERATORS,
     checks=(check_partition, check_so_login),
     faults=(*_CHANGE, faults.SO_NOT_LOGGED_IN),
+    commands=(
+        Command(
+            words="partition delete",
+            summary="Delete a partition with everything in it; the HSM SO must be logged in.",
+            options=(
+                Option(
+                    name="partition",
+                    short="pa",
+                    summary="label, name or serial number of the partition",
+                    value="label",
+                    target=f"{PATH}partitionid",
+                    required=True,
+                    resolve=places.partition_id,
+                ),
+            ),
+            proceed=_delete_warning,
+            success="'partition delete' successful.",
+        ),
+    ),
 )
 async def delete_partition(call: Call, _arguments: NoArguments) -> Reply:
     """Delete a partition."""
@@ -389,6 +419,7 @@ async def list_policies(call: Call, _arguments: NoArguments) -> Reply:
     result=PolicyView,
     checks=(check_partition,),
     faults=(*_MISSING, faults.INVALID_POLICY),
+    only="REST: 'partition showPolicies' shows all of them.",
 )
 async def show_policy(call: Call, _arguments: NoArguments) -> Reply:
     """Show a policy of a partition."""
@@ -404,21 +435,41 @@ def check_policy(call: Call, arguments: SetPolicy) -> None:
     check_policy_value(find_policy(policies, call.path["policyid"]), arguments.value)
 
 
-def _destroys(call: Call, _arguments: SetPolicy) -> bool:
-    policies = call.appliance.hsm.partition_policies(call.path["partitionid"])
-    return find_policy(policies, call.path["policyid"]).destructive
+def policy_warning(appliance: Appliance, partition_id: str, policy_id: str) -> str:
+    """Return what whoever changes a policy must know and confirm first; "" for nothing.
+
+    A policy of the cluster's partition is not to be changed while there is a cluster (rule D5).
+    """
+    policies = appliance.hsm.partition_policies(partition_id)
+    warnings = []
+    if find_policy(policies, policy_id).destructive:
+        warnings.append("Changing this policy is destructive: objects of the partition may go.")
+    if (
+        appliance.cluster.status().has_cluster
+        and appliance.hsm.partition(partition_id).version == 1
+    ):
+        warnings.append(
+            "A cluster exists on this appliance: a change of its partition's policies may stop it"
+            " from being authorized, or members from joining."
+        )
+    return " ".join(warnings)
+
+
+def _asks(call: Call, _arguments: SetPolicy) -> bool:
+    place = call.path["partitionid"], call.path["policyid"]
+    return policy_warning(call.appliance, *place) != ""
 
 
 @operation(
     "partition.policy.set",
     "PUT",
     f"{PARTITION}/policies/{{policyid}}",
-    summary="Set a policy of a partition; a destructive change waits for its start.",
+    summary="Set a policy of a partition; a destructive one, or one in a cluster, waits.",
     chapter="2",
     arguments=SetPolicy,
     roles=OPERATORS,
     checks=(check_partition, check_po_login, check_policy),
-    waits_when=_destroys,
+    waits_when=_asks,
     faults=(*_CHANGE, faults.PARTITION_USER_NOT_AUTHENTICATED, faults.INVALID_POLICY),
 )
 async def set_policy(call: Call, arguments: SetPolicy) -> Reply:

@@ -7,6 +7,7 @@ from typing import Final
 
 from conclave import faults
 from conclave.errors import NotFound
+from conclave.hsm.views import PartitionInfo
 from conclave.operations.cluster_calls import ask, find_cluster
 from conclave.operations.commands import ShellCall
 from conclave.service.messages import MemberList, Nothing
@@ -46,9 +47,14 @@ async def own_user(shell: ShellCall) -> str:
 
 async def partition_id(shell: ShellCall, name: str) -> str:
     """Return the serial number of a partition that is named by label, name or serial number."""
+    return find_partition(shell, name).partition_id
+
+
+def find_partition(shell: ShellCall, name: str) -> PartitionInfo:
+    """Return a partition that is named by label, name or serial number; raise NotFound."""
     for partition in shell.appliance.hsm.partitions():
         if name in (partition.name, partition.label, partition.partition_id):
-            return partition.partition_id
+            return partition
     message = f"This HSM has no partition {name[:64]!r}; 'partition list' shows what it has."
     raise NotFound(faults.INVALID_PARTITION, message)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -21,6 +23,18 @@ def answered(reply: Reply, wanted: type[Body]) -> Body:
         message = f"An operation answered {type(reply.body).__name__}, not {wanted.__name__}."
         raise InternalFault(faults.INTERNAL, message)
     return reply.body
+
+
+@contextlib.asynccontextmanager
+async def partition_login(
+    shell: ShellCall, path: Mapping[str, str], role: str, password: str
+) -> AsyncIterator[None]:
+    """Hold a login of a partition's role; calls `partition.login` and `partition.logout`."""
+    await shell.call("partition.login", {"role": role, "password": password}, path=path)
+    try:
+        yield
+    finally:
+        await shell.call("partition.logout", {"role": role}, path=path)
 
 
 async def partitions(shell: ShellCall) -> list[PartitionView]:
