@@ -115,6 +115,9 @@ NTP_SERVER_NOT_FOUND: Final = Fault(
 NTP_FAILED: Final = Fault(
     "APPLIANCE_NTP_NO_ANSWER", 503, "No time server gave a usable answer", retry_is_safe=True
 )
+HOST_POWER: Final = Fault(
+    "APPLIANCE_HOST_POWER", 409, "The host's power is not the appliance's to change"
+)
 SYSLOG_HOST_EXISTS: Final = Fault(
     "APPLIANCE_SYSLOG_HOST_EXISTS", 409, "The remote host is listed already"
 )

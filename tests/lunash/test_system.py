@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,3 +165,67 @@ def test_the_webserver_is_shown_and_set(house: SshHouse) -> None:
     assert house.ssh("webserver set -maxfilesize 5").status == 1
     assert shown(house, "webserver blocklist list") == {"blocklist": []}
     assert house.ssh("webserver blocklist list", user="monitor").status == 1
+
+
+def test_services_are_set_back_to_what_they_were(house: SshHouse, server: TimeServer) -> None:
+    first = shown(house, "sysconf config show")
+    lines = (
+        f"sysconf ntp addserver {server.name}\nsyslog remotehost add 127.0.0.1 -port 9\n"
+        "webserver set -maxfilesize 3145728\nsysconf ntp enable\n"
+    )
+    assert house.ssh(stdin=lines).status == 0
+    assert shown(house, "sysconf config show") == {
+        "ntpEnabled": True,
+        "ntpServers": [server.name],
+        "syslogRemoteHosts": ["127.0.0.1:9/udp"],
+        "webserverMaxFileSize": 3_145_728,
+    }
+    assert house.ssh("sysconf config factoryReset -service ntp", stdin="quit\n").status == 1
+    done(house.ssh("sysconf config factoryReset -service ntp -force"))
+    now = shown(house, "sysconf config show")
+    assert (now["ntpEnabled"], now["ntpServers"]) == (False, [])
+    assert now["syslogRemoteHosts"]
+    done(house.ssh("sysconf config factoryReset -service all", stdin="proceed\n"))
+    assert shown(house, "sysconf config show") == first | {"webserverMaxFileSize": 256 << 20}
+    assert house.ssh("sysconf config factoryReset -service ssh -force").status == 1
+
+
+def test_a_new_certificate_is_made(house: SshHouse) -> None:
+    files = [house.appliance.paths.webserver / name for name in ("server.pem", "server.key")]
+    before = [each.read_bytes() for each in files]
+    assert house.ssh("sysconf regenCert", stdin="quit\n").status == 1
+    assert [each.read_bytes() for each in files] == before
+    done(house.ssh("sysconf regenCert -force"))
+    assert all(each.read_bytes() != old for each, old in zip(files, before, strict=True))
+
+
+def test_d8_an_appliance_that_was_not_installed_reboots_no_host(house: SshHouse) -> None:
+    for action in ("reboot", "poweroff"):
+        refused = house.ssh(f"sysconf appliance {action} -force")
+        assert (refused.status, "may not reboot its host" in refused.out) == (1, True)
+    assert house.ssh("sysconf appliance reboot -force", user="operator").status == 1
+
+
+def test_d8_an_installed_appliance_asks_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+    systemctl = tmp_path / "bin/systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text(
+        f'#!/bin/sh\necho "$*" >> {asked}\n[ "$2" = reboot ] || {{ echo denied >&2; exit 1; }}\n'
+    )
+    systemctl.chmod(0o755)
+    with open_ssh_house(tmp_path / "h", host_power=True) as installed:
+        # Never the host's own.
+        monkeypatch.setenv("PATH", f"{systemctl.parent}:{os.environ['PATH']}")
+        assert installed.ssh("sysconf appliance reboot", stdin="quit\n").status == 1
+        assert not asked.exists()
+        answer = done(installed.ssh("sysconf appliance reboot", stdin="proceed\n"))
+        assert "Reboot commencing" in answer
+        refused = installed.ssh("sysconf appliance poweroff -force")
+        assert (refused.status, "denied" in refused.out) == (1, True)
+    assert asked.read_text().split("\n")[:2] == [
+        "--no-ask-password reboot",
+        "--no-ask-password poweroff",
+    ]

@@ -127,6 +127,11 @@ def change_the_appliance(client: Client) -> None:
     expect(client.patch("/api/lunasa/ntp", {"enabled": False}), 204)
 
 
+def set_services_back(client: Client) -> None:
+    made = client.post("/api/lunasa/actions/regenerateCertificate")
+    expect(client.post(f"{made.headers['Location']}/actions/start"), 202)
+
+
 def use_the_logs(client: Client) -> None:
     syslog = "/api/lunasa/syslog"
     (lunalogs, *_) = [each["url"] for each in client.get(f"{syslog}/logs").json()["logs"]]
@@ -208,6 +213,7 @@ def test_every_operation_succeeds(house: House) -> None:
     look_at_the_hsm(client, house, partition)
     change_the_hsm(client, house, partition)
     use_the_logs(client)
+    set_services_back(client)
     change_the_appliance(client)
     change_users(client)
     change_roles_and_keys(client, nobody)

@@ -95,7 +95,10 @@ class Appliance:
     def services(self) -> Sequence[ServiceInfo]:
         """Return all services: cluster, clusteradmin, webserver, ntp, ssh and so on."""
         return services.list_services(
-            self.cluster.status(), has_cluster=self.packages.cluster.release is not None
+            self.cluster.status(),
+            has_cluster=self.packages.cluster.release is not None,
+            ntp=self.ntp.enabled,
+            ssh=self.config.ssh.enabled,
         )
 
     def service(self, service_id: str) -> ServiceInfo:
@@ -110,6 +113,10 @@ class Appliance:
     async def hash_password(self, password: bytes, salt: bytes, source: str) -> bytes:
         """Derive 32 bytes with Argon2id in the login process; Unavailable when it is busy."""
         return await self.login.hash_password(password, salt, source)
+
+    async def regenerate_certificate(self) -> None:
+        """Give the webserver a new key and certificate."""
+        await self._tls.regenerate()
 
     def rest_tls_context(self) -> ssl.SSLContext:
         """Return the TLS context of 8443."""

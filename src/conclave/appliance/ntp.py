@@ -129,6 +129,10 @@ class NtpService:
         """Start or stop the service, now and at each start of the appliance."""
         await self._store(enabled=enabled)
 
+    async def reset(self) -> None:
+        """Go back to no servers and a service that is off; the clock keeps its offset."""
+        await self._store(servers=(), enabled=False)
+
     async def synchronize(self, server: str | None = None, *, version: int = 4) -> Measured | None:
         """Set the clock once by a server, or by the listed ones; by the host's when none is.
 

@@ -27,30 +27,41 @@ class ServiceInfo:
     """Actions that may be asked for; none for a service that only lives with the daemon."""
 
 
-_WITH_DAEMON: Final[Mapping[str, str]] = {"webserver": "Webserver (REST)"}
+NTP: Final = "ntp"
+RESET: Final = "factoryreset"
+NTP_ACTIONS: Final = ("start", "stop", "enable", "disable", RESET)
+_WITH_DAEMON: Final[Mapping[str, str]] = {"syslog": "System log", "webserver": "Webserver (REST)"}
 _ABSENT: Final[Mapping[str, str]] = {
     "ntls": "Network Trust Link",
-    "ntp": "Network Time Protocol",
     "snmp": "Simple Network Management Protocol",
-    "ssh": "Secure Shell",
-    "syslog": "System log",
 }
 """Services of the appliance's family that this release does not have: always stopped."""
 
 
 def list_services(
-    cluster: ClusterServiceStatus, *, has_cluster: bool = True
+    cluster: ClusterServiceStatus, *, has_cluster: bool = True, ntp: bool = False, ssh: bool = False
 ) -> tuple[ServiceInfo, ...]:
-    """Return all services in the order of their ids; the cluster's once its package is there."""
+    """Return all services in the order of their ids; the cluster's once its package is there.
+
+    `ntp` and `ssh` tell whether those services run.
+    """
     rows = [
         *(_cluster_rows(cluster) if has_cluster else ()),
         *(
-            ServiceInfo(key, name, "running", "running", True, ())
+            ServiceInfo(key, name, "running", "running", True, (RESET,))
             for key, name in _WITH_DAEMON.items()
         ),
+        _switched(NTP, "Network Time Protocol", ntp, NTP_ACTIONS),
+        _switched("ssh", "Secure Shell (LunaSH)", ssh, ()),
         *(ServiceInfo(key, name, "stopped", "stopped", False, ()) for key, name in _ABSENT.items()),
     ]
     return tuple(sorted(rows, key=lambda row: row.service_id))
+
+
+def _switched(key: str, name: str, on: bool, actions: tuple[str, ...]) -> ServiceInfo:
+    """Return a service that runs exactly when it is enabled."""
+    state = "running" if on else "stopped"
+    return ServiceInfo(key, name, state, state, on, actions)
 
 
 def _cluster_rows(cluster: ClusterServiceStatus) -> tuple[ServiceInfo, ...]:

@@ -108,6 +108,11 @@ class Syslog:
         for each in found:
             await self._remotes.pop(each.host_id).stop()
 
+    async def reset(self) -> None:
+        """Send no more lines to any host; the logs themselves stay."""
+        for host in self.remote_hosts:
+            await self.remove_remote(host.host_id)
+
     async def rotate(self) -> int:
         """Turn all files over and return how many there were."""
         return await asyncio.to_thread(self._locked_rotate)

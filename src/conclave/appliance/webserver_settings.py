@@ -23,22 +23,29 @@ class StoredWebserver(msgspec.Struct, frozen=True):
 class WebserverSettings:
     """How large an uploaded file may be, by whatever door."""
 
-    def __init__(self, documents: Documents, files: UserFiles) -> None:
+    def __init__(self, documents: Documents, files: UserFiles, configured: int) -> None:
         self._documents = documents
         self._files = files
+        self._configured = configured
 
     @classmethod
     async def open(cls, documents: Documents, files: UserFiles) -> WebserverSettings:
         """Read what was changed, and let it hold."""
+        configured = files.max_file_bytes
         stored = await documents.load(DOCUMENT, StoredWebserver)
         if stored.max_file_bytes:
             files.max_file_bytes = stored.max_file_bytes
-        return cls(documents, files)
+        return cls(documents, files, configured)
 
     @property
     def max_file_bytes(self) -> int:
         """Return how many bytes an uploaded file may have."""
         return self._files.max_file_bytes
+
+    async def reset(self) -> None:
+        """Go back to what the configuration says."""
+        await self._documents.remove(DOCUMENT)
+        self._files.max_file_bytes = self._configured
 
     async def set_max_file_bytes(self, size: int) -> None:
         """Change how many bytes an uploaded file may have, durably and at once."""

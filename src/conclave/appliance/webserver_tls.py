@@ -59,6 +59,11 @@ class WebserverTls:
             await asyncio.wait({self._task})
             self._task = None
 
+    async def regenerate(self) -> None:
+        """Present a new certificate with a new key from now on."""
+        (self._directory / WEBSERVER_CERTIFICATE_NAME).unlink(missing_ok=True)
+        await self._look()
+
     def wake(self) -> None:
         """Look soon; returns at once."""
         self._wanted.set()

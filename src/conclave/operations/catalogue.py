@@ -7,6 +7,7 @@ from typing import Final
 
 from conclave.operations import (
     appliance,
+    appliance_actions,
     audit,
     certificate_login,
     clients,
@@ -39,6 +40,7 @@ _MODULES: Final = (
     sessions,
     certificate_login,
     appliance,
+    appliance_actions,
     monitoring,
     ntp,
     syslog,

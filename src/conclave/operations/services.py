@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import UNSET, UnsetType
 
 from conclave import faults
-from conclave.appliance.services import ServiceInfo
+from conclave.appliance.services import NTP, RESET, ServiceInfo
 from conclave.errors import BadInput, NotFound
 from conclave.operations.commands import PATH, Command, Kind, Option
 from conclave.operations.hsm import Reference
@@ -22,6 +22,7 @@ from conclave.operations.model import (
     operation,
 )
 from conclave.operations.refusals import PARTITION_FOR_CLUSTER
+from conclave.operations.service_resets import ALL, RESETTABLE, act_on_service
 
 SERVICES = "/api/lunasa/services"
 SERVICE = f"{SERVICES}/{{serviceid}}"
@@ -83,6 +84,8 @@ def check_service(call: Call, _arguments: object) -> None:
 
 def check_action(call: Call, arguments: Act) -> None:
     """The service must have the action; force is for the start of the cluster service only."""
+    if (call.path["serviceid"], call.path["actionid"]) == (ALL, RESET):
+        return
     service = call.appliance.service(call.path["serviceid"])
     action = call.path["actionid"]
     if action not in service.actions:
@@ -177,10 +180,12 @@ async def list_actions(call: Call, _arguments: NoArguments) -> Reply:
     faults=(faults.SERVICE_NOT_FOUND, faults.SERVICE_FIXED),
 )
 async def configure_service(call: Call, arguments: SetOnBoot) -> Reply:
-    """Set onBoot of the cluster service; the other services live with the daemon."""
+    """Set onBoot of the cluster service or of ntp; the others live with the daemon."""
     service = call.appliance.service(call.path["serviceid"])
     if service.service_id == CLUSTER:
         await call.appliance.cluster.set_on_boot(arguments.on_boot)
+    elif service.service_id == NTP:
+        await call.appliance.ntp.set_enabled(arguments.on_boot)
     elif arguments.on_boot != service.on_boot:
         message = f"onBoot of service {service.service_id} is always {service.on_boot}."
         raise BadInput(faults.SERVICE_FIXED, message)
@@ -227,10 +232,10 @@ RESET_WARNING = (
                 Option(
                     name="service",
                     short="s",
-                    summary="the service",
+                    summary="the service; all: every one of them",
                     value="service",
                     kind=Kind.CHOICE,
-                    choices=("cluster",),
+                    choices=RESETTABLE,
                     target=f"{PATH}serviceid",
                     required=True,
                 ),
@@ -241,7 +246,10 @@ RESET_WARNING = (
     ),
 )
 async def act(call: Call, arguments: Act) -> Reply:
-    """Carry out an action of the cluster service, the only one that has any."""
+    """Carry out an action of a service."""
+    if call.path["serviceid"] != CLUSTER:
+        await act_on_service(call.appliance, call.path["serviceid"], call.path["actionid"])
+        return DONE
     cluster = call.appliance.cluster
     force = arguments.force is True
     match call.path["actionid"]:

@@ -11,9 +11,13 @@ from conclave import faults
 from conclave.errors import BadInput
 from conclave.lunash.families.calls import answered
 from conclave.lunash.render.system import interfaces, network_show, status_date
+from conclave.lunash.render.tables import fields
 from conclave.operations.appliance import TimeView
 from conclave.operations.commands import Answers, Command, Option, Output, ShellCall
 from conclave.operations.monitoring import DeviceList, DeviceStats, DeviceView, NetworkView
+from conclave.operations.ntp import NtpServers, NtpStatus
+from conclave.operations.syslog import RemoteHosts
+from conclave.operations.web_server import WebServerView
 
 
 class Interface(msgspec.Struct, frozen=True, rename="camel"):
@@ -27,6 +31,15 @@ class Interfaces(msgspec.Struct, frozen=True, rename="camel"):
     """All network devices."""
 
     interfaces: list[Interface]
+
+
+class Configuration(msgspec.Struct, frozen=True, rename="camel"):
+    """What 'sysconf config factoryReset' takes back, but for the cluster's."""
+
+    ntp_enabled: bool
+    ntp_servers: list[str]
+    syslog_remote_hosts: list[str]
+    webserver_max_file_size: int
 
 
 class Network(msgspec.Struct, frozen=True, rename="camel"):
@@ -94,6 +107,26 @@ async def _delete_server(shell: ShellCall, answers: Answers) -> Output:
     return Output(lines=(f"NTP server {answers['server']} deleted",))
 
 
+async def _config_show(shell: ShellCall, _answers: Answers) -> Output:
+    webserver = answered(await shell.call("web_server.show"), WebServerView)
+    status = answered(await shell.call("ntp.status"), NtpStatus)
+    servers = answered(await shell.call("ntp.servers"), NtpServers)
+    hosts = answered(await shell.call("syslog.remote_hosts"), RemoteHosts)
+    body = Configuration(
+        ntp_enabled=status.enabled,
+        ntp_servers=[each.id for each in servers.servers],
+        syslog_remote_hosts=[f"{each.id}/{each.protocol}" for each in hosts.remote_hosts],
+        webserver_max_file_size=webserver.max_file_size,
+    )
+    rows = (
+        ("ntp: enabled", "yes" if body.ntp_enabled else "no"),
+        ("ntp: servers", " ".join(body.ntp_servers) or "none"),
+        ("syslog: remote hosts", " ".join(body.syslog_remote_hosts) or "none"),
+        ("webserver: max file size", str(body.webserver_max_file_size)),
+    )
+    return Output(lines=fields(rows), body=body)
+
+
 async def _ntpdate(shell: ShellCall, answers: Answers) -> Output:
     before = answered(await shell.call("time.show"), TimeView)
     sent = {"server": answers["server"]} if "server" in answers else {}
@@ -133,6 +166,13 @@ COMMANDS: Final = (
         summary="Show the appliance's name and addresses.",
         run=_network_show,
         operations=("network.show", "network.devices", "network.device"),
+        json=True,
+    ),
+    Command(
+        words="sysconf config show",
+        summary="Show what 'sysconf config factoryReset' takes back; 'cluster config show' too.",
+        run=_config_show,
+        operations=("web_server.show", "ntp.status", "ntp.servers", "syslog.remote_hosts"),
         json=True,
     ),
     Command(
