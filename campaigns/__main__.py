@@ -72,7 +72,7 @@ def kill_command(kills: int, seed: int) -> None:
 @click.option("--seconds", default=600, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=1))
 def fuzz_command(seconds: int, seed: int) -> None:
-    """Fuzz the decoders of the worker and of the PKCS#11 module."""
+    """Fuzz the decoders of the worker and of the module, and the readers of administration."""
     if shutil.which("clang") is None:
         raise click.ClickException(
             "the module's fuzzers are built with clang: apt-get install clang libclang-rt-14-dev"
@@ -83,9 +83,10 @@ def fuzz_command(seconds: int, seed: int) -> None:
         "",
         "Mutated requests for a worker beside a real member; libFuzzer with the address and",
         "undefined-behaviour sanitizers on what the PKCS#11 module decodes. The seeds are in",
-        "`tests/service/seeds` and `native/pkcs11/fuzz/seeds`.",
+        "`tests/service/seeds` and `native/pkcs11/fuzz/seeds`. Mutated media types, uploads and",
+        "signed packages for their readers, with seeds in `tests/support/input_fuzzer.py`.",
         "",
-        f"- commit {commit()}, seed {seed}; worker and frames {seconds} s each, the others a tenth",
+        f"- commit {commit()}, seed {seed}; {seconds} s each, the module's wire and config a tenth",
         *(
             f"- {outcome.name}: {outcome.inputs:,} inputs, "
             + ("no finding" if outcome.clean else f"FINDING\n\n```\n{outcome.finding}\n```")

@@ -1,4 +1,4 @@
-"""Fuzz the decoders on both sides of the wire: no crash, no finding, seeds from the repository."""
+"""Fuzz what reads bytes of others: both sides of the wire, and the readers of administration."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ REPOSITORY = Path(__file__).parents[1]
 NATIVE = REPOSITORY / "native"
 MODULE_DECODERS = ("frames", "wire", "config")
 """What the PKCS#11 module decodes: a worker's frames, the values in them, Chrystoki.conf."""
+INPUT_READERS = ("media-types", "uploads", "packages")
+"""What administrators send: headers, files in multipart, secure packages."""
 
 _EXECUTED = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
 _SERVER_INPUTS = re.compile(r": (\d+) inputs in ")
@@ -69,6 +71,13 @@ def server_fuzzer(seconds: int, seed: int, directory: Path) -> Fuzzer:
     return Fuzzer("worker", command, _SERVER_INPUTS, directory)
 
 
+def input_fuzzer(reader: str, seconds: int, seed: int, directory: Path) -> Fuzzer:
+    """Start the fuzzer of a reader of what administrators send."""
+    program = str(REPOSITORY / "tools" / "fuzz_inputs.py")
+    command = [sys.executable, program, reader, "--seconds", str(seconds), "--seed", str(seed)]
+    return Fuzzer(reader, command, _SERVER_INPUTS, directory)
+
+
 def module_fuzzer(decoder: str, seconds: int, seed: int, directory: Path) -> Fuzzer:
     """Start a fuzzer of the module, with a corpus of its own that grows from the seeds."""
     corpus = directory / decoder
@@ -82,7 +91,7 @@ def module_fuzzer(decoder: str, seconds: int, seed: int, directory: Path) -> Fuz
 
 
 def run(*, seconds: int, seed: int, progress: Callable[[str], None]) -> list[Outcome]:
-    """Run the worker's fuzzer beside the module's frames, then the module's other decoders."""
+    """Run the worker's fuzzer beside the module's frames, then the others."""
     build()
     directory = Path(tempfile.mkdtemp(prefix="conclave-fuzz-"))
     try:
@@ -95,6 +104,9 @@ def run(*, seconds: int, seed: int, progress: Callable[[str], None]) -> list[Out
         shorter = max(1, seconds // 10)
         progress(f"the module's values and its configuration file, {shorter} s ...")
         others = [module_fuzzer(name, shorter, seed, directory) for name in MODULE_DECODERS[1:]]
-        return [*outcomes, *(fuzzer.outcome(shorter) for fuzzer in others)]
+        outcomes += [fuzzer.outcome(shorter) for fuzzer in others]
+        progress(f"what administrators send, {seconds} s ...")
+        readers = [input_fuzzer(name, seconds, seed, directory) for name in INPUT_READERS]
+        return [*outcomes, *(fuzzer.outcome(seconds) for fuzzer in readers)]
     finally:
         shutil.rmtree(directory, ignore_errors=True)

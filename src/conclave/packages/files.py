@@ -72,6 +72,10 @@ def unpack(payload: BinaryIO, manifest: Manifest, directory: Path) -> None:
     except (tarfile.TarError, EOFError, gzip.BadGzipFile) as cause:
         message = f"The package's files cannot be unpacked: {cause}."
         raise BadInput(faults.PACKAGE_DAMAGED, message) from None
+    except (FileExistsError, NotADirectoryError):
+        # The directory is fresh: what is there came out of the same package.
+        message = "The package holds two files of one path, or one below the path of another."
+        raise BadInput(faults.PACKAGE_DAMAGED, message) from None
     if (count, total) != (manifest.file_count, manifest.unpacked_bytes):
         message = (
             f"The package holds {count} files of {total} bytes; its manifest counts"
