@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from conclave import faults
+from conclave.appliance.user_store import User
 from conclave.clock import ApplianceClock
 from conclave.errors import Conflict, NotAllowed, NotFound, Unavailable
 from conclave.operations import task_table
-from conclave.operations.model import ADMINS, DONE, Reply
+from conclave.operations.model import DONE, Reply
 from conclave.operations.task_table import Runner, Task, TaskState, TaskTable
 from tests.support.hsm_bench import Moment
 
@@ -37,8 +38,14 @@ def play(
     asyncio.run(run())
 
 
+def anybody(_user: User) -> bool:
+    return True
+
+
 def add(table: TaskTable, runner: Runner = nothing, *, owner: str = "admin") -> Task:
-    return table.add(owner=owner, operation="a.b", source_url="/x", roles=ADMINS, runner=runner)
+    return table.add(
+        owner=owner, operation="a.b", source_url="/x", may_start=anybody, runner=runner
+    )
 
 
 def test_a_task_waits_runs_once_and_ends() -> None:

@@ -16,9 +16,18 @@ from conclave.audit.chain import verify
 from conclave.cli import main
 from conclave.operations.model import AnyOperation
 from conclave.rest.openapi import OPERATIONS
+from conclave.settings import AuditSettings, FileSettings
 from tests.rest.conftest import Town
 from tests.rest.test_rest_guide import SO, chapter_2_partition
-from tests.support.rest_house import ADMIN, AUDITOR, MONITOR, Client, House, open_house
+from tests.support.rest_house import (
+    ADMIN,
+    AUDITOR,
+    MONITOR,
+    Client,
+    House,
+    open_house,
+    settle_users,
+)
 
 AUDIT = "/api/lunasa/audit"
 CANARY = "canary-Secret-1"
@@ -98,9 +107,6 @@ def test_a_missing_right_is_recorded_and_reading_is_not(house: House) -> None:
 
 
 def test_reading_is_recorded_where_it_is_asked_for(tmp_path: Path) -> None:
-    from conclave.settings import AuditSettings
-    from tests.support.rest_house import settle_users
-
     with open_house(tmp_path / "appliance", audit=AuditSettings(reads=True)) as house:
         settle_users(house)
         house.client(MONITOR).get("/api/lunasa")
@@ -156,6 +162,17 @@ def test_an_export_to_a_file_verifies_with_the_command(house: House, tmp_path: P
     assert result.exit_code == 0, result.output
     copy.write_bytes(content.replace(b'"user":"audit"', b'"user":"nobody"', 1))
     assert CliRunner().invoke(main, ["audit", "verify", str(copy)]).exit_code == 1
+
+
+def test_a_log_larger_than_a_file_may_be_is_not_written_in_part(tmp_path: Path) -> None:
+    with open_house(tmp_path / "appliance", files=FileSettings(max_file_bytes=1024)) as house:
+        settle_users(house)
+        auditor = house.client(AUDITOR)
+        refused = auditor.post(f"{AUDIT}/actions/export")
+        assert (refused.status_code, refused.json()["id"]) == (413, "SERVER_REQUEST_TOO_LARGE")
+        assert f"GET {AUDIT}/export" in refused.json()["details"]
+        assert auditor.get("/users/audit/files").json()["files"] == []
+        assert len(whole_log(house)) > 1024
 
 
 def test_a_log_that_was_tampered_with_is_refused(house: House) -> None:

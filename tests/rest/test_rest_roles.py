@@ -61,6 +61,24 @@ def test_a_custom_role_may_what_its_rules_say_and_no_more(house: House) -> None:
     assert user.get("/api/lunasa").status_code == 403
 
 
+def test_withdrawn_rules_start_no_task_that_waits(house: House) -> None:
+    admin = house.client()
+    assert admin.post("/roles", {"roleId": "resetter", "fullName": "R"}).status_code == 204
+    user = make_user(house, "ops", "resetter")
+    rule = "POST:/api/lunasa/services/cluster/actions/{actionid}"
+    tasks = []
+    text(admin, "PUT", "/roles/resetter/resources", rule)
+    for _ in range(2):
+        waiting = user.post("/api/lunasa/services/cluster/actions/factoryreset")
+        assert waiting.status_code == 202
+        tasks.append(f"{waiting.headers['Location']}/actions/start")
+    text(admin, "PUT", "/roles/resetter/resources", rule.replace("cluster", "ntp"))
+    refused = user.post(tasks[0])
+    assert (refused.status_code, refused.json()["id"]) == (403, "FRAMEWORK_NO_ACL_RULE")
+    text(admin, "PUT", "/roles/resetter/resources", rule)
+    assert user.post(tasks[1]).status_code == 202
+
+
 def test_rules_read_back_as_they_were_given(house: House) -> None:
     admin = house.client()
     admin.post("/roles", {"roleId": "reader"})

@@ -9,6 +9,7 @@ import msgspec
 
 from conclave import faults
 from conclave.audit.chain import verify
+from conclave.errors import BadInput
 from conclave.operations.model import (
     AUDITORS,
     DONE,
@@ -131,6 +132,15 @@ async def export_audit(call: Call, _arguments: NoArguments) -> Reply:
 async def export_to_file(call: Call, _arguments: NoArguments) -> Reply:
     """Write the log to a file, which scp or REST then fetches."""
     user_id = call.by.user.user_id
+    total_bytes = (await call.appliance.audit.summary()).total_bytes
+    most_bytes = call.appliance.files.max_file_bytes
+    if total_bytes >= most_bytes:
+        message = (
+            f"The audit log has {total_bytes} bytes, and a user's file {most_bytes} at most"
+            f" (files.max_file_bytes): download the log by GET {AUDIT}/export, or keep less of it"
+            " (audit.max_files)."
+        )
+        raise BadInput(faults.REQUEST_TOO_LARGE, message)
     name = f"audit-{call.appliance.clock.now():%Y%m%d-%H%M%S}.jsonl"
     chunks = await call.appliance.audit.export()
     await asyncio.to_thread(call.appliance.files.store, user_id, name, chunks)

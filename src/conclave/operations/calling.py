@@ -11,6 +11,7 @@ from conclave.errors import ConclaveError
 from conclave.operations.argument_refusals import refused_arguments
 from conclave.operations.auditing import record_end
 from conclave.operations.model import AnyOperation, Arguments, Call, Reply
+from conclave.operations.rights import may_call
 from conclave.operations.task_table import Task
 
 
@@ -57,7 +58,7 @@ def add_task(operation: AnyOperation, call: Call, arguments: Arguments, source_u
         owner=call.by.user.user_id,
         operation=operation.name,
         source_url=source_url,
-        roles=operation.roles,
+        may_start=lambda user: may_call(call.appliance.roles, user, operation, dict(call.path)),
         runner=recorded,
     )
     return task

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Final
 
 from conclave import faults
-from conclave.appliance.user_rules import UserRole
+from conclave.appliance.user_store import User
 from conclave.clock import ApplianceClock, boot_time_ms
 from conclave.errors import ConclaveError, InternalFault, NotAllowed, NotFound, Unavailable
 from conclave.operations.model import Reply
@@ -52,8 +52,8 @@ class Task:
     owner: str
     operation: str
     source_url: str
-    roles: frozenset[UserRole]
-    """Who may start it: the roles of its operation."""
+    may_start: Callable[[User], bool]
+    """Whether a user has the right to its operation when asked, not when it was made."""
     runner: Runner
     touched_ms: int
     state: TaskState = TaskState.WAITING
@@ -121,7 +121,7 @@ class TaskTable:
         owner: str,
         operation: str,
         source_url: str,
-        roles: frozenset[UserRole],
+        may_start: Callable[[User], bool],
         runner: Runner,
     ) -> Task:
         """Make a Waiting task; raise Unavailable when too many are not done."""
@@ -135,7 +135,7 @@ class TaskTable:
             owner=owner,
             operation=operation,
             source_url=source_url,
-            roles=roles,
+            may_start=may_start,
             runner=runner,
             touched_ms=self._now_ms(),
         )

@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 
 from conclave import faults
-from conclave.appliance.user_rules import CustomRole, UserRole
+from conclave.appliance.user_rules import UserRole
 from conclave.errors import BadInput, NotAllowed, NotFound
 from conclave.operations.model import (
     EVERYBODY,
@@ -188,10 +188,8 @@ async def act(call: Call, _arguments: NoArguments) -> Reply:
         message = f"A task has no action {action[:16]!r}; it has {', '.join(_ACTIONS)}."
         raise NotFound(faults.TASK_ACTION, message)
     user = call.by.user
-    role = user.role
-    # A custom role made the task by a rule of its own.
-    own = isinstance(role, CustomRole) and task.owner == user.user_id
-    if role not in task.roles and not own:
+    if not task.may_start(user):
+        role = user.role.value
         message = f"Task {task.number} ({task.operation}) cannot be started by the role {role!r}."
         raise NotAllowed(faults.NO_ACL_RULE, message)
     call.tasks.start(task)
