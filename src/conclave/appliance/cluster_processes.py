@@ -267,6 +267,7 @@ class ClusterProcesses:
                 domain=bytes(self._domain),
                 core_address=self.config.core_address or "",
                 state_dir=str(self._paths.root.absolute()),
+                package_version=self.version,
                 cluster_settings=settings.cluster,
                 postgresql=settings.postgresql,
                 smk=None if self._smk is None else bytes(self._smk),

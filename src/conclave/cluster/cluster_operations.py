@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from conclave import __version__, faults
+from conclave import faults
 from conclave.clock import boot_time_ms
 from conclave.cluster import sequences
 from conclave.cluster.configuration import Standing
@@ -89,6 +89,7 @@ class ClusterOperations:
         if is_local and member is not None:
             report = member.describe()
         authorized = self.context.authorized is not None if is_local else False
+        own_version = self.context.settings.package_version
         return MemberSummary(
             member_id=row.member_id,
             name=row.name,
@@ -102,7 +103,7 @@ class ClusterOperations:
             read_write=report.read_write if report else is_local and self._writes_here(),
             local=is_local,
             restart_required=report.restart_required if report is not None else False,
-            version=report.version if report is not None else __version__ if is_local else "",
+            version=report.version if report is not None else own_version if is_local else "",
             last_contact_ms=last_contact_ms,
             behind_bytes=-1 if member is None else member.primary.behind_bytes(row.member_id),
         )

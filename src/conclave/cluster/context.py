@@ -56,6 +56,8 @@ class Settings:
     other_names: tuple[str, ...]
     admin_port: int
     crypto_port: int
+    package_version: str
+    """Of the package that brought this release."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from conclave import __version__
 from conclave.cluster.ca import pems, spki_of_key
 from conclave.cluster.configuration import MemberState
 from conclave.cluster.context import Authorized, Context
@@ -150,7 +149,7 @@ class MemberBase:
             authorized=self.context.authorized is not None,
             read_write=self.context.page.lease_valid(),
             restart_required=self.restart_required,
-            version=__version__,
+            version=self.context.settings.package_version,
         )
 
     async def _heartbeat(self, sent_ms: int) -> Heartbeat:

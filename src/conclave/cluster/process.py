@@ -60,6 +60,7 @@ def open_context(bootstrap: ClusterBootstrap, page: SharedPage) -> Context:
         other_names=(bootstrap.host_name, *bootstrap.addresses),
         admin_port=bootstrap.admin_port,
         crypto_port=bootstrap.crypto_port,
+        package_version=bootstrap.package_version,
     )
     return Context(
         settings=settings,

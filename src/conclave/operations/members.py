@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, UnsetType, field
 
-from conclave import __version__, faults
+from conclave import faults
 from conclave.errors import BadInput, NotFound
 from conclave.lunash.render import cluster as render
 from conclave.operations.cluster_calls import ask, the_cluster
@@ -180,11 +180,9 @@ def _instant(milliseconds: int) -> str | None:
 
 def _member_view(call: Call, cluster_id: str, member: MemberSummary) -> MemberView:
     restart = member.restart_required
-    version = member.version
     if member.local:
         # The daemon knows its own state before any member does.
         restart = bool(call.appliance.cluster.status().restart_required)
-        version = version or __version__
     return MemberView(
         member_uuid=member.member_id,
         member_id=member.member_id,
@@ -200,7 +198,7 @@ def _member_view(call: Call, cluster_id: str, member: MemberSummary) -> MemberVi
         restart_service=restart,
         mode="Read-Write" if member.read_write else "Read-Only",
         local=member.local,
-        version=version,
+        version=member.version,
         last_contact=_instant(member.last_contact_ms),
         url=f"{CLUSTERS}/{cluster_id}/members/{member.member_id}",
     )

@@ -25,7 +25,7 @@ from typing import IO, Any, Final, TypeVar
 
 import msgspec
 
-from conclave import faults
+from conclave import __version__, faults
 from conclave.crypto.password_hash import Argon2Cost
 from conclave.errors import InternalFault
 from conclave.service.frames import HEADER_BYTES, frame
@@ -84,6 +84,8 @@ class ClusterBootstrap(Quiet, frozen=True, kw_only=True):
     core_address: str = ""
     state_dir: str = ""
     """The appliance's state directory, absolute."""
+    package_version: str = __version__
+    """Of the package that brought this release, which other members are told."""
     cluster_settings: ClusterTimes = ClusterTimes()
     postgresql: PostgresqlSettings = PostgresqlSettings()
     smk: bytes | None = None
