@@ -37,8 +37,8 @@ from conclave.store.repository import ClusterReader
 
 REPLAY_SECONDS: Final = 10.0
 FOLLOW_SECONDS: Final = 3.0
-MEND_STOP_SECONDS: Final = 5.0
 """How long a new follower waits for its primary before it is opened for reading."""
+MEND_STOP_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.02
 
 Progress = Callable[[str, float], None]
@@ -183,7 +183,7 @@ class Replication:
             if not instance.running:
                 await instance.start("standby")
             if wait:
-                await self._await_stream(FOLLOW_SECONDS)
+                await _streams_within(self.instance, FOLLOW_SECONDS)
             await self._open(writable=False)
 
     async def stop(self) -> int | None:
@@ -231,7 +231,7 @@ class Replication:
             lambda fraction: progress("copying the store", fraction),
         )
         await self.instance.start("standby")
-        await self._await_stream(FOLLOW_SECONDS)
+        await _streams_within(self.instance, FOLLOW_SECONDS)
         self._places.location.choose_postgresql(self._places.postgresql.run)
         await self._open(writable=False)
 
@@ -247,7 +247,7 @@ class Replication:
             try:
                 await self.instance.rewind(self._places.postgresql.run / "upstream")
                 await self.instance.start("standby")
-                rewound = await self._await_stream(FOLLOW_SECONDS)
+                rewound = await _streams_within(self.instance, FOLLOW_SECONDS)
             except ConclaveError as error:
                 logger.warning("This member's copy cannot be rewound: %s", error.message)
                 rewound = False
@@ -349,15 +349,16 @@ class Replication:
     async def _in_recovery(self) -> bool:
         return (await self.instance.positions()).in_recovery
 
-    async def _await_stream(self, seconds: float) -> bool:
-        """Wait until the copy receives from its primary; tell whether it does."""
-        try:
-            async with asyncio.timeout(seconds):
-                while not (await self.instance.positions()).streaming:  # noqa: ASYNC110
-                    await asyncio.sleep(POLL_SECONDS)
-        except (TimeoutError, ConclaveError):
-            return False
-        return True
+
+async def _streams_within(instance: Instance, seconds: float) -> bool:
+    """Wait until a copy receives from its primary; tell whether it does."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not (await instance.positions()).streaming:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(POLL_SECONDS)
+    except (TimeoutError, ConclaveError):
+        return False
+    return True
 
 
 def _convert(places: Places, progress: Progress, cancelled: Callable[[], bool]) -> None:
