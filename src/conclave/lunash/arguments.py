@@ -64,8 +64,26 @@ def in_the_words_of(command: Command, error: BadInput) -> BadInput:
 
 def missing(command: Command, option: Option) -> BadInput:
     """Return the refusal of a command without an option that it needs."""
-    shown = f"<{option.value}>" if option.positional else f"-{option.name} <{option.value}>"
+    instead = [each for each in command.all_options if each.name in option.unless]
+    shown = " or ".join(_shown(each) for each in (option, *instead))
     return BadInput(faults.COMMAND_LINE, f"'{command.words}' needs {shown}.")
+
+
+def require_one_each(command: Command, answers: Answers) -> None:
+    """Refuse two options that say the same thing in two ways."""
+    by_target: dict[str, Option] = {}
+    for option in command.all_options:
+        if option.name in answers and option.target:
+            other = by_target.setdefault(option.target, option)
+            if other is not option:
+                message = f"'{command.words}' takes -{other.name} or -{option.name}, not both."
+                raise BadInput(faults.COMMAND_LINE, message)
+
+
+def _shown(option: Option) -> str:
+    if option.positional:
+        return f"<{option.value}>"
+    return f"-{option.name}" + (f" <{option.value}>" if option.kind is not Kind.FLAG else "")
 
 
 def given(answers: Mapping[str, object], names: tuple[str, ...]) -> bool:

@@ -8,12 +8,32 @@ from typing import Final
 
 from conclave.appliance.appliance import Appliance
 from conclave.errors import ConclaveError
-from conclave.lunash.families import hsm, package, partition, partition_setup, system, user
+from conclave.lunash.families import (
+    cluster,
+    hsm,
+    package,
+    partition,
+    partition_setup,
+    service,
+    system,
+    user,
+)
 from conclave.operations.catalogue import OPERATIONS
 from conclave.operations.commands import Command
 from conclave.operations.model import AnyOperation
 
-_FAMILIES: Final = (hsm, package, partition, partition_setup, system, user)
+_FAMILIES: Final = (
+    cluster,
+    hsm,
+    package,
+    partition,
+    partition_setup,
+    service,
+    system,
+    user,
+)
+_OF_THE_PACKAGE: Final = frozenset({"cluster", "keyring"})
+"""Families that stand and fall with the cluster's package, whatever their commands call (D2)."""
 COMMANDS: Final[tuple[Command, ...]] = (
     *(command for operation in OPERATIONS for command in operation.commands),
     *(command for family in _FAMILIES for command in family.COMMANDS),
@@ -36,7 +56,8 @@ def offered_by(appliance: Appliance) -> Offered:
     """Return what asks whether the cluster's package is there for the commands that need it."""
 
     def offered(command: Command) -> bool:
-        if not any(each.needs_cluster_package for each in operations_of(command)):
+        needed = any(each.needs_cluster_package for each in operations_of(command))
+        if not needed and command.path[0] not in _OF_THE_PACKAGE:
             return True
         try:
             appliance.packages.cluster.require()

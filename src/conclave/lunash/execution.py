@@ -18,7 +18,14 @@ from conclave.appliance.appliance import Appliance
 from conclave.appliance.user_rules import UserRole
 from conclave.appliance.users import Login
 from conclave.errors import BadInput, ConclaveError, InternalFault, NotAllowed
-from conclave.lunash.arguments import fill, given, in_the_words_of, missing, path_of
+from conclave.lunash.arguments import (
+    fill,
+    given,
+    in_the_words_of,
+    missing,
+    path_of,
+    require_one_each,
+)
 from conclave.lunash.grammar import Invocation
 from conclave.lunash.printing import PROCEEDING
 from conclave.lunash.terminal import EndOfInput, Terminal
@@ -194,6 +201,7 @@ class Execution:
             text = invocation.values.get(option.name)
             if text is not None:
                 answers[option.name] = _value(option, text)
+        require_one_each(self._command, answers)
         for option in self._command.all_options:
             if option.name in answers or given(answers, option.unless):
                 continue

@@ -36,7 +36,14 @@ def command_lines(command: Command) -> list[str]:
 
 def synopsis(command: Command) -> str:
     """Return a command's syntax on one line."""
-    return " ".join((command.words, *(_bracketed(option) for option in command.all_options)))
+    parts = [command.words]
+    done: set[str] = set()
+    for option in command.all_options:
+        if option.name not in done:
+            either = _either(command, option)
+            parts.append(_alternatives(either) if len(either) > 1 else _bracketed(option))
+            done.update(each.name for each in either)
+    return " ".join(parts)
 
 
 def option_syntax(option: Option) -> str:
@@ -59,6 +66,20 @@ def option_summary(option: Option) -> str:
     if option.prompt:
         notes.append("asked for when absent")
     return option.summary + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _either(command: Command, option: Option) -> list[Option]:
+    """Return an option with those of which one is needed in its place."""
+    others = [
+        each
+        for each in command.all_options
+        if each.name in option.unless and option.name in each.unless
+    ]
+    return [option, *others]
+
+
+def _alternatives(options: list[Option]) -> str:
+    return "{" + " | ".join(option_syntax(option) for option in options) + "}"
 
 
 def _bracketed(option: Option) -> str:

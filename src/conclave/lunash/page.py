@@ -17,7 +17,7 @@ of each operation in [rest.md](rest.md).
 
 Commands and options ignore case and may be abbreviated to any unambiguous beginning. An option in
 brackets may be left out; one that is "asked for when absent" is then prompted for. Every list and
-show takes `-json`, every command that destroys `-force`.
+show takes `-json`; every command that asks whether to proceed takes `-force`.
 """
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, UnsetType, field
 
 from conclave import faults
 from conclave.appliance.cluster_service import ListenerConfig
 from conclave.errors import BadInput
+from conclave.lunash.render import cluster as render
+from conclave.operations.commands import Command, Kind, Option
 from conclave.operations.fields import Address, Port
 from conclave.operations.model import (
     ADMINS,
@@ -55,6 +57,49 @@ class SetIdentity(Arguments, frozen=True, tag_field="service", tag="identity"):
     mode: Literal["single", "dual"]
 
 
+_OPTIONS: Final = (
+    Option(
+        name="service",
+        short="s",
+        summary="what is configured",
+        value="service",
+        kind=Kind.CHOICE,
+        choices=("core", "admin", "crypto", "identity"),
+        target="service",
+        required=True,
+    ),
+    Option(
+        name="ipaddress",
+        short="ip",
+        summary="for core: one of the appliance's addresses, fixed until factory reset",
+        value="appliance_IP",
+        target="IpAddress",
+    ),
+    Option(
+        name="interface",
+        short="i",
+        summary="for admin and crypto: the network device to listen at",
+        value="netdevice",
+        target="interface",
+    ),
+    Option(
+        name="port",
+        short="p",
+        summary="for admin 50070 or 50075-50079, for crypto 50052 or 50055-50059",
+        value="port",
+        kind=Kind.NUMBER,
+        target="port",
+    ),
+    Option(
+        name="mode",
+        short="m",
+        summary="for identity: one password for a keyring's two roles, or one each",
+        value="mode",
+        kind=Kind.CHOICE,
+        choices=("single", "dual"),
+        target="mode",
+    ),
+)
 Configure = SetCore | SetAdmin | SetCrypto | SetIdentity
 
 
@@ -92,6 +137,14 @@ def _listener(service: str, listener: ListenerConfig) -> ServiceSetting:
     statuses=(200,),
     result=Configuration,
     paged=True,
+    commands=(
+        Command(
+            words="cluster config show",
+            summary="Show addresses, devices, ports and identity mode of the cluster service.",
+            chapter="2",
+            render=render.config_show,
+        ),
+    ),
 )
 async def show_config(call: Call, _arguments: NoArguments) -> Reply:
     """Show the configuration of the cluster service."""
@@ -110,7 +163,7 @@ def check_config(_call: Call, arguments: Configure) -> None:
     if isinstance(arguments, SetCore):
         given = {arguments.address, arguments.same_address} - {UNSET}
         if len(given) != 1:
-            message = "IpAddress (or ipAddress) must be given once for the service core."
+            message = "IpAddress must be given, once, for the service core."
             raise BadInput(faults.BAD_REQUEST, message)
     elif isinstance(arguments, SetListener) and arguments.interface is arguments.port is UNSET:
         message = "interface or port must be given."
@@ -128,6 +181,14 @@ def check_config(_call: Call, arguments: Configure) -> None:
     roles=ADMINS,
     checks=(check_config,),
     faults=(faults.CLUSTER_CONFIG, faults.CLUSTER_CONFIG_FIXED),
+    commands=(
+        Command(
+            words="cluster config",
+            summary="Set the core address, device and port of a listener, or the identity mode.",
+            chapter="2",
+            options=_OPTIONS,
+        ),
+    ),
 )
 async def set_config(call: Call, arguments: Configure) -> Reply:
     """Change the configuration of the cluster service."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from dataclasses import replace
+from typing import Annotated, Final, Literal, get_args
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -11,7 +12,16 @@ from msgspec import UNSET, Meta, UnsetType, field
 from conclave import faults
 from conclave.appliance.cluster_join import JoinRequest
 from conclave.errors import NotFound
+from conclave.lunash.render import cluster as render
 from conclave.operations.cluster_calls import find_cluster, the_cluster
+from conclave.operations.cluster_options import (
+    BY_CO,
+    CLUSTER_ID,
+    CO_PASSWORD,
+    PARTITION_LABEL,
+)
+from conclave.operations.commands import Command, Kind, Option
+from conclave.operations.commands import credential as credential_option
 from conclave.operations.fields import (
     SECRET,
     Address,
@@ -50,6 +60,10 @@ RemotePassword = Annotated[str, Meta(min_length=1, max_length=255, extra=SECRET)
 Fingerprint = Annotated[str, Meta(max_length=95, pattern=r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")]
 _JOIN_SETTLE_SECONDS: Final = 2.0
 """A wrong password of the CO is answered directly."""
+_JOIN_WARNING: Final = (
+    "Users, passwords and roles of this appliance will be replaced by those of the cluster.\n\n"
+    "Type 'proceed' to join the cluster, or 'quit' to quit now."
+)
 
 
 class CreateCluster(Arguments, frozen=True):
@@ -140,6 +154,14 @@ def fingerprint(certificate_pem: str) -> str:
     result=Clusters,
     faults=CLUSTER_CALL,
     paged=True,
+    commands=(
+        Command(
+            words="cluster list",
+            summary="List the clusters: one, or none.",
+            chapter="3",
+            render=render.cluster_list,
+        ),
+    ),
 )
 async def list_clusters(call: Call, _arguments: NoArguments) -> Reply:
     """List the clusters."""
@@ -176,6 +198,41 @@ async def list_clusters(call: Call, _arguments: NoArguments) -> Reply:
         faults.CLUSTER_CONFIG_MISSING,
         faults.POSTGRESQL_MISSING,
     ),
+    commands=(
+        Command(
+            words="cluster create",
+            summary="Create a cluster of which this appliance is the first member.",
+            chapter="3",
+            options=(
+                Option(
+                    name="label",
+                    short="l",
+                    summary="label of the cluster",
+                    value="label",
+                    target="clusterLabel",
+                    required=True,
+                ),
+                credential_option(
+                    "password",
+                    short="p",
+                    summary="password of the HSM SO",
+                    prompt="Please enter the HSM Administrators' password:",
+                    target="authentication[0].password",
+                ),
+                Option(
+                    name="engine",
+                    short="e",
+                    summary="what keeps the store; sqlite, until another joins, if absent",
+                    value="engine",
+                    kind=Kind.CHOICE,
+                    choices=get_args(EngineName),
+                    target="engine",
+                ),
+            ),
+            fixed={"authentication[0].type": "SO"},
+            render=render.cluster_created,
+        ),
+    ),
 )
 async def create_cluster(call: Call, arguments: CreateCluster) -> Reply:
     """Create a cluster after the HSM SO's password was checked."""
@@ -199,6 +256,14 @@ async def create_cluster(call: Call, arguments: CreateCluster) -> Reply:
     statuses=(200,),
     result=ClusterView,
     faults=CLUSTER_CALL,
+    commands=(
+        Command(
+            words="cluster show",
+            summary="Show the cluster: label, id, identity mode.",
+            options=(CLUSTER_ID,),
+            render=render.cluster_show,
+        ),
+    ),
 )
 async def show_cluster(call: Call, _arguments: NoArguments) -> Reply:
     """Show a cluster."""
@@ -255,6 +320,45 @@ def _co_of_partition(arguments: JoinCluster) -> tuple[bytes, str]:
         faults.HSM_STORAGE,
         faults.CERTIFICATE_VALIDITY,
     ),
+    commands=(
+        Command(
+            words="cluster join",
+            summary="Join the cluster of another appliance.",
+            chapter="3",
+            options=(
+                replace(CLUSTER_ID, summary="id of the other appliance's cluster", required=True),
+                Option(
+                    name="clusteripaddress",
+                    short="clusteri",
+                    summary="address of a member of that cluster",
+                    value="ipaddress",
+                    target="remoteClusterIpAddress",
+                    required=True,
+                ),
+                Option(
+                    name="remotepassword",
+                    short="r",
+                    summary="password of that appliance's user admin",
+                    value="adminpassword",
+                    kind=Kind.SECRET,
+                    target="remoteAdminPassword",
+                    required=True,
+                    prompt="Please enter the password of the remote appliance's user admin:",
+                ),
+                PARTITION_LABEL,
+                CO_PASSWORD,
+                Option(
+                    name="fingerprint",
+                    short="fi",
+                    summary="SHA-256 of the other cluster's CA, as 'cluster ca show' has it there",
+                    value="hex",
+                    target="remoteFingerprint",
+                ),
+            ),
+            fixed={"action": "join", **BY_CO},
+            proceed=_JOIN_WARNING,
+        ),
+    ),
 )
 async def join_cluster(call: Call, arguments: JoinCluster) -> Reply:
     """Join a cluster; the task ends as the join did."""
@@ -285,6 +389,14 @@ async def join_cluster(call: Call, arguments: JoinCluster) -> Reply:
     statuses=(200,),
     result=Authority,
     faults=CLUSTER_CALL,
+    commands=(
+        Command(
+            words="cluster ca show",
+            summary="Show the cluster CA's certificate and its fingerprint.",
+            chapter="4",
+            render=render.authority,
+        ),
+    ),
 )
 async def show_authority(call: Call, _arguments: NoArguments) -> Reply:
     """Show the cluster's certificate authority; it exists once a member was authorized."""

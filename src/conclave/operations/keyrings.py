@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import UNSET, UnsetType, field
 
@@ -12,7 +12,8 @@ from conclave import faults
 from conclave.keyring.labels import expand_labels
 from conclave.lunash.render import keyring as render
 from conclave.operations.cluster_calls import ask
-from conclave.operations.commands import Command
+from conclave.operations.cluster_options import BY_CO, CO_PASSWORD, PARTITION_LABEL
+from conclave.operations.commands import PATH, Command, Kind, Option, new_credential
 from conclave.operations.fields import (
     Authentications,
     KeyringPassword,
@@ -46,6 +47,24 @@ from conclave.service.messages import (
 
 KEYRINGS = "/api/keyrings"
 KEYRING = f"{KEYRINGS}/{{keyringid}}"
+_KEYRING_ID: Final = Option(
+    name="keyringid",
+    short="k",
+    summary="id of the keyring",
+    value="UUID",
+    target=f"{PATH}keyringid",
+    required=True,
+    unless=("label",),
+)
+_KEYRING_LABEL: Final = Option(
+    name="label",
+    short="l",
+    summary="label of the keyring, in place of its id",
+    value="keyringlabel",
+    target=f"{PATH}keyringid",
+    required=True,
+    unless=("keyringid",),
+)
 _BY_CO = (*CLUSTER_CALL, *PARTITION_FOR_CLUSTER, *CREDENTIAL)
 
 
@@ -178,6 +197,50 @@ def _labels(call: Call, arguments: NewKeyrings) -> list[str]:
         faults.KEYRINGS_PER_CALL,
         faults.KEYRING_PASSWORD,
     ),
+    commands=(
+        Command(
+            words="keyring create",
+            summary="Create keyrings, 1 to 100 at a time, all or none.",
+            chapter="5",
+            options=(
+                Option(
+                    name="label",
+                    short="l",
+                    summary="label of the keyring; its number is added if one is given",
+                    value="label",
+                    target="keyRingLabel",
+                    required=True,
+                ),
+                new_credential(
+                    "password",
+                    short="pas",
+                    summary="initial password of the KRSO, who must change it",
+                    prompt="Please enter an initial password for the keyring:",
+                    target="keyRingPassword",
+                ),
+                PARTITION_LABEL,
+                Option(
+                    name="total",
+                    short="t",
+                    summary="how many; one if absent",
+                    value="number",
+                    kind=Kind.NUMBER,
+                    target="total",
+                ),
+                Option(
+                    name="index",
+                    short="i",
+                    summary="number of the first one",
+                    value="number",
+                    kind=Kind.NUMBER,
+                    target="index",
+                ),
+                CO_PASSWORD,
+            ),
+            fixed=BY_CO,
+            render=render.keyrings_created,
+        ),
+    ),
 )
 async def create_keyrings(call: Call, arguments: NewKeyrings) -> Reply:
     """Create keyrings."""
@@ -248,6 +311,15 @@ async def list_keyrings(call: Call, _arguments: NoArguments) -> Reply:
     statuses=(200,),
     result=KeyringView,
     faults=(*CLUSTER_CALL, faults.KEYRING_NOT_FOUND),
+    commands=(
+        Command(
+            words="keyring show",
+            summary="Show a keyring, named by its id or by its label.",
+            chapter="5",
+            options=(_KEYRING_ID, _KEYRING_LABEL),
+            render=render.keyring_show,
+        ),
+    ),
 )
 async def show_keyring(call: Call, _arguments: NoArguments) -> Reply:
     """Show a keyring."""
@@ -266,6 +338,15 @@ async def show_keyring(call: Call, _arguments: NoArguments) -> Reply:
     arguments=UnlockKeyring,
     roles=ADMINS,
     faults=(*_BY_CO, faults.KEYRING_NOT_FOUND),
+    commands=(
+        Command(
+            words="keyring unlock",
+            summary="Unlock a keyring after too many wrong passwords.",
+            chapter="5",
+            options=(_KEYRING_ID, _KEYRING_LABEL, CO_PASSWORD),
+            fixed={"action": "unlock", **BY_CO},
+        ),
+    ),
 )
 async def unlock_keyring(call: Call, arguments: UnlockKeyring) -> Reply:
     """Unlock a keyring."""
@@ -285,6 +366,15 @@ async def unlock_keyring(call: Call, arguments: UnlockKeyring) -> Reply:
     arguments=DeleteKeyring,
     roles=ADMINS,
     faults=(*_BY_CO, faults.KEYRING_NOT_FOUND),
+    commands=(
+        Command(
+            words="keyring delete",
+            summary="Delete a keyring with all its objects.",
+            chapter="5",
+            options=(_KEYRING_ID, _KEYRING_LABEL, CO_PASSWORD),
+            fixed=BY_CO,
+        ),
+    ),
 )
 async def delete_keyring(call: Call, arguments: DeleteKeyring) -> Reply:
     """Delete a keyring."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
@@ -11,9 +12,15 @@ from conclave import faults
 from conclave.errors import BadInput, NotFound
 from conclave.lunash.render import cluster as render
 from conclave.operations.cluster_calls import ask, the_cluster
+from conclave.operations.cluster_options import (
+    BY_CO,
+    CLUSTER_ID,
+    CO_PASSWORD,
+    MEMBER_ID,
+    PARTITION_LABEL,
+)
 from conclave.operations.clusters import CLUSTER, CLUSTERS
-from conclave.operations.commands import PATH, Command, Option
-from conclave.operations.commands import credential as credential_option
+from conclave.operations.commands import Command, Kind, Option
 from conclave.operations.fields import Authentications, credential, require_label
 from conclave.operations.model import (
     ADMINS,
@@ -48,35 +55,6 @@ MEMBERS = f"{CLUSTER}/members"
 MEMBER = f"{MEMBERS}/{{memberid}}"
 GROUPS = f"{CLUSTER}/groups"
 GroupName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\- ]+$")]
-CLUSTER_ID: Final = Option(
-    name="clusterid",
-    short="cl",
-    summary="id of the cluster; the only one if absent",
-    value="UUID",
-    target=f"{PATH}clusterid",
-)
-MEMBER_ID: Final = Option(
-    name="memberid",
-    short="m",
-    summary="id of the member; this appliance's if absent",
-    value="UUID",
-    target=f"{PATH}memberid",
-)
-PARTITION_LABEL: Final = Option(
-    name="partition",
-    short="p",
-    summary="label of the cluster's partition",
-    value="label",
-    target="authentication[0].partitionLabel",
-    required=True,
-)
-CO_PASSWORD: Final = credential_option(
-    "copassword",
-    short="c",
-    summary="password of the Crypto Officer of the cluster's partition",
-    prompt="Please enter the Crypto Officer's password:",
-    target="authentication[0].password",
-)
 _BY_CO: Final = (*CLUSTER_CALL, *PARTITION_FOR_CLUSTER, *CREDENTIAL, *MEMBER_CALL)
 
 
@@ -321,7 +299,30 @@ def _co_of_partition(authentication: Authentications, purpose: str) -> tuple[byt
             summary="Let a member use the cluster's keys.",
             chapter="3",
             options=(MEMBER_ID, PARTITION_LABEL, CO_PASSWORD),
-            fixed={"action": "authorize", "authentication[0].type": "CO"},
+            fixed={"action": "authorize", **BY_CO},
+        ),
+        Command(
+            words="cluster member config",
+            summary="Move a member to an affinity group, or make it the primary.",
+            chapter="3",
+            options=(
+                MEMBER_ID,
+                Option(
+                    name="group",
+                    short="g",
+                    summary="the affinity group; it is made when it is new",
+                    value="name",
+                    target="group",
+                ),
+                Option(
+                    name="primary",
+                    short="p",
+                    summary="make it the primary",
+                    kind=Kind.FLAG,
+                    target="primary",
+                ),
+            ),
+            fixed={"action": "config"},
         ),
     ),
 )
@@ -360,6 +361,15 @@ def check_leave(_call: Call, arguments: LeaveCluster) -> None:
     roles=ADMINS,
     checks=(check_leave,),
     faults=_BY_CO,
+    commands=(
+        Command(
+            words="cluster leave",
+            summary="Let this appliance leave its cluster; it keeps its partition.",
+            chapter="3",
+            options=(MEMBER_ID, PARTITION_LABEL, CO_PASSWORD),
+            fixed={"action": "leave", **BY_CO},
+        ),
+    ),
 )
 async def leave_cluster(call: Call, arguments: LeaveCluster) -> Reply:
     """Leave the cluster."""
@@ -382,6 +392,26 @@ async def leave_cluster(call: Call, arguments: LeaveCluster) -> Reply:
     statuses=(204, 200),
     result=DeletionView,
     faults=_BY_CO,
+    commands=(
+        Command(
+            words="cluster member delete",
+            summary="Delete a member that is gone for good from the cluster.",
+            chapter="3",
+            options=(
+                replace(MEMBER_ID, summary="id of the member", required=True),
+                CO_PASSWORD,
+                Option(
+                    name="force",
+                    short="f",
+                    summary="go on without members that are not reached; their writes may be lost",
+                    kind=Kind.FLAG,
+                    target="force",
+                ),
+            ),
+            fixed=BY_CO,
+            render=render.deletion,
+        ),
+    ),
 )
 async def delete_member(call: Call, arguments: DeleteMember) -> Reply:
     """Delete a member; say whom it promoted, when it was last heard of, who was not reached."""
@@ -419,6 +449,15 @@ def deletion_reply(deleted: DeletedMember) -> Reply:
     result=Groups,
     faults=CLUSTER_CALL,
     paged=True,
+    commands=(
+        Command(
+            words="cluster group list",
+            summary="List the affinity groups with their members.",
+            chapter="3",
+            options=(CLUSTER_ID,),
+            render=render.group_list,
+        ),
+    ),
 )
 async def list_groups(call: Call, _arguments: NoArguments) -> Reply:
     """List the affinity groups."""

@@ -7,7 +7,7 @@ from conclave.appliance.user_roles import CustomRoles
 from conclave.appliance.user_store import User
 from conclave.appliance.users import Login, Users
 from conclave.errors import CredentialRefused, NotAllowed
-from conclave.operations.model import EVERYBODY, AnyOperation
+from conclave.operations.model import EVERYBODY, NOBODY, AnyOperation
 
 
 def current_user(users: Users, login: Login) -> User:
@@ -47,6 +47,6 @@ def require_right(
 
 def may_call(roles: CustomRoles, user: User, operation: AnyOperation, path: dict[str, str]) -> bool:
     """Tell whether a user's role may call an operation with these path values."""
-    if operation.roles == EVERYBODY or user.role in operation.roles:
+    if operation.roles in (EVERYBODY, NOBODY) or user.role in operation.roles:
         return True
     return roles.allow(user.role, operation.method, operation.path, path)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import UNSET, UnsetType
 
 from conclave import faults
 from conclave.appliance.services import NTP, RESET, ServiceInfo
 from conclave.errors import BadInput, NotFound
+from conclave.lunash.render import service as render
 from conclave.operations.commands import PATH, Command, Kind, Option
 from conclave.operations.hsm import Reference
 from conclave.operations.model import (
@@ -27,6 +30,21 @@ from conclave.operations.service_resets import ALL, RESETTABLE, act_on_service
 SERVICES = "/api/lunasa/services"
 SERVICE = f"{SERVICES}/{{serviceid}}"
 CLUSTER = "cluster"
+_NAMED: Final = Option(
+    name="service",
+    summary="the service, as 'service list' names it",
+    value="service",
+    target=f"{PATH}serviceid",
+    required=True,
+    positional=True,
+)
+_FORCED: Final = Option(
+    name="force",
+    short="f",
+    summary="for cluster: start although the clock is outside the certificate's validity",
+    kind=Kind.FLAG,
+    target="force",
+)
 _ANSWERS_WITHIN_SECONDS = 1.0
 """A start that is refused is refused within this time; one that goes on is answered as a task."""
 
@@ -130,6 +148,21 @@ async def list_services(call: Call, _arguments: NoArguments) -> Reply:
     result=ServiceView,
     checks=(check_service,),
     faults=(faults.SERVICE_NOT_FOUND,),
+    commands=(
+        Command(
+            words="service status",
+            summary="Say whether a service is running.",
+            options=(_NAMED,),
+            render=render.service_status,
+        ),
+        Command(
+            words="cluster status",
+            summary="Show whether the cluster service runs, and starts with the appliance.",
+            chapter="2",
+            constants={"serviceid": CLUSTER},
+            render=render.cluster_status,
+        ),
+    ),
 )
 async def show_service(call: Call, _arguments: NoArguments) -> Reply:
     """Show a service."""
@@ -151,6 +184,7 @@ async def show_service(call: Call, _arguments: NoArguments) -> Reply:
     "GET",
     f"{SERVICE}/actions",
     summary="List the actions of a service.",
+    only="REST: LunaSH has a command for each action, which its help lists.",
     arguments=NoArguments,
     roles=READERS,
     statuses=(200,),
@@ -243,6 +277,36 @@ RESET_WARNING = (
             constants={"actionid": "factoryreset"},
             proceed=RESET_WARNING,
         ),
+        Command(
+            words="service start",
+            summary="Start a service.",
+            chapter="2",
+            options=(_NAMED, _FORCED),
+            constants={"actionid": "start"},
+            success="'service start' successful.",
+        ),
+        Command(
+            words="service stop",
+            summary="Stop a service; a cluster's member must be authorized after it.",
+            chapter="6",
+            options=(_NAMED,),
+            constants={"actionid": "stop"},
+            success="'service stop' successful.",
+        ),
+        Command(
+            words="service restart",
+            summary="Stop and start a service; a cluster's member must be authorized after it.",
+            chapter="6",
+            options=(_NAMED, _FORCED),
+            constants={"actionid": "restart"},
+            success="'service restart' successful.",
+        ),
+        Command(
+            words="cluster disable",
+            summary="Let the cluster service not start with the appliance; it is not stopped.",
+            chapter="7",
+            constants={"serviceid": CLUSTER, "actionid": "disable"},
+        ),
     ),
 )
 async def act(call: Call, arguments: Act) -> Reply:
@@ -254,10 +318,13 @@ async def act(call: Call, arguments: Act) -> Reply:
     force = arguments.force is True
     match call.path["actionid"]:
         case "start":
+            call.progress("The cluster service is starting.")
             await cluster.start(force=force)
         case "stop":
+            call.progress("The cluster service is stopping.")
             await cluster.stop()
         case "restart":
+            call.progress("The cluster service is stopping and starting.")
             await cluster.restart(force=force)
         case "enable":
             await cluster.set_on_boot(True)

@@ -1,4 +1,4 @@
-"""Layouts of the cluster family; they are ours, since none of the product's is known.
+"""Layouts of the cluster family; all but `Success` are ours, since none of the product's is known.
 
 A member's marks: `*` it is this appliance, `P` primary, `x` not visible, `R` its cluster service
 must be restarted.
@@ -6,12 +6,17 @@ must be restarted.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from conclave.lunash.render.tables import fields, table, yes_no
 
 if TYPE_CHECKING:
-    from conclave.operations.members import Members, MemberView
+    from conclave.operations.cluster_config import Configuration, ServiceSetting
+    from conclave.operations.clusters import Authority, Clusters, ClusterView
+    from conclave.operations.members import DeletionView, Groups, Members, MemberView
+    from conclave.operations.services import ServiceView
+
+SUCCESS: Final = "Success"
 
 
 def marks(member: MemberView) -> str:
@@ -62,5 +67,83 @@ def member_show(member: MemberView) -> list[str]:
             ("Restart Service", yes_no(member.restart_service)),
             ("Version", member.version),
             ("Last Contact", member.last_contact or ""),
+        )
+    )
+
+
+def deletion(view: DeletionView) -> list[str]:
+    """Return what is to be known of a member's deletion."""
+    lines = [SUCCESS, ""]
+    if view.promoted_member:
+        lines.append(f"Member {view.promoted_member} is the primary now.")
+    if view.last_contact:
+        lines.append(f"The deleted member was last heard of at {view.last_contact}.")
+    if view.not_reached:
+        lines.append(f"Not reached: {', '.join(view.not_reached)}.")
+        lines.append("What only those and the deleted member hold is lost.")
+    return lines
+
+
+def group_list(groups: Groups) -> list[str]:
+    """Return the affinity groups, a line for each member."""
+    rows = [(each.group, member) for each in groups.data for member in each.members or ("",)]
+    return [*table(("Group", "Member ID"), rows), "", f"Groups: {len(groups.data)}"]
+
+
+def cluster_list(clusters: Clusters) -> list[str]:
+    """Return the one cluster, or that there is none."""
+    if not clusters.data:
+        return ["There is no cluster on this appliance."]
+    return table(
+        ("Label", "Cluster ID"), [(each.cluster_label, each.cluster_uuid) for each in clusters.data]
+    )
+
+
+def cluster_show(cluster: ClusterView) -> list[str]:
+    """Return one cluster."""
+    return fields(
+        (
+            ("Label", cluster.cluster_label),
+            ("Cluster ID", cluster.cluster_uuid),
+            ("Identity Mode", cluster.identity_mode),
+        )
+    )
+
+
+def cluster_created(cluster: ClusterView) -> list[str]:
+    """Return a new cluster, whose id the next commands want."""
+    return [SUCCESS, "", *cluster_show(cluster)]
+
+
+def authority(shown: Authority) -> list[str]:
+    """Return the cluster's certificate authority."""
+    rows = (
+        ("Cluster ID", shown.cluster_uuid),
+        ("Fingerprint (SHA-256)", shown.fingerprint),
+        ("Server Common Name", shown.server_common_name),
+    )
+    return [*fields(rows), "", *shown.ca_certificate.splitlines()]
+
+
+def config_show(configuration: Configuration) -> list[str]:
+    """Return the configuration of the cluster service."""
+    rows = [(each.service, _setting(each)) for each in configuration.data]
+    return table(("Service", "Setting"), rows)
+
+
+def _setting(part: ServiceSetting) -> str:
+    if part.mode is not None:
+        return f"{part.mode} identity"
+    if part.port is not None:
+        return f"port {part.port}, interface {part.interface}"
+    return part.ip_address or "(no address yet)"
+
+
+def cluster_status(service: ServiceView) -> list[str]:
+    """Return whether the service runs; `starting` until it is ready (rule S2)."""
+    return fields(
+        (
+            ("Status", service.state),
+            ("On Boot", "enabled" if service.on_boot else "disabled"),
         )
     )
