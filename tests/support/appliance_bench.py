@@ -71,10 +71,15 @@ def with_appliance(
     return asyncio.run(play())
 
 
-async def prepare_partition(appliance: Appliance) -> None:
-    """Make HSM, partition and core address, as chapter 2 of the administration guide does."""
+async def make_cluster_partition_of(appliance: Appliance) -> None:
+    """Initialise the HSM and make the cluster's partition."""
     await appliance.hsm.initialize("hsm_label", SO, DOMAIN)
     await make_cluster_partition(appliance.hsm)
+
+
+async def prepare_partition(appliance: Appliance) -> None:
+    """Make HSM, partition and core address, as chapter 2 of the administration guide does."""
+    await make_cluster_partition_of(appliance)
     (address,) = appliance.config.interfaces.values()
     await appliance.cluster.set_core_address(address)
 
