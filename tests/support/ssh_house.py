@@ -178,7 +178,7 @@ def open_ssh_house(
         loop.run(door.start([listener]))
         house = SshHouse(loop, appliance, address, port, directory)
         if settled:
-            loop.run(_settle(appliance))
+            loop.run(settle(appliance))
         try:
             yield house
         finally:
@@ -188,7 +188,8 @@ def open_ssh_house(
         loop.close()
 
 
-async def _settle(appliance: Appliance) -> None:
+async def settle(appliance: Appliance) -> None:
+    """Give the built-in users passwords of their own."""
     for user_id, password in PASSWORDS.items():
         await appliance.users.set_enabled(user_id, enabled=True)
         await appliance.users.change_own_password(
