@@ -132,7 +132,9 @@ def test_what_the_guide_forbids_is_refused_and_nothing_changes(house: SshHouse) 
     )
     assert "aborted by the user" in house.ssh(join, stdin="quit\n").out
     assert "cluster" in told(house.ssh(f"{join} -force"))
-    assert "-ipaddress must be given" in told(house.ssh("cluster config -service core -port 50070"))
+    assert "-ipaddress must be given" in told(house.ssh("cluster config -service core"))
+    core = told(house.ssh("cluster config -service core -port 50070"))
+    assert core == "-port does not go with the other options of 'cluster config'."
     assert "50075" in told(house.ssh("cluster config -service admin -port 50060"))
     assert len(shown(house, "cluster member list")["data"]) == 1
 

@@ -25,6 +25,7 @@ from conclave.lunash.grammar import (
     read_line,
 )
 from conclave.lunash.help import help_lines, synopsis
+from conclave.operations.calling import decode_arguments
 from conclave.operations.commands import Command, Kind, Option
 
 ROOT = make_tree(COMMANDS)
@@ -165,6 +166,10 @@ def test_unknown_words_are_named_only_when_they_are_nearly_known() -> None:
     assert refused("cluster meber list").endswith("Did you mean 'cluster member'?")
     for line in ("My-Pa55word!", "cluster My-Pa55word!", "keyring list My-Pa55word!"):
         assert "My-Pa55word!" not in refused(line)
+    for line in ("user Canary-Password", "user Passw0rd", "my passworD!"):
+        assert refused(line) == f"'{line.split()[0]}' has no such subcommand. Did you mean " + (
+            f"'{line.split()[0]} password'?"
+        )
     assert "did you mean -copassword?" in refused("keyring delete -copasword x")
     assert "Secret" not in refused("keyring delete -Secret-That-Is-No-Option")
 
@@ -364,3 +369,13 @@ def test_refusals_name_options_in_place_of_fields() -> None:
     assert in_the_words_of(create, error).message == "-partition breaks a rule."
     other = BadInput(faults.BAD_REQUEST, "Field keyRingLabels is something else.")
     assert in_the_words_of(create, other).message == other.message
+
+
+def test_options_that_do_not_go_together_are_named() -> None:
+    config = BY_WORDS["cluster config"]
+    (operation,) = operations_of(config)
+    document = fill(config, {"service": "core", "ipaddress": "192.0.2.1", "port": 50070})
+    with pytest.raises(BadInput) as raised:
+        decode_arguments(operation, msgspec.json.encode(document))
+    told = in_the_words_of(config, raised.value).message
+    assert told == "-port does not go with the other options of 'cluster config'."

@@ -14,6 +14,7 @@ from conclave import faults
 from conclave.errors import BadInput
 from conclave.operations.commands import PATH, Answers, Command, Kind, Option
 
+_SUPERFLUOUS: Final = re.compile(r".*Object contains unknown field `(-\w+)`")
 _STEP: Final = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
@@ -59,6 +60,9 @@ def in_the_words_of(command: Command, error: BadInput) -> BadInput:
         if option.target and not option.target.startswith(PATH):
             shown = f"<{option.value}>" if option.positional else f"-{option.name}"
             message = re.sub(rf"(Field )?\b{re.escape(option.target)}(?![\w.\[])", shown, message)
+    superfluous = _SUPERFLUOUS.match(message)
+    if superfluous is not None:
+        message = f"{superfluous[1]} does not go with the other options of '{command.words}'."
     return BadInput(error.fault, message)
 
 

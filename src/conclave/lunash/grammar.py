@@ -22,6 +22,8 @@ MAX_LINE_BYTES: Final = 64 * 1024
 HELP_WORDS: Final = frozenset({"?", "help"})
 _NEAR: Final = 0.6
 """How alike two words must be (`difflib`) for the one to be offered in place of the other."""
+_A_SLIP: Final = 0.75
+"""How alike they must be for the unknown one to be shown, which else may be a password."""
 
 
 @dataclass(slots=True)
@@ -106,10 +108,10 @@ def find_option(command: Command, word: Word) -> Option:
         raise _bad(f"Option -{name} of '{command.words}' is ambiguous: {names}.")
     known = [f"-{option.name}" for option in options]
     near = _nearest(word.text, known)
-    shown = f"'{command.words}' has no option {near[1]}" if near else ""
-    hint = f"; did you mean {near[0]}?" if near else f"'{command.words}' has no such option."
+    what = f"option {near[1]}" if near and near[1] else "such option"
+    hint = f"; did you mean {near[0]}?" if near else "."
     takes = f" It takes {', '.join(known)}." if known else " It takes none."
-    raise _bad(shown + hint + takes)
+    raise _bad(f"'{command.words}' has no {what}{hint}{takes}")
 
 
 def holds_secret(line: str, root: Node) -> bool:
@@ -167,14 +169,23 @@ def _unknown_word(word: Word, node: Node) -> BadInput:
         known = ", ".join(child.words[-1] for child in node.children.values())
         return _bad(f"{place}. There are: {known}.")
     meant = " ".join((*node.words, near[0]))
-    return _bad(f"{place}: {near[1]!r}. Did you mean '{meant}'?")
+    shown = f": {near[1]!r}" if near[1] else ""
+    return _bad(f"{place}{shown}. Did you mean '{meant}'?")
 
 
 def _nearest(word: str, known: Sequence[str]) -> tuple[str, str] | None:
-    """Return the known word that is most like a word, and that word; None when none is near."""
+    """Return the known word that is most like a word, and that word if it may be shown.
+
+    None when none is near.
+    """
     by_lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(word[:64].lower(), by_lower, n=1, cutoff=_NEAR)
-    return (by_lower[near[0]], word[:64]) if near else None
+    lower = word[:64].lower()
+    near = difflib.get_close_matches(lower, by_lower, n=1, cutoff=_NEAR)
+    if not near:
+        return None
+    alike = difflib.SequenceMatcher(None, lower, near[0]).ratio()
+    is_a_slip = alike >= _A_SLIP and all(each in "-?" or each.isalpha() for each in lower)
+    return by_lower[near[0]], word[:64] if is_a_slip else ""
 
 
 # ---------------------------------------------------------------- options

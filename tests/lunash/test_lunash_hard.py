@@ -1,0 +1,201 @@
+"""LunaSH under hardship: keys, uploads that must not be, a crowd, clients that say nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from conclave.appliance.public_keys import parse_public_key
+from conclave.settings import FileSettings, SshSettings
+from tests.support.rest_house import ADMIN, MONITOR
+from tests.support.ssh_house import TRAILER, Answer, SshHouse, open_ssh_house
+
+pytestmark = pytest.mark.system
+LIMIT_BYTES = 1 << 20
+CROWD = 100
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshHouse]:
+    files = FileSettings(max_file_bytes=LIMIT_BYTES)
+    with open_ssh_house(tmp_path_factory.mktemp("hard"), files=files) as opened:
+        yield opened
+
+
+# ---------------------------------------------------------------- keys
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """Return the file of a new key; `.pub` beside it is its public half."""
+    path = tmp_path / "id"
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
+    subprocess.run(command, check=True, timeout=60)
+    return path
+
+
+def by_key(house: SshHouse, key: Path, user: str, *command: str) -> Answer:
+    options = ["-i", str(key), "-oPreferredAuthentications=publickey"]
+    return house.ssh(*command, user=user, password="", options=options)
+
+
+def test_a_key_opens_lunash_to_its_user_until_it_is_removed(house: SshHouse, key: Path) -> None:
+    public_keys = house.appliance.public_keys
+    line = key.with_suffix(".pub").read_text()
+    assert by_key(house, key, "monitor", "hsm show").status == 255
+    house.loop.run(public_keys.add("monitor", parse_public_key(line)))
+    answer = by_key(house, key, "monitor", "hsm show")
+    assert (answer.status, TRAILER in answer.out) == (0, True), answer
+    # The rights are the user's, and the key is nobody else's.
+    assert "no rule" in by_key(house, key, "monitor", "hsm init").out
+    assert by_key(house, key, "admin", "hsm show").status == 255
+    (kept,) = public_keys.of("monitor")
+    house.loop.run(public_keys.delete("monitor", kept.fingerprint))
+    assert by_key(house, key, "monitor", "hsm show").status == 255
+
+
+def test_a_key_of_a_disabled_user_opens_nothing(house: SshHouse, key: Path) -> None:
+    appliance = house.appliance
+    line = key.with_suffix(".pub").read_text()
+    house.loop.run(appliance.public_keys.add("operator", parse_public_key(line)))
+    assert by_key(house, key, "operator", "help").status == 0
+    house.loop.run(appliance.users.set_enabled("operator", enabled=False))
+    try:
+        assert by_key(house, key, "operator", "help").status == 255
+    finally:
+        house.loop.run(appliance.users.set_enabled("operator", enabled=True))
+    house.loop.run(appliance.public_keys.clear("operator"))
+
+
+# ---------------------------------------------------------------- uploads
+
+
+def stored(house: SshHouse) -> set[str]:
+    """Return the names of all files in the file areas, finished and unfinished."""
+    return {path.name for path in house.appliance.paths.files.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("protocol", [["-s"], ["-O"]])
+def test_an_upload_over_the_limit_leaves_nothing(
+    house: SshHouse, tmp_path: Path, protocol: list[str]
+) -> None:
+    (tmp_path / "large").write_bytes(os.urandom(LIMIT_BYTES + 1))
+    (tmp_path / "fits").write_bytes(os.urandom(LIMIT_BYTES))
+    before = stored(house)
+    refused = house.scp(str(tmp_path / "large"), "{}:", options=protocol)
+    assert refused.status != 0
+    assert str(LIMIT_BYTES) in refused.err
+    assert stored(house) == before
+    assert house.scp(str(tmp_path / "fits"), "{}:", options=protocol).status == 0
+    assert stored(house) == before | {"fits"}
+    assert house.sftp("rm fits\n").status == 0
+
+
+def test_an_upload_that_breaks_off_leaves_nothing_and_keeps_what_there_was(
+    house: SshHouse, tmp_path: Path
+) -> None:
+    (tmp_path / "kept").write_bytes(b"before")
+    assert house.scp(str(tmp_path / "kept"), "{}:").status == 0
+
+    async def break_off() -> None:
+        connection = await connect(house)
+        sftp = await connection.start_sftp_client()
+        upload = await sftp.open("kept", "wb")
+        await upload.write(b"half of what was to come")
+        # Both files are there now: the old one, and what has no name yet.
+        assert len(unfinished(house)) == 1
+        connection.abort()
+        async with asyncio.timeout(60):
+            while unfinished(house):  # noqa: ASYNC110 - it looks at a directory
+                await asyncio.sleep(0.02)
+
+    house.loop.run(break_off())
+    assert (house.appliance.files.directory("admin") / "kept").read_bytes() == b"before"
+    assert house.sftp("rm kept\n").status == 0
+
+
+def unfinished(house: SshHouse) -> set[str]:
+    listed = {each.name for each in house.appliance.files.list("admin")}
+    return stored(house) - listed
+
+
+# ---------------------------------------------------------------- crowds
+
+
+async def connect(house: SshHouse, user: tuple[str, str] = ADMIN) -> asyncssh.SSHClientConnection:
+    """Open a connection of asyncssh's own client, which costs less than a program of its own."""
+    name, password = user
+    return await asyncssh.connect(
+        house.address,
+        house.port,
+        username=name,
+        password=password,
+        client_keys=None,
+        agent_path=None,
+        known_hosts=None,
+        config=None,
+        connect_timeout=80,
+        login_timeout=80,
+    )
+
+
+async def one_of_many(house: SshHouse) -> str:
+    try:
+        async with await connect(house, MONITOR) as connection:
+            answer = await connection.run("hsm show")
+            assert TRAILER in str(answer.stdout)
+    except (asyncssh.ConnectionLost, ConnectionError):
+        return "refused"
+    return f"status {answer.exit_status}"
+
+
+def test_a_hundred_logins_at_once_are_all_served(house: SshHouse) -> None:
+    async def crowd() -> list[str]:
+        return await asyncio.gather(*(one_of_many(house) for _ in range(CROWD)))
+
+    assert Counter(house.loop.run(crowd())) == {"status 0": CROWD}
+
+
+def test_beyond_the_limit_connections_are_closed_and_the_others_served(tmp_path: Path) -> None:
+    settings = SshSettings(max_connections=8, login_seconds=1)
+    with open_ssh_house(tmp_path / "small", ssh=settings) as small:
+
+        async def crowd() -> list[str]:
+            return await asyncio.gather(*(one_of_many(small) for _ in range(20)))
+
+        ends = Counter(small.loop.run(crowd()))
+        assert ends["status 0"] + ends["refused"] == 20
+        assert ends["status 0"] >= 4
+        # One that says nothing is shown out when its time to log in is over.
+        with socket.create_connection((small.address, small.port), timeout=60) as silent:
+
+            def until_closed() -> bytes:
+                said = b""
+                while part := silent.recv(4096):
+                    said += part
+                return said
+
+            assert small.loop.run(asyncio.to_thread(until_closed)).startswith(b"SSH-2.0-Conclave")
+
+
+# ---------------------------------------------------------------- lines
+
+
+def test_long_lines_and_control_characters_arrive_and_are_refused(house: SshHouse) -> None:
+    long = "partition show -partition " + "x" * 60_000
+    answer = house.ssh(stdin=f"{long}\nhsm \x07show\nhsm show\n")
+    assert answer.status == 1
+    assert "This HSM has no partition 'xxx" in answer.out
+    assert "U+0007, at 5" in answer.out
+    assert answer.out.count(TRAILER) == 1
+    assert len(answer.out) < 10_000
+    over = house.ssh(stdin="x" * 70_000 + "\n")
+    assert (over.status, "65536 bytes at most" in over.out) == (1, True)
