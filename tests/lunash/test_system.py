@@ -163,6 +163,15 @@ def test_the_webserver_is_shown_and_set(house: SshHouse) -> None:
     done(house.ssh("webserver set -maxfilesize 2097152"))
     assert shown(house, "webserver show")["maxFileSize"] == 2_097_152
     assert house.ssh("webserver set -maxfilesize 5").status == 1
+    assert house.ssh(stdin="webserver disable\nwebserver bind -netdevice eth0\n").status == 0
+    after = shown(house, "webserver show")
+    assert (after["enabled"], after["netDevice"], after["maxFileSize"]) == (
+        False,
+        "eth0",
+        2_097_152,
+    )
+    assert house.ssh("webserver bind -netdevice eth7").status == 1
+    assert house.ssh(stdin="webserver enable\nwebserver bind -n all\n").status == 0
     assert shown(house, "webserver blocklist list") == {"blocklist": []}
     assert house.ssh("webserver blocklist list", user="monitor").status == 1
 
@@ -178,6 +187,8 @@ def test_services_are_set_back_to_what_they_were(house: SshHouse, server: TimeSe
         "ntpEnabled": True,
         "ntpServers": [server.name],
         "syslogRemoteHosts": ["127.0.0.1:9/udp"],
+        "webserverEnabled": True,
+        "webserverNetDevice": "all",
         "webserverMaxFileSize": 3_145_728,
     }
     assert house.ssh("sysconf config factoryReset -service ntp", stdin="quit\n").status == 1

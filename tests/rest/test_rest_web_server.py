@@ -32,6 +32,9 @@ def test_what_the_configuration_fixes_is_refused_by_name(house: House) -> None:
         refused = client.patch(WEB, {"maxFileSize": MIB, field: value})
         assert refused.status_code == 400
         assert field in refused.json()["details"]
+    assert client.patch(WEB, {"netDevice": "eth0"}).status_code == 204
+    assert client.get(WEB).json() == shown | {"netDevice": "eth0"}
+    assert client.patch(WEB, {"netDevice": "all"}).status_code == 204
     assert client.get(WEB).json() == shown
     assert client.patch(WEB, {"maxFileSize": 10}).status_code == 400
 

@@ -99,6 +99,7 @@ class Appliance:
             has_cluster=self.packages.cluster.release is not None,
             ntp=self.ntp.enabled,
             ssh=self.config.ssh.enabled,
+            webserver=self.webserver.enabled,
         )
 
     def service(self, service_id: str) -> ServiceInfo:

@@ -24,6 +24,7 @@ from conclave.appliance.appliance import Appliance, open_appliance
 from conclave.appliance.doors import Doors
 from conclave.appliance.network import bind_all
 from conclave.appliance.paths import StatePaths
+from conclave.appliance.rest_listener import RestListener
 from conclave.appliance.tls import write_private
 from conclave.errors import Conflict
 from conclave.service.bootstrap import configure_logging
@@ -85,11 +86,12 @@ async def serve(
         doors = (make_doors or _load_doors())(appliance)
         appliance.cluster.attach_admin_door(doors.admin)
         addresses = sorted(set(config.interfaces.values()))
-        sockets = bind_all(addresses, config.rest_port, what="REST")
+        rest = RestListener(config, appliance.webserver, doors.rest, appliance.rest_tls_context())
+        sockets = rest.bind()
         shell_sockets = (
             bind_all(addresses, config.ssh.port, what="LunaSH") if doors.shell is not None else []
         )
-        await doors.rest.start(sockets, appliance.rest_tls_context())
+        await rest.start(sockets)
         if doors.shell is not None:
             await doors.shell.start(shell_sockets)
         booting = asyncio.create_task(appliance.cluster.start_on_boot())
@@ -102,7 +104,7 @@ async def serve(
             await asyncio.wait({booting})
             if doors.shell is not None:
                 await doors.shell.stop(deadline_seconds=DOOR_STOP_SECONDS)
-            await doors.rest.stop(deadline_seconds=DOOR_STOP_SECONDS)
+            await rest.stop()
 
 
 async def _serve_until_signal(config: ApplianceConfig) -> None:

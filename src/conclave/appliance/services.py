@@ -30,7 +30,8 @@ class ServiceInfo:
 NTP: Final = "ntp"
 RESET: Final = "factoryreset"
 NTP_ACTIONS: Final = ("start", "stop", "enable", "disable", RESET)
-_WITH_DAEMON: Final[Mapping[str, str]] = {"syslog": "System log", "webserver": "Webserver (REST)"}
+WEBSERVER_ACTIONS: Final = (RESET,)
+_WITH_DAEMON: Final[Mapping[str, str]] = {"syslog": "System log"}
 _ABSENT: Final[Mapping[str, str]] = {
     "ntls": "Network Trust Link",
     "snmp": "Simple Network Management Protocol",
@@ -39,11 +40,16 @@ _ABSENT: Final[Mapping[str, str]] = {
 
 
 def list_services(
-    cluster: ClusterServiceStatus, *, has_cluster: bool = True, ntp: bool = False, ssh: bool = False
+    cluster: ClusterServiceStatus,
+    *,
+    has_cluster: bool = True,
+    ntp: bool = False,
+    ssh: bool = False,
+    webserver: bool = True,
 ) -> tuple[ServiceInfo, ...]:
     """Return all services in the order of their ids; the cluster's once its package is there.
 
-    `ntp` and `ssh` tell whether those services run.
+    `ntp`, `ssh` and `webserver` tell whether those services run.
     """
     rows = [
         *(_cluster_rows(cluster) if has_cluster else ()),
@@ -52,6 +58,7 @@ def list_services(
             for key, name in _WITH_DAEMON.items()
         ),
         _switched(NTP, "Network Time Protocol", ntp, NTP_ACTIONS),
+        _switched("webserver", "Webserver (REST)", webserver, WEBSERVER_ACTIONS),
         _switched("ssh", "Secure Shell (LunaSH)", ssh, ()),
         *(ServiceInfo(key, name, "stopped", "stopped", False, ()) for key, name in _ABSENT.items()),
     ]

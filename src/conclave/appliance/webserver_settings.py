@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -12,42 +13,76 @@ from conclave.appliance.user_files import UserFiles
 DOCUMENT: Final = "webserver"
 LEAST_FILE_BYTES: Final = 1 << 20
 MOST_FILE_BYTES: Final = 4 << 30
+ALL_DEVICES: Final = "all"
 
 
 class StoredWebserver(msgspec.Struct, frozen=True):
-    """What was changed; 0 is what the configuration says."""
+    """What was changed."""
 
     max_file_bytes: int = 0
+    """0 is what the configuration says."""
+    enabled: bool = True
+    net_device: str = ALL_DEVICES
 
 
 class WebserverSettings:
-    """How large an uploaded file may be, by whatever door."""
+    """How large an uploaded file may be, by whatever door; whether and where REST listens."""
 
-    def __init__(self, documents: Documents, files: UserFiles, configured: int) -> None:
+    def __init__(self, documents: Documents, files: UserFiles, stored: StoredWebserver) -> None:
         self._documents = documents
         self._files = files
-        self._configured = configured
+        self._configured_bytes = files.max_file_bytes
+        self._stored = stored
+        self.on_change: Callable[[], None] = _nobody
+        """Told when REST is to listen elsewhere."""
+        self._let_hold()
 
     @classmethod
     async def open(cls, documents: Documents, files: UserFiles) -> WebserverSettings:
         """Read what was changed, and let it hold."""
-        configured = files.max_file_bytes
-        stored = await documents.load(DOCUMENT, StoredWebserver)
-        if stored.max_file_bytes:
-            files.max_file_bytes = stored.max_file_bytes
-        return cls(documents, files, configured)
+        return cls(documents, files, await documents.load(DOCUMENT, StoredWebserver))
 
     @property
     def max_file_bytes(self) -> int:
         """Return how many bytes an uploaded file may have."""
         return self._files.max_file_bytes
 
+    @property
+    def enabled(self) -> bool:
+        """Tell whether REST listens at all."""
+        return self._stored.enabled
+
+    @property
+    def net_device(self) -> str:
+        """Return the network device that REST listens on, or `all`."""
+        return self._stored.net_device
+
+    async def change(
+        self,
+        *,
+        max_file_bytes: int | None = None,
+        enabled: bool | None = None,
+        net_device: str | None = None,
+    ) -> None:
+        """Change what is given, durably and at once; connections elsewhere are ended soon."""
+        given = {"max_file_bytes": max_file_bytes, "enabled": enabled, "net_device": net_device}
+        changes = {name: value for name, value in given.items() if value is not None}
+        await self._store(msgspec.structs.replace(self._stored, **changes))
+
     async def reset(self) -> None:
         """Go back to what the configuration says."""
-        await self._documents.remove(DOCUMENT)
-        self._files.max_file_bytes = self._configured
+        await self._store(StoredWebserver())
 
-    async def set_max_file_bytes(self, size: int) -> None:
-        """Change how many bytes an uploaded file may have, durably and at once."""
-        await self._documents.save(DOCUMENT, StoredWebserver(max_file_bytes=size))
-        self._files.max_file_bytes = size
+    async def _store(self, changed: StoredWebserver) -> None:
+        await self._documents.save(DOCUMENT, changed)
+        before, self._stored = self._stored, changed
+        self._let_hold()
+        if (before.enabled, before.net_device) != (changed.enabled, changed.net_device):
+            self.on_change()
+
+    def _let_hold(self) -> None:
+        self._files.max_file_bytes = self._stored.max_file_bytes or self._configured_bytes
+
+
+def _nobody() -> None:
+    """There is no listener yet."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from msgspec import UNSET, Meta, UnsetType
 
 from conclave import faults
-from conclave.appliance.webserver_settings import LEAST_FILE_BYTES, MOST_FILE_BYTES
+from conclave.appliance.webserver_settings import ALL_DEVICES, LEAST_FILE_BYTES, MOST_FILE_BYTES
 from conclave.errors import BadInput
 from conclave.lunash.render.system import webserver_blocklist, webserver_show
 from conclave.operations.appliance import ROOT
@@ -26,15 +26,16 @@ from conclave.operations.model import (
 )
 
 WEB_SERVER = f"{ROOT}/webServer"
+Value = TypeVar("Value")
 CIPHERS = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
 """What TLS 1.3 has; nothing older is spoken."""
-ALL_DEVICES = "all"
 _OF_OLD = "REST: an older name of web_server.blocklist."
 
 
 class WebServerView(Result, frozen=True):
-    """The webserver; `maxFileSize` in bytes."""
+    """The webserver; `maxFileSize` in bytes, `netDevice` one of the interfaces or all."""
 
+    enabled: bool
     cipher_list: str
     net_device: str
     port: int
@@ -43,8 +44,9 @@ class WebServerView(Result, frozen=True):
 
 
 class ChangeWebServer(Arguments, frozen=True):
-    """What is absent stays; only `maxFileSize` changes while the appliance runs."""
+    """What is absent stays; `enabled` false ends REST until LunaSH enables it again."""
 
+    enabled: bool | UnsetType = UNSET
     cipher_list: Annotated[str, Meta(min_length=1, max_length=1024)] | UnsetType = UNSET
     net_device: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,15}$")] | UnsetType = UNSET
     port: Port | UnsetType = UNSET
@@ -70,11 +72,19 @@ class Blacklist(Result, frozen=True):
     blacklist: list[BlockedSource]
 
 
+def given(value: Value | UnsetType) -> Value | None:
+    """Return what was sent, None for what was left out."""
+    return None if isinstance(value, UnsetType) else value
+
+
 def check_web_server_change(call: Call, arguments: ChangeWebServer) -> None:
-    """Ciphers, device and port are those of the configuration file."""
+    """Ciphers and port are those of the configuration file; the device must exist."""
+    devices = (ALL_DEVICES, *sorted(call.appliance.config.interfaces))
+    if arguments.net_device is not UNSET and arguments.net_device not in devices:
+        message = f"netDevice must be one of {', '.join(devices)}; it is {arguments.net_device!r}."
+        raise BadInput(faults.BAD_REQUEST, message)
     fixed = (
         ("cipherList", arguments.cipher_list, CIPHERS, "TLS 1.3 alone is spoken"),
-        ("netDevice", arguments.net_device, ALL_DEVICES, "REST listens on all interfaces"),
         (
             "port",
             arguments.port,
@@ -111,7 +121,8 @@ async def show_web_server(call: Call, _arguments: NoArguments) -> Reply:
     return Reply(
         body=WebServerView(
             cipher_list=CIPHERS,
-            net_device=ALL_DEVICES,
+            enabled=call.appliance.webserver.enabled,
+            net_device=call.appliance.webserver.net_device,
             port=call.appliance.config.rest_port,
             max_file_size=call.appliance.webserver.max_file_bytes,
             blocklist=f"{WEB_SERVER}/blocklist",
@@ -123,12 +134,38 @@ async def show_web_server(call: Call, _arguments: NoArguments) -> Reply:
     "web_server.change",
     "PATCH",
     WEB_SERVER,
-    summary="Change how large an uploaded file may be; the rest is the configuration's.",
+    summary="Change whether and where REST listens, and how large an uploaded file may be.",
     arguments=ChangeWebServer,
     roles=OPERATORS,
     checks=(check_web_server_change,),
     faults=(faults.SERVICE_FIXED,),
     commands=(
+        Command(
+            words="webserver enable",
+            summary="Let REST listen, now and after each start.",
+            chapter="2",
+            fixed={"enabled": True},
+        ),
+        Command(
+            words="webserver disable",
+            summary="Let REST listen no more, now and after each start.",
+            fixed={"enabled": False},
+        ),
+        Command(
+            words="webserver bind",
+            summary="Let REST listen on one network device, or on all.",
+            chapter="2",
+            options=(
+                Option(
+                    name="netdevice",
+                    short="n",
+                    summary="a device of 'network show', or all",
+                    value="device",
+                    target="netDevice",
+                    required=True,
+                ),
+            ),
+        ),
         Command(
             words="webserver set",
             summary="Change how large an uploaded file may be, by whatever door.",
@@ -148,8 +185,11 @@ async def show_web_server(call: Call, _arguments: NoArguments) -> Reply:
 )
 async def change_web_server(call: Call, arguments: ChangeWebServer) -> Reply:
     """Change the webserver's settings."""
-    if not isinstance(arguments.max_file_size, UnsetType):
-        await call.appliance.webserver.set_max_file_bytes(arguments.max_file_size)
+    await call.appliance.webserver.change(
+        max_file_bytes=given(arguments.max_file_size),
+        enabled=given(arguments.enabled),
+        net_device=given(arguments.net_device),
+    )
     return Reply()
 
 

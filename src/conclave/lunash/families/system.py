@@ -39,6 +39,8 @@ class Configuration(msgspec.Struct, frozen=True, rename="camel"):
     ntp_enabled: bool
     ntp_servers: list[str]
     syslog_remote_hosts: list[str]
+    webserver_enabled: bool
+    webserver_net_device: str
     webserver_max_file_size: int
 
 
@@ -116,12 +118,16 @@ async def _config_show(shell: ShellCall, _answers: Answers) -> Output:
         ntp_enabled=status.enabled,
         ntp_servers=[each.id for each in servers.servers],
         syslog_remote_hosts=[f"{each.id}/{each.protocol}" for each in hosts.remote_hosts],
+        webserver_enabled=webserver.enabled,
+        webserver_net_device=webserver.net_device,
         webserver_max_file_size=webserver.max_file_size,
     )
     rows = (
         ("ntp: enabled", "yes" if body.ntp_enabled else "no"),
         ("ntp: servers", " ".join(body.ntp_servers) or "none"),
         ("syslog: remote hosts", " ".join(body.syslog_remote_hosts) or "none"),
+        ("webserver: enabled", "yes" if body.webserver_enabled else "no"),
+        ("webserver: network device", body.webserver_net_device),
         ("webserver: max file size", str(body.webserver_max_file_size)),
     )
     return Output(lines=fields(rows), body=body)

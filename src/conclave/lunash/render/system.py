@@ -9,7 +9,7 @@ import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from conclave.lunash.render.tables import fields, table
+from conclave.lunash.render.tables import fields, table, yes_no
 
 if TYPE_CHECKING:
     from conclave.operations.appliance import ApplianceView, TimeView, TimeZones
@@ -126,6 +126,7 @@ def webserver_show(webserver: WebServerView) -> Sequence[str]:
     """Return the webserver's settings."""
     return fields(
         (
+            ("Enabled", yes_no(webserver.enabled)),
             ("Network Device", webserver.net_device),
             ("Port", str(webserver.port)),
             ("Ciphers", webserver.cipher_list),
