@@ -224,9 +224,8 @@ class ClusterOperations:
                 lambda state: sequences.delete_primary(state, force=params.force)
             )
         elif state.is_primary:
-            await member.coordinator.change(
-                lambda state: sequences.delete_other(state, target, force=params.force)
-            )
+            delete = sequences.delete_closed if state.handing_over else sequences.delete_other
+            await member.coordinator.change(lambda state: delete(state, target, force=params.force))
         else:
             return await self._forward_deletion(member, params, role)
         after = member.state

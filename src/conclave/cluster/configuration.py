@@ -103,6 +103,13 @@ class Configuration:
             forks=self.forks,
         )
 
+    def ended(self, epoch: Epoch, member_id: MemberId, how: Standing) -> Configuration:
+        """Return the configuration of one that is no member any more and was told no more.
+
+        It names nobody: who else is in the cluster is not known, and must not be told on.
+        """
+        return Configuration(epoch, self.primary, (), former=((member_id, how),), forks=self.forks)
+
     def forked(self, revision: int) -> Configuration:
         """Return the configuration with the note that its epoch begins at that revision."""
         return replace(self, forks=(*self.forks, (self.epoch.number, revision))[-KEPT_FORKS:])
@@ -185,6 +192,29 @@ def accept(state: MemberState, epoch: Epoch, *, give_up: bool = False) -> Member
     return replace(state, accepted=epoch, gave_up=state.gave_up or give_up)
 
 
+def promised_past(state: MemberState, epoch: Epoch, accepted_number: int, *, gave_up: bool) -> bool:
+    """Tell whether a member that lives in `epoch` promised itself past what this primary opened.
+
+    It can follow no more then: `sequences.renew` brings it back.  What this primary has promised
+    itself does not count, since a renewal that was interrupted left just that; and a promise of the
+    very number that was opened holds a member back too, if it was to another epoch; and one that
+    gave its primary up takes no later configuration of it without being asked.
+    """
+    opened_number = state.epoch.number
+    same_number = accepted_number == opened_number and epoch < state.epoch
+    return gave_up or accepted_number > opened_number or same_number
+
+
+def never_listed(state: MemberState, primary: MemberId, epoch: Epoch) -> bool:
+    """Tell whether a joiner that `primary` does not know, in its epoch, was not taken in for good.
+
+    Only the primary that was to list it can say so, or one that came after that one: where it lists
+    nobody, nobody else does.
+    """
+    joins = state.standing is Standing.JOINING
+    return joins and (primary == state.configuration.primary or epoch > state.epoch)
+
+
 def next_epoch(promoter: MemberId, states: Iterable[Epoch]) -> Epoch:
     """Return the epoch that `promoter` may propose above all of `states`."""
     return Epoch(max(epoch.number for epoch in states) + 1, promoter)
@@ -199,6 +229,9 @@ def adoptable(state: MemberState, configuration: Configuration) -> bool:
     epoch = configuration.epoch
     if epoch <= state.epoch or state.standing in (Standing.LEFT, Standing.DELETED):
         return False
+    if configuration.peer(state.member_id) is None:
+        # No promise keeps in a cluster whom it has removed, its own attempts least of all.
+        return True
     same_primary = configuration.primary == state.configuration.primary
     if state.gave_up and same_primary and epoch != state.accepted:
         # Given up, and perhaps replaced: it comes back by an epoch that all promised (`renew`).
@@ -219,7 +252,7 @@ def adopt(state: MemberState, configuration: Configuration) -> MemberState:
     return replace(
         state,
         configuration=configuration,
-        accepted=configuration.epoch,
+        accepted=max(state.accepted, configuration.epoch),
         standing=standing,
         handing_over=NOBODY,
         gave_up=False,

@@ -50,8 +50,8 @@ class Hands(Protocol):
     def ask(self, member_id: MemberId, question: sequences.Question) -> Awaitable[Any]:
         """Ask a member, perhaps this one."""
 
-    def pause_writes(self) -> Awaitable[None]:
-        """Let writes wait."""
+    def pause_writes(self) -> Awaitable[tuple[MemberId, ...]]:
+        """Let writes wait; return who of the recorded list is waited for."""
 
     def resume_writes(self) -> None:
         """Let writes go on."""
@@ -159,7 +159,7 @@ class Coordinator:
             case Ask(member_id=member_id, question=question):
                 return await hands.ask(member_id, question)
             case PauseWrites():
-                await hands.pause_writes()
+                return await hands.pause_writes()
             case ResumeWrites():
                 hands.resume_writes()
             case CloseStore():

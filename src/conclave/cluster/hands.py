@@ -132,14 +132,17 @@ class MemberHands:
 
     # ------------------------------------------------------------------ the store
 
-    async def pause_writes(self) -> None:
-        """Let writes wait."""
+    async def pause_writes(self) -> tuple[MemberId, ...]:
+        """Let writes wait; return who of the recorded list is waited for."""
         await self.replication.prepare_to_close()
         await self.context.store.pause(PAUSE_SECONDS)
+        visible = self.coordinator.state.visible
+        return tuple(member for member in self.primary.waited_for if member in visible)
 
     def resume_writes(self) -> None:
-        """Let writes go on."""
-        self.context.store.resume()
+        """Let writes go on, unless this member gave its place away meanwhile."""
+        if self.coordinator.state.may_write:
+            self.context.store.resume()
 
     async def close_store(self) -> int | None:
         """Stop the store."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from conclave.cluster import extra_rows, sequences
-from conclave.cluster.configuration import MemberState, Standing, fork_above
+from conclave.cluster.configuration import MemberState, Standing, fork_above, never_listed
 from conclave.cluster.epochs import Epoch
 from conclave.cluster.judging import REASON_UNKNOWN
 from conclave.cluster.link.hello import Verdict
@@ -67,10 +67,10 @@ class MemberLeaving(MemberBase):
 
     def was_never_listed(self, member_id: MemberId, verdict: Verdict) -> bool:
         """Tell whether the primary does not know a joiner that nobody joins any more."""
-        state = self.state
-        waits = state.standing is Standing.JOINING and self.completes_join
-        by_primary = member_id == state.configuration.primary == verdict.primary
-        return waits and by_primary and verdict.reason == REASON_UNKNOWN
+        if member_id != verdict.primary or verdict.epoch is None:
+            return False
+        unknown = self.completes_join and verdict.reason == REASON_UNKNOWN
+        return unknown and never_listed(self.state, member_id, verdict.epoch)
 
     async def give_join_up(self) -> None:
         """Be as if this appliance had never joined."""

@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import Final
 
 from conclave.cluster import sequences
-from conclave.cluster.configuration import Standing
+from conclave.cluster.configuration import Standing, promised_past
+from conclave.cluster.epochs import Epoch
 from conclave.cluster.follower import log_progress
 from conclave.cluster.member_hearing import MemberHearing
 from conclave.cluster.replication import Progress
 from conclave.errors import ConclaveError
-from conclave.ids import RowRevision
+from conclave.ids import MemberId, RowRevision
 from conclave.service.page import NO_LEASE_END
 
 TEND_SECONDS: Final = 0.5
@@ -116,9 +117,18 @@ class MemberRole(MemberHearing):
         return unopened or not self.context.store.readable
 
     def _somebody_promised_more(self) -> bool:
-        accepted = self.state.accepted.number
-        reports = (self.neighbours.report(peer.member_id) for peer in self.state.others())
-        return any(report is not None and report.accepted_number > accepted for report in reports)
+        state = self.state
+        reports = (self.neighbours.report(peer.member_id) for peer in state.others())
+        return any(
+            report is not None
+            and promised_past(
+                state,
+                Epoch(report.epoch_number, MemberId(report.epoch_promoter)),
+                report.accepted_number,
+                gave_up=report.gave_up,
+            )
+            for report in reports
+        )
 
     def _postgresql_died(self, status: int) -> None:
         logger.error("PostgreSQL ended with status %d; it is started again.", status)

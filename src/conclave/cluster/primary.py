@@ -58,6 +58,8 @@ class Primary:
         self.waited_for: tuple[MemberId, ...] = ()
         """Whose replay a commit waits for."""
         self._recorded: tuple[MemberId, ...] = ()
+        self._changes = self._recorded_changes = 0
+        """How often the list changed, if only to and fro, and after how many it was recorded."""
         self._recording: asyncio.Task[None] | None = None
         self._changed = asyncio.Condition()
         self.begun = False
@@ -112,6 +114,7 @@ class Primary:
         now = boot_time_ms()
         self.waited_for = waited_for
         self._recorded = ()
+        self._recorded_changes = self._changes
         self._watched = {
             member_id: Watched(member_id, heard_ms=now, granted_ms=now) for member_id in waited_for
         }
@@ -163,7 +166,8 @@ class Primary:
     def _is_recorded(self) -> bool:
         state = self._coordinator.state
         listed = {state.member_id, *self.waited_for}
-        return self._recorded == self.waited_for and set(state.visible) == listed
+        same = self._recorded == self.waited_for and self._recorded_changes == self._changes
+        return same and set(state.visible) == listed
 
     def behind_bytes(self, member_id: MemberId) -> int:
         """Return how much a member has not replayed; -1 when it is not watched from here."""
@@ -206,12 +210,15 @@ class Primary:
 
     async def _set_waited_for(self, members: tuple[MemberId, ...]) -> None:
         async with self._changed:
+            if members != self.waited_for:
+                # The same list again is another one: somebody may have missed what was between.
+                self._changes += 1
             self.waited_for = members
             self._changed.notify_all()
 
     async def record_list(self) -> None:
         """Record the list in the store, if it is not; the commit proves that all of it have it."""
-        waited_for = self.waited_for
+        waited_for, before = self.waited_for, self._changes
         state = self._coordinator.state
         visible = (state.member_id, *waited_for)
         if self._is_recorded():
@@ -223,13 +230,13 @@ class Primary:
                 writer.put_visible(visible)
 
         await self._store.write(work, internal=True)
-        if self.waited_for != waited_for or not self.active:
+        if self._changes != before or not self.active:
             return  # it changed while it was recorded: the next round records the new one
         await self._coordinator.save(
             lambda state: replace(state, visible=visible, list_version=state.list_version + 1)
         )
         async with self._changed:
-            self._recorded = waited_for
+            self._recorded, self._recorded_changes = waited_for, before
             self._changed.notify_all()
 
     # ------------------------------------------------------------------ acknowledging
@@ -278,7 +285,7 @@ class Primary:
             await self._wait_for_change(POLL_SECONDS)
 
     async def _until_recorded(self) -> None:
-        while self._recorded != self.waited_for:
+        while self._recorded_changes != self._changes or self._recorded != self.waited_for:
             self._require_leading()
             await self._wait_for_change(1.0)
 

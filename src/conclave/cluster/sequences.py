@@ -104,7 +104,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class PauseWrites:
-    """Let writes wait; those under way end first."""
+    """Let writes wait; those under way end first.
+
+    The result is whom every one of them waited for, in the list that is recorded.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +189,13 @@ def promote(state: MemberState, target: MemberId) -> Steps:
     if target == state.member_id:
         return state
     if target not in state.visible:
-        message = f"Member {target} is not Read-Write: only such a member can be promoted."
-        raise NotAllowed(faults.MEMBER_NOT_READ_WRITE, message)
+        raise _not_read_write(target)
     epoch = yield from _promised(state, target)
-    yield PauseWrites()
+    visible: Sequence[MemberId] = yield PauseWrites()
+    if target not in visible:
+        # Dropped meanwhile: it may lack what was acknowledged without it.
+        yield ResumeWrites()
+        raise _not_read_write(target)
     closed = handed_over(state, target, epoch)
     try:
         yield Save(closed)
@@ -199,6 +205,11 @@ def promote(state: MemberState, target: MemberId) -> Steps:
         raise
     position = yield CloseStore()
     return (yield from finish_promotion(closed, position))
+
+
+def _not_read_write(target: MemberId) -> NotAllowed:
+    message = f"Member {target} is not Read-Write: only such a member can be promoted."
+    return NotAllowed(faults.MEMBER_NOT_READ_WRITE, message)
 
 
 def _promised(state: MemberState, target: MemberId) -> Generator[Action, Any, Epoch]:
@@ -217,6 +228,9 @@ def _promised(state: MemberState, target: MemberId) -> Generator[Action, Any, Ep
 def finish_promotion(state: MemberState, position: int | None) -> Steps:
     """Let the one whom this primary has handed over to open; may be repeated until it answers."""
     target = state.handing_over
+    if state.accepted.promoter != target:
+        # A deletion was begun since (`delete_closed`): nothing is given to this one any more.
+        return (yield from _take_back(state))
     configuration = replace(state.configuration, epoch=state.accepted, primary=target)
     try:
         yield Ask(target, AskOpen(configuration, position))
@@ -232,7 +246,7 @@ def _take_back(state: MemberState) -> Steps:
     """Open again after the other refused: with everybody's promise, it may be open elsewhere."""
     epoch = yield from _renewable(state)
     yield from _all_renew(state, epoch)
-    state = replace(state, accepted=epoch, handing_over=MemberId(""))
+    state = replace(state, accepted=epoch, handing_over=NOBODY)
     configuration = replace(state.configuration, epoch=epoch)
     return (yield from open_epoch(state, configuration, None))
 
@@ -243,6 +257,9 @@ def prepare(state: MemberState, question: AskPrepare) -> Generator[Action, Any, 
     unfit = state.gave_up and question.deleting is None and not question.renewing
     if question.deleting == state.member_id or left_behind or unfit:
         return Promise(given=False, accepted=state.accepted)
+    if state.handing_over and question.living > state.epoch:
+        # Somebody lives later: what was handed over was opened, and is not to be opened again.
+        state = replace(state, handing_over=NOBODY)
     try:
         state = accept(state, question.epoch, give_up=question.deleting is not None)
     except Conflict:
@@ -282,9 +299,14 @@ def change(state: MemberState, configuration: Configuration) -> Steps:
 
 
 def add_member(state: MemberState, peer: Peer) -> Steps:
-    """List a new member; it is not visible before its copy is complete."""
+    """List a new member; it is not visible before its copy is complete.
+
+    The others are told before it begins to copy: who takes this primary's place must ask it too.
+    """
     epoch = next_epoch(state.member_id, [state.accepted])
-    return (yield from change(state, state.configuration.with_peer(epoch, peer)))
+    state = yield from change(state, state.configuration.with_peer(epoch, peer))
+    yield from _tell(state)
+    return state
 
 
 def remove_member(state: MemberState, target: MemberId, how: Standing) -> Steps:
@@ -331,7 +353,7 @@ def renew(state: MemberState) -> Steps:
 
 def _renewable(state: MemberState) -> Generator[Action, Any, Epoch]:
     """Return an epoch above all that was promised, when all are there and none is ahead of us."""
-    found = yield from survey(state, MemberId(""))
+    found = yield from survey(state, NOBODY)
     if found.unreached:
         message = f"Members {', '.join(found.unreached)} are not reached; epoch not renewed."
         raise Unavailable(faults.MEMBERS_UNREACHABLE, message)
@@ -381,6 +403,8 @@ def survey(state: MemberState, target: MemberId) -> Generator[Action, Any, Surve
         try:
             surveys[member_id] = yield Ask(member_id, AskSurvey(target))
         except (Unavailable, NotAllowed):
+            if member_id == state.member_id:
+                raise
             unreached.append(member_id)
     return Surveyed(surveys, unreached)
 
@@ -391,6 +415,30 @@ def delete_other(state: MemberState, target: MemberId, *, force: bool) -> Steps:
     found = yield from survey(state, target)
     require_deletable(target, found.surveys, found.unreached, force=force)
     return (yield from remove_member(state, target, Standing.DELETED))
+
+
+def delete_closed(state: MemberState, target: MemberId, *, force: bool) -> Steps:
+    """Delete a member as a primary that has handed over, and be the open primary again.
+
+    Without it the loss of the one that was to be promoted, or of one whose promise is needed to
+    take the promotion back, would stop the cluster for good.  Who is left either lives in what was
+    handed over, which is seen, or promises never to open it.
+    """
+    found = yield from survey(state, target)
+    _require_newest(state, found)
+    require_deletable(target, found.surveys, found.unreached, force=force)
+    accepted = [survey.accepted for survey in found.surveys.values()]
+    epoch = next_epoch(state.member_id, [state.accepted, *accepted])
+    state = accept(state, epoch)
+    yield Save(state)
+    yield from _all_promise(state, target, found, force=force)
+    configuration = state.configuration.without(epoch, target, Standing.DELETED, state.member_id)
+    # What it may have written since is above all that this one has.
+    configuration = configuration.forked(found.surveys[state.member_id].revision)
+    state = yield from open_epoch(state, configuration, None)
+    yield Cut(target)
+    yield from _tell(state)
+    return state
 
 
 def delete_primary(state: MemberState, *, force: bool) -> Steps:

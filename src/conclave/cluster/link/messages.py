@@ -46,6 +46,8 @@ class Pong(Quiet, frozen=True):
     read_write: bool
     restart_required: bool
     version: str
+    gave_up: bool = False
+    """It has promised to do without its primary."""
 
 
 class SurveyRequest(Quiet, frozen=True):
