@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from campaigns import applications, cluster, cluster_report, fuzz, kill
+from campaigns import applications, cluster, cluster_report, core, fuzz, kill
 from campaigns.cluster_faults import TABLE
 from tests.support.outages import OUTAGES
 
@@ -147,6 +147,16 @@ def applications_command(only: tuple[str, ...], direct: tuple[str, ...], *, writ
         click.echo("\n".join(lines))
     if not all(row.clean for row in rows):
         raise click.ClickException("an application noticed an outage")
+
+
+@main.command("core")
+@click.option("--sizes", default=(1, 2), multiple=True, type=click.IntRange(1, 4))
+def core_command(sizes: tuple[int, ...]) -> None:
+    """Interrupt every change of a cluster twice, on the model."""
+    outcome = core.run(sizes, click.echo)
+    write_report("core", core.report(outcome, sizes, commit()))
+    if outcome.faults:
+        raise click.ClickException("a promise was broken")
 
 
 if __name__ == "__main__":
