@@ -53,7 +53,7 @@ def report(outcome: Outcome, sizes: tuple[int, ...], commit: str) -> list[str]:
         "",
         "Each change of a cluster on the model of `tests/support/core_simulation.py`, interrupted",
         "at every step: a member killed, a link cut, a member away for a moment, an action",
-        "refused, an answer late; then a second mishap at every later step, or at every step of the",
+        "refused, an answer late; then a second mishap at every later step, or of the",
         "recovery. All is mended, and nothing may be lost, and the cluster must come to rest.",
         "",
         f"- commit {commit}, clusters of {', '.join(map(str, sizes))}",
