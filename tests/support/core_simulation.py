@@ -78,20 +78,6 @@ class SaveList:
 
 
 @dataclass(frozen=True)
-class PutRow:
-    """Commit the row of a member that is about to be listed."""
-
-    member_id: MemberId
-
-
-@dataclass(frozen=True)
-class DropRow:
-    """Take back the row of a member that was not listed."""
-
-    member_id: MemberId
-
-
-@dataclass(frozen=True)
 class AskAdd:
     """Ask the primary to list a joiner."""
 
@@ -129,20 +115,10 @@ class Complete:
 
 
 ShellAction = (
-    Learn
-    | Complete
-    | WaitFor
-    | CommitList
-    | SaveList
-    | PutRow
-    | DropRow
-    | AskAdd
-    | AskRemove
-    | CopyAnew
-    | Forget
+    Learn | Complete | WaitFor | CommitList | SaveList | AskAdd | AskRemove | CopyAnew | Forget
 )
 Action = seq.Action | ShellAction
-NEVER_FAIL = (seq.ResumeWrites, seq.StopFollowing, seq.Cut)
+NEVER_FAIL = (seq.ResumeWrites, seq.StopFollowing, seq.Cut, seq.DropRow)
 """What the shell does at once, without anything that could refuse it."""
 Steps = Generator[Action, Any, Any]
 
@@ -301,9 +277,11 @@ class Simulation:
         return node.recorded == node.waited_for and set(node.state.visible) == listed
 
     def following(self, name: MemberId) -> tuple[MemberId, ...]:
-        """Return whose copies follow a primary."""
-        others = self.nodes[name].state.others()
-        return tuple(p.member_id for p in others if self.copies(p.member_id, name))
+        """Return whose copies follow a primary, of those that all others know of."""
+        state = self.nodes[name].state
+        others = (p.member_id for p in state.others())
+        known = (m for m in others if m not in state.configuration.unannounced)
+        return tuple(member for member in known if self.copies(member, name))
 
     def listing(self, name: MemberId) -> Steps:
         """Wait for all that follow, and record who they are."""
@@ -389,7 +367,7 @@ class Simulation:
                 visible = node.state.visible
                 task.result = tuple(m for m in node.waited_for if m in visible)
             case seq.ResumeWrites():
-                node.paused = False
+                node.paused = node.paused and not node.state.may_write
             case seq.CatchUp(position=position):
                 if len(node.log) < position:
                     task.error = NotAllowed(faults.MEMBERS_UNREACHABLE, "The copy ends earlier.")
@@ -409,6 +387,12 @@ class Simulation:
                 self.lead(task, node)
             case seq.Record(configuration=configuration):
                 self.record(task, node, configuration)
+            case seq.PutRow(member_id=member_id):
+                self.put_rows(task, node, node.stored.rows | {member_id})
+            case seq.DropRow(member_id=member_id):
+                if node.state.configuration.peer(member_id) is None:
+                    self.put_rows(task, node, node.stored.rows - {member_id})
+                    task.error = None
             case seq.Cut():
                 pass
             case _:
@@ -429,14 +413,9 @@ class Simulation:
                     version = node.state.list_version + 1
                     node.state = replace(node.state, visible=visible, list_version=version)
                     node.recorded = members
-            case PutRow(member_id=member_id):
-                self.put_rows(task, node, node.stored.rows | {member_id})
-            case DropRow(member_id=member_id):
-                if node.state.configuration.peer(member_id) is None:
-                    self.put_rows(task, node, node.stored.rows - {member_id})
             case AskAdd(primary=primary, peer=peer):
                 leads = self.nodes[primary].state.is_primary
-                start = adding if leads else relaying
+                start = seq.add_member if leads else relaying
                 self.ask_primary(task, primary, lambda s: start(s, peer), changes=leads)
             case AskRemove(primary=primary):
                 leaver, left = task.node, Standing.LEFT
@@ -588,6 +567,7 @@ class Simulation:
             len(node.log),
             sees,
             0,
+            gave_up=state.gave_up,
         )
 
     # ------------------------------------------------------------------ mishaps, and the watch
@@ -651,16 +631,6 @@ class Simulation:
             excused = excused or any(forced <= epoch for forced in self.forced)
             if not excused and write.number not in node.log:
                 raise AssertionError(f"{name} in {epoch} lost {write}")
-
-
-def adding(state: MemberState, peer: Peer) -> Steps:
-    """List a joiner, whose row is in the store by then."""
-    yield PutRow(peer.member_id)
-    try:
-        return (yield from seq.add_member(state, peer))
-    except ConclaveError:
-        yield DropRow(peer.member_id)
-        raise
 
 
 def relaying(state: MemberState, peer: Peer) -> Steps:

@@ -84,10 +84,21 @@ def tend(simulation: Simulation, name: MemberId) -> None:
     if node.leads and node.state.may_write:
         others = [p.member_id for p in node.state.others() if simulation.linked(name, p.member_id)]
         heard = [simulation.nodes[other].state for other in others]
-        if any(
-            promised_past(node.state, h.epoch, h.accepted.number, gave_up=h.gave_up) for h in heard
-        ):
+        if any(promised_past(node.state, h.accepted, gave_up=h.gave_up) for h in heard):
             simulation.begin(name, seq.renew, changes=True)
+            drain(simulation)
+        announce(simulation, name, node)
+
+
+def announce(simulation: Simulation, name: MemberId, node: Node) -> None:
+    """Let new members become visible, once all others live in the epoch that lists them."""
+    configuration = node.state.configuration
+    if not (node.state.may_write and configuration.unannounced):
+        return
+    known = [m for m in configuration.ids() if m not in configuration.unannounced]
+    epochs = [simulation.nodes[m].state.epoch for m in known if m in simulation.nodes]
+    if all(epoch == node.state.epoch for epoch in epochs):
+        simulation.begin(name, seq.announce, changes=True)
 
 
 def take_role(simulation: Simulation, name: MemberId, node: Node) -> None:

@@ -60,6 +60,8 @@ class Configuration:
     forks: tuple[tuple[int, int], ...] = ()
     """Of each deletion of a primary the epoch's number, and up to which revision of the store the
     new primary surely had what the deleted one had (rule C18)."""
+    unannounced: tuple[MemberId, ...] = ()
+    """New members that perhaps not all others know of: no write is acknowledged because of them."""
 
     def peer(self, member_id: MemberId) -> Peer | None:
         """Return a member, None when it is not in the cluster."""
@@ -86,10 +88,16 @@ class Configuration:
         return digest.digest()
 
     def with_peer(self, epoch: Epoch, peer: Peer) -> Configuration:
-        """Return the configuration with a new member."""
+        """Return the configuration with a new member, which is not announced yet."""
         former = tuple(entry for entry in self.former if entry[0] != peer.member_id)
         peers = (*(p for p in self.peers if p.member_id != peer.member_id), peer)
-        return replace(self, epoch=epoch, peers=peers, former=former)
+        new = () if self.peer(peer.member_id) else (peer.member_id,)
+        unannounced = (*self.unannounced, *new)
+        return replace(self, epoch=epoch, peers=peers, former=former, unannounced=unannounced)
+
+    def announced(self, epoch: Epoch) -> Configuration:
+        """Return the configuration of which every member knows every other."""
+        return replace(self, epoch=epoch, unannounced=())
 
     def without(
         self, epoch: Epoch, member_id: MemberId, how: Standing, primary: MemberId
@@ -101,14 +109,16 @@ class Configuration:
             peers=tuple(peer for peer in self.peers if peer.member_id != member_id),
             former=(*(entry for entry in self.former if entry[0] != member_id), (member_id, how)),
             forks=self.forks,
+            unannounced=tuple(each for each in self.unannounced if each != member_id),
         )
 
     def ended(self, epoch: Epoch, member_id: MemberId, how: Standing) -> Configuration:
         """Return the configuration of one that is no member any more and was told no more.
 
-        It names nobody: who else is in the cluster is not known, and must not be told on.
+        It names nobody: who else is in the cluster is not known, and must not be told on.  Nor is
+        it anybody's primary any more, whose word a joiner would take for that of the cluster.
         """
-        return Configuration(epoch, self.primary, (), former=((member_id, how),), forks=self.forks)
+        return Configuration(epoch, NOBODY, (), former=((member_id, how),), forks=self.forks)
 
     def forked(self, revision: int) -> Configuration:
         """Return the configuration with the note that its epoch begins at that revision."""
@@ -192,17 +202,15 @@ def accept(state: MemberState, epoch: Epoch, *, give_up: bool = False) -> Member
     return replace(state, accepted=epoch, gave_up=state.gave_up or give_up)
 
 
-def promised_past(state: MemberState, epoch: Epoch, accepted_number: int, *, gave_up: bool) -> bool:
-    """Tell whether a member that lives in `epoch` promised itself past what this primary opened.
+def promised_past(state: MemberState, accepted: Epoch, *, gave_up: bool) -> bool:
+    """Tell whether a member promised itself past what this primary opened, and can follow no more.
 
-    It can follow no more then: `sequences.renew` brings it back.  What this primary has promised
-    itself does not count, since a renewal that was interrupted left just that; and a promise of the
-    very number that was opened holds a member back too, if it was to another epoch; and one that
-    gave its primary up takes no later configuration of it without being asked.
+    `sequences.renew` brings it back.  What this primary has promised itself does not count, since a
+    renewal that was interrupted left just that.  Whoever promised itself to the very epoch that was
+    opened is about to follow; one of the same number that somebody else was to open holds it back,
+    and one that gave its primary up takes no later configuration of it without being asked.
     """
-    opened_number = state.epoch.number
-    same_number = accepted_number == opened_number and epoch < state.epoch
-    return gave_up or accepted_number > opened_number or same_number
+    return accepted != state.epoch and (gave_up or accepted.number >= state.epoch.number)
 
 
 def never_listed(state: MemberState, primary: MemberId, epoch: Epoch) -> bool:

@@ -25,9 +25,11 @@ from conclave.cluster.sequences import (
     CatchUp,
     CloseStore,
     Cut,
+    DropRow,
     Follow,
     Lead,
     PauseWrites,
+    PutRow,
     Record,
     ResumeWrites,
     Save,
@@ -74,6 +76,12 @@ class Hands(Protocol):
     def record(self, configuration: Configuration) -> Awaitable[None]:
         """Commit the configuration in the store."""
 
+    def put_row(self, member_id: MemberId) -> Awaitable[None]:
+        """Commit the row of a member that is about to be listed."""
+
+    def drop_row(self, member_id: MemberId) -> Awaitable[None]:
+        """Take the row back of one that was not listed; never fails."""
+
     def cut(self, member_id: MemberId) -> None:
         """End the connections of a former member."""
 
@@ -113,8 +121,7 @@ class Coordinator:
                 error = failure
             except BaseException:
                 # Nobody goes on with this sequence: what it paused must not stay paused.
-                if self.state.may_write:
-                    self.hands.resume_writes()
+                self._resume_writes()
                 raise
             else:
                 if isinstance(action, Save):
@@ -161,7 +168,7 @@ class Coordinator:
             case PauseWrites():
                 return await hands.pause_writes()
             case ResumeWrites():
-                hands.resume_writes()
+                self._resume_writes()
             case CloseStore():
                 return await hands.close_store()
             case Follow():
@@ -174,11 +181,20 @@ class Coordinator:
                 await hands.lead(position)
             case Record(configuration=configuration):
                 await hands.record(configuration)
+            case PutRow(member_id=member_id):
+                await hands.put_row(member_id)
+            case DropRow(member_id=member_id):
+                await hands.drop_row(member_id)
             case Cut(member_id=member_id):
                 hands.cut(member_id)
             case _:
                 assert_never(action)
         return None
+
+    def _resume_writes(self) -> None:
+        """Let writes go on, unless this member gave its place away meanwhile."""
+        if self.state.may_write:
+            self.hands.resume_writes()
 
     async def _save(self, state: MemberState, seen: MemberState) -> None:
         async with self._saving:

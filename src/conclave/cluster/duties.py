@@ -6,7 +6,6 @@ registered address (rule C9); a certificate is made for a listed key only (rule 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -110,18 +109,7 @@ class Duties:
         )
         # Kept until it is recorded, which is tried again if it fails once the member is listed.
         self.hands.new_rows = {**self.hands.new_rows, row.member_id: row}
-        try:
-            async with self.coordinator.turn():
-                # Before it is listed: a primary that dies in between would list it without a row.
-                await self.context.write(lambda writer: writer.put_member(row))
-                await self.coordinator.run(lambda state: sequences.add_member(state, new.peer))
-        except ConclaveError:
-            if self.coordinator.state.configuration.peer(row.member_id) is None:
-                rows = self.hands.new_rows.items()
-                self.hands.new_rows = {id_: kept for id_, kept in rows if id_ != row.member_id}
-                with contextlib.suppress(ConclaveError):  # the next change takes it away too
-                    await self.context.write(lambda writer: writer.delete_member(row.member_id))
-            raise
+        await self.coordinator.change(lambda state: sequences.add_member(state, new.peer))
         others = [peer.member_id for peer in self.coordinator.state.others()]
         try:
             await self.replication.instance.slots(others)

@@ -7,6 +7,7 @@ before the epoch is recorded in the store.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -128,6 +129,7 @@ class MemberHands:
             sees_target=bool(target_id) and self.neighbours.sees(target_id),
             last_contact_ms=self.neighbours.last_heard_ms(target_id),
             revision=revision,
+            gave_up=state.gave_up,
         )
 
     # ------------------------------------------------------------------ the store
@@ -140,9 +142,8 @@ class MemberHands:
         return tuple(member for member in self.primary.waited_for if member in visible)
 
     def resume_writes(self) -> None:
-        """Let writes go on, unless this member gave its place away meanwhile."""
-        if self.coordinator.state.may_write:
-            self.context.store.resume()
+        """Let writes go on."""
+        self.context.store.resume()
 
     async def close_store(self) -> int | None:
         """Stop the store."""
@@ -236,6 +237,19 @@ class MemberHands:
         # A row that came meanwhile waits for the configuration that lists its member.
         self.new_rows = {id_: row for id_, row in self.new_rows.items() if id_ not in listed}
         self.unfinished = False
+
+    async def put_row(self, member_id: MemberId) -> None:
+        """Commit the row of a member that is about to be listed."""
+        row = self.new_rows[member_id]
+        await self.context.write(lambda writer: writer.put_member(row))
+
+    async def drop_row(self, member_id: MemberId) -> None:
+        """Take the row back of one that was not listed; never fails."""
+        if self.coordinator.state.configuration.peer(member_id) is not None:
+            return  # listed, and recorded once more: its row is needed
+        self.new_rows = {id_: row for id_, row in self.new_rows.items() if id_ != member_id}
+        with contextlib.suppress(ConclaveError):  # the next change takes it away too
+            await self.context.write(lambda writer: writer.delete_member(member_id))
 
     # ------------------------------------------------------------------ others
 

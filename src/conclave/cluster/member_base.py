@@ -146,6 +146,7 @@ class MemberBase:
             epoch_number=state.epoch.number,
             epoch_promoter=state.epoch.promoter,
             accepted_number=state.accepted.number,
+            accepted_promoter=state.accepted.promoter,
             gave_up=state.gave_up,
             authorized=self.context.authorized is not None,
             read_write=self.context.page.lease_valid(),

@@ -41,8 +41,7 @@ class MemberRole(MemberHearing):
         """Lead, follow, or hand over once more, as the state says."""
         state = self.state
         if state.handing_over:
-            position = await self.replication.stop()
-            await self.coordinator.change(lambda state: sequences.finish_promotion(state, position))
+            await self._hand_over_again()
         elif state.may_write:
             await self.coordinator.change(
                 lambda state: sequences.open_epoch(state, state.configuration, None)
@@ -54,6 +53,13 @@ class MemberRole(MemberHearing):
         elif self.replication.replicated:
             await self.replication.follow(wait=False)
         self.role_taken = True
+
+    async def _hand_over_again(self) -> None:
+        async with self.coordinator.turn():
+            if not self.state.handing_over:
+                return  # a deletion that went first has opened the store here (`delete_closed`)
+            position = await self.replication.stop()
+            await self.coordinator.run(lambda state: sequences.finish_promotion(state, position))
 
     async def complete_copy(self, progress: Progress) -> None:
         """Copy the store of the primary, and be a member from then on."""
@@ -95,6 +101,8 @@ class MemberRole(MemberHearing):
         self._note_members()
         if self.primary.active and self._somebody_promised_more():
             await self.coordinator.change(sequences.renew)
+        if self.primary.active and self.state.configuration.unannounced and self._all_live_here():
+            await self.coordinator.change(sequences.announce)
 
     def _note_members(self) -> None:
         """Let clients look again when what they are told of the members has changed."""
@@ -123,10 +131,20 @@ class MemberRole(MemberHearing):
             report is not None
             and promised_past(
                 state,
-                Epoch(report.epoch_number, MemberId(report.epoch_promoter)),
-                report.accepted_number,
+                Epoch(report.accepted_number, MemberId(report.accepted_promoter)),
                 gave_up=report.gave_up,
             )
+            for report in reports
+        )
+
+    def _all_live_here(self) -> bool:
+        """Tell whether all others but new members live in this primary's epoch, as they say."""
+        state = self.state
+        known = [p for p in state.others() if p.member_id not in state.configuration.unannounced]
+        reports = [self.neighbours.report(peer.member_id) for peer in known]
+        return all(
+            report is not None
+            and Epoch(report.epoch_number, MemberId(report.epoch_promoter)) == state.epoch
             for report in reports
         )
 

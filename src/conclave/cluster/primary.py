@@ -194,7 +194,9 @@ class Primary:
             )
 
     async def _follow_plan(self) -> None:
-        plan = keeper.plan(self.waited_for, self._watched, boot_time_ms(), self._times)
+        unannounced = self._coordinator.state.configuration.unannounced
+        watched = {id_: each for id_, each in self._watched.items() if id_ not in unannounced}
+        plan = keeper.plan(self.waited_for, watched, boot_time_ms(), self._times)
         instance = self._replication.instance
         if plan.waited_for == self.waited_for == instance.synchronous:
             return

@@ -27,6 +27,7 @@ from conclave.cluster.configuration import (
     handed_over,
     next_epoch,
     opened,
+    promised_past,
 )
 from conclave.cluster.epochs import Epoch
 from conclave.cluster.survivors import Survey, choose_survivor, require_deletable
@@ -152,6 +153,20 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class PutRow:
+    """Commit the row of a member that is about to be listed."""
+
+    member_id: MemberId
+
+
+@dataclass(frozen=True, slots=True)
+class DropRow:
+    """Take the row back of one that was not listed after all; never fails."""
+
+    member_id: MemberId
+
+
+@dataclass(frozen=True, slots=True)
 class Cut:
     """End the connections of a member that is no member any more."""
 
@@ -169,6 +184,8 @@ Action = (
     | CatchUp
     | Lead
     | Record
+    | PutRow
+    | DropRow
     | Cut
 )
 Steps = Generator[Action, Any, MemberState]
@@ -228,6 +245,8 @@ def _promised(state: MemberState, target: MemberId) -> Generator[Action, Any, Ep
 def finish_promotion(state: MemberState, position: int | None) -> Steps:
     """Let the one whom this primary has handed over to open; may be repeated until it answers."""
     target = state.handing_over
+    if not target:
+        return state  # it was taken back, or opened, meanwhile
     if state.accepted.promoter != target:
         # A deletion was begun since (`delete_closed`): nothing is given to this one any more.
         return (yield from _take_back(state))
@@ -244,7 +263,7 @@ def finish_promotion(state: MemberState, position: int | None) -> Steps:
 
 def _take_back(state: MemberState) -> Steps:
     """Open again after the other refused: with everybody's promise, it may be open elsewhere."""
-    epoch = yield from _renewable(state)
+    epoch = _renewed(state, (yield from _all_there(state)))
     yield from _all_renew(state, epoch)
     state = replace(state, accepted=epoch, handing_over=NOBODY)
     configuration = replace(state.configuration, epoch=epoch)
@@ -299,12 +318,43 @@ def change(state: MemberState, configuration: Configuration) -> Steps:
 
 
 def add_member(state: MemberState, peer: Peer) -> Steps:
-    """List a new member; it is not visible before its copy is complete.
-
-    The others are told before it begins to copy: who takes this primary's place must ask it too.
-    """
+    """List a new member; it is not visible before its copy is complete, and all know of it."""
+    require_open(state)
     epoch = next_epoch(state.member_id, [state.accepted])
-    state = yield from change(state, state.configuration.with_peer(epoch, peer))
+    try:
+        # Before it is listed: a primary that dies in between would list it without a row.
+        yield PutRow(peer.member_id)
+        state = yield from change(state, state.configuration.with_peer(epoch, peer))
+    except ConclaveError:
+        yield DropRow(peer.member_id)
+        raise
+    yield from _tell(state)
+    try:
+        return (yield from announce(state))
+    except ConclaveError:
+        return state  # some were not told: it is announced once they were
+
+
+def announce(state: MemberState) -> Steps:
+    """Let the new members become visible, since every other member knows of them now.
+
+    One that did not could take this primary's place without asking them, who may be the only ones
+    with what was acknowledged meanwhile.
+    """
+    require_open(state)
+    configuration = state.configuration
+    for peer in state.others():
+        if peer.member_id in configuration.unannounced:
+            continue
+        answer: Survey = yield Ask(peer.member_id, AskSurvey(NOBODY))
+        if answer.epoch != state.epoch:
+            message = (
+                f"Member {peer.member_id} lives in epoch {answer.epoch} and may not know"
+                f" {', '.join(configuration.unannounced)} yet: they become visible later."
+            )
+            raise Unavailable(faults.MEMBERS_UNREACHABLE, message)
+    epoch = next_epoch(state.member_id, [state.accepted])
+    state = yield from change(state, configuration.announced(epoch))
     yield from _tell(state)
     return state
 
@@ -329,7 +379,7 @@ def _tell(state: MemberState) -> Generator[Action, Any, None]:
     for peer in state.others():
         try:
             yield Ask(peer.member_id, AskAdopt(state.configuration))
-        except (Unavailable, Conflict, NotAllowed):
+        except ConclaveError:
             continue
 
 
@@ -338,10 +388,18 @@ def renew(state: MemberState) -> Steps:
 
     A deletion that was begun and given up leaves members that do not follow any more: only an epoch
     above their promise brings them back, and only if every member promises itself to it, since one
-    that does not may have opened what was promised.
+    that does not may have opened what was promised.  Nothing is done when they say that they can
+    follow: what this primary was told before may be what they have done since.
     """
     require_open(state)
-    epoch = yield from _renewable(state)
+    found = yield from _all_there(state)
+    if not any(
+        promised_past(state, answer.accepted, gave_up=answer.gave_up)
+        for answer in found.surveys.values()
+        if answer.member_id != state.member_id
+    ):
+        return state
+    epoch = _renewed(state, found)
     # Kept before anybody is asked: what was promised once must never number another change.
     state = accept(state, epoch)
     yield Save(state)
@@ -351,13 +409,18 @@ def renew(state: MemberState) -> Steps:
     return state
 
 
-def _renewable(state: MemberState) -> Generator[Action, Any, Epoch]:
-    """Return an epoch above all that was promised, when all are there and none is ahead of us."""
+def _all_there(state: MemberState) -> Generator[Action, Any, Surveyed]:
+    """Return what all say, when all are there and none is ahead of us."""
     found = yield from survey(state, NOBODY)
     if found.unreached:
         message = f"Members {', '.join(found.unreached)} are not reached; epoch not renewed."
         raise Unavailable(faults.MEMBERS_UNREACHABLE, message)
     _require_newest(state, found)
+    return found
+
+
+def _renewed(state: MemberState, found: Surveyed) -> Epoch:
+    """Return an epoch above all that was promised."""
     accepted = [survey.accepted for survey in found.surveys.values()]
     return next_epoch(state.member_id, [state.accepted, *accepted])
 
@@ -427,8 +490,7 @@ def delete_closed(state: MemberState, target: MemberId, *, force: bool) -> Steps
     found = yield from survey(state, target)
     _require_newest(state, found)
     require_deletable(target, found.surveys, found.unreached, force=force)
-    accepted = [survey.accepted for survey in found.surveys.values()]
-    epoch = next_epoch(state.member_id, [state.accepted, *accepted])
+    epoch = _renewed(state, found)
     state = accept(state, epoch)
     yield Save(state)
     yield from _all_promise(state, target, found, force=force)
@@ -485,8 +547,12 @@ def _all_promise(
                 member_id, AskPrepare(state.accepted, state.epoch, deleting=target)
             )
         except Unavailable:
+            if force:
+                continue
             promise = Promise(given=False, accepted=state.accepted)
-        if not promise.given and not force:
+        if not promise.given:
+            # Force goes on without whoever is not reached, never against one that says no: it lives
+            # in a later epoch, or has promised itself to somebody else.
             message = (
                 f"Member {member_id} did not accept epoch {state.accepted}; nothing was promoted:"
                 " try again when all members are there."
@@ -526,6 +592,9 @@ def follow(state: MemberState, configuration: Configuration) -> Steps:
     if newer == state:
         return state
     yield Save(newer)
+    same_primary = newer.configuration.primary == state.configuration.primary
+    if newer.standing is Standing.JOINING and same_primary:
+        return newer  # the copy that it makes goes on
     if newer.standing in (Standing.MEMBER, Standing.JOINING):
         yield Follow()
     else:

@@ -32,6 +32,8 @@ class Survey:
     """When it last heard of the member that is to be deleted, cluster time; 0 never."""
     revision: int = 0
     """Up to which change its copy of the store surely reaches."""
+    gave_up: bool = False
+    """It has promised to do without its primary."""
 
 
 def require_deletable(

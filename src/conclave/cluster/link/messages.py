@@ -42,12 +42,13 @@ class Pong(Quiet, frozen=True):
     epoch_number: int
     epoch_promoter: str
     accepted_number: int
+    accepted_promoter: str
+    gave_up: bool
+    """It has promised to do without its primary."""
     authorized: bool
     read_write: bool
     restart_required: bool
     version: str
-    gave_up: bool = False
-    """It has promised to do without its primary."""
 
 
 class SurveyRequest(Quiet, frozen=True):
