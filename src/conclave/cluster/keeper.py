@@ -51,6 +51,43 @@ class Plan:
     added: tuple[MemberId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class VisibleList:
+    """Whose replay the commits of a primary wait for, and which of it is recorded in the store.
+
+    A list that was changed and changed back is another one: somebody may have missed what was
+    committed in between, and nothing is acknowledged before this list is recorded as well.
+    """
+
+    waited_for: tuple[MemberId, ...] = ()
+    recorded: tuple[MemberId, ...] = ()
+    changes: int = 0
+    recorded_changes: int = 0
+    """After how many changes it was recorded."""
+
+    @property
+    def is_recorded(self) -> bool:
+        """Tell whether the list as it is now is the recorded one."""
+        return self.recorded == self.waited_for and self.recorded_changes == self.changes
+
+    def begun(self, waited_for: tuple[MemberId, ...]) -> VisibleList:
+        """Return the list of one that begins to lead; nothing of it is recorded."""
+        number = self.changes + 1
+        return VisibleList(waited_for, (), number, number)
+
+    def changed(self, waited_for: tuple[MemberId, ...]) -> VisibleList:
+        """Return the list after a change, if it is one."""
+        if waited_for == self.waited_for:
+            return self
+        return replace(self, waited_for=waited_for, changes=self.changes + 1)
+
+    def kept(self, committed: VisibleList) -> VisibleList:
+        """Return the list after that one was committed; unchanged when it is another by now."""
+        if self.changes != committed.changes:
+            return self
+        return replace(self, recorded=self.waited_for, recorded_changes=self.changes)
+
+
 def heard(
     watched: Watched, now_ms: int, *, sent_ms: int, says_read_write: bool, granted: bool
 ) -> Watched:

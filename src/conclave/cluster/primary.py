@@ -55,17 +55,18 @@ class Primary:
         self._times = times
         self._set_own_lease = set_own_lease
         self._watched: dict[MemberId, Watched] = {}
-        self.waited_for: tuple[MemberId, ...] = ()
-        """Whose replay a commit waits for."""
-        self._recorded: tuple[MemberId, ...] = ()
-        self._changes = self._recorded_changes = 0
-        """How often the list changed, if only to and fro, and after how many it was recorded."""
+        self._list = keeper.VisibleList()
         self._recording: asyncio.Task[None] | None = None
         self._changed = asyncio.Condition()
         self.begun = False
         """True from `begin` to `end`: the list is this time's, not an earlier one's."""
         self.timeline = 0
         """Of this member's log while it leads; 0 until that was looked at."""
+
+    @property
+    def waited_for(self) -> tuple[MemberId, ...]:
+        """Return whose replay a commit waits for."""
+        return self._list.waited_for
 
     @property
     def active(self) -> bool:
@@ -80,7 +81,7 @@ class Primary:
             return False
         now = boot_time_ms()
         watched = self._watched.get(member_id, Watched(member_id))
-        listed = member_id in self.waited_for and member_id in self._recorded
+        listed = member_id in self.waited_for and member_id in self._list.recorded
         granted = listed and not keeper.suspicious(watched, now, self._times)
         self._watched[member_id] = keeper.heard(
             watched,
@@ -112,9 +113,7 @@ class Primary:
         self.end()
         self.begun = True
         now = boot_time_ms()
-        self.waited_for = waited_for
-        self._recorded = ()
-        self._recorded_changes = self._changes
+        self._list = self._list.begun(waited_for)
         self._watched = {
             member_id: Watched(member_id, heard_ms=now, granted_ms=now) for member_id in waited_for
         }
@@ -166,8 +165,7 @@ class Primary:
     def _is_recorded(self) -> bool:
         state = self._coordinator.state
         listed = {state.member_id, *self.waited_for}
-        same = self._recorded == self.waited_for and self._recorded_changes == self._changes
-        return same and set(state.visible) == listed
+        return self._list.is_recorded and set(state.visible) == listed
 
     def behind_bytes(self, member_id: MemberId) -> int:
         """Return how much a member has not replayed; -1 when it is not watched from here."""
@@ -212,17 +210,14 @@ class Primary:
 
     async def _set_waited_for(self, members: tuple[MemberId, ...]) -> None:
         async with self._changed:
-            if members != self.waited_for:
-                # The same list again is another one: somebody may have missed what was between.
-                self._changes += 1
-            self.waited_for = members
+            self._list = self._list.changed(members)
             self._changed.notify_all()
 
     async def record_list(self) -> None:
         """Record the list in the store, if it is not; the commit proves that all of it have it."""
-        waited_for, before = self.waited_for, self._changes
+        committed = self._list
         state = self._coordinator.state
-        visible = (state.member_id, *waited_for)
+        visible = (state.member_id, *committed.waited_for)
         if self._is_recorded():
             return
 
@@ -232,13 +227,13 @@ class Primary:
                 writer.put_visible(visible)
 
         await self._store.write(work, internal=True)
-        if self._changes != before or not self.active:
+        if self._list.changes != committed.changes or not self.active:
             return  # it changed while it was recorded: the next round records the new one
         await self._coordinator.save(
             lambda state: replace(state, visible=visible, list_version=state.list_version + 1)
         )
         async with self._changed:
-            self._recorded, self._recorded_changes = waited_for, before
+            self._list = self._list.kept(committed)
             self._changed.notify_all()
 
     # ------------------------------------------------------------------ acknowledging
@@ -287,7 +282,7 @@ class Primary:
             await self._wait_for_change(POLL_SECONDS)
 
     async def _until_recorded(self) -> None:
-        while self._recorded_changes != self._changes or self._recorded != self.waited_for:
+        while not self._list.is_recorded:
             self._require_leading()
             await self._wait_for_change(1.0)
 
