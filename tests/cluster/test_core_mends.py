@@ -19,6 +19,7 @@ from conclave.cluster.configuration import (
     Peer,
     Standing,
     adopt,
+    ended,
     promised_past,
 )
 from conclave.cluster.coordinator import Coordinator, Hands
@@ -90,9 +91,9 @@ def test_nothing_is_handed_over_when_it_was_taken_back_meanwhile() -> None:
 
 def test_who_is_no_member_any_more_is_nobodys_primary() -> None:
     """A joiner would take its word for the cluster's, and give up although it is listed."""
-    ended = state_of(A).configuration.ended(Epoch(2, B), A, Standing.DELETED)
-    assert ended.primary == NOBODY
-    assert ended.ids() == ()
+    alone = ended(state_of(A), Standing.DELETED, Epoch(2, B)).configuration
+    assert alone.primary == NOBODY
+    assert alone.ids() == ()
 
 
 # ---------------------------------------------------------------- renewals

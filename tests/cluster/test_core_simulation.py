@@ -120,17 +120,18 @@ def test_no_epoch_is_opened_twice_and_no_write_is_lost(size: int, *, force: bool
 
 
 def parted(simulation: Simulation) -> bool:
-    """Tell whether one was deleted by an epoch that is not later than its own: both go on alone.
+    """Tell whether two members have deleted each other: two clusters of one id, as they were told.
 
-    So it is when two sides were told to delete each other, or a primary changed something else at
-    the moment when it was deleted: whoever is not listed any more is not spoken to.
+    No other history is excused from coming to rest.  Without force this needs a cluster of two, or
+    one that has shrunk to two: each of them, cut off, is all that remains (rule C19).  A primary
+    that changed something else while it was deleted gives way (`conclave.cluster.lineage`).
     """
     states = {name: node.state for name, node in simulation.nodes.items()}
     return any(
-        states[teller].configuration.former_standing(name) is Standing.DELETED
-        and states[name].standing is Standing.MEMBER
-        and states[name].epoch > states[teller].epoch
-        for name, teller in permutations(states, 2)
+        states[one].configuration.former_standing(other) is Standing.DELETED
+        and states[other].configuration.former_standing(one) is Standing.DELETED
+        for one, other in permutations(states, 2)
+        if states[one].standing is states[other].standing is Standing.MEMBER
     )
 
 

@@ -207,7 +207,7 @@ def hear_of_the_end(simulation: Simulation) -> Task | None:
     told = simulation.nodes[A].state.configuration
 
     def ends(state: MemberState) -> Steps:
-        return seq.follow(state, state.configuration.ended(told.epoch, B, Standing.DELETED))
+        return seq.end_membership(state, Standing.DELETED, told.epoch)
 
     return simulation.begin(B, ends)
 

@@ -47,6 +47,7 @@ def hear(simulation: Simulation, name: MemberId) -> None:
         if other == name or not simulation.wired(name, other):
             continue
         if simulation.linked(name, other):
+            simulation.nodes[name].deleted_by.pop(other, None)
             simulation.gossip(name, other)
         else:
             hear_refusal(simulation, name, other)
@@ -60,9 +61,11 @@ def hear_refusal(simulation: Simulation, name: MemberId, other: MemberId) -> Non
     if told.peer(name) is not None or state.standing not in (Standing.MEMBER, Standing.JOINING):
         return
     how = told.former_standing(name)
+    if how is Standing.DELETED:
+        simulation.meet(name, other)
+        return
     if how is not None and told.epoch > state.epoch:
-        alone = state.configuration.ended(told.epoch, name, how)
-        simulation.begin(name, lambda state: seq.follow(state, alone))
+        simulation.begin(name, lambda state: seq.end_membership(state, how, told.epoch))
         return
     by_primary = how is None and told.primary == other
     if node.completes_join and by_primary and never_listed(state, other, told.epoch):

@@ -112,14 +112,6 @@ class Configuration:
             unannounced=tuple(each for each in self.unannounced if each != member_id),
         )
 
-    def ended(self, epoch: Epoch, member_id: MemberId, how: Standing) -> Configuration:
-        """Return the configuration of one that is no member any more and was told no more.
-
-        It names nobody: who else is in the cluster is not known, and must not be told on.  Nor is
-        it anybody's primary any more, whose word a joiner would take for that of the cluster.
-        """
-        return Configuration(epoch, NOBODY, (), former=((member_id, how),), forks=self.forks)
-
     def forked(self, revision: int) -> Configuration:
         """Return the configuration with the note that its epoch begins at that revision."""
         return replace(self, forks=(*self.forks, (self.epoch.number, revision))[-KEPT_FORKS:])
@@ -262,6 +254,29 @@ def adopt(state: MemberState, configuration: Configuration) -> MemberState:
         configuration=configuration,
         accepted=max(state.accepted, configuration.epoch),
         standing=standing,
+        handing_over=NOBODY,
+        gave_up=False,
+    )
+
+
+def ended(state: MemberState, how: Standing, epoch: Epoch) -> MemberState:
+    """Return the state of one that is no member any more, and was told no more than that.
+
+    Its configuration names nobody: who else is in the cluster is not known, and must not be told
+    on.  Nor is it anybody's primary, whose word a joiner would take for that of the cluster.
+    """
+    configuration = Configuration(
+        max(epoch, state.epoch),
+        NOBODY,
+        (),
+        former=((state.member_id, how),),
+        forks=state.configuration.forks,
+    )
+    return replace(
+        state,
+        configuration=configuration,
+        accepted=max(state.accepted, configuration.epoch),
+        standing=how,
         handing_over=NOBODY,
         gave_up=False,
     )

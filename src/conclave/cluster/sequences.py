@@ -24,6 +24,7 @@ from conclave.cluster.configuration import (
     Standing,
     accept,
     adopt,
+    ended,
     handed_over,
     next_epoch,
     opened,
@@ -568,19 +569,7 @@ def end_membership(state: MemberState, how: Standing, epoch: Epoch) -> Steps:
     """
     if state.standing in (Standing.LEFT, Standing.DELETED):
         return state
-    configuration = state.configuration
-    configuration = configuration.without(
-        max(epoch, state.epoch), state.member_id, how, configuration.primary
-    )
-    accepted = max(state.accepted, configuration.epoch)
-    state = replace(
-        state,
-        configuration=configuration,
-        accepted=accepted,
-        standing=how,
-        handing_over=NOBODY,
-        gave_up=False,
-    )
+    state = ended(state, how, epoch)
     yield Save(state)
     yield CloseStore()
     return state
@@ -591,12 +580,11 @@ def follow(state: MemberState, configuration: Configuration) -> Steps:
     newer = adopt(state, configuration)
     if newer == state:
         return state
+    if newer.standing not in (Standing.MEMBER, Standing.JOINING):
+        return (yield from end_membership(state, newer.standing, newer.epoch))
     yield Save(newer)
     same_primary = newer.configuration.primary == state.configuration.primary
-    if newer.standing is Standing.JOINING and same_primary:
-        return newer  # the copy that it makes goes on
-    if newer.standing in (Standing.MEMBER, Standing.JOINING):
+    if newer.standing is Standing.MEMBER or not same_primary:
+        # Else the copy that a joiner makes goes on.
         yield Follow()
-    else:
-        yield CloseStore()
     return newer
