@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,46 @@ def test_a_cancelled_conversion_changes_nothing(source: Engine, house: House) ->
         count = select(func.count()).select_from(schema.members)
         assert connection.execute(count).scalar_one() == 0
     assert content(source) == before
+
+
+class DiedError(Exception):
+    """Stands for the death of whoever converts: nothing after it is carried out."""
+
+
+@pytest.mark.parametrize("by", ["question", "progress"])
+def test_wherever_a_conversion_is_interrupted_nothing_is_changed_and_it_can_be_repeated(
+    source: Engine, house: House, by: str
+) -> None:
+    """A first join asks whether it is still wanted, and tells how far it is, after each batch."""
+    target, before = target_of(house), content(source)
+    migrate(target)
+    empty, moments = content(target), 0
+    interrupted = True
+    while interrupted:
+        left = moments
+
+        def count(kind: str) -> None:
+            nonlocal left
+            left -= kind == by
+            if left < 0:
+                raise DiedError
+
+        def progress(_part: float, count: Callable[[str], None] = count) -> None:
+            count("progress")
+
+        def cancelled(count: Callable[[str], None] = count) -> bool:
+            count("question")
+            return False
+
+        try:
+            convert(source, target, progress, cancelled)
+            interrupted = False
+        except DiedError:
+            assert content(target) == empty, moments
+        assert content(source) == before
+        moments += 1
+    assert moments > len(schema.metadata.sorted_tables)
+    assert content(target) == before
 
 
 def test_a_row_that_is_missing_is_noticed(source: Engine, house: House) -> None:
