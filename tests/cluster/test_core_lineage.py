@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from random import Random
 
@@ -155,3 +156,18 @@ def test_a_shared_member_that_was_not_heard_yet_is_waited_for() -> None:
     assert gives_way(state, {B: refusal}) is None
     assert gives_way(state, {A: refusal, B: refusal}) == below
     assert gives_way(state, {}) is None
+
+
+def test_a_primary_that_changed_something_while_it_was_deleted_gives_way() -> None:
+    """Its epoch is above the deletion's, which nobody told it of: the others never come back."""
+    simulation = Simulation(3, Random(0))
+    cut(simulation, "a", "bc")
+    state = simulation.nodes[A].state
+    later = replace(state.configuration, epoch=Epoch(7, A))
+    simulation.nodes[A].state = replace(state, configuration=later, accepted=later.epoch)
+    delete(simulation, B, A)
+    assert simulation.nodes[A].state.may_write
+    assert simulation.nodes[B].state.epoch < later.epoch
+    heal(simulation)
+    assert writers(simulation) == [simulation.nodes[B].state.configuration.primary]
+    assert simulation.nodes[A].state.standing is Standing.DELETED
