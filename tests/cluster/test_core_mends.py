@@ -26,7 +26,7 @@ from conclave.cluster.coordinator import Coordinator, Hands
 from conclave.cluster.epochs import Epoch
 from conclave.cluster.keeper import VisibleList
 from conclave.cluster.member_state import MemberStateFile
-from conclave.errors import ConclaveError, NotAllowed
+from conclave.errors import ConclaveError, InternalFault, NotAllowed
 from conclave.ids import MemberId
 from tests.support.core_changes import A, B, C, X, delete, join, promote
 from tests.support.core_simulation import Simulation, Task
@@ -196,6 +196,15 @@ def test_the_row_of_a_joiner_that_is_not_listed_is_taken_back() -> None:
     assert steps.throw(refused) == seq.DropRow(X)
     with pytest.raises(NotAllowed):
         next(steps)
+
+
+def test_a_member_that_fails_when_it_is_told_does_not_fail_the_change() -> None:
+    """A joiner had nothing to follow with yet: its own listing failed by that."""
+    steps = seq.remove_member(state_of(A), B, Standing.LEFT)
+    while not isinstance(next(steps), seq.Ask):
+        pass
+    with pytest.raises(StopIteration):
+        steps.throw(InternalFault(faults.STORAGE_FAILED, "No disk."))
 
 
 def test_who_is_listed_again_stays_visible() -> None:
