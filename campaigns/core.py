@@ -33,7 +33,7 @@ def run(sizes: tuple[int, ...], say: Callable[[str], None]) -> Outcome:
     faults: list[str] = []
     for change in CHANGES:
         once, under_way, recovering = Tally(), Tally(), Tally()
-        for size in sorted(set(sizes) & set(change.sizes)):
+        for size in sorted(set(sizes) & set(change.sizes)) or change.sizes[:1]:
             try:
                 every_prefix(change, size, once)
                 twice_under_way(change, size, (KILL, AWAY, REFUSE), under_way)
@@ -56,7 +56,7 @@ def report(outcome: Outcome, sizes: tuple[int, ...], commit: str) -> list[str]:
         "refused, an answer late; then a second mishap at every later step, or of the",
         "recovery. All is mended, and nothing may be lost, and the cluster must come to rest.",
         "",
-        f"- commit {commit}, clusters of {', '.join(map(str, sizes))}",
+        f"- commit {commit}, clusters of {', '.join(map(str, sizes))}, of 3 where none is possible",
         f"- histories: {total:,}, ended badly: {len(outcome.faults)}",
         "",
         "| change | one mishap | a second under way | a second in the recovery |",
