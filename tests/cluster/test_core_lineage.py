@@ -114,7 +114,7 @@ def one_against_three(promotions: int) -> Simulation:
 
 
 def hand_over(simulation: Simulation, primary: MemberId, target: MemberId) -> None:
-    simulation.widen(primary)  # only who is Read-Write is promoted
+    simulation.relist(primary)  # only who is Read-Write is promoted
     simulation.begin(primary, lambda state: seq.promote(state, target))
     finish(simulation)
     assert simulation.nodes[target].state.may_write

@@ -18,6 +18,8 @@ from tests.support.core_tending import drain, heal, look, settle, take_role, tic
 RUNS = 150
 STEPS = 250
 ROUNDS = 6
+LEAST_SETTLED = {2: 50, 3: 135, 4: RUNS}
+"""Of the histories without force; two of two members delete each other often, two of four never."""
 
 
 def happen(simulation: Simulation, *, force: bool) -> None:
@@ -116,7 +118,7 @@ def test_no_epoch_is_opened_twice_and_no_write_is_lost(size: int, *, force: bool
             settled += come_to_rest(simulation)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}, afterwards: {error}") from error
-    assert force or settled > RUNS // 4
+    assert force or settled >= LEAST_SETTLED[size]
 
 
 def parted(simulation: Simulation) -> bool:
