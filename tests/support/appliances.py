@@ -31,6 +31,7 @@ from conclave.demo.document import KeyringRow
 from conclave.demo.narrator import Narrator
 from conclave.demo.options import DemoOptions, free_loopback_address
 from conclave.demo.rest import MEDIA_TYPE
+from conclave.settings import PackageSettings
 from conclave.store.postgresql import account as accounts
 from tests.native.waiting import wait_until
 
@@ -68,7 +69,12 @@ class Appliance:
         directory.mkdir(mode=0o700)
         address = free_loopback_address()
         # There are many appliances on this machine: one crypto worker each.
-        settings = msgspec.structs.replace(steps.settings(options, NUMBER, address), workers=1)
+        # They run the source as it is here, not a package of it.
+        settings = msgspec.structs.replace(
+            steps.settings(options, NUMBER, address),
+            workers=1,
+            packages=PackageSettings(cluster_service="preinstalled"),
+        )
         initialize_appliance(settings)
         daemon = start_daemon(settings.state_dir, outlives_us=False)
         rest = steps.rest_client(settings.state_dir, address, _SILENT.detail)
