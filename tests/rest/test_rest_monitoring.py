@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from conclave.appliance.host_state import parse_memory, parse_traffic
+from conclave.service.meters import Meters, Use
 from tests.rest.conftest import Town
 from tests.rest.test_rest_guide import SO
 from tests.support.rest_house import MONITOR, OPERATOR, House
@@ -82,3 +85,43 @@ def test_the_kernels_pages_are_read_as_they_are() -> None:
     traffic = parse_traffic(page)["eth0"]
     assert (traffic.received_bytes, traffic.received_errors) == (1, 3)
     assert (traffic.sent_bytes, traffic.sent_packets, traffic.sent_errors) == (9, 10, 11)
+
+
+def test_usage_is_read_as_billing_agents_read_it(town: Town) -> None:
+    client = town.house.client(MONITOR)
+    usage = client.get(f"{town.house.hsm_url}/metrics").json()["metrics"]
+    listed = client.get(f"{town.house.hsm_url}/partitions").json()["partitions"]
+    assert [each["partitionId"] for each in usage] == [each["id"] for each in listed]
+    assert usage[0]["label"]
+    bins = {
+        each["binId"]: {row["counterId"]: row["count"] for row in each["counters"]}
+        for each in usage[0]["bins"]
+    }
+    assert list(bins) == ["SIGN", "VERIFY", "ENCRYPT", "DECRYPT"]
+    assert all(row["REQUESTS"] >= row["ERRORS"] >= 0 for row in bins.values())
+
+
+def test_what_the_workers_counted_is_the_v1_partitions(town: Town) -> None:
+    processes = town.house.appliance.cluster.processes
+    assert processes is not None
+    counted = Meters.create()
+    writer = Meters(os.dup(counted.fd), writable=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(processes, "_meters", {0: counted})
+        writer.done(Use.SIGN, 1, 0)
+        writer.failed(Use.SIGN, 2)
+        (usage,) = town.house.client(MONITOR).get(f"{town.house.hsm_url}/metrics").json()["metrics"]
+    (signed,) = [each["counters"] for each in usage["bins"] if each["binId"] == "SIGN"]
+    assert signed == [{"counterId": "REQUESTS", "count": 2}, {"counterId": "ERRORS", "count": 1}]
+
+
+def test_the_only_licence_is_the_softwares(town: Town) -> None:
+    client = town.house.client(MONITOR)
+    url = client.get(town.house.hsm_url).json()["licenses"]
+    assert [each["id"] for each in client.get(url).json()["licenses"]] == ["Apache-2.0"]
+
+
+@pytest.mark.parametrize("name", ["utilization", "counter"])
+def test_what_is_not_kept_is_not_there(town: Town, name: str) -> None:
+    answer = town.house.client(MONITOR).get(f"{town.house.hsm_url}/{name}")
+    assert (answer.status_code, answer.json()["id"]) == (404, "FRAMEWORK_RESOURCE_NOT_FOUND")

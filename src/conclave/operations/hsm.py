@@ -71,6 +71,8 @@ class HsmView(Result, frozen=True):
     roles: str
     firmware: str
     firmware_version: str
+    licenses: str
+    metrics: str
 
 
 class PolicyView(Result, frozen=True):
@@ -234,6 +236,8 @@ async def show_hsm(call: Call, _arguments: NoArguments) -> Reply:
             roles=f"{url}/roles",
             firmware=f"{url}/firmware",
             firmware_version=call.appliance.config.emulated.firmware,
+            licenses=f"{url}/licenses",
+            metrics=f"{url}/metrics",
         )
     )
 
