@@ -19,10 +19,6 @@ NOT_YET: frozenset[str] = frozenset(
         "audit.rotate",
         "audit.show",
         "audit.verify",
-        "client.list",
-        "client.register",
-        "client.revoke",
-        "client.show",
         "firmware.act",
         "firmware.actions",
         "firmware.show",
@@ -35,15 +31,6 @@ NOT_YET: frozenset[str] = frozenset(
         "hsm.roles",
         "hsm.storage",
         "hsm.support_info",
-        "session.answer",
-        "session.challenge",
-        "session.close",
-        "session.open",
-        "task.act",
-        "task.actions",
-        "task.list",
-        "task.response",
-        "task.show",
     }
 )
 """Operations whose commands are still to be declared: this only ever shrinks."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import UNSET, Meta, UnsetType, field, structs
 
 from conclave import faults
 from conclave.appliance.user_rules import UserRole
 from conclave.errors import BadInput, NotFound
+from conclave.lunash.render import cluster as render
 from conclave.operations.cluster_calls import ask, the_cluster
 from conclave.operations.clusters import CLUSTER, CLUSTERS
+from conclave.operations.commands import PATH, Command, Option
 from conclave.operations.fields import UserId
 from conclave.operations.model import (
     ADMINS,
@@ -37,6 +39,14 @@ from conclave.service.messages import (
 
 CLIENTS = f"{CLUSTER}/clients"
 CLIENT = f"{CLIENTS}/{{clientid}}"
+_CLIENT_ID: Final = Option(
+    name="clientid",
+    short="c",
+    summary="id of the client",
+    value="UUID",
+    target=f"{PATH}clientid",
+    required=True,
+)
 Request = Annotated[str, Meta(min_length=64, max_length=8192)]
 
 
@@ -107,6 +117,7 @@ def check_monitor_user(call: Call, arguments: NewClient) -> None:
     chapter="4",
     doors=Doors.BOTH,
     cluster_methods=("register_client",),
+    only="REST: a client's registration calls it, with a request that its own key signed.",
     arguments=NewClient,
     roles=ADMINS,
     statuses=(201,),
@@ -158,6 +169,13 @@ async def register_client(call: Call, arguments: NewClient) -> Reply:
     result=Clients,
     faults=CLUSTER_CALL,
     paged=True,
+    commands=(
+        Command(
+            words="cluster client list",
+            summary="List the registered clients.",
+            render=render.client_list,
+        ),
+    ),
 )
 async def list_clients(call: Call, _arguments: NoArguments) -> Reply:
     """List the registered clients."""
@@ -189,6 +207,14 @@ async def _find_client(call: Call) -> ClientView:
     statuses=(200,),
     result=ClientView,
     faults=(*CLUSTER_CALL, faults.CLIENT_NOT_FOUND),
+    commands=(
+        Command(
+            words="cluster client show",
+            summary="Show a registered client.",
+            options=(_CLIENT_ID,),
+            render=render.client_show,
+        ),
+    ),
 )
 async def show_client(call: Call, _arguments: NoArguments) -> Reply:
     """Show a registered client."""
@@ -206,6 +232,17 @@ async def show_client(call: Call, _arguments: NoArguments) -> Reply:
     arguments=NoArguments,
     roles=ADMINS,
     faults=(*CLUSTER_CALL, faults.CLIENT_NOT_FOUND),
+    commands=(
+        Command(
+            words="cluster client revoke",
+            summary="Revoke a client: its certificate and tickets are worth nothing from now on.",
+            options=(_CLIENT_ID,),
+            proceed=(
+                "The client's applications will be refused at once; it can be registered anew.\n\n"
+                "Type 'proceed' to revoke the client, or 'quit' to quit now."
+            ),
+        ),
+    ),
 )
 async def revoke_client(call: Call, _arguments: NoArguments) -> Reply:
     """Revoke a client."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from conclave.lunash.render.tables import fields, table, yes_no
 
 if TYPE_CHECKING:
+    from conclave.operations.clients import Clients, ClientView
     from conclave.operations.cluster_config import Configuration, ServiceSetting
     from conclave.operations.clusters import Authority, Clusters, ClusterView
     from conclave.operations.members import DeletionView, Groups, Members, MemberView
@@ -145,5 +146,29 @@ def cluster_status(service: ServiceView) -> list[str]:
         (
             ("Status", service.state),
             ("On Boot", "enabled" if service.on_boot else "disabled"),
+        )
+    )
+
+
+def client_list(clients: Clients) -> list[str]:
+    """Return the registered clients."""
+    rows = [
+        (each.client_id, each.common_name, each.client_label, yes_no(each.revoked))
+        for each in clients.data
+    ]
+    titles = ("Client ID", "Common Name", "Label", "Revoked")
+    return [*table(titles, rows), "", f"Clients: {len(rows)}"]
+
+
+def client_show(client: ClientView) -> list[str]:
+    """Return one client."""
+    return fields(
+        (
+            ("Client ID", client.client_id),
+            ("Common Name", client.common_name),
+            ("Label", client.client_label),
+            ("Monitor User", client.monitor_user),
+            ("Revoked", yes_no(client.revoked)),
+            ("Registered", client.created),
         )
     )

@@ -7,14 +7,20 @@ from collections.abc import Sequence
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows below their titles, each column as wide as its widest cell."""
-    widths = [max(len(row[place]) for row in (titles, *rows)) for place in range(len(titles))]
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(row[place]) for row in (titles, *shown)) for place in range(len(titles))]
     lines = [_row(titles, widths), "  ".join("-" * width for width in widths)]
-    return lines + [_row(row, widths) for row in rows]
+    return lines + [_row(row, widths) for row in shown]
 
 
 def fields(rows: Sequence[tuple[str, str]], *, column: int = 36) -> list[str]:
     """Return `Title:   value` lines whose values begin in one column."""
-    return [f"   {title + ':':<{column - 3}}{value}".rstrip() for title, value in rows]
+    return [f"   {title + ':':<{column - 3}}{printable(value)}".rstrip() for title, value in rows]
+
+
+def printable(text: str) -> str:
+    """Return a text that a terminal shows as it is: names that others chose may hold commands."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def yes_no(value: bool) -> str:
