@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from conclave.service.messages import RegisterClient
 from tests.support.appliance_bench import make_cluster_partition_of
+from tests.support.cluster_bench import client_request
 from tests.support.hsm_bench import CO, SO
 from tests.support.ssh_house import TRAILER, Answer, SshHouse, open_ssh_house
 
@@ -121,6 +124,20 @@ def test_the_authority_is_shown_to_compare_its_fingerprint(house: SshHouse) -> N
     lines = well(house, "cluster ca show", user="monitor").lines
     assert any(line.endswith(shows["fingerprint"]) for line in lines)
     assert "-----BEGIN CERTIFICATE-----" in lines
+
+
+def test_clients_are_listed_shown_and_revoked(house: SshHouse) -> None:
+    request = client_request("app.example", ec.generate_private_key(ec.SECP256R1()))
+    call = RegisterClient(request_pem=request, label="billing", monitor_user="")
+    house.loop.run(house.appliance.cluster.call("register_client", call))
+    (client,) = shown(house, "cluster client list")["data"]
+    (row,) = [line for line in well(house, "cluster client list").lines if "app.example" in line]
+    assert row.split() == [client["clientID"], "app.example", "billing", "False"]
+    revoke = f"cluster client revoke -clientid {client['clientID']}"
+    assert "aborted by the user" in house.ssh(revoke, stdin="quit\n").out
+    well(house, f"{revoke} -force")
+    show = well(house, f"cluster client show -clientid {client['clientID']}")
+    assert (fact(show, "Label"), fact(show, "Revoked")) == ("billing", "True")
 
 
 # ---------------------------------------------------------------- chapter 5
