@@ -8,6 +8,7 @@ and a line with a secret that a history would keep.
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,7 @@ from conclave.shell_words import Word
 MAX_MESSAGE: Final = 2000
 CANARY: Final = "Canary-Passw0rd"
 """The value of each secret option; no refusal may repeat it."""
+_VALUE: Final = re.compile(r"must be (?:a number|one of .*); it is (.*)\.$")
 PIECES: Final = (
     *('"', "'", "\\", " ", "\t", "-", "--", "-1", "?", "help", ";", "|", "&", "$(id)", "`id`"),
     *("\x00", "\x1b[A", "\x7f", "\u202e", "\ud800", "é", "İ", "ß", "%s", "{0}", "\n", "\r"),
@@ -66,7 +68,7 @@ class LineTrial:
         except BadInput as refusal:
             if len(refusal.message) > MAX_MESSAGE:
                 raise AssertionError(f"a refusal is {len(refusal.message)} long") from None
-            if CANARY in refusal.message:
+            if CANARY in refusal.message and CANARY not in _named_value(refusal.message):
                 raise AssertionError(f"a secret in a refusal of {line[:500]!r}") from None
             raise
 
@@ -101,6 +103,12 @@ class LineTrial:
                 words.insert(place, draw.choice(self._words))
             case 6:
                 draw.shuffle(words)
+
+
+def _named_value(message: str) -> str:
+    """Return the value that a refusal names: one of an option that is no secret."""
+    named = _VALUE.search(message)
+    return named[1] if named else ""
 
 
 def _seed(draw: random.Random, command: Command) -> list[str]:
