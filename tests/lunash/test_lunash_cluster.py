@@ -119,6 +119,29 @@ def test_a_member_moves_to_a_group_and_is_promoted(house: SshHouse) -> None:
     assert both == "Give either -group or -primary, and not both."
 
 
+def test_what_the_guide_forbids_is_refused_and_nothing_changes(house: SshHouse) -> None:
+    member = shown(house, "cluster member show")["memberUUID"]
+    second = house.ssh(f"cluster create -label second -password {SO_PASSWORD}")
+    assert "cluster" in told(second)
+    leave = f"cluster leave -memberid {member} -partition par -copassword {CO_PASSWORD}"
+    assert "last" in told(house.ssh(leave))
+    delete = f"cluster member delete -memberid {member} -copassword {CO_PASSWORD}"
+    assert "it can leave, not delete itself" in told(house.ssh(delete))
+    unknown = told(house.ssh(f"cluster member show -memberid {OTHER}"))
+    assert unknown == f"The cluster has no member '{OTHER}'."
+    join = (
+        f"cluster join -clusterid {OTHER} -clusteripaddress 127.255.255.254"
+        f" -remotepassword Remote-Admin-1 -partition par -copassword {CO_PASSWORD}"
+    )
+    assert "aborted by the user" in house.ssh(join, stdin="quit\n").out
+    assert "cluster" in told(house.ssh(f"{join} -force"))
+    assert "-ipaddress must be given" in told(house.ssh("cluster config -service core"))
+    core = told(house.ssh("cluster config -service core -port 50070"))
+    assert core == "-port does not go with the other options of 'cluster config'."
+    assert "50075" in told(house.ssh("cluster config -service admin -port 50060"))
+    assert len(shown(house, "cluster member list")["data"]) == 1
+
+
 def test_the_authority_is_shown_to_compare_its_fingerprint(house: SshHouse) -> None:
     shows = shown(house, "cluster ca show")
     lines = well(house, "cluster ca show", user="monitor").lines
