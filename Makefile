@@ -41,7 +41,7 @@ unit:
 bench: setup ## p11bench against Conclave and SoftHSM2, alternately: medians and ratios
 	@$(PYTHON) -m bench $(ARGS)
 
-campaign: setup ## a long run, reported below docs/campaigns: make campaign NAME=kill (fuzz, cluster, applications, core) ARGS=
+campaign: setup ## a long run, reported below docs/campaigns: make campaign NAME=kill (api, fuzz, cluster, applications, core) ARGS=
 	@$(PYTHON) -m campaigns $(NAME) $(ARGS)
 
 fix: ## format and mend what ruff can

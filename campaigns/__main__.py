@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from campaigns import applications, cluster, cluster_report, core, fuzz, kill
+from campaigns import api, applications, cluster, cluster_report, core, fuzz, kill
 from campaigns.cluster_faults import TABLE
 from tests.support.outages import OUTAGES
 
@@ -98,6 +99,21 @@ def fuzz_command(seconds: int, seed: int) -> None:
     write_report("fuzz", lines)
     if not all(outcome.clean for outcome in outcomes):
         raise click.ClickException("a decoder was broken")
+
+
+@main.command("api")
+@click.option("--examples", default=40, show_default=True, type=click.IntRange(min=1))
+@click.option("--seconds", default=3600, show_default=True, type=click.IntRange(min=1))
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(min=1))
+def api_command(examples: int, seconds: int, seed: int) -> None:
+    """Let schemathesis at a real appliance, over the whole OpenAPI document."""
+    at_commit = commit()
+    order = api.Order(seed=seed, examples=examples, seconds=seconds)
+    with tempfile.TemporaryDirectory(prefix="conclave-api-") as directory:
+        outcomes = asyncio.run(api.run(Path(directory), order))
+    write_report("api", api.report(order, outcomes, at_commit))
+    if not all(outcome.clean for outcome in outcomes):
+        raise click.ClickException("an answer was not what the document says")
 
 
 @main.command("cluster")

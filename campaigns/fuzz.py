@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[1]
 NATIVE = REPOSITORY / "native"
 MODULE_DECODERS = ("frames", "wire", "config")
 """What the PKCS#11 module decodes: a worker's frames, the values in them, Chrystoki.conf."""
-INPUT_READERS = ("media-types", "uploads", "packages")
+INPUT_READERS = ("media-types", "uploads", "packages", "command-lines")
 """What administrators send: headers, files in multipart, secure packages."""
 
 _EXECUTED = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
@@ -78,13 +78,6 @@ def input_fuzzer(reader: str, seconds: int, seed: int, directory: Path) -> Fuzze
     return Fuzzer(reader, command, _SERVER_INPUTS, directory)
 
 
-def line_fuzzer(seconds: int, seed: int, directory: Path) -> Fuzzer:
-    """Start the fuzzer of what reads a command line of LunaSH."""
-    program = str(REPOSITORY / "tools" / "fuzz_lines.py")
-    command = [sys.executable, program, "--seconds", str(seconds), "--seed", str(seed)]
-    return Fuzzer("LunaSH", command, _SERVER_INPUTS, directory)
-
-
 def module_fuzzer(decoder: str, seconds: int, seed: int, directory: Path) -> Fuzzer:
     """Start a fuzzer of the module, with a corpus of its own that grows from the seeds."""
     corpus = directory / decoder
@@ -108,8 +101,6 @@ def run(*, seconds: int, seed: int, progress: Callable[[str], None]) -> list[Out
             module_fuzzer(MODULE_DECODERS[0], seconds, seed, directory),
         ]
         outcomes = [fuzzer.outcome(seconds) for fuzzer in pair]
-        progress(f"LunaSH's command lines, {seconds} s ...")
-        outcomes.append(line_fuzzer(seconds, seed, directory).outcome(seconds))
         shorter = max(1, seconds // 10)
         progress(f"the module's values and its configuration file, {shorter} s ...")
         others = [module_fuzzer(name, shorter, seed, directory) for name in MODULE_DECODERS[1:]]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Fuzz a reader of what administrators send: media types, uploaded files or packages.
+"""Fuzz a reader of what administrators send: media types, uploads, packages, command lines.
 
     .venv/bin/python tools/fuzz_inputs.py packages --seconds 600 [--seed N]
 

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from conclave.service.messages import RegisterClient
 from tests.support.appliance_bench import make_cluster_partition_of
+from tests.support.cluster_bench import client_request
 from tests.support.hsm_bench import CO, SO
 from tests.support.ssh_house import TRAILER, Answer, SshHouse, open_ssh_house
 
@@ -116,11 +119,48 @@ def test_a_member_moves_to_a_group_and_is_promoted(house: SshHouse) -> None:
     assert both == "Give either -group or -primary, and not both."
 
 
+def test_what_the_guide_forbids_is_refused_and_nothing_changes(house: SshHouse) -> None:
+    member = shown(house, "cluster member show")["memberUUID"]
+    second = house.ssh(f"cluster create -label second -password {SO_PASSWORD}")
+    assert "cluster" in told(second)
+    leave = f"cluster leave -memberid {member} -partition par -copassword {CO_PASSWORD}"
+    assert "last" in told(house.ssh(leave))
+    delete = f"cluster member delete -memberid {member} -copassword {CO_PASSWORD}"
+    assert "it can leave, not delete itself" in told(house.ssh(delete))
+    unknown = told(house.ssh(f"cluster member show -memberid {OTHER}"))
+    assert unknown == f"The cluster has no member '{OTHER}'."
+    join = (
+        f"cluster join -clusterid {OTHER} -clusteripaddress 127.255.255.254"
+        f" -remotepassword Remote-Admin-1 -partition par -copassword {CO_PASSWORD}"
+    )
+    assert "aborted by the user" in house.ssh(join, stdin="quit\n").out
+    assert "cluster" in told(house.ssh(f"{join} -force"))
+    assert "-ipaddress must be given" in told(house.ssh("cluster config -service core"))
+    core = told(house.ssh("cluster config -service core -port 50070"))
+    assert core == "-port does not go with the other options of 'cluster config'."
+    assert "50075" in told(house.ssh("cluster config -service admin -port 50060"))
+    assert len(shown(house, "cluster member list")["data"]) == 1
+
+
 def test_the_authority_is_shown_to_compare_its_fingerprint(house: SshHouse) -> None:
     shows = shown(house, "cluster ca show")
     lines = well(house, "cluster ca show", user="monitor").lines
     assert any(line.endswith(shows["fingerprint"]) for line in lines)
     assert "-----BEGIN CERTIFICATE-----" in lines
+
+
+def test_clients_are_listed_shown_and_revoked(house: SshHouse) -> None:
+    request = client_request("app.example", ec.generate_private_key(ec.SECP256R1()))
+    call = RegisterClient(request_pem=request, label="billing", monitor_user="")
+    house.loop.run(house.appliance.cluster.call("register_client", call))
+    (client,) = shown(house, "cluster client list")["data"]
+    (row,) = [line for line in well(house, "cluster client list").lines if "app.example" in line]
+    assert row.split() == [client["clientID"], "app.example", "billing", "False"]
+    revoke = f"cluster client revoke -clientid {client['clientID']}"
+    assert "aborted by the user" in house.ssh(revoke, stdin="quit\n").out
+    well(house, f"{revoke} -force")
+    show = well(house, f"cluster client show -clientid {client['clientID']}")
+    assert (fact(show, "Label"), fact(show, "Revoked")) == ("billing", "True")
 
 
 # ---------------------------------------------------------------- chapter 5

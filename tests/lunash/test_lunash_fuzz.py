@@ -1,16 +1,17 @@
-"""A short run of the line fuzzer; `tools/fuzz_lines.py --seconds 600` is the long one."""
+"""A short run of the line fuzzer; `tools/fuzz_inputs.py command-lines` is the long one."""
 
 from __future__ import annotations
 
-from tests.support.line_fuzzer import LineFuzzer
+from conclave import faults
+from tests.support.input_fuzzer import fuzz
 
-INPUTS = 4000
+INPUTS = 2000
 
 
 def test_mutated_lines_are_understood_or_refused() -> None:
-    report = LineFuzzer(seed=20_261_126).run(seconds=120, inputs=INPUTS)
-    assert report.findings == []
+    tally = fuzz("command-lines", seed=20_261_126, seconds=120, inputs=INPUTS)
+    assert tally.findings == []
     # Mutants reach past the grammar, and not all of them are refused.
-    assert report.ends["understood"] > INPUTS // 20
-    assert report.ends["arguments refused"] > INPUTS // 50
-    assert report.ends["refused"] > INPUTS // 20
+    assert tally.ends["taken"] > INPUTS // 20
+    assert tally.ends[faults.COMMAND_LINE.rest_id] > INPUTS // 20
+    assert tally.ends[faults.BAD_REQUEST.rest_id] > INPUTS // 50

@@ -1,4 +1,4 @@
-"""Throw mutated headers, bodies and packages at the readers of what administrators send.
+"""Throw mutated headers, bodies, packages and lines at the readers of what administrators send.
 
 A finding is anything but a result or one of our refusals: another exception, a file outside the
 directory that was given, or a case that takes longer than a second.
@@ -39,6 +39,7 @@ from conclave.packages.manifest import Manifest, Requirements
 from conclave.rest.media_types import check_media_type
 from conclave.rest.uploads import received
 from conclave.settings import Strictness
+from tests.support.line_fuzzer import LineTrial
 
 Trial = Callable[[random.Random, Path], None]
 SLOW_SECONDS: Final = 1.0
@@ -261,6 +262,7 @@ TARGETS: Final[dict[str, Callable[[Path], AbstractContextManager[Trial]]]] = {
     "media-types": lambda _directory: nullcontext(check_headers),
     "uploads": upload_trial,
     "packages": package_trial,
+    "command-lines": lambda _directory: nullcontext(LineTrial()),
 }
 
 

@@ -1,21 +1,20 @@
-"""Throw mutated command lines at everything that reads a line of LunaSH.
+"""Mutated command lines for everything that reads a line of LunaSH; `input_fuzzer` tries them.
 
 Seeds are all commands with all their options.  A finding is any exception but the refusal of a
 line, a refusal of more than MAX_MESSAGE characters, one that repeats the value of a secret option,
-and a value that comes out otherwise than it went in.
+and a line with a secret that a history would keep.
 """
 
 from __future__ import annotations
 
 import random
-import time
-from collections import Counter
-from dataclasses import dataclass, field
+import re
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from conclave.errors import BadInput, ConclaveError
+from conclave.errors import BadInput
 from conclave.lunash.arguments import fill, in_the_words_of, path_of, require_one_each
 from conclave.lunash.catalogue import COMMANDS, operations_of
 from conclave.lunash.completion import completions
@@ -31,11 +30,12 @@ from conclave.lunash.grammar import (
 from conclave.lunash.help import help_lines
 from conclave.operations.calling import decode_arguments
 from conclave.operations.commands import SECRETS, Command, Kind, Option
+from conclave.shell_words import Word
 
 MAX_MESSAGE: Final = 2000
 CANARY: Final = "Canary-Passw0rd"
 """The value of each secret option; no refusal may repeat it."""
-LOOK_EVERY: Final = 256
+_VALUE: Final = re.compile(r"must be (?:a number|one of .*); it is (.*)\.$")
 PIECES: Final = (
     *('"', "'", "\\", " ", "\t", "-", "--", "-1", "?", "help", ";", "|", "&", "$(id)", "`id`"),
     *("\x00", "\x1b[A", "\x7f", "\u202e", "\ud800", "é", "İ", "ß", "%s", "{0}", "\n", "\r"),
@@ -43,113 +43,50 @@ PIECES: Final = (
 )
 
 
-@dataclass
-class Report:
-    """What a run came to."""
+class LineTrial:
+    """Reads one mutated line as far as the arguments of an operation."""
 
-    inputs: int = 0
-    ends: Counter[str] = field(default_factory=Counter)
-    """How the lines ended: understood, refused, help, arguments refused."""
-    findings: list[str] = field(default_factory=list)
-
-
-class LineFuzzer:
-    """A seeded run; the same seed tries the same lines."""
-
-    def __init__(self, *, seed: int) -> None:
-        self._random = random.Random(seed)
+    def __init__(self) -> None:
         self._root = make_tree(COMMANDS)
         self._words = sorted({word for command in COMMANDS for word in command.path})
 
-    def run(self, *, seconds: float, inputs: int | None = None) -> Report:
-        """Try lines for so long, or so many."""
-        report = Report()
-        deadline = time.monotonic() + seconds
-        while inputs is None or report.inputs < inputs:
-            if report.inputs % LOOK_EVERY == 0 and time.monotonic() > deadline:
-                break
-            line = self._line()
-            report.inputs += 1
-            try:
-                report.ends[self._try(line)] += 1
-            except Exception as error:  # noqa: BLE001 - it is what is looked for
-                report.findings.append(f"{type(error).__name__}: {error} of {line[:500]!r}")
-        return report
-
-    def _try(self, line: str) -> str:
+    def __call__(self, rng: random.Random, _directory: Path) -> None:
+        """Read a line; raise BadInput when it is refused as it should be."""
+        line = self._line(rng)
         begun, offered = completions(line, self._root)
         if not all(each.lower().startswith(begun.lower()) for each in offered):
-            raise AssertionError(f"completion offers {offered}")
-        secret = holds_secret(line, self._root)
+            raise AssertionError(f"completion offers {offered} after {line[:500]!r}")
+        is_secret = holds_secret(line, self._root)
         try:
-            words = read_line(line)
-            if not words:
-                return "empty"
-            parsed = parse(words, self._root)
-        except BadInput as error:
-            _check(error, line)
-            return "refused"
-        if isinstance(parsed, HelpWanted):
-            help_lines(parsed.node)
-            return "help"
-        if CANARY in line and not secret and _given_secret(parsed):
-            raise AssertionError("a history would keep a secret")
-        return self._arguments(parsed, line)
-
-    def _arguments(self, parsed: Invocation, line: str) -> str:
-        """Go on as the execution does, up to the operation."""
-        command = parsed.command
-        answers = {
-            option.name: _value(option, parsed.values[option.name])
-            for option in command.all_options
-            if option.name in parsed.values
-        }
-        try:
-            require_one_each(command, answers)
-            path_of(command, answers)
-            if command.run is None:
-                (operation,) = operations_of(command)
-                decode_arguments(operation, msgspec.json.encode(fill(command, answers)))
-        except BadInput as error:
-            _check(in_the_words_of(command, error), line)
-            return "arguments refused"
-        return "understood"
+            parsed = parse(read_line(line) or [Word("?")], self._root)
+            if isinstance(parsed, HelpWanted):
+                help_lines(parsed.node)
+                return
+            if _gives_secret(parsed) and not is_secret:
+                raise AssertionError(f"a history would keep {line[:500]!r}")
+            _decode(parsed)
+        except BadInput as refusal:
+            if len(refusal.message) > MAX_MESSAGE:
+                raise AssertionError(f"a refusal is {len(refusal.message)} long") from None
+            if CANARY in refusal.message and CANARY not in _named_value(refusal.message):
+                raise AssertionError(f"a secret in a refusal of {line[:500]!r}") from None
+            raise
 
     # ---- lines
 
-    def _line(self) -> str:
-        draw = self._random
+    def _line(self, draw: random.Random) -> str:
         if draw.random() < 0.001:
             return draw.choice(("x", '"', " ", "é")) * (MAX_LINE_BYTES + draw.randint(-2, 2))
-        words = self._seed(draw.choice(COMMANDS))
+        words = _seed(draw, draw.choice(COMMANDS))
         for _ in range(draw.choice((0, 0, 1, 1, 2, 4))):
-            self._mutate(words)
+            self._mutate(draw, words)
         line = " ".join(words)
         if draw.random() < 0.3 and line:
             place = draw.randrange(len(line))
             line = line[:place] + draw.choice((*PIECES, "")) + line[place + draw.randint(0, 3) :]
         return line
 
-    def _seed(self, command: Command) -> list[str]:
-        words = list(command.path)
-        for option in command.all_options:
-            if self._random.random() < 0.7:
-                name = option.short if option.short and self._random.random() < 0.3 else option.name
-                words += [] if option.positional else [f"-{name}"]
-                words += [] if option.kind is Kind.FLAG else [self._sample(option)]
-        return words
-
-    def _sample(self, option: Option) -> str:
-        if option.kind in SECRETS:
-            return CANARY
-        if option.kind is Kind.CHOICE:
-            return self._random.choice(option.choices)
-        if option.kind is Kind.NUMBER:
-            return str(self._random.choice((0, 1, 7, 100, 10**9, 10**18)))
-        return self._random.choice(("par", '"a b"', "192.0.2.1", "7:09:30", "x" * 300))
-
-    def _mutate(self, words: list[str]) -> None:
-        draw = self._random
+    def _mutate(self, draw: random.Random, words: list[str]) -> None:
         place = draw.randrange(len(words)) if words else 0
         match draw.randrange(7):
             case 0 if words:
@@ -168,19 +105,57 @@ class LineFuzzer:
                 draw.shuffle(words)
 
 
+def _named_value(message: str) -> str:
+    """Return the value that a refusal names: one of an option that is no secret."""
+    named = _VALUE.search(message)
+    return named[1] if named else ""
+
+
+def _seed(draw: random.Random, command: Command) -> list[str]:
+    """Return a command with some of its options."""
+    words = list(command.path)
+    for option in command.all_options:
+        if draw.random() < 0.7:
+            name = option.short if option.short and draw.random() < 0.3 else option.name
+            words += [] if option.positional else [f"-{name}"]
+            words += [] if option.kind is Kind.FLAG else [_sample(draw, option)]
+    return words
+
+
+def _sample(draw: random.Random, option: Option) -> str:
+    if option.kind in SECRETS:
+        return CANARY
+    if option.kind is Kind.CHOICE:
+        return draw.choice(option.choices)
+    if option.kind is Kind.NUMBER:
+        return str(draw.choice((0, 1, 7, 100, 10**9, 10**18)))
+    return draw.choice(("par", '"a b"', "192.0.2.1", "7:09:30", "x" * 300))
+
+
+def _decode(parsed: Invocation) -> None:
+    """Go on as the execution does, up to the operation."""
+    command = parsed.command
+    answers = {
+        option.name: _value(option, parsed.values[option.name])
+        for option in command.all_options
+        if option.name in parsed.values
+    }
+    require_one_each(command, answers)
+    path_of(command, answers)
+    if command.run is None:
+        (operation,) = operations_of(command)
+        try:
+            decode_arguments(operation, msgspec.json.encode(fill(command, answers)))
+        except BadInput as error:
+            raise in_the_words_of(command, error) from None
+
+
 def _value(option: Option, text: str) -> object:
     if option.kind is Kind.FLAG:
         return True
     return int(text) if option.kind is Kind.NUMBER else text
 
 
-def _given_secret(parsed: Invocation) -> bool:
+def _gives_secret(parsed: Invocation) -> bool:
     options = parsed.command.all_options
     return any(each.kind in SECRETS and each.name in parsed.values for each in options)
-
-
-def _check(error: ConclaveError, line: str) -> None:
-    if len(error.message) > MAX_MESSAGE:
-        raise AssertionError(f"a refusal of {len(error.message)} characters")
-    if CANARY in line and CANARY in error.message:
-        raise AssertionError(f"a secret in a refusal: {error.message}")

@@ -40,6 +40,45 @@ class Answer:
         return self.out.splitlines()
 
 
+@dataclass(frozen=True)
+class SshTarget:
+    """A listener of LunaSH as OpenSSH's programs reach it; files for them go into a directory."""
+
+    address: str
+    port: int
+    host_key: Path
+    directory: Path
+
+    def options(self, port: str = "-p") -> list[str]:
+        """Return the options that pin the host key and leave out whatever the user has set."""
+        known = self.directory / "known_hosts"
+        known.write_text(f"[{self.address}]:{self.port} {self.host_key.read_text()}")
+        return [
+            port,
+            str(self.port),
+            "-F",
+            "none",
+            f"-oUserKnownHostsFile={known}",
+            "-oStrictHostKeyChecking=yes",
+            "-oIdentitiesOnly=yes",
+            "-oNumberOfPasswordPrompts=1",
+        ]
+
+    def environment(self, password: str) -> dict[str, str]:
+        """Return an environment in which OpenSSH takes the password from a helper."""
+        helper = self.directory / "askpass"
+        helper.write_text('#!/bin/sh\nprintf "%s\\n" "$HOUSE_PASSWORD"\n')
+        helper.chmod(0o700)
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),
+            "TERM": "xterm",
+            "SSH_ASKPASS": str(helper),
+            "SSH_ASKPASS_REQUIRE": "force",
+            "HOUSE_PASSWORD": password,
+        }
+
+
 @dataclass
 class SshHouse:
     """An appliance, its LunaSH and the loop they live in."""
@@ -102,35 +141,21 @@ class SshHouse:
 
         self.loop.run(asyncio.to_thread(play))
 
+    @property
+    def target(self) -> SshTarget:
+        """Return where LunaSH listens."""
+        host_key = self.appliance.paths.ssh / "host_key.pub"
+        return SshTarget(self.address, self.port, host_key, self.directory)
+
     def options(self, port: str = "-p") -> list[str]:
         """Return the options that pin the host key and leave out whatever the user has set."""
-        known = self.directory / "known_hosts"
-        key = (self.appliance.paths.ssh / "host_key.pub").read_text()
-        known.write_text(f"[{self.address}]:{self.port} {key}")
-        return [
-            port,
-            str(self.port),
-            "-F",
-            "none",
-            f"-oUserKnownHostsFile={known}",
-            "-oStrictHostKeyChecking=yes",
-            "-oIdentitiesOnly=yes",
-            "-oNumberOfPasswordPrompts=1",
-        ]
+        return self.target.options(port)
 
     def environment(self, user: str, password: str | None) -> dict[str, str]:
         """Return an environment in which OpenSSH takes the password from a helper."""
-        helper = self.directory / "askpass"
-        helper.write_text('#!/bin/sh\nprintf "%s\\n" "$HOUSE_PASSWORD"\n')
-        helper.chmod(0o700)
-        return {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.directory),
-            "TERM": "xterm",
-            "SSH_ASKPASS": str(helper),
-            "SSH_ASKPASS_REQUIRE": "force",
-            "HOUSE_PASSWORD": password if password is not None else PASSWORDS.get(user, ""),
-        }
+        return self.target.environment(
+            password if password is not None else PASSWORDS.get(user, "")
+        )
 
     async def _program(
         self, arguments: Sequence[str], user: str, password: str | None, stdin: str
