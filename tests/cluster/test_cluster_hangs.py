@@ -17,7 +17,6 @@ from conclave.cluster.member_state import FILE_NAME
 from conclave.ids import KeyringId
 from conclave.service.messages import DeletedMember, DeleteMember, NamedKeyring, Nothing
 from conclave.store.postgresql import account as accounts
-from conclave.store.postgresql.control import Control
 from conclave.store.postgresql.server import processes_in
 from tests.cluster.test_cluster_members import (
     has_all,
@@ -221,23 +220,12 @@ async def test_c18_a_copy_that_forked_is_exported_before_it_is_mended(house: Sev
 @with_three
 async def test_c18_a_copy_that_forked_while_it_ran_is_mended_too(house: Several) -> None:
     """PostgreSQL asks again and again for a log that there is no more: it never says so."""
-    # What it is sent each time from the segment's beginning on makes it look like one that goes on.
-    await write_log(house.members[0], 12 << 20)
     cluster = house.members[2].processes["cluster"]
     await forked(
         house,
         lambda: cluster.send_signal(signal.SIGSTOP),
         lambda: cluster.send_signal(signal.SIGCONT),
     )
-
-
-async def write_log(bench: ClusterBench, size: int) -> None:
-    """Let the primary's PostgreSQL write so many bytes of its log that mean nothing."""
-    control = Control(accounts.directories(bench.directory, accounts.find()).run)
-    await control.ask(
-        "SELECT pg_logical_emit_message(false, 'test', repeat('x', %s))", [size], seconds=30
-    )
-    await control.close()
 
 
 async def forked(house: Several, halt: Callable[[], None], resume: Callable[[], None]) -> None:
