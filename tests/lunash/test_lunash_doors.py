@@ -19,18 +19,6 @@ NOT_YET: frozenset[str] = frozenset(
         "audit.rotate",
         "audit.show",
         "audit.verify",
-        "firmware.act",
-        "firmware.actions",
-        "firmware.show",
-        "hsm.list",
-        "hsm.policies",
-        "hsm.policy",
-        "hsm.policy.set",
-        "hsm.role",
-        "hsm.role.password",
-        "hsm.roles",
-        "hsm.storage",
-        "hsm.support_info",
     }
 )
 """Operations whose commands are still to be declared: this only ever shrinks."""

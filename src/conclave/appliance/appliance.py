@@ -16,6 +16,7 @@ from conclave.appliance.cluster_processes import ClusterProcesses
 from conclave.appliance.cluster_service import ClusterService
 from conclave.appliance.cluster_settings import ClusterSettings
 from conclave.appliance.documents import Documents
+from conclave.appliance.hsm_time import HsmTime
 from conclave.appliance.log_files import LogFiles
 from conclave.appliance.login_service import LoginService
 from conclave.appliance.member_identity import MemberIdentity
@@ -54,6 +55,7 @@ class Appliance:
         store: ApplianceStore,
         documents: Documents,
         time: ApplianceTime,
+        hsm_time: HsmTime,
         ntp: NtpService,
         syslog: Syslog,
         login: LoginService,
@@ -71,6 +73,7 @@ class Appliance:
         self.store: Final = store
         self.documents: Final = documents
         self.time: Final = time
+        self.hsm_time: Final = hsm_time
         self.ntp: Final = ntp
         self.syslog: Final = syslog
         self.login: Final = login
@@ -145,10 +148,8 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
         login = LoginService(config, paths)
         await login.start()
         closing.push_async_callback(login.stop)
-        cost = config.password_cost
-        hsm = await Hsm.open(
-            paths.hsm, login.hash_password, cost=cost, so_lockout=config.so_lockout
-        )
+        cost, lockout = config.password_cost, config.so_lockout
+        hsm = await Hsm.open(paths.hsm, login.hash_password, cost=cost, so_lockout=lockout)
         closing.push_async_callback(hsm.close)
         users = await Users.open(store, login.hash_password, cost=cost)
         users.on_attempt(lambda attempt: record_login(audit, attempt))
@@ -177,6 +178,7 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
             store=store,
             documents=documents,
             time=time,
+            hsm_time=await HsmTime.open(documents, time),
             ntp=ntp,
             syslog=syslog,
             login=login,

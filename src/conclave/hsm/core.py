@@ -7,6 +7,7 @@ disk does not take it, the failure counts in memory and the answer says neither 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _LONGEST_QUEUE: Final = 16
 SoLockout = Literal["zeroize", "backoff"]
 Result = TypeVar("Result")
 Transition = Callable[[HsmState], HsmState]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -135,7 +137,10 @@ class HsmCore:
             self._tell(before, counted)
             self._delay_so()
             await self._on_thread(lambda: self._file.save(counted))
+        if owner.is_so:
+            _log.warning("HSM Admin Login: incorrect password or PED key")
         if counted.zeroized:
+            _log.error("HSM Admin Login: HSM Zeroized due to three consecutive bad login attempts.")
             message = "The HSM SO password was wrong too often: the HSM is zeroized."
             raise CredentialRefused(faults.HSM_ZEROIZED, message)
         left = rules.attempts_left(counted, owner, rules.find_credential(counted, owner))

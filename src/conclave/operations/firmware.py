@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from conclave import faults
 from conclave.errors import NotAllowed, NotFound
+from conclave.lunash.render.hsm import firmware_show
+from conclave.operations.commands import Command
 from conclave.operations.hsm import HSM, check_hsm, check_so_login
 from conclave.operations.model import (
     DONE,
@@ -51,6 +53,14 @@ def check_firmware_action(call: Call, _arguments: object) -> None:
     result=FirmwareView,
     checks=(check_hsm,),
     faults=(faults.INVALID_HSM,),
+    commands=(
+        Command(
+            words="hsm firmware show",
+            summary="Show the version of the HSM's firmware.",
+            chapter="2",
+            render=firmware_show,
+        ),
+    ),
 )
 async def show_firmware(call: Call, _arguments: NoArguments) -> Reply:
     """Show the firmware."""
@@ -70,6 +80,7 @@ async def show_firmware(call: Call, _arguments: NoArguments) -> Reply:
     result=Actions,
     checks=(check_hsm,),
     faults=(faults.INVALID_HSM,),
+    only="REST: LunaSH has a command for each action.",
 )
 async def list_firmware_actions(_call: Call, _arguments: NoArguments) -> Reply:
     """List no actions."""
@@ -90,6 +101,17 @@ async def list_firmware_actions(_call: Call, _arguments: NoArguments) -> Reply:
         faults.SO_NOT_LOGGED_IN,
         faults.SERVICE_ACTION,
         faults.HSM_OPERATION,
+    ),
+    commands=tuple(
+        Command(
+            words=f"hsm firmware {action}",
+            summary=f"Change to another firmware ({action}); refused while there is none.",
+            chapter="2",
+            constants={"actionid": action},
+            proceed=f"Type 'proceed' to {action} the firmware, or 'quit' to quit now.",
+            success=f"'hsm firmware {action}' successful.",
+        )
+        for action in _ACTIONS
     ),
 )
 async def act(_call: Call, _arguments: NoArguments) -> Reply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
@@ -10,7 +11,15 @@ from conclave import faults
 from conclave.errors import BadInput, NotAllowed, NotFound
 from conclave.hsm.rules import DEFAULT_DOMAIN
 from conclave.hsm.views import PolicyInfo
-from conclave.operations.commands import Command, Kind, Option, credential, new_credential
+from conclave.lunash.render.hsm import login_caution
+from conclave.operations.commands import (
+    Command,
+    Kind,
+    Option,
+    ShellCall,
+    credential,
+    new_credential,
+)
 from conclave.operations.fields import (
     Domain,
     HsmLabel,
@@ -27,7 +36,6 @@ from conclave.operations.model import (
     READERS,
     Arguments,
     Call,
-    Duration,
     NoArguments,
     Reply,
     Result,
@@ -117,14 +125,6 @@ class SetPolicy(Arguments, frozen=True):
     value: Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
-class ChangePassword(Arguments, frozen=True):
-    """The current and the new password of a role."""
-
-    old_password: HsmPassword
-    new_password: HsmPassword
-    ped: Ped = "0"
-
-
 def check_hsm(call: Call, _arguments: object) -> None:
     """The HSM id must be this HSM's serial number."""
     serial = call.appliance.hsm.info().serial
@@ -195,6 +195,7 @@ def find_policy(policies: tuple[PolicyInfo, ...], policy_id: str) -> PolicyInfo:
     statuses=(200,),
     result=Hsms,
     paged=True,
+    only="REST: there is one HSM, which LunaSH's commands mean without a name.",
 )
 async def list_hsms(call: Call, _arguments: NoArguments) -> Reply:
     """List the HSM."""
@@ -325,6 +326,14 @@ async def initialize_hsm(call: Call, arguments: InitializeHsm) -> Reply:
     return Reply(location=f"/api/lunasa/hsms/{hsm.info().serial}")
 
 
+def attempts_caution(shell: ShellCall) -> Sequence[str]:
+    """Warn before a password that may zeroize the HSM."""
+    info = shell.appliance.hsm.info()
+    if shell.appliance.config.so_lockout != "zeroize" or not info.initialized:
+        return ()
+    return login_caution(info.so_attempts_left)
+
+
 @operation(
     "hsm.login",
     "POST",
@@ -349,6 +358,7 @@ async def initialize_hsm(call: Call, arguments: InitializeHsm) -> Reply:
                     target="password",
                 ),
             ),
+            caution=attempts_caution,
             success="'hsm login' successful.",
         ),
     ),
@@ -416,6 +426,7 @@ async def list_policies(call: Call, _arguments: NoArguments) -> Reply:
     result=PolicyView,
     checks=(check_hsm,),
     faults=(faults.INVALID_HSM, faults.INVALID_POLICY),
+    only="REST: 'hsm showPolicies' shows all of them.",
 )
 async def show_policy(call: Call, _arguments: NoArguments) -> Reply:
     """Show one policy of the HSM."""
@@ -460,109 +471,4 @@ async def set_policy(call: Call, arguments: SetPolicy) -> Reply:
     """Set a policy of the HSM."""
     number = int(call.path["policyid"])
     await call.appliance.hsm.change_policy(number, arguments.value, confirmed=call.confirmed)
-    return DONE
-
-
-class RoleView(Result, frozen=True):
-    """One role of the HSM or of a partition."""
-
-    id: str
-    name: str
-    initialized: bool
-    activated: bool
-    locked_out: bool
-    login_attempts_left: int
-    change_password_attempts_left: int
-    pin_to_be_changed: bool
-    challenge_to_be_changed: bool
-    url: str
-    primary_authentication: Literal["PIN"] = "PIN"
-    secondary_authentication: Literal["None"] = "None"
-    indirect_login_version: int = 0
-
-
-class Roles(Result, frozen=True):
-    """Roles."""
-
-    roles: list[RoleView]
-
-
-def _so_view(call: Call) -> RoleView:
-    info = call.appliance.hsm.info()
-    return RoleView(
-        id="so",
-        name="HSM Security Officer",
-        initialized=info.initialized,
-        activated=False,
-        locked_out=info.zeroized,
-        login_attempts_left=info.so_attempts_left,
-        change_password_attempts_left=info.so_attempts_left,
-        pin_to_be_changed=False,
-        challenge_to_be_changed=False,
-        url=f"/api/lunasa/hsms/{info.serial}/roles/so",
-    )
-
-
-def check_so_role(call: Call, _arguments: object) -> None:
-    """The HSM has the role so only."""
-    if call.path["roleid"] != "so":
-        message = f"The HSM has no role {call.path['roleid'][:16]!r}; it has so."
-        raise NotFound(faults.INVALID_ROLE, message)
-
-
-@operation(
-    "hsm.roles",
-    "GET",
-    f"{HSM}/roles",
-    summary="List the HSM's roles.",
-    arguments=NoArguments,
-    roles=READERS,
-    statuses=(200,),
-    result=Roles,
-    checks=(check_hsm,),
-    faults=(faults.INVALID_HSM,),
-    paged=True,
-)
-async def list_roles(call: Call, _arguments: NoArguments) -> Reply:
-    """List the HSM's roles."""
-    return Reply(body=Roles(roles=[_so_view(call)]))
-
-
-@operation(
-    "hsm.role",
-    "GET",
-    f"{HSM}/roles/{{roleid}}",
-    summary="Show a role of the HSM.",
-    arguments=NoArguments,
-    roles=READERS,
-    statuses=(200,),
-    result=RoleView,
-    checks=(check_hsm, check_so_role),
-    faults=(faults.INVALID_HSM, faults.INVALID_ROLE),
-)
-async def show_role(call: Call, _arguments: NoArguments) -> Reply:
-    """Show a role of the HSM."""
-    return Reply(body=_so_view(call))
-
-
-@operation(
-    "hsm.role.password",
-    "PATCH",
-    f"{HSM}/roles/{{roleid}}",
-    summary="Change the HSM SO's password.",
-    arguments=ChangePassword,
-    roles=OPERATORS,
-    statuses=(202,),
-    checks=(check_hsm, check_so_role),
-    duration=Duration.TASK,
-    faults=(*HSM_CHANGE, *CREDENTIAL, faults.INVALID_ROLE),
-)
-async def change_so_password(call: Call, arguments: ChangePassword) -> Reply:
-    """Change the HSM SO's password; the caller's own login stands."""
-    refuse_ped(arguments.ped)
-    await call.appliance.hsm.change_so_password(
-        password_bytes("oldPassword", arguments.old_password),
-        password_bytes("newPassword", arguments.new_password),
-        source=call.source,
-    )
     return DONE

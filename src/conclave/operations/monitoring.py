@@ -326,6 +326,7 @@ def _stats(traffic: DeviceTraffic) -> DeviceStats:
     result=StorageSpace,
     checks=(check_hsm,),
     faults=(faults.INVALID_HSM,),
+    only="REST: 'hsm show' has the storage.",
 )
 async def show_storage(call: Call, _arguments: NoArguments) -> Reply:
     """Show the HSM's storage."""

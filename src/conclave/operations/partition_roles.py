@@ -8,7 +8,7 @@ from conclave import faults
 from conclave.errors import BadInput
 from conclave.hsm.views import RoleInfo
 from conclave.operations.fields import HsmPassword, Ped, password_bytes, refuse_ped
-from conclave.operations.hsm import ChangePassword, Roles, RoleView
+from conclave.operations.hsm_roles import ChangePassword, Roles, RoleView
 from conclave.operations.login_state import require_role
 from conclave.operations.model import (
     DONE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from msgspec import UNSET, UnsetType
@@ -47,6 +48,8 @@ _FORCED: Final = Option(
 )
 _ANSWERS_WITHIN_SECONDS = 1.0
 """A start that is refused is refused within this time; one that goes on is answered as a task."""
+
+_log = logging.getLogger(__name__)
 
 
 class Services(Result, frozen=True):
@@ -237,6 +240,14 @@ RESET_WARNING = (
 )
 
 
+def _warn_of_hsm_clock(call: Call) -> None:
+    """Say so when a cluster is to be served by an unsynchronised HSM (rule T3)."""
+    warning = call.appliance.hsm_time.warning()
+    if warning:
+        _log.warning("%s", warning)
+        call.progress(warning)
+
+
 @operation(
     "service.act",
     "POST",
@@ -318,12 +329,14 @@ async def act(call: Call, arguments: Act) -> Reply:
     force = arguments.force is True
     match call.path["actionid"]:
         case "start":
+            _warn_of_hsm_clock(call)
             call.progress("The cluster service is starting.")
             await cluster.start(force=force)
         case "stop":
             call.progress("The cluster service is stopping.")
             await cluster.stop()
         case "restart":
+            _warn_of_hsm_clock(call)
             call.progress("The cluster service is stopping and starting.")
             await cluster.restart(force=force)
         case "enable":

@@ -7,6 +7,7 @@ import asyncio
 from conclave import __version__, faults
 from conclave.appliance import host_state
 from conclave.appliance.packages import listed_name
+from conclave.operations.commands import Command
 from conclave.operations.hsm import HSM, check_hsm
 from conclave.operations.model import OPERATORS, Call, NoArguments, Reply, Result, operation
 from conclave.operations.users import USERS
@@ -77,6 +78,17 @@ async def _text(call: Call) -> str:
     result=WrittenFile,
     checks=(check_hsm,),
     faults=(faults.INVALID_HSM,),
+    commands=(
+        Command(
+            words="hsm supportInfo",
+            summary="Write supportInfo.txt, with versions and states and no secret, to your files.",
+            chapter="7",
+            success=(
+                "'hsm supportInfo' successful.\n\n"
+                f"Use 'scp' from a client machine to get file named:\n{FILE_NAME}"
+            ),
+        ),
+    ),
 )
 async def write_support_info(call: Call, _arguments: NoArguments) -> Reply:
     """Write the file."""

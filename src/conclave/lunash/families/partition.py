@@ -16,7 +16,8 @@ from conclave.lunash.render.partition import (
     partition_show,
 )
 from conclave.operations.commands import Answers, Command, Option, Output, ShellCall, credential
-from conclave.operations.hsm import Policies, Roles
+from conclave.operations.hsm import Policies
+from conclave.operations.hsm_roles import Roles
 from conclave.operations.partitions import PartitionView
 from conclave.operations.places import partition_id
 

@@ -159,7 +159,7 @@ _PSO_PIN: Final = credential(
     short="ps",
     summary="password of the Partition SO",
     prompt="Please enter the Partition SO's password:",
-    target="password",
+    target="psopin",
 )
 _ROLE: Final = Option(
     name="role",
@@ -237,7 +237,7 @@ COMMANDS: Final = (
                 short="c",
                 summary="first password of the Crypto Officer",
                 prompt="Please enter a password for the Crypto Officer:",
-                target="password",
+                target="copin",
             ),
         ),
         proceed="Type 'proceed' to initialize the Crypto Officer, or 'quit' to quit now.",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from conclave.lunash.render.policies import policy_table
 
 if TYPE_CHECKING:
-    from conclave.operations.hsm import PolicyView, RoleView
+    from conclave.operations.hsm import PolicyView
+    from conclave.operations.hsm_roles import RoleView
     from conclave.operations.partitions import PartitionView
 
 _SERIAL: Final = 13

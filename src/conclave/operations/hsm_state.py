@@ -1,0 +1,129 @@
+"""The HSM's clock, and what its mechanisms have done."""
+
+from __future__ import annotations
+
+from conclave import faults
+from conclave.lunash.render.hsm import information_show, time_show
+from conclave.operations.commands import Command
+from conclave.operations.hsm import HSM, check_hsm
+from conclave.operations.model import (
+    DONE,
+    OPERATORS,
+    READERS,
+    Call,
+    NoArguments,
+    Reply,
+    Result,
+    operation,
+)
+
+TIME = f"{HSM}/time"
+
+
+class HsmTimeView(Result, frozen=True):
+    """The HSM's time and the appliance's, in the appliance's zone."""
+
+    hsm_time: str
+    appliance_time: str
+    time_zone: str
+    synchronized: bool
+    warning: str
+
+
+class HsmInformation(Result, frozen=True):
+    """Counts since the cluster service started; none while it is stopped."""
+
+    crypto_operation_requests: int
+    crypto_operation_errors: int
+
+
+@operation(
+    "hsm.time",
+    "GET",
+    TIME,
+    summary="Show the HSM's clock beside the appliance's.",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=HsmTimeView,
+    checks=(check_hsm,),
+    faults=(faults.INVALID_HSM,),
+    commands=(
+        Command(
+            words="hsm time get",
+            summary="Show the HSM's clock beside the appliance's.",
+            chapter="2",
+            render=time_show,
+        ),
+    ),
+)
+async def show_time(call: Call, _arguments: NoArguments) -> Reply:
+    """Show the HSM's time."""
+    hsm_time, time = call.appliance.hsm_time, call.appliance.time
+    return Reply(
+        body=HsmTimeView(
+            hsm_time=f"{hsm_time.local_now():%Y-%m-%d %H:%M:%S}",
+            appliance_time=f"{time.local_now():%Y-%m-%d %H:%M:%S}",
+            time_zone=time.zone,
+            synchronized=hsm_time.synchronized,
+            warning=hsm_time.warning(),
+        )
+    )
+
+
+@operation(
+    "hsm.time.synchronize",
+    "POST",
+    f"{TIME}/actions/synchronize",
+    summary="Set the HSM's clock to the appliance's.",
+    chapter="2",
+    arguments=NoArguments,
+    roles=OPERATORS,
+    checks=(check_hsm,),
+    faults=(faults.INVALID_HSM,),
+    commands=(
+        Command(
+            words="hsm time sync",
+            summary="Set the HSM's clock to the appliance's.",
+            chapter="2",
+            success="'hsm time sync' successful.",
+        ),
+    ),
+)
+async def synchronize_time(call: Call, _arguments: NoArguments) -> Reply:
+    """Set the HSM's clock."""
+    await call.appliance.hsm_time.synchronize()
+    return DONE
+
+
+@operation(
+    "hsm.information",
+    "GET",
+    f"{HSM}/information",
+    summary="Show how many operations the mechanisms did and refused.",
+    arguments=NoArguments,
+    roles=READERS,
+    statuses=(200,),
+    result=HsmInformation,
+    checks=(check_hsm,),
+    faults=(faults.INVALID_HSM,),
+    commands=(
+        Command(
+            words="hsm information show",
+            summary="Show how many operations the mechanisms did and refused.",
+            render=information_show,
+        ),
+    ),
+)
+async def show_information(call: Call, _arguments: NoArguments) -> Reply:
+    """Sum up the counts of all workers."""
+    processes = call.appliance.cluster.processes
+    readings = {} if processes is None else processes.readings()
+    every = [each for worker in readings.values() for each in worker]
+    failures = sum(each.failures for each in every)
+    return Reply(
+        body=HsmInformation(
+            crypto_operation_requests=sum(sum(each.classes) for each in every) + failures,
+            crypto_operation_errors=failures,
+        )
+    )
