@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import text
 
+from conclave import faults
+from conclave.cluster import ca, rotation
 from conclave.cluster.ca import CertificateAuthority, der, pems, spki_der
 from conclave.cluster.configuration import Configuration, MemberState, Standing
 from conclave.cluster.configuration import Peer as MemberPeer
@@ -17,16 +23,22 @@ from conclave.cluster.epochs import Epoch
 from conclave.cluster.judging import REASON_DELETED, REASON_UNKNOWN, judge
 from conclave.cluster.link.hello import Hello, Verdict
 from conclave.cluster.master_keys import ClusterKeys, new_ticket_key
+from conclave.cluster.member_state import FILE_NAME, MemberStateFile
 from conclave.cluster.rotation import KEPT_AUTHORITIES, is_due, rotated
 from conclave.errors import Unavailable
 from conclave.ids import ClusterId, MemberId
 from conclave.service.messages import (
     ClusterList,
     DeleteMember,
+    MemberReport,
     Nothing,
+    PromoteMember,
+    RegisterClient,
     RegisteredClient,
 )
-from tests.cluster.test_cluster_members import invisible, make, notice, with_three
+from conclave.store.engine import open_postgresql_writer
+from conclave.store.postgresql import account as accounts
+from tests.cluster.test_cluster_members import invisible, make, notice, refusal, with_three
 from tests.support.cluster_bench import ClusterBench, client_request
 from tests.support.link_bench import (
     CLUSTER,
@@ -71,8 +83,8 @@ def member_certificate(authority: CertificateAuthority) -> x509.Certificate:
 
 def verified(directory: Path, leaf: x509.Certificate, trusted: bytes, shown: list[bytes]) -> bool:
     """Let OpenSSL's own command follow a chain."""
-    for name, text in (("leaf", pems([der(leaf)])), ("trusted", pems([trusted]))):
-        (directory / name).write_text(text)
+    for name, chain in (("leaf", pems([der(leaf)])), ("trusted", pems([trusted]))):
+        (directory / name).write_text(chain)
     (directory / "shown").write_text(pems(shown))
     untrusted = ["-untrusted", "shown"] if shown else []
     command = ["openssl", "verify", "-x509_strict", "-no_check_time", "-CAfile", "trusted"]
@@ -126,6 +138,32 @@ def test_c3_keys_are_due_exactly_when_a_deleted_member_knows_them() -> None:
     second, _ = versions(2)
     assert not is_due(second, without(MemberId("gone-1")))
     assert is_due(second, without(MemberId("gone-1"), GONE))
+
+
+def test_c3_a_members_key_is_certified_again_under_its_names() -> None:
+    _, (former, newest) = versions(2)
+    before = member_certificate(former)
+    after = newest.certify_again(before, NOW)
+    assert newest.issued(after)
+    assert ca.issuer_of(after) == newest.key_identifier != ca.issuer_of(before)
+    assert spki_der(after.public_key()) == spki_der(before.public_key())
+    assert after.subject == before.subject
+    names = [
+        each.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        for each in (before, after)
+    ]
+    assert names[0] == names[1]
+
+
+def test_c3_a_member_is_behind_unless_all_that_it_shows_is_of_the_newest_authority() -> None:
+    shown = {
+        MemberId("new"): (b"new",),
+        MemberId("none"): (),
+        MemberId("old"): (b"old",),
+        MemberId("mixed"): (b"new", b"old"),
+        MemberId("unknown"): None,
+    }
+    assert rotation.behind(shown, b"new") == ("old", "mixed", "unknown")
 
 
 # ------------------------------------------------------------------ at the link
@@ -211,11 +249,33 @@ async def shows(bench: ClusterBench, ca_pem: str, versions: int) -> None:
 
     async def condition() -> bool:
         told = await notice(bench)
+        if not told.ca_certificate_pem:
+            return False
         shown = identifier_of(told.ca_certificate_pem) == identifier_of(ca_pem)
         own = issuer_of(told.member_certificate_pem) == identifier_of(ca_pem)
         return shown and own and told.ca_certificate_pem.count("BEGIN") == versions
 
     await until(condition)
+
+
+async def serves(bench: ClusterBench, ca_pem: str) -> None:
+    """Say as a daemon does that all workers show a certificate of this CA."""
+    report = MemberReport(
+        restart_required=False,
+        admin_port=50070,
+        crypto_port=50052,
+        issuers=(identifier_of(ca_pem),),
+    )
+    await bench.daemon.call("report", report)
+
+
+async def register(at: ClusterBench, common_name: str) -> RegisteredClient:
+    """Register a client, which may have to wait for members."""
+    params = RegisterClient(request_pem=client_request(common_name), label="", monitor_user="")
+    registered: RegisteredClient = await at.daemon.call(
+        "register_client", params, timeout_seconds=60
+    )
+    return registered
 
 
 @pytest.mark.system
@@ -236,13 +296,20 @@ async def test_c3_a_deletion_makes_a_new_authority_that_all_members_take_up(
     newest = await authority_at(first)
     assert identifier_of(newest) != identifier_of(former)
     await shows(first, newest, 2)
+    await serves(first, newest)
     second.start_cluster()  # it was off, knows the former CA only, and is let in (rule B3)
     house.members.remove(third)
     try:
         await house.all_read_write()
         await shows(second, newest, 2)
+        await serves(second, former)
+        error = await refusal(register(second, "other"))
+        assert error.fault is faults.BUSY
+        assert second.member_id in error.message
+        assert first.member_id not in error.message
+        await serves(second, newest)
         await make(second, "after")
-        new: RegisteredClient = await second.register("other")
+        new: RegisteredClient = await register(second, "other")
         assert issuer_of(new.certificate_pem) == identifier_of(newest)
         again: RegisteredClient = await second.register("host", pem=client_request("host", key))
         assert again.client == before.client
@@ -258,5 +325,107 @@ async def test_c3_a_deletion_makes_a_new_authority_that_all_members_take_up(
         joined = await house.join(second)  # it trusts both versions from the first moment
         await house.all_read_write()
         await shows(joined, newest, 2)
+    finally:
+        house.members.append(third)
+
+
+@pytest.mark.system
+@with_three
+async def test_c3_a_rotation_that_was_left_undone_is_finished_by_the_next_primary(
+    house: Several,
+) -> None:
+    """Whoever deletes without being authorized, or dies before the keys are there, makes none."""
+    first, second, third = house.members
+    former = await authority_at(first)
+    for bench in house.members:
+        bench.kill("cluster")
+    for bench in (first, second):
+        bench.start_cluster()
+        await bench.ready()
+    for bench in (first, second):
+        await invisible(house, bench, third)
+    request = DeleteMember(member_id=third.member_id)
+
+    async def deleted() -> bool:
+        await first.daemon.call("delete_member", request, timeout_seconds=30)
+        return True
+
+    await until(deleted)
+    assert await authority_at(first) == former
+    promotion = PromoteMember(member_id=second.member_id)
+
+    async def promoted() -> bool:
+        seen = await house.seen_by(second)
+        if seen[second.member_id].read_write and not seen[second.member_id].primary:
+            await second.daemon.call("promote", promotion, timeout_seconds=60)
+        return (await house.seen_by(second))[second.member_id].primary
+
+    await until(promoted)
+    assert await authority_at(second) == former
+    await second.authorize()
+
+    async def made() -> bool:
+        return await authority_at(first) != former
+
+    await until(made)
+    newest = await authority_at(second)
+    for bench in (first, second):
+        await shows(bench, newest, 2)
+    await make(first, "after")
+    assert await authority_at(first) == newest
+
+
+@contextmanager
+def unwritable(bench: ClusterBench) -> Iterator[None]:
+    """Let every change of the cluster's own row wait; who reads does not."""
+    places = accounts.directories(bench.directory, accounts.find())
+    engine = open_postgresql_writer(places.run)
+    connection = engine.connect()
+    try:
+        connection.execute(text("LOCK TABLE cluster_state IN SHARE MODE"))
+        yield
+    finally:
+        # Its server may have ended with the process that kept it.
+        connection.invalidate()
+        connection.close()
+        engine.dispose()
+
+
+@pytest.mark.system
+@with_three
+async def test_c3_a_rotation_is_made_by_the_primary_that_was_killed_before_its_commit(
+    house: Several,
+) -> None:
+    first, second, third = house.members
+    former = await authority_at(first)
+    third.kill("cluster")
+    for bench in (first, second):
+        await invisible(house, bench, third)
+
+    async def is_listed_no_more() -> bool:
+        state = MemberStateFile(first.directory / FILE_NAME).load()
+        assert state is not None
+        return third.member_id in state.configuration.deleted()
+
+    with unwritable(first):
+        request = DeleteMember(member_id=third.member_id)
+        deletion = asyncio.create_task(
+            refusal(first.daemon.call("delete_member", request, timeout_seconds=30))
+        )
+        await until(is_listed_no_more)
+        assert await authority_at(first) == former
+        first.kill("cluster")
+        assert (await deletion).fault in (faults.OUTCOME_UNKNOWN, faults.BUSY)
+    first.start_cluster(with_smk=True)
+    house.members.remove(third)
+    try:
+        await house.all_read_write()
+        newest = await authority_at(second)
+        assert identifier_of(newest) != identifier_of(former)
+        for bench in (first, second):
+            await shows(bench, newest, 2)
+            await serves(bench, newest)
+        registered = await register(second, "host")
+        assert issuer_of(registered.certificate_pem) == identifier_of(newest)
     finally:
         house.members.append(third)

@@ -44,6 +44,7 @@ class ToldProcesses:
         self._answers = answers
         self._server: ChannelServer | None = None
         self.cluster_pid: int | None = 1
+        self.on_worker_start: Callable[[], None] = lambda: None
         self.asked: list[tuple[str, Quiet]] = []
         self.held: list[tuple[bytes, bytes] | None] = []
 

@@ -75,6 +75,9 @@ class ClusterProcesses:
         self._smk: bytearray | None = None
         self._domain = bytearray()
         self._presented = ""
+        self._shown: dict[int, str] = {}
+        """The certificate that each worker was started with."""
+        self.on_worker_start: Callable[[], None] = lambda: None
         self._cluster = Child(self._cluster_spec())
         self._workers: list[Child] = []
 
@@ -92,6 +95,11 @@ class ClusterProcesses:
     def presented(self) -> str:
         """Return the certificate that the workers were last told to present, in PEM, or ""."""
         return self._presented
+
+    @property
+    def shown(self) -> frozenset[str]:
+        """Return the certificates that workers show at present, in PEM; one, but for a moment."""
+        return frozenset(self._shown.values())
 
     @property
     def cluster_pid(self) -> int | None:
@@ -176,6 +184,7 @@ class ClusterProcesses:
         workers, self._workers = self._workers, []
         self._presented = ""
         await stop_all(workers)
+        self._shown.clear()
         # A listening socket would go on taking connections that nobody answers.
         self._unbind()
 
@@ -297,6 +306,9 @@ class ClusterProcesses:
         def frame() -> bytes:
             certificate = self._identity.certificate()
             assert certificate is not None  # noqa: S101 - workers start with a certificate only
+            # Its predecessor has ended: nobody is shown another one by this worker any more.
+            self._shown[index] = certificate.certificate_pem.decode()
+            self.on_worker_start()
             return encode_bootstrap(
                 self._worker_bootstrap(index, count, listen_fds, name, certificate)
             )

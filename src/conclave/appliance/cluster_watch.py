@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 class Processes(Protocol):
     """What the watch needs of the processes of the service."""
 
+    on_worker_start: Callable[[], None]
+    """Called when a worker starts: what the workers show to clients may be another certificate."""
+
     @property
     def cluster_pid(self) -> int | None:
         """Return the id of the living cluster process."""
@@ -58,6 +61,7 @@ class ClusterWatch:
 
     def start(self) -> None:
         """Begin to listen and to report."""
+        self._processes.on_worker_start = self.report_soon
         loop = asyncio.get_running_loop()
         for name, step in (("watch", self._listen), ("report", self._look)):
             self._tasks.append(loop.create_task(_forever(name, step), name=f"cluster {name}"))

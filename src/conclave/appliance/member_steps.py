@@ -12,6 +12,8 @@ import logging
 import uuid
 from typing import Final, cast
 
+from cryptography import x509
+
 from conclave import faults
 from conclave.appliance import cluster_config
 from conclave.appliance.admin_listener import AdminListener
@@ -20,6 +22,7 @@ from conclave.appliance.cluster_join import Join, JoinRequest, Tell
 from conclave.appliance.cluster_processes import ClusterProcesses
 from conclave.appliance.cluster_settings import ClusterSettings
 from conclave.appliance.member_identity import MemberIdentity
+from conclave.cluster.ca import issuer_of
 from conclave.errors import ConclaveError, Conflict, NotFound
 from conclave.hsm.hsm import Hsm
 from conclave.service.messages import (
@@ -230,6 +233,7 @@ class MemberSteps:
             restart_required=bool(self.restart_causes(processes, version)),
             admin_port=config.admin.port,
             crypto_port=config.crypto.port,
+            issuers=_issuers(processes),
         )
 
     async def _apply_state(self, processes: ClusterProcesses, notice: Notice) -> None:
@@ -279,3 +283,10 @@ class MemberSteps:
         if not any(member.local and member.member_id == member_id for member in members):
             message = f"This appliance is not the member {member_id!r}."
             raise NotFound(faults.MEMBER_NOT_FOUND, message)
+
+
+def _issuers(processes: ClusterProcesses | None) -> tuple[bytes, ...]:
+    """Return which CAs have issued what the workers show, by their keys' identifiers."""
+    shown = frozenset[str]() if processes is None else processes.shown
+    certificates = (x509.load_pem_x509_certificate(pem.encode()) for pem in shown)
+    return tuple(sorted({issuer_of(certificate) for certificate in certificates}))

@@ -127,9 +127,22 @@ class CertificateAuthority:
         now: datetime,
     ) -> x509.Certificate:
         """Certify a member's key under the fixed server name; it may serve and connect."""
-        key = load_spki(spki)
-        builder = self._leaf(key, _name(common_name, member_id), now, MEMBER_LIFE)
         names = x509.SubjectAlternativeName(_general_names([common_name, *other_names]))
+        return self._member(load_spki(spki), _name(common_name, member_id), names, now)
+
+    def certify_again(self, former: x509.Certificate, now: datetime) -> x509.Certificate:
+        """Certify the key of a member's certificate once more, under the names that it has."""
+        names = former.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return self._member(former.public_key(), former.subject, names, now)
+
+    def _member(
+        self,
+        key: CertificatePublicKeyTypes,
+        name: x509.Name,
+        names: x509.SubjectAlternativeName,
+        now: datetime,
+    ) -> x509.Certificate:
+        builder = self._leaf(key, name, now, MEMBER_LIFE)
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = builder.add_extension(names, False)
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), False)
@@ -156,6 +169,11 @@ class CertificateAuthority:
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
         builder = builder.add_extension(_key_usage(ca=False), True)
         return builder.add_extension(self._key_identifier(), False)
+
+    @property
+    def key_identifier(self) -> bytes:
+        """Return what tells this version of the CA from the others, as `issuer_of` returns it."""
+        return self._key_identifier().key_identifier or b""
 
     def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
         # Versions of a CA have one name: this tells which of them has issued a certificate.
@@ -252,6 +270,15 @@ def spki_of_key(key_pem: bytes) -> bytes:
     """Return the public half of a member's private key as SubjectPublicKeyInfo."""
     public = load_pem_private_key(key_pem, None).public_key()
     return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def issuer_of(certificate: x509.Certificate) -> bytes:
+    """Return the key identifier of the CA that has issued a certificate, b"" if it names none."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+    except x509.ExtensionNotFound:
+        return b""
+    return found.value.key_identifier or b""
 
 
 def load_spki(spki: bytes) -> CertificatePublicKeyTypes:

@@ -21,13 +21,16 @@ from conclave.cluster.ca import CertificateAuthority, is_fresh, is_valid, key_sh
 from conclave.cluster.context import Authorized, Context
 from conclave.cluster.member import Member
 from conclave.cluster.notices import Notices
-from conclave.errors import NotFound
+from conclave.errors import NotFound, Unavailable
 from conclave.ids import MemberId
 from conclave.service.messages import AuthorizeResult
 from conclave.store.repository import ClusterReader
 from conclave.store.rows import ClusterStateRow, MemberRow
 
 ASK_AGAIN_SECONDS: Final = 5.0
+SHOWN_SECONDS: Final = 15.0
+"""How long a registration waits for members to show certificates of the newest CA."""
+POLL_SECONDS: Final = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,38 @@ class Certificates:
         if await member.take_certificate(own, authorized):
             logger.info("The member shows a certificate that the cluster's CA made anew.")
             await self.tell_daemon(authorize_result(own, authorized))
+
+    async def until_shown(self) -> None:
+        """Return when no visible member shows clients a certificate of another CA than the newest.
+
+        A client that registers knows the newest only, and would take such a member for a false
+        one.  Raises Unavailable (BUSY) when that takes too long.
+        """
+        await self.reload()
+        member, authorized = self.find_member(), self.context.authorized
+        if member is None or authorized is None or not authorized.keys.former_authorities:
+            return
+        try:
+            # Pings bring what members say, and what this one shows changes beside.
+            async with asyncio.timeout(SHOWN_SECONDS):
+                while self._behind(member):  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            message = (
+                f"Members {', '.join(self._behind(member))} do not show a certificate of the"
+                " cluster's newest CA yet; the client is registered: repeat its registration."
+            )
+            raise Unavailable(faults.BUSY, message) from None
+
+    def _behind(self, member: Member) -> tuple[MemberId, ...]:
+        authorized = self.context.authorized
+        if authorized is None:
+            return ()
+        issuers = {member.state.member_id: member.issuers}
+        for member_id in member.primary.waited_for:
+            report = member.neighbours.report(member_id)
+            issuers[member_id] = None if report is None else report.issuers
+        return rotation.behind(issuers, authorized.authority.key_identifier)
 
     async def _rotate_if_due(self, member: Member) -> None:
         """Do what the deletion of a member left undone, since nobody had the keys then."""

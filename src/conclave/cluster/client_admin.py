@@ -6,6 +6,7 @@ revoked; the certificate only tells which row that is.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
@@ -36,6 +37,8 @@ class ClientAdmin:
     """Handlers of the methods about clients."""
 
     context: Context
+    until_shown: Callable[[], Awaitable[None]]
+    """Waits until members show certificates of the newest CA."""
 
     async def register_client(self, params: RegisterClient, _role: str) -> RegisteredClient:
         """Certify a client's key.
@@ -51,6 +54,7 @@ class ClientAdmin:
         row, authority = await self.context.write(
             lambda writer: self._register(writer, authorized, request, params)
         )
+        await self.until_shown()
         return RegisteredClient(
             client=_summary(row),
             certificate_pem=pem(row.certificate_der),

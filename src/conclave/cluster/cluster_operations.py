@@ -131,6 +131,7 @@ class ClusterOperations:
         if member is None:
             return Nothing()
         member.restart_required = params.restart_required
+        member.issuers = params.issuers
         member.duties.ports = PortsReport(
             admin_port=params.admin_port, crypto_port=params.crypto_port
         )

@@ -89,6 +89,7 @@ class Member(MemberRole):
         self.file = file
         self.completes_join = completes_join
         self.restart_required = False
+        self.issuers = None
         self.users_version = 0
         self.coordinator = Coordinator(file, state)
         self.identity = LinkIdentity(b"", b"", b"", state.member_id)

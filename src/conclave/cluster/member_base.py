@@ -65,6 +65,8 @@ class MemberBase:
     server: LinkServer
     pulse: Pulse
     restart_required: bool
+    issuers: tuple[bytes, ...] | None
+    """Key identifiers of the CAs whose certificates its workers show, as the daemon says."""
     users_version: int
     background: set[asyncio.Task[None]]
 
@@ -152,6 +154,7 @@ class MemberBase:
             read_write=self.context.page.lease_valid(),
             restart_required=self.restart_required,
             version=self.context.settings.package_version,
+            issuers=self.issuers,
         )
 
     async def _heartbeat(self, sent_ms: int) -> Heartbeat:

@@ -13,13 +13,15 @@ next one; members show those cross-certificates, so who knows an old version onl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 import msgspec
+from cryptography import x509
 
-from conclave.cluster.ca import CertificateAuthority, der
+from conclave.cluster.ca import CertificateAuthority, der, key_sha256, spki_der
 from conclave.cluster.configuration import Configuration
 from conclave.cluster.context import Authorized, Context, require_cluster
 from conclave.cluster.master_keys import (
@@ -28,6 +30,7 @@ from conclave.cluster.master_keys import (
     open_cluster_keys,
     seal_cluster_keys,
 )
+from conclave.ids import MemberId
 from conclave.store.repository import ClusterReader, ClusterWriter
 from conclave.store.rows import ClusterStateRow
 
@@ -69,6 +72,7 @@ def rotate_keys(context: Context, writer: ClusterWriter, configuration: Configur
     if is_due(keys, configuration):
         keys, authority = rotated(keys, authority, configuration, context.clock.now())
         certificate = der(authority.certificate)
+        _certify_again(writer, authority, context.clock.now())
     else:
         # Who joined again after a deletion knows the keys: another deletion makes new ones.
         without = tuple(sorted(configuration.deleted()))
@@ -77,6 +81,35 @@ def rotate_keys(context: Context, writer: ClusterWriter, configuration: Configur
         keys = msgspec.structs.replace(keys, made_without=without)
     sealed = seal_cluster_keys(keys, authorized.master, authorized.cluster_id)
     writer.put_cluster_state(replace(row, sealed_keys=sealed, ca_certificate_der=certificate))
+
+
+def behind(
+    issuers: Mapping[MemberId, tuple[bytes, ...] | None], newest: bytes
+) -> tuple[MemberId, ...]:
+    """Return which members may still show clients a certificate of another CA than the newest.
+
+    `issuers` are key identifiers of the CAs whose certificates each one's workers show.
+    """
+    return tuple(
+        member_id
+        for member_id, shown in issuers.items()
+        if shown is None or not set(shown) <= {newest}
+    )
+
+
+def _certify_again(writer: ClusterWriter, authority: CertificateAuthority, now: datetime) -> None:
+    """Certify the members' listed keys by a new CA in the transaction that makes it.
+
+    So every copy of the store that has the CA has each member's certificate of it, too.
+    """
+    for row in writer.members():
+        if not row.certificate_der:
+            continue
+        former = x509.load_der_x509_certificate(row.certificate_der)
+        # One that was left of another key is not renewed: its member asks for one of its own.
+        if key_sha256(spki_der(former.public_key())) == row.key_sha256:
+            renewed = der(authority.certify_again(former, now))
+            writer.put_member(replace(row, certificate_der=renewed))
 
 
 def open_authority(

@@ -101,7 +101,7 @@ class Runtime(RuntimeJoins):
             FailureFile(directory / FAILURES),
         )
         keyrings = KeyringAdmin(context, desk, gate)
-        clients = ClientAdmin(context)
+        clients = ClientAdmin(context, self.certificates.until_shown)
         self._credentials = Credentials(context, desk, self._office)
         objects = ObjectWrites(context, self._office)
         users = UserMirror(context)

@@ -212,6 +212,8 @@ class MemberReport(Quiet, frozen=True):
     restart_required: bool
     admin_port: int
     crypto_port: int
+    issuers: tuple[bytes, ...] | None = None
+    """Key identifiers of the CAs whose certificates its workers show; None is not known."""
 
 
 class Watch(Quiet, frozen=True):

@@ -49,6 +49,8 @@ class Pong(Quiet, frozen=True):
     read_write: bool
     restart_required: bool
     version: str
+    issuers: tuple[bytes, ...] | None = None
+    """Key identifiers of the CAs whose certificates it shows to clients; None is not known."""
 
 
 class SurveyRequest(Quiet, frozen=True):
