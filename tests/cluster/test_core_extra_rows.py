@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from conclave.cluster.configuration import KEPT_FORKS, Configuration, Peer, Standing, fork_above
 from conclave.cluster.epochs import Epoch
-from conclave.cluster.extra_rows import Header, Held, Line, Present, deleted_here
-from conclave.ids import KeyringId, MemberId, ObjectId
+from conclave.cluster.extra_rows import (
+    Client,
+    Header,
+    Held,
+    Line,
+    Present,
+    User,
+    deleted_here,
+    export,
+    load,
+)
+from conclave.ids import ClientId, ClusterId, KeyringId, MemberId, ObjectId
+from conclave.store.repository import ClusterWriter
+from conclave.store.rows import ClientRow, ClusterStateRow, UserRow
+from tests.support.store_bench import store_context
 
 A = MemberId("a")
 
@@ -54,3 +71,42 @@ def test_what_others_have_of_before_the_fork_and_is_not_present_was_deleted_here
     ]
     assert deleted_here(lines, held) == deleted
     assert deleted_here([], [Held(gone, None, 1)]) == []
+
+
+CLIENT = ClientRow(ClientId(b"c" * 16), "host", "host", "", b"k" * 32, b"", False, 0)
+USER = UserRow("someone", "monitor", "", "", b"verifier", True, 1)
+
+
+def create(writer: ClusterWriter) -> None:
+    state = ClusterStateRow(ClusterId("c" * 36), "lab", False, 3, A, A, (A,), 1, b"", b"")
+    writer.put_cluster_state(state)
+    writer.insert_client(CLIENT)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda writer: writer.revoke_client(CLIENT.client_id),
+        lambda writer: writer.put_users([USER], version=0),
+    ],
+    ids=["client", "users"],
+)
+def test_c18_what_was_changed_of_clients_or_users_alone_is_exported(
+    tmp_path: Path, change: Callable[[ClusterWriter], object]
+) -> None:
+    async def scenario() -> None:
+        async with store_context(tmp_path) as context:
+            await context.write(create)
+            fork = await context.read(lambda reader: reader.revision())
+            assert await export(context.read, tmp_path / "export", A, fork) is None
+            await context.write(change)
+            path = await export(context.read, tmp_path / "export", A, fork)
+            assert path is not None
+            lines = load(path)
+            clients = await context.read(lambda reader: reader.clients())
+            users = await context.read(lambda reader: reader.users())
+            assert [line.row for line in lines if isinstance(line, Client)] == clients
+            told = [line.user_id for line in lines if isinstance(line, User)]
+            assert told == [user.user_id for user in users]
+
+    asyncio.run(scenario())

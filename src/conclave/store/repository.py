@@ -341,6 +341,7 @@ class ClusterWriter(ClusterReader):
                 f" not {version}. Nothing was changed."
             )
             raise Conflict(faults.WRITE_CONFLICT, message)
+        self.next_revision()
         self._connection.execute(delete(schema.users))
         rows = [mapping.user_values(user) for user in users]
         if rows:
@@ -423,7 +424,7 @@ class ClusterWriter(ClusterReader):
     def insert_client(self, row: ClientRow) -> None:
         """Insert a client whose key is not listed yet."""
         self._connection.execute(insert(schema.clients), mapping.client_values(row))
-        self.touched.clients = True
+        self._note_client()
 
     def revoke_client(self, client_id: ClientId) -> None:
         """Mark a client as revoked for good; raises NotFound."""
@@ -432,13 +433,18 @@ class ClusterWriter(ClusterReader):
         if self._connection.execute(statement).rowcount != 1:
             message = f"There is no client {client_id.hex()}."
             raise NotFound(faults.CLIENT_NOT_FOUND, message)
-        self.touched.clients = True
+        self._note_client()
 
     def renew_client(self, client_id: ClientId, certificate_der: bytes) -> None:
         """Keep another certificate of the client's key."""
         table = schema.clients
         values = {"certificate_der": certificate_der}
         self._connection.execute(update(table).where(table.c.client_id == client_id).values(values))
+        self._note_client()
+
+    def _note_client(self) -> None:
+        # Its row carries no revision; that a copy lacks the change must be seen all the same.
+        self.next_revision()
         self.touched.clients = True
 
     # ------------------------------------------------------------------ idempotency
