@@ -23,6 +23,21 @@ STATE_OPTION = click.option(
     help="The appliance's state directory.",
 )
 
+CONFIG_OPTION = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take the settings from this file instead of the defaults.",
+)
+HOST_NAME_OPTION = click.option("--host-name", help="The appliance's host name.")
+INTERFACE_OPTION = click.option(
+    "--interface",
+    "interfaces",
+    multiple=True,
+    metavar="DEVICE=ADDRESS",
+    help="A network device and its address; may be repeated.",
+)
+
 
 class _Commands(click.Group):
     """A group that prints our refusals as one line and loads distant commands when asked for."""
@@ -48,20 +63,9 @@ def appliance() -> None:
 
 @appliance.command("init")
 @STATE_OPTION
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Take the settings from this file instead of the defaults.",
-)
-@click.option("--host-name", help="The appliance's host name.")
-@click.option(
-    "--interface",
-    "interfaces",
-    multiple=True,
-    metavar="DEVICE=ADDRESS",
-    help="A network device and its address; may be repeated.",
-)
+@CONFIG_OPTION
+@HOST_NAME_OPTION
+@INTERFACE_OPTION
 def appliance_init(
     state_dir: Path, config_file: Path | None, host_name: str | None, interfaces: tuple[str, ...]
 ) -> None:
@@ -92,24 +96,16 @@ def appliance_run(state_dir: Path) -> None:
     default=Path("/"),
     help="Install into this directory instead of onto the host.",
 )
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Take the settings from this file; without one, LunaSH gets port 22.",
-)
-@click.option("--host-name", help="The appliance's host name; absent, the host's.")
-@click.option(
-    "--interface",
-    "interfaces",
-    multiple=True,
-    metavar="DEVICE=ADDRESS",
-    help="A network device and its address; may be repeated. Absent, the host's own.",
-)
+@CONFIG_OPTION
+@HOST_NAME_OPTION
+@INTERFACE_OPTION
 def appliance_install(
     root: Path, config_file: Path | None, host_name: str | None, interfaces: tuple[str, ...]
 ) -> None:
-    """Set up a host: account, directories, systemd unit, and the appliance's first state."""
+    """Set up a host: account, directories, systemd unit, and the appliance's first state.
+
+    Without --config the host's own name and addresses are taken, and port 22 for LunaSH.
+    """
     from conclave.appliance import installation
 
     config = _chosen_config(Path(installation.STATE), config_file, host_name, interfaces)

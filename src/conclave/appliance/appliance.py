@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from conclave.appliance import services
 from conclave.appliance.admin_listener import AdminListener
@@ -20,7 +21,6 @@ from conclave.appliance.hsm_time import HsmTime
 from conclave.appliance.log_files import LogFiles
 from conclave.appliance.login_service import LoginService
 from conclave.appliance.member_identity import MemberIdentity
-from conclave.appliance.metrics import Metrics
 from conclave.appliance.ntp import NtpService
 from conclave.appliance.package_version import Release
 from conclave.appliance.packages import Packages
@@ -42,6 +42,9 @@ from conclave.audit.logins import record_login
 from conclave.clock import ApplianceClock
 from conclave.hsm.hsm import Hsm
 from conclave.settings import ApplianceConfig
+
+if TYPE_CHECKING:
+    from conclave.appliance.metrics import Metrics
 
 
 class Appliance:
@@ -87,8 +90,14 @@ class Appliance:
         self.packages: Final = packages
         self.cluster: Final = cluster
         self.audit: Final = audit
-        self.metrics: Final = Metrics(cluster, packages.cluster, time.clock)
         self._tls = tls
+
+    @functools.cached_property
+    def metrics(self) -> Metrics:
+        """Return what monitoring reads; its library is imported by the first who asks."""
+        from conclave.appliance.metrics import Metrics
+
+        return Metrics(self.cluster, self.packages.cluster, self.time.clock)
 
     @property
     def clock(self) -> ApplianceClock:

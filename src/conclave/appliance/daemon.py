@@ -27,7 +27,7 @@ from conclave.appliance.paths import StatePaths
 from conclave.appliance.rest_listener import RestListener
 from conclave.appliance.tls import write_private
 from conclave.errors import Conflict
-from conclave.service.bootstrap import configure_logging
+from conclave.service.bootstrap import configure_logging, give_memory_back
 from conclave.settings import ApplianceConfig
 
 STOP_SECONDS: Final = 30.0
@@ -114,6 +114,7 @@ async def _serve_until_signal(config: ApplianceConfig) -> None:
         loop.add_signal_handler(number, stop.set)
     async with serve(config):
         _log.info("the appliance serves")
+        give_memory_back()
         await stop.wait()
         _log.info("the appliance stops")
         # Whatever hangs, a stop ends: the children die with this process.

@@ -27,6 +27,7 @@ from conclave.errors import ConclaveError, Unavailable
 from conclave.service.bootstrap import (
     ClusterBootstrap,
     configure_logging,
+    give_memory_back,
     harden_process,
     read_bootstrap,
     watch_parent,
@@ -136,6 +137,7 @@ async def serve(stream: IO[bytes]) -> None:
     # The SMK is in there, and nothing needs it any more.
     del bootstrap
     await server.start()
+    give_memory_back()
     logger.info("The cluster process is ready.")
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)

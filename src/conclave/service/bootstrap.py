@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import io
 import json
 import logging
@@ -136,6 +137,15 @@ def harden_process() -> None:
             message = f"prctl({option}) failed: {os.strerror(ctypes.get_errno())}."
             raise InternalFault(faults.INTERNAL, message)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def give_memory_back() -> None:
+    """Return to the kernel what the start of this process needed and nothing uses any more."""
+    gc.collect()
+    # glibc's; other C libraries return it by themselves or not at all.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def encode_bootstrap(bootstrap: msgspec.Struct) -> bytes:

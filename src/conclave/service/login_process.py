@@ -27,6 +27,7 @@ from conclave.errors import BadInput, Unavailable
 from conclave.service.bootstrap import (
     LoginBootstrap,
     configure_logging,
+    give_memory_back,
     harden_process,
     read_bootstrap,
     watch_parent,
@@ -205,6 +206,7 @@ async def serve(bootstrap: LoginBootstrap) -> None:
     handlers = {"hash_password": hasher.hash_password}
     server = ChannelServer(bootstrap.socket_path, bootstrap.secrets, handlers)
     await server.start()
+    give_memory_back()
     logger.info("The login process is ready.")
     await asyncio.get_running_loop().create_future()
 

@@ -26,6 +26,7 @@ from conclave.errors import ConclaveError
 from conclave.service.bootstrap import (
     WorkerBootstrap,
     configure_logging,
+    give_memory_back,
     harden_process,
     read_bootstrap,
     watch_parent,
@@ -193,7 +194,7 @@ async def serve(bootstrap: WorkerBootstrap) -> None:
     worker = Worker(bootstrap)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
     # What stands now lives as long as the process: no collection need look at it again.
-    gc.collect()
+    give_memory_back()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     await worker.run()
