@@ -23,7 +23,7 @@ def alone_mb(pids: Iterable[int]) -> float:
     """Return what processes take together if no other process shares a page with them, in MB.
 
     Their proportional set size is lower as long as, say, other programs of the same Python run.
-    Pages of one part of a file are taken to be the same in all processes: an estimate from above.
+    Of one part of a file, the processes are taken to share the same pages: an estimate.
     """
     private, shared = 0, dict[str, int]()
     for pid in pids:
