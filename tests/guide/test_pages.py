@@ -84,7 +84,7 @@ def test_a_step_has_no_other_programs_than_those_named(tmp_path: Path) -> None:
         run_steps(steps, tmp_path, {"PATH": str(programs)}, print)
 
 
-@pytest.mark.parametrize("door", ["rest"])
+@pytest.mark.parametrize("door", ["rest", "lunash"])
 def test_every_chapter_has_a_page_by_each_door(door: str) -> None:
     index = (PAGES / "README.md").read_text()
     for page in pages(door):
@@ -92,7 +92,7 @@ def test_every_chapter_has_a_page_by_each_door(door: str) -> None:
         assert f"({page.name})" in index
 
 
-@pytest.mark.parametrize("door", ["rest"])
+@pytest.mark.parametrize("door", ["rest", "lunash"])
 def test_the_pages_are_sound_shell(door: str) -> None:
     steps = [step for page in pages(door) for step in read_steps(page)]
     script = "\n".join(["#!/bin/sh", "set -eu", *(step.commands for step in steps), ""])

@@ -119,6 +119,7 @@ def steps_by(door: str) -> list[Step]:
     ("door", "programs"),
     [
         ("rest", ("curl", "grep", "sleep")),
+        ("lunash", ("ssh", "scp", "ssh-keygen", "chmod", "grep", "sleep")),
     ],
 )
 def test_every_procedure_as_its_page_prints_it(
