@@ -103,12 +103,12 @@ def fuzz_command(seconds: int, seed: int) -> None:
 
 @main.command("api")
 @click.option("--examples", default=40, show_default=True, type=click.IntRange(min=1))
-@click.option("--seconds", default=3600, show_default=True, type=click.IntRange(min=1))
+@click.option("--seconds", type=click.IntRange(min=1), help="How long calls are made up.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=1))
-def api_command(examples: int, seconds: int, seed: int) -> None:
+def api_command(examples: int, seconds: int | None, seed: int) -> None:
     """Let schemathesis at a real appliance, over the whole OpenAPI document."""
     at_commit = commit()
-    order = api.Order(seed=seed, examples=examples, seconds=seconds)
+    order = api.Order(seed=seed, examples=examples, seconds=7200, budget_seconds=seconds)
     with tempfile.TemporaryDirectory(prefix="conclave-api-") as directory:
         outcomes = asyncio.run(api.run(Path(directory), order))
     write_report("api", api.report(order, outcomes, at_commit))
