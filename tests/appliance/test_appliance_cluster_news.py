@@ -25,6 +25,7 @@ from conclave.service.messages import (
     MemberList,
     Nothing,
     Notice,
+    RefusedJoin,
     ServiceStatus,
 )
 from tests.support.appliance_bench import (
@@ -266,3 +267,30 @@ def test_s5_a_package_installed_meanwhile_asks_for_a_restart(
         assert appliance.cluster.status().restart_required == ()
 
     with_appliance(make_config(tmp_path / "appliance"), scene)
+
+
+def test_a_join_that_guessed_wrong_is_recorded_once(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        fault = faults.JOIN_REFUSED.rest_id
+        joins = [
+            RefusedJoin(1, "192.0.2.7", "admin", fault),
+            RefusedJoin(2, "192.0.2.8", "a-password", fault),
+        ]
+        for number, told in ((7, joins[:1]), (8, joins), (9, joins)):
+            await appliance.cluster.apply_notice(
+                await news_of(appliance, number, refused_joins=told)
+            )
+        lines, _ = await appliance.audit.page(0, 50)
+        records = [msgspec.json.decode(line) for line in reversed(lines)]
+        found = [
+            (each["user"], each["source"], each["outcome"], each["fault"])
+            for each in records
+            if each["door"] == "join"
+        ]
+        assert found == [
+            ("admin", "192.0.2.7", "refused", fault),
+            ("", "192.0.2.8", "refused", fault),
+        ]
+
+    with_appliance(make_config(tmp_path), scene)

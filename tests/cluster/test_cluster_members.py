@@ -269,6 +269,13 @@ async def test_c23_a_join_needs_domain_admin_and_the_right_cluster(
     assert error.fault is faults.CLONING_DOMAIN_MISMATCH
     error = await refusal(house.join(first, password=b"Wrong-password-1"))
     assert error.fault is faults.JOIN_REFUSED
+    told: Notice = await first.daemon.call("watch", Watch(seen=0, seconds=0))
+    known = [(each.user_id, each.fault_id) for each in told.refused_joins]
+    assert known == [
+        ("", faults.CLONING_DOMAIN_MISMATCH.rest_id),
+        ("admin", faults.JOIN_REFUSED.rest_id),
+    ]
+    assert told.refused_joins[0].number < told.refused_joins[1].number
     other = "00000000-0000-4000-8000-000000000000"
     error = await refusal(house.join(first, cluster_id=other))
     assert error.fault in (faults.WRONG_CLUSTER, faults.CLUSTER_NOT_FOUND)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final
 
+from conclave import error_table
 from conclave.appliance import services
 from conclave.appliance.admin_listener import AdminListener
 from conclave.appliance.certificate_login import CertificateLogins
@@ -45,6 +46,10 @@ from conclave.settings import ApplianceConfig
 
 if TYPE_CHECKING:
     from conclave.appliance.metrics import Metrics
+
+JOIN_DOOR: Final = "join"
+"""Where another appliance shows an administrator's password: the member link."""
+_FAULTS: Final = {fault.rest_id: fault for _, fault in error_table.rows()}
 
 
 class Appliance:
@@ -284,3 +289,9 @@ def _follow(users: Users, cluster: ClusterService, closing: AsyncExitStack) -> N
     closing.push_async_callback(following.stop)
     cluster.on_serving.add(following.wake)
     cluster.on_users_change.add(following.wake)
+    cluster.on_refused_join = lambda refused: users.note_refused_login(
+        refused.user_id,
+        source=refused.source,
+        door=JOIN_DOOR,
+        fault=_FAULTS[refused.fault_id],
+    )

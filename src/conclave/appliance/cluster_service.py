@@ -36,6 +36,7 @@ from conclave.service.messages import (
     MemberReport,
     Notice,
     Quiet,
+    RefusedJoin,
 )
 from conclave.store.location import EngineName
 
@@ -110,6 +111,9 @@ class ClusterService:
         """After every start, creation and authorization."""
         self.on_users_change: Final = Listeners()
         """After a join, and when the cluster's users may have changed."""
+        self.on_refused_join: Callable[[RefusedJoin], None] = lambda _refused: None
+        """Called once for each join that guessed wrong here."""
+        self._last_refused_join = 0
         self._users_version: int | None = None
         self._package = package
 
@@ -368,6 +372,10 @@ class ClusterService:
             self._state = "removed" if notice.removed == "deleted" else "running"
             await self._steps.apply(processes, notice)
         self._report_soon()
+        for refused in notice.refused_joins:
+            if refused.number > self._last_refused_join:
+                self._last_refused_join = refused.number
+                self.on_refused_join(refused)
         if notice.users_version != self._users_version:
             self._users_version = notice.users_version
             self.on_users_change.notify()

@@ -225,6 +225,10 @@ class Users:
         self._tell(user_id, source, door, None)
         return Login(user_id, stored.version)
 
+    def note_refused_login(self, user_id: str, *, source: str, door: str, fault: Fault) -> None:
+        """Tell whoever keeps a record that a login was refused elsewhere."""
+        self._tell(user_id, source, door, fault)
+
     def _tell(self, user_id: str, source: str, door: str, fault: Fault | None) -> None:
         stored = user_list.user_of(self._local.table, user_id)
         attempt = LoginAttempt(

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from conclave.service.messages import Notice, Watch
+from conclave.clock import boot_time_ms
+from conclave.errors import Fault
+from conclave.service.messages import Notice, RefusedJoin, Watch
 
 MAX_WAIT_SECONDS = 60.0
+MAX_REFUSED_JOINS = 32
+"""Kept for a daemon that was busy when they happened."""
 _FIRST = Notice(
     number=1,
     smk=b"",
@@ -40,6 +44,13 @@ class Notices:
         async with self._changed:
             self.notice = msgspec.structs.replace(changed, number=self.notice.number + 1)
             self._changed.notify_all()
+
+    async def refused_join(self, source: str, user_id: str, fault: Fault) -> None:
+        """Add a join that guessed wrong to the last ones; their limiter bounds how many come."""
+        kept = self.notice.refused_joins[-(MAX_REFUSED_JOINS - 1) :]
+        number = max(boot_time_ms(), kept[-1].number + 1 if kept else 0)
+        refused = RefusedJoin(number, source, user_id, fault.rest_id)
+        await self.change(refused_joins=[*kept, refused])
 
     async def end(self) -> None:
         """Let nobody wait any more: the process stops, and waits itself for calls under way."""

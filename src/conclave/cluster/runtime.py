@@ -228,6 +228,7 @@ class Runtime(RuntimeJoins):
             self.postgresql_major,
             self.probe,
             self.list_member,
+            self.notices.refused_join,
         )
         member = Member(
             self.context,

@@ -29,11 +29,11 @@ from conclave.cluster.join_exchange import (
     refuse_in_clear,
     run_member,
 )
-from conclave.cluster.join_limiter import JoinLimiter
+from conclave.cluster.join_limiter import COUNTED, JoinLimiter
 from conclave.cluster.join_wire import StreamWire
 from conclave.cluster.link.hello import Peer
 from conclave.cluster.link.messages import NewMember
-from conclave.errors import ConclaveError, Conflict, InternalFault, NotAllowed
+from conclave.errors import ConclaveError, Conflict, Fault, InternalFault, NotAllowed
 from conclave.ids import MemberId
 from conclave.service.channel_errors import error_to_wire
 
@@ -96,6 +96,8 @@ class TakeIn:
     list_member: Callable[[NewMember, Progress, Callable[[], bool]], Awaitable[None]]
     """Lists it on the primary, converting the store first if it must; the last argument tells
     whether the joiner has gone away, which ends a conversion under way."""
+    on_wrong_guess: Callable[[str, str, Fault], Awaitable[None]]
+    """Told of a refused join that may be a guess: address, user if one was named, and why."""
     limiter: JoinLimiter = field(default_factory=JoinLimiter)
     _progress: tuple[str, float] = ("", 0.0)
 
@@ -113,16 +115,21 @@ class TakeIn:
         state = self.state()
         wire = StreamWire(reader, writer)
         offered: list[JoinRequest] = []
+        users: list[str] = []
 
         async def make_offer(request: JoinRequest) -> JoinOffer:
             offered.append(request)
             return await self._offer(request)
 
+        async def verify_admin(user_id: str, password: bytes) -> bool:
+            users.append(user_id)
+            return await self.verify_admin(user_id, password)
+
         checks = MemberChecks(
             cluster_id=state.cluster_id,
             now_ms=self.context.clock.now_ms,
             require_fit=self._require_fit,
-            verify_admin=self.verify_admin,
+            verify_admin=verify_admin,
             make_offer=make_offer,
         )
         side = MemberSide(
@@ -137,6 +144,8 @@ class TakeIn:
             offer = await run_member(side, wire, peer.address)
         except ConclaveError as error:
             logger.warning("A join of %s was refused: %s", peer.address, error.message)
+            if error.fault.rest_id in COUNTED:
+                await self.on_wrong_guess(peer.address, "".join(users), error.fault)
             return
         try:
             await self._after_offer(side, wire, offered[-1], offer)

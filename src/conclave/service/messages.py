@@ -223,6 +223,18 @@ class Watch(Quiet, frozen=True):
     seconds: float
 
 
+class RefusedJoin(Quiet, frozen=True):
+    """A join that guessed wrong at this member; `number` grows, over restarts of the process too.
+
+    `user_id` is empty where the refusal came before a name was told.
+    """
+
+    number: int
+    source: str
+    user_id: str
+    fault_id: str
+
+
 class Notice(Quiet, frozen=True):
     """What the cluster process has to tell its daemon: the newest state, not the way to it.
 
@@ -239,6 +251,8 @@ class Notice(Quiet, frozen=True):
     ca_certificate_pem: str
     users_version: int
     removed: str
+    refused_joins: list[RefusedJoin] = []
+    """The last ones, oldest first."""
 
 
 class CreateKeyrings(Quiet, frozen=True):
