@@ -24,6 +24,7 @@ class LogHost:
         self._socket = socket.socket(socket.AF_INET, kind)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind((address, port))
+        self._socket.settimeout(0.05)
         self.port: int = self._socket.getsockname()[1]
         if protocol == "tcp":
             self._socket.listen()
@@ -37,8 +38,8 @@ class LogHost:
 
     def __exit__(self, *_cause: object) -> None:
         self._ended.set()
-        self._socket.close()
         self._thread.join()
+        self._socket.close()
 
     @property
     def texts(self) -> list[str]:
@@ -48,24 +49,18 @@ class LogHost:
         return [each["text"].decode() for each in found if each]
 
     def _datagrams(self) -> None:
-        self._socket.settimeout(0.05)
         while not self._ended.is_set():
             try:
                 self.messages.append(self._socket.recv(65536))
             except TimeoutError:
                 continue
-            except OSError:
-                return
 
     def _streams(self) -> None:
-        self._socket.settimeout(0.05)
         while not self._ended.is_set():
             try:
                 connection, _ = self._socket.accept()
             except TimeoutError:
                 continue
-            except OSError:
-                return
             with connection:
                 connection.settimeout(0.05)
                 self._frames(connection)
