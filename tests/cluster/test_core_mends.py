@@ -29,7 +29,8 @@ from conclave.cluster.member_state import MemberStateFile
 from conclave.errors import ConclaveError, InternalFault, NotAllowed
 from conclave.ids import MemberId
 from tests.support.core_changes import A, B, C, X, delete, join, promote
-from tests.support.core_simulation import Simulation, Task
+from tests.support.core_model import Task
+from tests.support.core_simulation import Simulation
 from tests.support.core_tending import drain, heal, settle, tick
 
 

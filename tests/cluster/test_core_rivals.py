@@ -11,7 +11,8 @@ from conclave import faults
 from conclave.cluster import sequences as seq
 from conclave.errors import Conflict, NotAllowed
 from tests.support.core_changes import CHANGES, A, B, C, Change, primary
-from tests.support.core_simulation import Simulation, Task
+from tests.support.core_model import Task
+from tests.support.core_simulation import Simulation
 from tests.support.core_tending import drain, heal, settle
 
 LONGEST = 24

@@ -11,8 +11,9 @@ from conclave.cluster import sequences as seq
 from conclave.cluster.configuration import NOBODY, MemberState, Peer, Standing
 from conclave.errors import NotAllowed, Unavailable
 from conclave.ids import ClusterId, MemberId
-from tests.support import core_simulation as sim
-from tests.support.core_simulation import Node, Simulation, Steps, Task
+from tests.support import core_model as model
+from tests.support.core_model import Node, Steps, Task
+from tests.support.core_simulation import Simulation
 from tests.support.core_tending import heal, members, settle, tick
 
 A, B, C, D, X = (MemberId(name) for name in "abcdx")
@@ -94,8 +95,8 @@ def leaving(simulation: Simulation, name: MemberId) -> Steps:
         if not others:
             raise NotAllowed(faults.MEMBER_NOT_READ_WRITE, "No other member is Read-Write.")
         state = yield from seq.promote(state, others[0])
-    yield sim.AskRemove(state.configuration.primary)
-    yield sim.Forget()
+    yield model.AskRemove(state.configuration.primary)
+    yield model.Forget()
 
 
 def leave(simulation: Simulation, name: MemberId) -> Task | None:
@@ -108,15 +109,15 @@ def joining(simulation: Simulation, through: MemberId) -> Steps:
     node = simulation.nodes[X]
     offered = node.state.configuration.primary
     try:
-        yield sim.AskAdd(through, Peer(X, X, 1, b""))
+        yield model.AskAdd(through, Peer(X, X, 1, b""))
     except Unavailable:
         if not simulation.linked(X, offered):
-            yield sim.Forget()
+            yield model.Forget()
             raise
     node.completes_join = True
-    yield sim.Learn(offered)
-    yield sim.CopyAnew()
-    yield sim.Complete()
+    yield model.Learn(offered)
+    yield model.CopyAnew()
+    yield model.Complete()
 
 
 def join(simulation: Simulation, through: MemberId) -> Task | None:

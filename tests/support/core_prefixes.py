@@ -19,7 +19,8 @@ from conclave.cluster.configuration import NOBODY, Standing
 from conclave.errors import Unavailable
 from conclave.ids import MemberId
 from tests.support.core_changes import CHANGES, Change, X, delete, primary
-from tests.support.core_simulation import Simulation, Task
+from tests.support.core_model import Task
+from tests.support.core_simulation import Simulation
 from tests.support.core_tending import drain, heal, members, settle, tick, unsettled
 
 KILL, CUT, AWAY, REFUSE, LATE = "kill", "cut", "away", "refuse", "late"

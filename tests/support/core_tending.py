@@ -12,7 +12,8 @@ from dataclasses import replace
 from conclave.cluster import sequences as seq
 from conclave.cluster.configuration import Standing, never_listed, promised_past
 from conclave.ids import MemberId
-from tests.support.core_simulation import Node, Simulation
+from tests.support.core_model import Node
+from tests.support.core_simulation import Simulation
 
 MOST_TICKS = 12
 MOST_STEPS = 2000
