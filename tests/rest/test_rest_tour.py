@@ -76,7 +76,7 @@ def look_at_the_hsm(client: Client, house: House, partition: str) -> None:
     assert listed == {"id": hsm.rpartition("/")[2], "url": hsm}
     assert client.get(hsm).json()["soLoginsLeft"] == 3
     hsm_parts = ("policies", "policies/21", "roles", "roles/so", "storageSpace", "firmware")
-    for path in (*hsm_parts, "firmware/actions", "time", "information"):
+    for path in (*hsm_parts, "firmware/actions", "time", "information", "metrics", "licenses"):
         expect(client.get(f"{hsm}/{path}"), 200)
     expect(client.post(f"{hsm}/time/actions/synchronize"), 204)
     found = client.get(f"{hsm}/partitions").json()["partitions"]
