@@ -289,7 +289,7 @@ def _follow(users: Users, cluster: ClusterService, closing: AsyncExitStack) -> N
     closing.push_async_callback(following.stop)
     cluster.on_serving.add(following.wake)
     cluster.on_users_change.add(following.wake)
-    cluster.on_refused_join = lambda refused: users.note_refused_login(
+    cluster.news.on_refused_join = lambda refused: users.note_refused_login(
         refused.user_id,
         source=refused.source,
         door=JOIN_DOOR,

@@ -79,6 +79,27 @@ class Listeners:
             listener()
 
 
+class News:
+    """What of the cluster process's notices others are told of, each thing once."""
+
+    def __init__(self, on_users_change: Listeners) -> None:
+        self.on_refused_join: Callable[[RefusedJoin], None] = lambda _refused: None
+        """Called for each join that guessed wrong here."""
+        self._on_users_change = on_users_change
+        self._last_refused_join = 0
+        self._users_version: int | None = None
+
+    def take(self, notice: Notice) -> None:
+        """Tell what is new in a notice."""
+        for refused in notice.refused_joins:
+            if refused.number > self._last_refused_join:
+                self._last_refused_join = refused.number
+                self.on_refused_join(refused)
+        if notice.users_version != self._users_version:
+            self._users_version = notice.users_version
+            self._on_users_change.notify()
+
+
 class ClusterService:
     """Start, stop, configure and call the cluster service."""
 
@@ -111,10 +132,7 @@ class ClusterService:
         """After every start, creation and authorization."""
         self.on_users_change: Final = Listeners()
         """After a join, and when the cluster's users may have changed."""
-        self.on_refused_join: Callable[[RefusedJoin], None] = lambda _refused: None
-        """Called once for each join that guessed wrong here."""
-        self._last_refused_join = 0
-        self._users_version: int | None = None
+        self.news: Final = News(self.on_users_change)
         self._package = package
 
     def attach_admin_door(self, door: Door) -> None:
@@ -372,13 +390,7 @@ class ClusterService:
             self._state = "removed" if notice.removed == "deleted" else "running"
             await self._steps.apply(processes, notice)
         self._report_soon()
-        for refused in notice.refused_joins:
-            if refused.number > self._last_refused_join:
-                self._last_refused_join = refused.number
-                self.on_refused_join(refused)
-        if notice.users_version != self._users_version:
-            self._users_version = notice.users_version
-            self.on_users_change.notify()
+        self.news.take(notice)
 
     async def _report(self) -> MemberReport:
         return self._steps.report(self._processes, await self._package.look())
