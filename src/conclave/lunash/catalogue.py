@@ -9,6 +9,7 @@ from typing import Final
 from conclave.appliance.appliance import Appliance
 from conclave.errors import ConclaveError
 from conclave.lunash.families import (
+    audit,
     cluster,
     hsm,
     package,
@@ -23,6 +24,7 @@ from conclave.operations.commands import Command
 from conclave.operations.model import AnyOperation
 
 _FAMILIES: Final = (
+    audit,
     cluster,
     hsm,
     package,

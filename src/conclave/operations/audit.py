@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from conclave import faults
 from conclave.audit.chain import verify
 from conclave.errors import BadInput
+from conclave.lunash.render.audit import audit_verify
+from conclave.operations.commands import Command
 from conclave.operations.model import (
     AUDITORS,
     DONE,
@@ -24,7 +26,8 @@ from conclave.operations.support_info import WrittenFile
 from conclave.operations.users import USERS
 
 AUDIT = "/api/lunasa/audit"
-_DEFAULT_LIMIT = 100
+NEWEST_RECORDS: Final = 100
+"""Shown when nobody says how many."""
 
 
 class AuditView(Result, frozen=True):
@@ -96,7 +99,7 @@ async def show_audit(call: Call, _arguments: NoArguments) -> Reply:
 )
 async def list_records(call: Call, _arguments: NoArguments) -> Reply:
     """List records."""
-    limit = _DEFAULT_LIMIT if call.page.limit is None else call.page.limit
+    limit = NEWEST_RECORDS if call.page.limit is None else call.page.limit
     lines, total = await call.appliance.audit.page(call.page.offset, limit)
     records = [msgspec.json.decode(line, type=dict[str, Any]) for line in lines]
     return Reply(body=AuditRecords(records=records), total=total)
@@ -113,6 +116,7 @@ async def list_records(call: Call, _arguments: NoArguments) -> Reply:
     result=Result,
     media=frozenset({Media.JSON, Media.OCTETS}),
     audited=True,
+    only="REST: 'audit log tarlogs' writes the same to a file that scp brings down.",
 )
 async def export_audit(call: Call, _arguments: NoArguments) -> Reply:
     """Download the log, which `conclave audit verify` checks."""
@@ -128,6 +132,13 @@ async def export_audit(call: Call, _arguments: NoArguments) -> Reply:
     roles=AUDITORS,
     statuses=(201,),
     result=WrittenFile,
+    commands=(
+        Command(
+            words="audit log tarlogs",
+            summary="Write the whole audit log, signed at its end, to a file among your own.",
+            success="The audit log is among your files: 'my file list' shows its name.",
+        ),
+    ),
 )
 async def export_to_file(call: Call, _arguments: NoArguments) -> Reply:
     """Write the log to a file, which scp or REST then fetches."""
@@ -158,6 +169,13 @@ async def export_to_file(call: Call, _arguments: NoArguments) -> Reply:
     statuses=(200,),
     result=AuditVerdict,
     faults=(faults.AUDIT_BROKEN,),
+    commands=(
+        Command(
+            words="audit log verify",
+            summary="Check that no record of the audit log was changed, taken out or put in.",
+            render=audit_verify,
+        ),
+    ),
 )
 async def verify_audit(call: Call, _arguments: NoArguments) -> Reply:
     """Check the whole log."""
@@ -180,6 +198,12 @@ async def verify_audit(call: Call, _arguments: NoArguments) -> Reply:
     summary="Begin a new file of the audit log; the oldest beyond the limit goes.",
     arguments=NoArguments,
     roles=AUDITORS,
+    commands=(
+        Command(
+            words="audit log rotate",
+            summary="Begin a new file of the audit log.",
+        ),
+    ),
 )
 async def rotate_audit(call: Call, _arguments: NoArguments) -> Reply:
     """Begin a new file."""
