@@ -15,7 +15,9 @@ BACKLOG: Final = 1024
 def bind_socket(address: str, port: int, *, what: str) -> socket.socket:
     """Return a bound TCP socket; raise NotAllowed naming address, port and cause."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small writes at once only where the protocol is named: else the second part of
+    # an answer waits 40 ms for the peer's acknowledgement of the first.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
