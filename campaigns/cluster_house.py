@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.support.worker_bench import WorkerBench, listening
 
 CRYPTO_PORT: Final = 50052
 WORKER: Final = "worker-0"
+FORMER_WORKER: Final = "former worker-0"
+"""One that serves until its successor does."""
 WATCH_SECONDS: Final = 0.5
 ANSWER_SECONDS: Final = 3.0
 PAUSE_SECONDS: Final = 0.1
@@ -75,9 +78,36 @@ class ServingBench(WorkerBench):
             self.listener = listening(self.address, CRYPTO_PORT)
             self.start_worker()
         elif before != self.certificate:
-            self.processes[WORKER].terminate()  # it comes back with the new one
+            self._replace_worker()
+
+    def _replace_worker(self) -> None:
+        """Start another one with the new certificate, while the former one still serves.
+
+        A daemon has several and replaces one after another, so that its port is always answered.
+        """
+        if FORMER_WORKER in self.processes:
+            self.kill(WORKER)  # the former one serves for longer, then
+        else:
+            self.processes[FORMER_WORKER] = self.processes.pop(WORKER)
+        self.start_worker()
+
+    def _end_former(self) -> None:
+        former = self.processes.get(FORMER_WORKER)
+        if former is None:
+            return
+        if former.poll() is not None:
+            self.kill(FORMER_WORKER)
+        elif self.processes[WORKER].poll() is None and self._serves(WORKER):
+            former.terminate()
+
+    def _serves(self, name: str) -> bool:
+        stream = self.processes[name].stdout
+        assert stream is not None
+        # It says one thing, once, which is left to be read.
+        return bool(select.select([stream], [], [], 0)[0])
 
     def _respawn(self) -> None:
+        self._end_former()
         worker = self.processes.get(WORKER)
         if worker is not None and worker.poll() is not None:
             self.kill(WORKER)
@@ -85,8 +115,9 @@ class ServingBench(WorkerBench):
 
     def _stop_worker(self) -> None:
         self.certificate = None
-        if WORKER in self.processes:
-            self.kill(WORKER)
+        for name in (WORKER, FORMER_WORKER):
+            if name in self.processes:
+                self.kill(name)
         # A listening socket would go on taking connections that nobody answers.
         self.listener.close()
 

@@ -71,8 +71,12 @@ def specifications(monkeypatch: pytest.MonkeyPatch) -> list[ChildSpec]:
         bootstrap: Callable[[], bytes],
         inherited: tuple[int, ...],
         source_directory: str,
+        *,
+        announces: bool = False,
     ) -> ChildSpec:
-        made.append(ChildSpec(name, module, bootstrap, inherited, source_directory))
+        made.append(
+            ChildSpec(name, module, bootstrap, inherited, source_directory, announces=announces)
+        )
         return made[-1]
 
     monkeypatch.setattr(cluster_processes, "ChildSpec", make)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,11 +14,13 @@ from conclave import faults
 from conclave.appliance.appliance import Appliance
 from conclave.appliance.cluster_processes import ClusterProcesses
 from conclave.appliance.member_steps import MemberSteps
+from conclave.appliance.paths import StatePaths
 from conclave.appliance.supervisor import Child, ChildSpec
 from conclave.errors import Conflict
 from conclave.service.messages import ClusterList, Nothing
 from tests.support.appliance_bench import (
     authorize,
+    make_authorized_cluster,
     make_config,
     prepare_partition,
     until,
@@ -133,6 +138,58 @@ def test_a_child_that_is_replaced_while_it_starts_comes_back_with_the_newest_fra
         await child.start()
         try:
             await until(lambda: frames == 2 and child.pid is not None, "the child came back")
+        finally:
+            await child.stop()
+
+    asyncio.run(scene())
+
+
+def moments_of_serving(log: Path) -> list[float]:
+    """Return when a worker's processes began to serve, from its log; none when there is none."""
+    text = log.read_text() if log.exists() else ""
+    entries = [json.loads(line) for line in text.splitlines()]
+    return [
+        datetime.fromisoformat(entry["time"]).timestamp()
+        for entry in entries
+        if entry["message"].endswith("serves.")
+    ]
+
+
+def test_workers_get_a_new_certificate_one_after_another_and_the_port_is_always_answered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A new CA reaches all members at once: clients would find nobody on any of them."""
+    config = make_config(tmp_path)
+
+    async def scene(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        logs = [StatePaths(tmp_path).log(f"worker-{index}") for index in range(2)]
+        await until(lambda: all(len(moments_of_serving(log)) == 1 for log in logs), "both serve")
+        processes = appliance.cluster.processes
+        assert processes is not None
+        caplog.clear()
+        with caplog.at_level(logging.INFO, logger="conclave.appliance.supervisor"):
+            await processes.start_workers()
+            await until(lambda: all(len(moments_of_serving(log)) == 2 for log in logs), "replaced")
+        ended = {
+            record.getMessage().split()[1]: record.created
+            for record in caplog.records
+            if "ended" in record.getMessage()
+        }
+        assert ended.keys() == {"worker-0", "worker-1"}
+        assert ended["worker-0"] < moments_of_serving(logs[0])[1] <= ended["worker-1"]
+
+    with_appliance(config, scene)
+
+
+def test_the_next_worker_is_replaced_although_the_former_says_nothing() -> None:
+    # It lives as long as its standard input, and never says that it serves.
+    child = Child(ChildSpec("child", "code", lambda: b"", announces=True))
+
+    async def scene() -> None:
+        await child.start()
+        try:
+            assert not await child.hand_over(0.1)
         finally:
             await child.stop()
 

@@ -170,6 +170,8 @@ class ClusterBench:
         process.wait()
         assert process.stdin is not None
         process.stdin.close()
+        if process.stdout is not None:
+            process.stdout.close()
 
     async def close(self) -> None:
         await self.daemon.close()

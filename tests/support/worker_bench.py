@@ -224,6 +224,7 @@ class WorkerBench(ClusterBench):
         process = subprocess.Popen(
             [sys.executable, "-m", "conclave.service.worker"],
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             pass_fds=[page.fd, listener.fileno(), meters.fd],
         )
         assert process.stdin is not None

@@ -37,6 +37,8 @@ SECRET_BYTES: Final = 32
 READY_SECONDS: Final = 60.0
 CLUSTER_STOP_SECONDS: Final = 10.0
 """PostgreSQL is stopped and the other members are told before the cluster process ends."""
+WORKER_SECONDS: Final = 20.0
+"""How long a worker that is replaced is waited for before the next one is."""
 POLL_SECONDS: Final = 0.05
 
 _log = logging.getLogger(__name__)
@@ -80,6 +82,7 @@ class ClusterProcesses:
         self.on_worker_start: Callable[[], None] = lambda: None
         self._cluster = Child(self._cluster_spec())
         self._workers: list[Child] = []
+        self._renewing: asyncio.Task[None] | None = None
 
     @property
     def authorized(self) -> bool:
@@ -132,6 +135,7 @@ class ClusterProcesses:
 
     async def stop(self) -> None:
         """End all processes, workers first, and wipe the SMK."""
+        await self._renew_no_more()
         try:
             await stop_all(self._workers)
             await self._client.close()
@@ -168,25 +172,47 @@ class ClusterProcesses:
         self._page.set_appliance_offset(offset_ms)
 
     async def start_workers(self) -> None:
-        """Start the workers once there is a certificate; those that run get the newest one."""
+        """Start the workers once there is a certificate; those that run get the newest one.
+
+        They get it one after another, beside this call, and meanwhile the others serve: a new CA
+        reaches all members at once, and clients would find nobody on any of them.
+        """
         certificate = self._identity.certificate()
         if certificate is None:
             return
         if self._workers:
-            for worker in self._workers:
-                worker.replace()
+            await self._renew_no_more()
+            work = self._renew(tuple(self._workers))
+            self._renewing = asyncio.create_task(work, name="renew workers")
         else:
             await self._start_first_workers()
         self._presented = certificate.certificate_pem.decode()
 
     async def stop_workers(self) -> None:
         """End the workers and refuse clients, since the member is in no cluster any more."""
+        await self._renew_no_more()
         workers, self._workers = self._workers, []
         self._presented = ""
         await stop_all(workers)
         self._shown.clear()
         # A listening socket would go on taking connections that nobody answers.
         self._unbind()
+
+    async def _renew(self, workers: tuple[Child, ...]) -> None:
+        for worker in workers:
+            if not await worker.hand_over(WORKER_SECONDS):
+                _log.warning(
+                    "%s does not serve %.0f s after it was replaced; the next one is"
+                    " replaced all the same",
+                    worker.name,
+                    WORKER_SECONDS,
+                )
+
+    async def _renew_no_more(self) -> None:
+        renewing, self._renewing = self._renewing, None
+        if renewing is not None:
+            renewing.cancel()
+            await asyncio.wait({renewing})
 
     async def _start_first_workers(self) -> None:
         if not self._crypto:
@@ -298,6 +324,7 @@ class ClusterProcesses:
             self._worker_frame_maker(index, count, listen_fds, name),
             (*listen_fds, self._page.fd, meters_fd),
             self._source_directory,
+            announces=True,
         )
 
     def _worker_frame_maker(

@@ -20,6 +20,7 @@ from typing import Final
 from conclave import faults
 from conclave.appliance.respawn import RespawnState, after_death
 from conclave.errors import InternalFault, Unavailable
+from conclave.service.bootstrap import SERVES
 
 STOP_SECONDS: Final = 5.0
 
@@ -37,6 +38,8 @@ class ChildSpec:
     """Descriptors the child keeps, under the same numbers."""
     source_directory: str = ""
     """Where the child finds Conclave's source; "" means where the daemon found it."""
+    announces: bool = False
+    """It says `conclave.service.bootstrap.SERVES` on its standard output when it serves."""
 
 
 class Child:
@@ -48,6 +51,8 @@ class Child:
         self._task: asyncio.Task[None] | None = None
         self._outdated = False
         """Replaced while its process starts: the frame that this one gets is an earlier one."""
+        self._serving = asyncio.Event()
+        self._hearing: asyncio.Task[None] | None = None
         self.last_status: int | None = None
         """Exit status of the last process that died, negative for a signal."""
 
@@ -74,6 +79,7 @@ class Child:
             self._task.cancel()
             await asyncio.wait({self._task})
             self._task = None
+        self._hear_no_more()
         process = self._process
         if process is None:
             return
@@ -87,6 +93,28 @@ class Child:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
+
+    async def hand_over(self, deadline_seconds: float) -> bool:
+        """Replace the process and tell whether its successor serves before the deadline."""
+        self._serving.clear()
+        self.replace()
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                await self._serving.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _hear(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        # An earlier frame's process may say so while it is about to end.
+        if await process.stdout.readline() == SERVES and not self._outdated:
+            self._serving.set()
+
+    def _hear_no_more(self) -> None:
+        hearing, self._hearing = self._hearing, None
+        if hearing is not None:
+            hearing.cancel()
 
     async def _watch(self) -> None:
         state = RespawnState()
@@ -119,6 +147,7 @@ class Child:
         if threading.current_thread() is not threading.main_thread():
             message = "Children are started from the main thread only, or they outlive the daemon."
             raise InternalFault(faults.INTERNAL, message)
+        self._hear_no_more()
         self._outdated = False
         frame = self._spec.bootstrap()
         process = await asyncio.create_subprocess_exec(
@@ -129,11 +158,14 @@ class Child:
             self._spec.module,
             env=_environment(self._spec.source_directory),
             stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE if self._spec.announces else None,
             pass_fds=self._spec.inherited,
             # A terminal's Ctrl-C is the daemon's to act upon; it ends its children in order.
             start_new_session=True,
         )
         self._process = process
+        if self._spec.announces:
+            self._hearing = asyncio.create_task(self._hear(process), name=f"hear {self.name}")
         assert process.stdin is not None  # noqa: S101 - a pipe was asked for
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             process.stdin.write(frame)

@@ -35,6 +35,8 @@ from conclave.settings import ClusterTimes, Limits, PostgresqlSettings
 
 MAX_BOOTSTRAP_BYTES: Final = 4 << 20
 PARENT_GONE_STATUS: Final = 70
+SERVES: Final = b"serves\n"
+"""What a child says on its standard output when it serves."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
@@ -137,6 +139,12 @@ def harden_process() -> None:
             message = f"prctl({option}) failed: {os.strerror(ctypes.get_errno())}."
             raise InternalFault(faults.INTERNAL, message)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def announce_service() -> None:
+    """Tell whoever started this process, on the standard output, that it serves from now on."""
+    with contextlib.suppress(OSError):  # nobody waits for it
+        os.write(sys.stdout.fileno(), SERVES)
 
 
 def give_memory_back() -> None:

@@ -25,6 +25,7 @@ from conclave.clock import ApplianceClock
 from conclave.errors import ConclaveError
 from conclave.service.bootstrap import (
     WorkerBootstrap,
+    announce_service,
     configure_logging,
     give_memory_back,
     harden_process,
@@ -97,6 +98,7 @@ class Worker:
         servers = [await self._listen(fd, context) for fd in bootstrap.listen_fds]
         ticking = asyncio.create_task(self._tick())
         _log.info("Worker %d of %d serves.", self.index + 1, self.count)
+        announce_service()
         await self._stopping.wait()
         for server in servers:
             server.close()
