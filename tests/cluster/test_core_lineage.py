@@ -77,6 +77,27 @@ def test_a_cut_off_primary_with_the_higher_of_two_equal_numbers_gives_way() -> N
     assert simulation.nodes[C].state.standing is Standing.DELETED
 
 
+def test_a_primary_that_was_deleted_while_cut_off_opens_no_further_epoch() -> None:
+    """Not by dropping who is silent, nor by a renewal, before and after it reaches them again."""
+    simulation = Simulation(3, Random(0))
+    cut(simulation, "a", "bc")
+    delete(simulation, B, A)
+    node = simulation.nodes[A]
+    simulation.write(A, drop=True)
+    finish(simulation)
+    for still_cut in (set(simulation.cut), set[frozenset[MemberId]]()):
+        simulation.cut = still_cut
+        renewal = simulation.begin(A, seq.renew)
+        finish(simulation)
+        assert renewal is not None
+        assert renewal.failure is not None
+        assert node.state.epoch == node.state.accepted == Epoch(1, A)
+        assert node.state.visible == (A,)
+    heal(simulation)
+    assert node.state.standing is Standing.DELETED
+    assert len(writers(simulation)) == 1
+
+
 def test_one_side_goes_on_when_each_lists_a_member_of_the_other() -> None:
     simulation = Simulation(4, Random(0))
     cut(simulation, "ab", "cd")
