@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,8 +62,15 @@ def booted(root: Path) -> Iterator[dict[str, Any]]:
     assert not ready.exists()
 
 
-def test_d8_a_clean_root_gets_everything_and_boots_twice(tmp_path: Path) -> None:
-    root, settings = tmp_path / "r", tmp_path / "conclave.toml"
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """Make a root directory of a short path: sockets below it must fit into sun_path."""
+    with tempfile.TemporaryDirectory(prefix="root") as directory:
+        yield Path(directory) / "r"
+
+
+def test_d8_a_clean_root_gets_everything_and_boots_twice(root: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "conclave.toml"
     settings.write_text("[ssh]\nport = 2222\n")
     address = random_loopback()
     options = ("--config", str(settings), "--interface", f"eth0={address}")
@@ -89,10 +97,10 @@ def test_d8_a_clean_root_gets_everything_and_boots_twice(tmp_path: Path) -> None
         assert second["hsmSerial"] == first["hsmSerial"]
 
 
-def test_d8_defaults_are_those_of_a_host(tmp_path: Path) -> None:
-    result = install(tmp_path / "r", "--interface", "eth0=127.9.8.7", "--host-name", "hsm-8")
+def test_d8_defaults_are_those_of_a_host(root: Path) -> None:
+    result = install(root, "--interface", "eth0=127.9.8.7", "--host-name", "hsm-8")
     assert result.exit_code == 0, result.output
-    config = load_config(below(tmp_path / "r", STATE) / "conclave.toml")
+    config = load_config(below(root, STATE) / "conclave.toml")
     assert (config.ssh.port, config.rest_port, config.host_name) == (22, 8443, "hsm-8")
     assert config.packages.cluster_service == "package"
 

@@ -29,9 +29,9 @@ def test_a_file_comes_up_and_goes_down_unchanged(house: House) -> None:
     client = house.client(MONITOR)
     sent = send(client, "cluster.spkg")
     assert (sent.status_code, sent.headers["Location"]) == (204, f"{FILES}/cluster.spkg")
-    assert client.get(FILES).json() == {
-        "files": [{"id": "cluster.spkg", "url": f"{FILES}/cluster.spkg"}]
-    }
+    (listed,) = client.get(FILES).json()["files"]
+    assert (listed["id"], listed["url"]) == ("cluster.spkg", f"{FILES}/cluster.spkg")
+    assert listed["size"] == len(CONTENT)
     shown = client.get(f"{FILES}/cluster.spkg").json()
     assert (shown["size"], shown["download"]) == (len(CONTENT), f"{FILES}/cluster.spkg/download")
     assert client.get(f"{shown['download']}?raw=true").content == CONTENT
