@@ -168,10 +168,9 @@ class ClusterBench:
         process = self.processes.pop(name)
         process.kill()
         process.wait()
-        assert process.stdin is not None
-        process.stdin.close()
-        if process.stdout is not None:
-            process.stdout.close()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
 
     async def close(self) -> None:
         await self.daemon.close()

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, cast
 
 from conclave import faults
@@ -21,6 +22,7 @@ from conclave.appliance.member_identity import MemberCertificate, MemberIdentity
 from conclave.appliance.network import BACKLOG, bind_socket
 from conclave.appliance.package_version import Release
 from conclave.appliance.paths import StatePaths
+from conclave.appliance.renewal import Renewal
 from conclave.appliance.supervisor import Child, ChildSpec, stop_all
 from conclave.appliance.time import ApplianceTime
 from conclave.errors import InternalFault, NotAllowed, Unavailable
@@ -37,8 +39,6 @@ SECRET_BYTES: Final = 32
 READY_SECONDS: Final = 60.0
 CLUSTER_STOP_SECONDS: Final = 10.0
 """PostgreSQL is stopped and the other members are told before the cluster process ends."""
-WORKER_SECONDS: Final = 20.0
-"""How long a worker that is replaced is waited for before the next one is."""
 POLL_SECONDS: Final = 0.05
 
 _log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class ClusterProcesses:
         self.on_worker_start: Callable[[], None] = lambda: None
         self._cluster = Child(self._cluster_spec())
         self._workers: list[Child] = []
-        self._renewing: asyncio.Task[None] | None = None
+        self._renewal = Renewal()
 
     @property
     def authorized(self) -> bool:
@@ -135,7 +135,7 @@ class ClusterProcesses:
 
     async def stop(self) -> None:
         """End all processes, workers first, and wipe the SMK."""
-        await self._renew_no_more()
+        await self._renewal.stop()
         try:
             await stop_all(self._workers)
             await self._client.close()
@@ -150,8 +150,7 @@ class ClusterProcesses:
 
     async def call(self, method: str, params: Quiet, *, timeout_seconds: float) -> Quiet:
         """Call the cluster process."""
-        answer = await self._client.call(method, params, timeout_seconds=timeout_seconds)
-        return cast(Quiet, answer)
+        return cast(Quiet, await self._client.call(method, params, timeout_seconds=timeout_seconds))
 
     def keep_smk(self, smk: bytes, domain: bytes) -> None:
         """Hold the SMK and the domain for a cluster process that has to be respawned."""
@@ -181,38 +180,20 @@ class ClusterProcesses:
         if certificate is None:
             return
         if self._workers:
-            await self._renew_no_more()
-            work = self._renew(tuple(self._workers))
-            self._renewing = asyncio.create_task(work, name="renew workers")
+            await self._renewal.begin(self._workers)
         else:
             await self._start_first_workers()
         self._presented = certificate.certificate_pem.decode()
 
     async def stop_workers(self) -> None:
         """End the workers and refuse clients, since the member is in no cluster any more."""
-        await self._renew_no_more()
+        await self._renewal.stop()
         workers, self._workers = self._workers, []
         self._presented = ""
         await stop_all(workers)
         self._shown.clear()
         # A listening socket would go on taking connections that nobody answers.
         self._unbind()
-
-    async def _renew(self, workers: tuple[Child, ...]) -> None:
-        for worker in workers:
-            if not await worker.hand_over(WORKER_SECONDS):
-                _log.warning(
-                    "%s does not serve %.0f s after it was replaced; the next one is"
-                    " replaced all the same",
-                    worker.name,
-                    WORKER_SECONDS,
-                )
-
-    async def _renew_no_more(self) -> None:
-        renewing, self._renewing = self._renewing, None
-        if renewing is not None:
-            renewing.cancel()
-            await asyncio.wait({renewing})
 
     async def _start_first_workers(self) -> None:
         if not self._crypto:
@@ -241,11 +222,7 @@ class ClusterProcesses:
     async def _is_ready(self) -> bool:
         status = self._cluster.last_status
         if status is not None and status > 0:
-            message = (
-                f"The cluster process ended with status {status} while it started;"
-                f" {self._paths.log('cluster')} has the cause."
-            )
-            raise InternalFault(faults.SERVICE_FAILED, message)
+            raise _ended_early(status, self._paths.log("cluster"))
         try:
             answer = await self._client.call("status", Nothing(), timeout_seconds=1.0)
         except Unavailable:
@@ -367,3 +344,10 @@ class ClusterProcesses:
             read_only_limit_seconds=self._settings.cluster.read_only_limit_seconds,
             log_path=str(self._paths.log(name)),
         )
+
+
+def _ended_early(status: int, log: Path) -> InternalFault:
+    message = (
+        f"The cluster process ended with status {status} while it started; {log} has the cause."
+    )
+    return InternalFault(faults.SERVICE_FAILED, message)
