@@ -239,6 +239,47 @@ def test_many_calls_with_one_good_password_hash_it_once(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_a_password_remembered_for_one_source_spares_no_other_the_delays(tmp_path: Path) -> None:
+    async def scene(bench: Bench) -> None:
+        await settle(bench)
+        await bench.users.authenticate("admin", GOOD, source=SOURCE)
+        for _ in range(6):
+            with pytest.raises((CredentialRefused, Unavailable)):
+                await bench.users.authenticate("admin", "Wrong-password-1", source="203.0.113.9")
+        with pytest.raises(Unavailable):
+            await bench.users.authenticate("admin", GOOD, source="203.0.113.9")
+        # Whoever proved it before goes on meanwhile.
+        await bench.users.authenticate("admin", GOOD, source=SOURCE)
+
+    play(tmp_path, scene)
+
+
+def test_a_source_that_must_wait_is_told_nothing_of_what_it_proved_before(tmp_path: Path) -> None:
+    async def scene(bench: Bench) -> None:
+        await settle(bench)
+        await bench.users.authenticate("admin", GOOD, source=SOURCE)
+        for number in range(25):
+            with pytest.raises((CredentialRefused, Unavailable)):
+                await bench.users.authenticate(f"n{number}", "Wrong-password-1", source=SOURCE)
+        with pytest.raises(Unavailable):
+            await bench.users.authenticate("admin", GOOD, source=SOURCE)
+
+    play(tmp_path, scene)
+
+
+def test_each_opening_of_a_session_is_told_of(tmp_path: Path) -> None:
+    async def scene(bench: Bench) -> None:
+        await settle(bench)
+        told: list[str] = []
+        bench.users.on_attempt(lambda attempt: told.append(attempt.door))
+        for _ in range(3):
+            await bench.users.authenticate("admin", GOOD, source=SOURCE, door="lunash", opens=True)
+        await bench.users.authenticate("admin", GOOD, source=SOURCE, door="rest")
+        assert told == ["lunash"] * 3
+
+    play(tmp_path, scene)
+
+
 def test_a_changed_password_voids_logins_and_what_was_remembered(tmp_path: Path) -> None:
     async def scene(bench: Bench) -> None:
         await settle(bench)

@@ -14,9 +14,10 @@ import asyncssh
 import pytest
 
 from conclave.appliance.public_keys import parse_public_key
+from conclave.lunash.files import MAX_OPEN_FILES
 from conclave.settings import FileSettings, SshSettings
 from tests.support.rest_house import ADMIN, MONITOR
-from tests.support.ssh_house import TRAILER, Answer, SshHouse, open_ssh_house
+from tests.support.ssh_house import PASSWORDS, TRAILER, Answer, SshHouse, open_ssh_house
 
 pytestmark = pytest.mark.system
 LIMIT_BYTES = 1 << 20
@@ -200,3 +201,35 @@ def test_long_lines_and_control_characters_arrive_and_are_refused(house: SshHous
     assert len(answer.out) < 10_000
     over = house.ssh(stdin="x" * 70_000 + "\n")
     assert (over.status, "65536 bytes at most" in over.out) == (1, True)
+
+
+def test_a_files_session_is_bounded_and_ends_with_its_login(house: SshHouse) -> None:
+    house.appliance.files.store("operator", "one.txt", [b"1"])
+
+    async def scene() -> None:
+        connection = await asyncssh.connect(
+            house.address,
+            house.port,
+            username="operator",
+            password=PASSWORDS["operator"],
+            known_hosts=None,
+            config=None,
+        )
+        async with connection, connection.start_sftp_client() as sftp:
+            opened = [await sftp.open("one.txt", "rb") for _ in range(MAX_OPEN_FILES)]
+            with pytest.raises(asyncssh.SFTPFailure):
+                await sftp.open("one.txt", "rb")
+            await opened.pop().close()
+            opened.append(await sftp.open("one.txt", "rb"))
+            await house.appliance.users.set_enabled("operator", enabled=False)
+            for refused in (opened[0].read(), sftp.listdir("."), sftp.remove("one.txt")):
+                with pytest.raises(asyncssh.SFTPPermissionDenied):
+                    await refused
+            for each in opened:
+                await each.close()
+
+    try:
+        house.loop.run(scene())
+    finally:
+        house.loop.run(house.appliance.users.set_enabled("operator", enabled=True))
+        house.appliance.files.clear("operator")

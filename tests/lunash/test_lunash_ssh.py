@@ -188,6 +188,13 @@ def test_a_first_password_must_be_changed_at_the_login(tmp_path: Path) -> None:
         assert new not in answer.out
         assert house.ssh("hsm show", password=DEFAULT_PASSWORD).status == 255
         assert house.ssh("hsm show", password=new).status == 0
+        lines, _ = house.loop.run(house.appliance.audit.page(0, 100))
+        changes = [line for line in lines if b'"user.password"' in line]
+        assert [(b'"done"' in line, b'"refused"' in line) for line in changes] == [
+            (True, False),
+            (False, True),
+        ]
+        assert sum(b'"login"' in line and b'"lunash"' in line for line in lines) >= 4
 
 
 def test_a_session_has_the_commands_that_were_offered_at_its_opening(tmp_path: Path) -> None:

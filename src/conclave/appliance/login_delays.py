@@ -98,6 +98,10 @@ class LoginDelays:
             )
             raise Unavailable(faults.LOGIN_DELAYED, message)
 
+    def source_waits(self, source: str) -> bool:
+        """Tell whether a source must wait, whoever it names."""
+        return self._sources.wait_ms(source) > 0
+
     def waiting_sources(self) -> dict[str, int]:
         """Return for how many seconds which sources must wait."""
         return {source: -(-ms // 1000) for source, ms in self._sources.waiting().items()}

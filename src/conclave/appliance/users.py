@@ -70,7 +70,8 @@ class LoginAttempt:
 class RememberedPasswords:
     """Passwords proven a moment ago, so that Basic on each call costs one Argon2id in ten minutes.
 
-    Kept are digests under a key that lives as long as this object, never a password.
+    Kept are digests under a key that lives as long as this object, never a password; each holds for
+    the source that proved it, since guesses from elsewhere must meet the delays.
     """
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
@@ -78,23 +79,27 @@ class RememberedPasswords:
         self._key = os.urandom(32)
         self._entries: OrderedDict[bytes, tuple[Login, int]] = OrderedDict()
 
-    def find(self, user_id: str, password: str) -> Login | None:
-        """Return the login that this password proved, unless it was idle too long."""
-        digest = self._digest(user_id, password)
+    def find(self, user_id: str, password: str, source: str) -> Login | None:
+        """Return the login that this password proved from there, unless it was idle too long."""
+        digest = self._digest(user_id, password, source)
         found = self._entries.pop(digest, None)
         if found is None or found[1] < self._now_ms():
             return None
         self._entries[digest] = (found[0], self._now_ms() + REMEMBER_MS)
         return found[0]
 
-    def add(self, user_id: str, password: str, login: Login) -> None:
+    def add(self, user_id: str, password: str, source: str, login: Login) -> None:
         """Remember a password that was just proven."""
-        self._entries[self._digest(user_id, password)] = (login, self._now_ms() + REMEMBER_MS)
+        self._entries[self._digest(user_id, password, source)] = (
+            login,
+            self._now_ms() + REMEMBER_MS,
+        )
         while len(self._entries) > MAX_REMEMBERED:
             self._entries.popitem(last=False)
 
-    def _digest(self, user_id: str, password: str) -> bytes:
-        return hmac.digest(self._key, f"{user_id}\0{password}".encode(), hashlib.sha256)
+    def _digest(self, user_id: str, password: str, source: str) -> bytes:
+        text = f"{user_id}\0{source}\0{password}"
+        return hmac.digest(self._key, text.encode(), hashlib.sha256)
 
 
 class Users:
@@ -187,24 +192,38 @@ class Users:
     # ---- proving a password
 
     async def authenticate(
-        self, user_id: str, password: str, *, source: str, door: str = ""
+        self, user_id: str, password: str, *, source: str, door: str = "", opens: bool = False
     ) -> Login:
-        """Check a password; raise CredentialRefused, or Unavailable when it comes too early."""
-        remembered = self._remembered.find(user_id, password)
-        if remembered is not None and self.current(remembered) is not None:
-            return remembered
-        async with self._sources.hold(source), self._names.hold(user_id):
-            # Somebody may have proven the same password while this attempt waited.
-            remembered = self._remembered.find(user_id, password)
-            if remembered is not None and self.current(remembered) is not None:
-                return remembered
-            try:
-                login = await self._check(user_id, password, source)
-            except (CredentialRefused, Unavailable) as refusal:
-                self._tell(user_id, source, door, refusal.fault)
-                raise
+        """Check a password; raise CredentialRefused, or Unavailable when it comes too early.
+
+        Who `opens` a session with it is told of even when it was proven a moment ago.
+        """
+        remembered = self._recalled(user_id, password, source)
+        if remembered is None:
+            async with self._sources.hold(source), self._names.hold(user_id):
+                # Somebody may have proven the same password while this attempt waited.
+                remembered = self._recalled(user_id, password, source)
+                if remembered is None:
+                    return await self._prove(user_id, password, source, door)
+        if opens:
             self._tell(user_id, source, door, None)
-            return login
+        return remembered
+
+    def _recalled(self, user_id: str, password: str, source: str) -> Login | None:
+        """Return what this password proved from there; nothing to a source that must wait."""
+        if self._delays.source_waits(source):
+            return None
+        remembered = self._remembered.find(user_id, password, source)
+        return remembered if remembered and self.current(remembered) else None
+
+    async def _prove(self, user_id: str, password: str, source: str, door: str) -> Login:
+        try:
+            login = await self._check(user_id, password, source)
+        except (CredentialRefused, Unavailable) as refusal:
+            self._tell(user_id, source, door, refusal.fault)
+            raise
+        self._tell(user_id, source, door, None)
+        return login
 
     def check_delay(self, user_id: str, source: str) -> None:
         """Raise Unavailable while a user's or a source's next attempt would come too early."""
@@ -265,7 +284,7 @@ class Users:
             raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
         self._delays.succeeded(user_id)
         login = Login(user_id, stored.version)
-        self._remembered.add(user_id, password, login)
+        self._remembered.add(user_id, password, source, login)
         return login
 
     def _nobodys_salt(self, user_id: str) -> bytes:

@@ -38,6 +38,7 @@ from conclave.errors import BadInput, ConclaveError, NotFound, Unavailable
 P = ParamSpec("P")
 R = TypeVar("R")
 ROOT: Final = b"/"
+MAX_OPEN_FILES: Final = 16
 _SEPARATOR: Final = "/"
 
 
@@ -65,11 +66,14 @@ class ConfinedFiles(SFTPServer):
         files: UserFiles,
         user_id: str,
         ended: Callable[[], bool],
+        is_current: Callable[[], bool],
     ) -> None:
         super().__init__(cast("SSHServerChannel[bytes]", channel))
         self._files = files
         self._user_id = user_id
         self._ended = ended
+        self._is_current = is_current
+        self._open_files = 0
 
     def exit(self) -> None:
         """Tell sftp's clients that all went well; asyncssh itself tells none but scp's."""
@@ -80,11 +84,21 @@ class ConfinedFiles(SFTPServer):
 
     async def open(self, path: bytes, pflags: int, attrs: SFTPAttrs) -> object:
         """Open a file to read it, or a new one to write it whole."""
+        self._require_login()
+        if self._open_files >= MAX_OPEN_FILES:
+            raise SFTPFailure(f"A session may have {MAX_OPEN_FILES} files open at once.")
         name = _name(path)
         writing = bool(pflags & (FXF_WRITE | FXF_APPEND))
         if writing and (pflags & FXF_READ or pflags & FXF_APPEND):
             raise SFTPOpUnsupported("A file is written whole, from its beginning.")
-        return await _in_thread(self._open, name, writing)
+        opened = await _in_thread(self._open, name, writing)
+        self._open_files += 1
+        return opened
+
+    def _require_login(self) -> None:
+        """Refuse whoever was disabled, deleted or changed since the session began."""
+        if not self._is_current():
+            raise SFTPPermissionDenied("The login is void: log in again.")
 
     def _open(self, name: str, writing: bool) -> _OpenFile:
         with contextlib.ExitStack() as opening:
@@ -95,15 +109,18 @@ class ConfinedFiles(SFTPServer):
     async def close(self, file_obj: object) -> None:
         """Close a file; one that was written whole gets its name."""
         opened = _opened(file_obj)
+        self._open_files -= 1
         whole = not opened.writing or not (opened.refused or self._ended())
         await _in_thread(_close, opened, whole)
 
     async def read(self, file_obj: object, offset: int, size: int) -> bytes:
         """Read a part of a file."""
+        self._require_login()
         return await _in_thread(os.pread, _opened(file_obj).stream.fileno(), size, offset)
 
     async def write(self, file_obj: object, offset: int, data: bytes) -> int:
         """Write a part of a file, within the limit."""
+        self._require_login()
         opened = _opened(file_obj)
         if not opened.writing:
             raise SFTPPermissionDenied("The file was opened to read it.")
@@ -120,6 +137,7 @@ class ConfinedFiles(SFTPServer):
 
     async def stat(self, path: bytes) -> SFTPAttrs:
         """Describe a file or the directory."""
+        self._require_login()
         if _is_root(path):
             return SFTPAttrs(type=FILEXFER_TYPE_DIRECTORY, permissions=stat.S_IFDIR | 0o700, size=0)
         return _attributes(await _in_thread(self._find, _name(path)))
@@ -135,6 +153,7 @@ class ConfinedFiles(SFTPServer):
 
     async def scandir(self, path: bytes) -> AsyncIterator[SFTPName]:
         """List the files."""
+        self._require_login()
         if not _is_root(path):
             raise SFTPNoSuchFile("There are no directories here.")
         for entry in await _in_thread(self._files.list, self._user_id):
@@ -154,10 +173,12 @@ class ConfinedFiles(SFTPServer):
 
     async def remove(self, path: bytes) -> None:
         """Delete a file."""
+        self._require_login()
         await _in_thread(self._files.delete, self._user_id, _name(path))
 
     async def rename(self, oldpath: bytes, newpath: bytes) -> None:
         """Rename a file; a name that is taken stays."""
+        self._require_login()
         new_name = _name(newpath)
         if any(
             entry.name == new_name for entry in await _in_thread(self._files.list, self._user_id)
@@ -167,6 +188,7 @@ class ConfinedFiles(SFTPServer):
 
     async def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
         """Rename a file, in place of one that has the name."""
+        self._require_login()
         await _in_thread(self._files.rename, self._user_id, _name(oldpath), _name(newpath))
 
     def setstat(self, path: bytes, attrs: SFTPAttrs) -> None:

@@ -168,7 +168,7 @@ class _Connection(asyncssh.SSHServer):
         while True:
             try:
                 login = await self._users.authenticate(
-                    username, password, source=self._source, door=DOOR
+                    username, password, source=self._source, door=DOOR, opens=True
                 )
             except Unavailable as error:
                 if error.fault is faults.BUSY:
@@ -231,8 +231,14 @@ class _Connection(asyncssh.SSHServer):
     def files(self, channel: SSHChannel[bytes], process: _Process) -> ConfinedFiles:
         """Return the user's files."""
         assert self._login is not None  # noqa: S101 - no session without a login
-        files, user_id = self._shared.house.appliance.files, self._login.user_id
-        return ConfinedFiles(channel, files, user_id, lambda: process.ended)
+        files, login = self._shared.house.appliance.files, self._login
+        return ConfinedFiles(
+            channel,
+            files,
+            login.user_id,
+            lambda: process.ended,
+            lambda: self._users.current(login) is not None,
+        )
 
     def _count_attempt(self, username: str) -> None:
         self._attempts += 1
@@ -245,7 +251,10 @@ class _Connection(asyncssh.SSHServer):
         return False
 
     def _log_failure(self, username: str, why: str) -> None:
-        _lush.info("65535 : Lush user login : %r : %s : %s", username[:32], self.origin, why)
+        # A name that nobody has may be a password, typed at the wrong prompt.
+        known = any(user.user_id == username for user in self._users.all())
+        shown = username if known else "unknown"
+        _lush.info("65535 : Lush user login : %s : %s : %s", shown, self.origin, why)
 
 
 class _Process(SSHServerProcess[str]):

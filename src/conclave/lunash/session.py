@@ -15,10 +15,11 @@ from conclave import faults
 from conclave.appliance.system_log import LUSH_LOGGER
 from conclave.errors import BadInput, ConclaveError, InternalFault
 from conclave.lunash import printing
-from conclave.lunash.execution import Aborted, Execution, House, Identity
+from conclave.lunash.execution import DOOR, Aborted, Execution, House, Identity
 from conclave.lunash.grammar import HelpWanted, Invocation, make_tree, parse, read_line
 from conclave.lunash.help import help_lines
 from conclave.lunash.terminal import EndOfInput, Idle, Interrupted, Terminal
+from conclave.operations.auditing import Attempt, audited
 from conclave.operations.commands import Command, Output
 
 EXIT: Final = Command(words="exit", summary="Leave the session.")
@@ -47,7 +48,11 @@ class Session:
 
     async def run_one(self, line: str) -> int:
         """Carry one line out and return the exit status: 0 or 1."""
-        return 0 if await self._run(line) is not False else 1
+        try:
+            return 0 if await self._run(line) is not False else 1
+        except Idle:
+            self._print(["", "The session was idle for too long."])
+            return 1
 
     async def run_all(self, last_login: str = "") -> int:
         """Read lines until the user leaves; 1 when one failed that nobody read along to see."""
@@ -89,9 +94,7 @@ class Session:
                 if await self._question("Retype new password:") != password:
                     self._print(["Sorry, passwords do not match.", ""])
                     continue
-                self._identity.login = await self._house.appliance.users.change_own_password(
-                    user_id, known, password, source=self._identity.source
-                )
+                await self._change_password(user_id, known, password)
             except (EndOfInput, Interrupted, Idle):
                 return False
             except ConclaveError as error:
@@ -107,6 +110,22 @@ class Session:
             )
             return True
         return False
+
+    async def _change_password(self, user_id: str, current: str, password: str) -> None:
+        """Change the own password, with the record that the operation of REST leaves."""
+        appliance, source = self._house.appliance, self._identity.source
+        attempt = Attempt(
+            operation=self._house.operations["user.password"],
+            door=DOOR,
+            source=source,
+            target=f"/users/{user_id}/actions/changePassword",
+            user=appliance.users.current(self._identity.login),
+        )
+        async with audited(appliance.audit, attempt, reads=False):
+            appliance.audit.require_writable()
+            self._identity.login = await appliance.users.change_own_password(
+                user_id, current, password, source=source
+            )
 
     def _is_void(self) -> bool:
         """Tell whether the user was deleted, disabled or changed meanwhile."""
@@ -149,6 +168,9 @@ class Session:
             output = await execution.run(invocation)
         except (Aborted, Interrupted, EndOfInput):
             return self._fail(words, printing.aborted(words))
+        except Idle:
+            self._note(words, FAILURE)
+            raise
         except ConclaveError as error:
             return self._fail(words, printing.failed(words, error))
         except Exception:  # noqa: BLE001 - the boundary of a command: logged, not explained
