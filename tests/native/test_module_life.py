@@ -99,8 +99,10 @@ def test_an_end_under_way_wakes_everybody(place: Place, session: Session) -> Non
     signed = threading.Semaphore(0)
     ends: list[int] = []
 
-    def sign() -> None:
-        mine = place.library.open(place.slot)
+    # Opened before any of them signs: one that started late would find the end done.
+    sessions = [place.library.open(place.slot) for _ in range(4)]
+
+    def sign(mine: Session) -> None:
         cipher = mechanism(Ckm.ECDSA)
         value = 0
         while value == 0:
@@ -110,7 +112,7 @@ def test_an_end_under_way_wakes_everybody(place: Place, session: Session) -> Non
             signed.release()
         ends.append(value)
 
-    threads = [threading.Thread(target=sign) for _ in range(4)]
+    threads = [threading.Thread(target=sign, args=(mine,)) for mine in sessions]
     for thread in threads:
         thread.start()
     for _ in range(50):
