@@ -81,6 +81,20 @@ def test_the_queue_is_bounded_and_says_what_it_lost(
     assert len(operations(tmp_path)) == 11
 
 
+def test_a_record_that_is_waited_for_is_never_dropped_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_QUEUED", 10)
+
+    async def scene(log: AuditLog) -> None:
+        for number in range(10):
+            log.note(event(str(number)))
+        with pytest.raises(InternalFault, match="takes no more"):
+            await log.write(event("awaited"))
+
+    play(tmp_path, scene)
+
+
 def test_a_log_that_cannot_be_written_forbids_changes_until_it_can(tmp_path: Path) -> None:
     async def scene(log: AuditLog) -> None:
         await log.write(event("before"))

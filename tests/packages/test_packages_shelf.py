@@ -76,6 +76,16 @@ def test_only_newer_ones_replace_and_the_old_files_stay_until_the_sweep(
     assert not (tmp_path / "packages" / first).exists()
 
 
+def test_a_removal_opens_no_way_back_to_an_older_version(shelf: Shelf, tmp_path: Path) -> None:
+    built(tmp_path / "tree")
+    newest = install(shelf, tmp_path / "tree", "1.0.10", 1)
+    shelf.remove("lnh_cluster")
+    with pytest.raises(ConclaveError, match="which was installed before") as refusal:
+        install(shelf, tmp_path / "tree", "1.0.9", 9)
+    assert refusal.value.fault is faults.PACKAGE_OLDER
+    assert install(shelf, tmp_path / "tree", "1.0.10", 1) == newest
+
+
 def test_a_failed_installation_leaves_nothing(shelf: Shelf, tmp_path: Path) -> None:
     package = built(tmp_path / "tree")
     with pytest.raises(CredentialRefused):

@@ -92,18 +92,21 @@ class AuditLog:
         await self._on_thread(self._files.close)
         self._thread.shutdown(wait=False)
 
-    def note(self, event: AuditEvent) -> None:
-        """Have an event written soon; beyond MAX_QUEUED it is only counted."""
+    def note(self, event: AuditEvent) -> bool:
+        """Have an event written soon; beyond MAX_QUEUED it is only counted: tell which."""
         if len(self._queue) >= MAX_QUEUED:
             self._lost += 1
-            return
+            return False
         self._queue.append((self._clock.now(), event))
         self._taken += 1
         self._wanted.set()
+        return True
 
     async def write(self, event: AuditEvent) -> None:
         """Write an event durably; raise InternalFault (AUDIT_FAILED) when that fails."""
-        self.note(event)
+        if not self.note(event):
+            message = f"The audit log has {MAX_QUEUED} records to write and takes no more."
+            raise InternalFault(faults.AUDIT_FAILED, message)
         await self._flushed()
 
     def require_writable(self) -> None:

@@ -129,6 +129,9 @@ class _Connection(asyncssh.SSHServer):
         self._login: Login | None = None
         self._first_password: str | None = None
         self._by_key = False
+        self._let_in = False
+        self._refused_key_of: str | None = None
+        """Whose key was refused, or not proven, until somebody is let in."""
         self._attempts = 0
         self._sessions = 0
 
@@ -142,7 +145,9 @@ class _Connection(asyncssh.SSHServer):
         """Forget the connection."""
         if self._connection is not None:
             self._connections.discard(self._connection)
-        if self._login is not None:
+        if self._refused_key_of is not None:
+            self._note_refused_key(self._refused_key_of)
+        if self._login is not None and self._let_in:
             _lush.info("0 : Lush user logout : %s : %s", self._login.user_id, self.origin)
 
     @property
@@ -185,6 +190,8 @@ class _Connection(asyncssh.SSHServer):
 
     def validate_public_key(self, username: str, key: SSHKey) -> bool:
         """Tell whether a user added that key; that it is held, asyncssh checks."""
+        # Recorded at the end of the connection unless a proof follows: clients offer all they have.
+        self._refused_key_of = username
         kind, data = key.export_public_key().decode().split()[:2]
         if not self._shared.house.appliance.public_keys.holds(username, kind, data):
             return False
@@ -194,6 +201,7 @@ class _Connection(asyncssh.SSHServer):
 
     def auth_completed(self) -> None:
         """Log the login."""
+        self._let_in, self._refused_key_of = True, None
         if self._login is not None:
             if self._by_key:
                 self._users.note_login_by_key(self._login, source=self._source, door=DOOR)
@@ -245,6 +253,11 @@ class _Connection(asyncssh.SSHServer):
         if self._attempts > MAX_ATTEMPTS:
             self._log_failure(username, "too many attempts")
             raise asyncssh.PermissionDenied("Too many attempts.")
+
+    def _note_refused_key(self, username: str) -> None:
+        fault = faults.NOT_AUTHENTICATED
+        self._users.note_refused_login(username, source=self._source, door=DOOR, fault=fault)
+        self._log_failure(username, fault.rest_id)
 
     def _refuse(self, username: str, error: ConclaveError) -> bool:
         self._log_failure(username, error.fault.rest_id)

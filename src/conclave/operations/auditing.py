@@ -82,11 +82,23 @@ async def audited(log: AuditLog, attempt: Attempt, *, reads: bool) -> AsyncItera
         log.note(event)
 
 
-async def record_end(log: AuditLog, task: Task, fault: Fault | None) -> None:
+async def record_end(
+    log: AuditLog, task: Task, fault: Fault | None, *, broken: bool = False
+) -> None:
     """Record the end of a task; of one that was not waited for, it is the only word about it."""
-    event = AuditEvent(
+    await log.write(_end_of(task, fault, broken=broken))
+
+
+def note_cancelled(log: AuditLog, task: Task) -> None:
+    """Have it recorded that a task was broken off: the appliance stops, so nothing is awaited."""
+    log.note(_end_of(task, faults.INTERNAL, broken=True))
+
+
+def _end_of(task: Task, fault: Fault | None, *, broken: bool) -> AuditEvent:
+    refused = Outcome.FAILED if broken else Outcome.REFUSED
+    return AuditEvent(
         kind=EventKind.TASK,
-        outcome=Outcome.DONE if fault is None else Outcome.REFUSED,
+        outcome=Outcome.DONE if fault is None else refused,
         user=task.owner,
         operation=task.operation,
         target=task.source_url[:_LONGEST_TARGET],
@@ -94,7 +106,6 @@ async def record_end(log: AuditLog, task: Task, fault: Fault | None) -> None:
         fault="" if fault is None else fault.rest_id,
         task=task.url,
     )
-    await log.write(event)
 
 
 def _note(log: AuditLog, attempt: Attempt, outcome: Outcome, fault: Fault) -> None:

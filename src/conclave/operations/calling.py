@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import msgspec
 
 from conclave import faults
-from conclave.errors import ConclaveError
+from conclave.errors import ConclaveError, InternalFault
 from conclave.operations.argument_refusals import refused_arguments
-from conclave.operations.auditing import record_end
+from conclave.operations.auditing import note_cancelled, record_end
 from conclave.operations.model import AnyOperation, Arguments, Call, Reply
 from conclave.operations.rights import may_call
 from conclave.operations.task_table import Task
@@ -46,10 +47,14 @@ def add_task(operation: AnyOperation, call: Call, arguments: Arguments, source_u
         try:
             reply = await run()
         except ConclaveError as error:
-            await record_end(audit, task, error.fault)
+            broken = isinstance(error, InternalFault)
+            await record_end(audit, task, error.fault, broken=broken)
+            raise
+        except asyncio.CancelledError:
+            note_cancelled(audit, task)
             raise
         except Exception:
-            await record_end(audit, task, faults.INTERNAL)
+            await record_end(audit, task, faults.INTERNAL, broken=True)
             raise
         await record_end(audit, task, None)
         return reply

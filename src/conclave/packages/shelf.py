@@ -63,6 +63,8 @@ class InstalledPackage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
 
 class _List(msgspec.Struct, frozen=True):
     packages: list[InstalledPackage] = []
+    highest: dict[str, InstalledPackage] = {}
+    """The newest of each name that was ever here: a removal opens no way back to an older one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +89,18 @@ class Shelf:
 
     def installed(self) -> tuple[InstalledPackage, ...]:
         """Return what is installed, by name."""
+        return tuple(sorted(self._listed().packages, key=lambda package: package.name))
+
+    def _listed(self) -> _List:
         try:
             encoded = (self._directory / _LIST).read_bytes()
         except FileNotFoundError:
-            return ()
+            return _List()
         try:
-            listed = msgspec.json.decode(encoded, type=_List)
+            return msgspec.json.decode(encoded, type=_List)
         except msgspec.DecodeError as cause:
             message = f"The list of installed packages makes no sense: {cause}."
             raise InternalFault(faults.PACKAGE_STORAGE, message) from cause
-        return tuple(sorted(listed.packages, key=lambda package: package.name))
 
     def find(self, name: str) -> InstalledPackage | None:
         """Return the installed package of that name."""
@@ -118,7 +122,7 @@ class Shelf:
         """Verify and install; an older version leaves the list, its files stay until `sweep`."""
         checked = self.verify(stream, code)
         manifest = checked.manifest
-        _check_newer(manifest, self.find(manifest.name))
+        _check_newer(manifest, self.find(manifest.name), self._listed().highest.get(manifest.name))
         package = InstalledPackage(
             name=manifest.name,
             version=manifest.version,
@@ -201,7 +205,12 @@ class Shelf:
             return []
 
     def _save(self, packages: list[InstalledPackage]) -> None:
-        write_private(self._directory / _LIST, msgspec.json.encode(_List(packages)))
+        highest = dict(self._listed().highest)
+        for package in packages:
+            known = highest.get(package.name)
+            if known is None or _order(known) < _order(package):
+                highest[package.name] = package
+        write_private(self._directory / _LIST, msgspec.json.encode(_List(packages, highest)))
         _sync_directory(self._directory)
 
 
@@ -229,17 +238,21 @@ def trust_release_key(directory: Path, path: Path) -> str:
     return name
 
 
-def _check_newer(manifest: Manifest, installed: InstalledPackage | None) -> None:
-    if installed is None:
-        return
+def _check_newer(
+    manifest: Manifest, installed: InstalledPackage | None, highest: InstalledPackage | None
+) -> None:
     offered = (version_order(manifest.version), manifest.build)
-    present = (version_order(installed.version), installed.build)
-    if offered == present:
+    if installed is not None and offered == _order(installed):
         message = f"{manifest.identity} is installed already."
         raise Conflict(faults.PACKAGE_INSTALLED, message)
-    if offered < present:
-        message = f"{manifest.identity} is older than {installed.directory}, which is installed."
-        raise Conflict(faults.PACKAGE_OLDER, message)
+    for known, state in ((installed, "is installed"), (highest, "was installed before")):
+        if known is not None and offered < _order(known):
+            message = f"{manifest.identity} is older than {known.directory}, which {state}."
+            raise Conflict(faults.PACKAGE_OLDER, message)
+
+
+def _order(package: InstalledPackage) -> tuple[tuple[int, ...], int]:
+    return version_order(package.version), package.build
 
 
 @contextmanager
