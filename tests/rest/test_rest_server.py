@@ -15,9 +15,11 @@ import pytest
 
 from conclave.appliance.appliance import Appliance
 from conclave.appliance.daemon import serve
+from conclave.appliance.network import bind_all, bind_socket
+from conclave.appliance.tls import server_context
 from conclave.appliance.users import DEFAULT_PASSWORD
 from conclave.rest import server
-from tests.support.appliance_bench import make_authorized_cluster, make_config
+from tests.support.appliance_bench import make_authorized_cluster, make_config, random_loopback
 from tests.support.rest_house import ADMIN, VENDOR
 
 T = TypeVar("T")
@@ -165,3 +167,23 @@ def test_the_rest_port_is_free_again_after_the_end(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(where[0])
+
+
+def test_a_stop_that_is_broken_off_can_be_finished() -> None:
+    async def nothing(_scope: object, _receive: object, _send: object) -> None:
+        """Serve nobody."""
+
+    async def scene() -> None:
+        address = random_loopback()
+        (listener,) = bind_all([address], 0, what="test")
+        port = listener.getsockname()[1]
+        door = server.HttpsDoor(nothing, max_connections=4)
+        await door.start([listener], server_context())
+        begun = asyncio.create_task(door.stop(deadline_seconds=5))
+        await asyncio.sleep(0)
+        begun.cancel()
+        await asyncio.wait({begun})
+        await door.stop(deadline_seconds=5)
+        bind_socket(address, port, what="test").close()
+
+    asyncio.run(scene())

@@ -132,11 +132,13 @@ class HttpsDoor:
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def stop(self, *, deadline_seconds: float) -> None:
-        """Finish what is in flight, at most until the deadline, and close the sockets."""
+        """Finish what is in flight, at most until the deadline, and close the sockets.
+
+        A stop that is broken off may be asked for again: it is over when the sockets are closed.
+        """
         if self._server is None or self._serving is None:
             return
         server, serving = self._server, self._serving
-        self._server = self._serving = None
         server.config.timeout_graceful_shutdown = max(1, int(deadline_seconds))
         server.should_exit = True
         done, _ = await asyncio.wait({serving}, timeout=deadline_seconds + 2)
@@ -144,3 +146,5 @@ class HttpsDoor:
             server.force_exit = True
             serving.cancel()
             await asyncio.wait({serving})
+        if self._serving is serving:
+            self._server = self._serving = None
