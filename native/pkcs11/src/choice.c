@@ -85,8 +85,11 @@ static void weigh(struct cv_cluster *cluster, struct cv_member *member, bool wri
 {
     bool failed = false;
     struct cv_link *link = cv_member_least_loaded(member, &failed);
-    if (failed)
+    if (failed) {
+        /* Another one may have failed since it was found the least loaded, and is freed here. */
         drop_failed(cluster, member);
+        link = cv_member_least_loaded(member, &failed);
+    }
     unsigned rank = rank_of(cluster, member, write, now);
     choice->any_suspect = choice->any_suspect || member->suspected_at != 0;
     if (link == NULL) {
