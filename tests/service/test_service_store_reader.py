@@ -15,7 +15,7 @@ from conclave import faults
 from conclave.errors import Unavailable
 from conclave.ids import KeyringId, ObjectId, RowRevision
 from conclave.service.page import SharedPage
-from conclave.service.store_reader import LoadedKeyring, StoreReader
+from conclave.service.store_reader import LoadedKeyring, LoadedToken, StoreReader
 from conclave.store.engine import open_reader_engine, open_writer_engine
 from conclave.store.migrations import migrate
 from conclave.store.repository import ClusterReader, ClusterWriter
@@ -54,6 +54,16 @@ class OvertakenReader(ClusterReader):
         rows = super().objects(keyring_id, ids)
         self.page.bump_keyring(keyring_id)
         return rows
+
+
+class BarredReader(ClusterReader):
+    """A store whose objects may be counted and not read."""
+
+    def object_revisions(self, keyring_id: KeyringId) -> list[tuple[ObjectId, RowRevision]]:
+        raise AssertionError(keyring_id)
+
+    def objects(self, keyring_id: KeyringId, ids: Sequence[ObjectId]) -> list[ObjectRow]:
+        raise AssertionError(keyring_id)
 
 
 class HeldReader(ClusterReader):
@@ -130,6 +140,15 @@ def test_c15_a_list_of_keyrings_overtaken_by_a_change_is_void_at_once(tmp_path: 
         assert [row.label for row in loaded.rows] == [ROW.label]
         assert loaded.log_position == page.log_position() - 1
         assert loaded.global_generation == page.global_generation() - 1
+
+
+def test_describing_a_keyring_reads_none_of_its_objects(tmp_path: Path) -> None:
+    def barred(path: Path, _page: SharedPage) -> ClusterReader:
+        return BarredReader(open_reader_engine(path).connect())
+
+    with store_reader(tmp_path, barred) as (reader, _page):
+        assert run(reader.token(ROW.keyring_id)) == LoadedToken(ROW, 1)
+        assert run(reader.token(KeyringId(bytes(16)))) == LoadedToken(None, 0)
 
 
 def test_c15_a_client_overtaken_by_a_revocation_is_read_again(tmp_path: Path) -> None:

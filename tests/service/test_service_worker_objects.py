@@ -329,8 +329,14 @@ def test_the_number_of_objects_is_limited(member: Member) -> None:
         assert values.count(Ckr.MAX_OBJECT_COUNT_EXCEEDED) == 5
         found = await client.ok(Operation.FIND, wire.Find(tenant.keyring, [], 0))
         assert len(found) == limit
-        details = await client.ok(Operation.TOKEN_INFO, wire.TokenInfo(tenant.keyring))
-        assert details[1:3] == [limit, limit]
+        # From what this worker holds already, and from the store alone.
+        fresh = await make_tenant(tenant.bench, logged_in=False)
+        described = [
+            await client.ok(Operation.TOKEN_INFO, wire.TokenInfo(tenant.keyring)),
+            await fresh.client.ok(Operation.TOKEN_INFO, wire.TokenInfo(fresh.keyring)),
+        ]
+        assert described[0][1:3] == [limit, limit]
+        assert described[1][1:3] == [0, limit]
 
     member.run(scenario)
 

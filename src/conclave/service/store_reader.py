@@ -55,6 +55,14 @@ class LoadedKeyring:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedToken:
+    """A keyring and how many objects it has, without them; no row if it does not exist."""
+
+    row: KeyringRow | None
+    object_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedTokens:
     """All keyrings in the order of their slots; fresh while the log position is `log_position`."""
 
@@ -137,6 +145,15 @@ class StoreReader:
             return _read_keyring(self._open(), self._page, keyring_id, known)
 
         return await self._load(keyring_id, read, apply)
+
+    async def token(self, keyring_id: KeyringId) -> LoadedToken:
+        """Read one keyring and count its objects, without reading them."""
+
+        def read() -> LoadedToken:
+            reader = self._open()
+            return LoadedToken(reader.keyring(keyring_id), reader.object_count(keyring_id))
+
+        return await self._load(("token", keyring_id), read, _unchanged)
 
     async def tokens(self) -> LoadedTokens:
         """Read the list of keyrings."""

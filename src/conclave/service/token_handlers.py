@@ -98,11 +98,10 @@ def members(core: Core, _caller: Caller, request: Request) -> MemberList:
 def token_info(core: Core, _caller: Caller, request: Request) -> TokenDetails:
     """Describe one keyring."""
     args: TokenInfo = _decode_info(request.args)
-    view = core.view(args.keyring_id)
-    row = view.row
+    row, object_count = core.token(args.keyring_id)
     return TokenDetails(
         token=_token(row, core),
-        object_count=len(view.rows),
+        object_count=object_count,
         max_objects=core.limits.max_objects,
         dual_identity=row.krco is not None,
         failed_attempts=max(row.krso.failures, row.krco.failures if row.krco else 0),
