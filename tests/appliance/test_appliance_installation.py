@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 from conclave.appliance.installation import STATE, UNIT, unit_text
 from conclave.cli import main
 from conclave.settings import load_config
+from conclave.store.postgresql.account import SYSTEM_DIRECTORY
 from tests.support.appliance_bench import is_alive, random_loopback, until
 
 pytestmark = pytest.mark.system
@@ -46,6 +47,10 @@ def start_command(root: Path) -> list[str]:
         str(below(root, STATE)) if word == str(STATE) else word
         for word in shlex.split(line.removeprefix("ExecStart="))
     ]
+
+
+def test_the_data_of_roots_members_are_not_below_the_state_that_is_closed() -> None:
+    assert not SYSTEM_DIRECTORY.is_relative_to(STATE)
 
 
 @contextmanager

@@ -48,6 +48,18 @@ def test_only_the_data_of_a_demonstration_that_is_gone_are_removed(tmp_path: Pat
     assert leftovers.sweep(OTHER) == []
 
 
+def test_the_account_may_pass_the_directory_whatever_the_umask_is(
+    tmp_path: Path, system: Path
+) -> None:
+    (tmp_path / "there").mkdir()
+    before = os.umask(0o077)
+    try:
+        leftovers.note(tmp_path / "there", OTHER)
+    finally:
+        os.umask(before)
+    assert system.stat().st_mode & 0o777 == 0o755
+
+
 def test_data_that_a_server_works_on_stay_until_it_has_ended(tmp_path: Path) -> None:
     state_dir = tmp_path / "running"
     data = instance(state_dir, noted=True)

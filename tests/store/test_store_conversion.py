@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Engine, func, insert, select, text
 
 from conclave import faults
 from conclave.errors import Conflict, InternalFault
@@ -196,6 +196,20 @@ def test_the_choice_of_engine_is_one_file(tmp_path: Path, house: House) -> None:
     (tmp_path / "engine.json").write_text('{"engine": "oracle"}')
     with pytest.raises(InternalFault, match=r"engine\.json"):
         location.choice()
+
+
+def test_a_converted_store_counts_objects_without_reading_them(
+    source: Engine, house: House
+) -> None:
+    target = target_of(house)
+    convert(source, target, lambda _part: None, lambda: False)
+    count = "SELECT count(*) FROM objects WHERE keyring_id = keyring_id"
+    with target.connect() as connection:
+        connection.execute(text("SET enable_seqscan = off"))
+        connection.execute(text("SET enable_bitmapscan = off"))
+        plan = str(connection.execute(text(f"EXPLAIN (ANALYZE) {count}")).scalars().all())
+    assert "Index Only Scan" in plan
+    assert "Heap Fetches: 0" in plan
 
 
 def test_a_reader_of_postgresql_cannot_write(house: House) -> None:

@@ -26,7 +26,8 @@ def note(state_dir: Path, account: Account) -> None:
     if account.is_ours:
         return
     notes = accounts.SYSTEM_DIRECTORY / NOTES
-    notes.mkdir(0o700, parents=True, exist_ok=True)
+    accounts.make_parents(notes, account)
+    notes.mkdir(0o700, exist_ok=True)
     name = accounts.directories(state_dir, account).data.parent.name
     (notes / name).write_bytes(os.fsencode(state_dir.absolute()))
 

@@ -22,6 +22,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
 )
 from sqlalchemy.exc import DBAPIError
 
@@ -82,8 +83,7 @@ def _copy_tables(
     reading: Connection, writing: Connection, progress: Progress, cancelled: Cancelled
 ) -> None:
     tables = [table for table in schema.metadata.sorted_tables if table != schema.schema_version]
-    for table in reversed(tables):
-        writing.execute(delete(table))
+    _empty(writing, tables)
     counts = {table.name: _count(reading, table) for table in tables}
     total = max(1, sum(counts.values()))
     done = 0
@@ -104,7 +104,18 @@ def _copy_tables(
                 f" instead of {counts[table.name]}."
             )
             raise InternalFault(faults.CONVERSION_FAILED, message)
+    if writing.dialect.name == "postgresql":
+        writing.execute(text("ANALYZE"))
     progress(1.0)
+
+
+def _empty(writing: Connection, tables: Sequence[Table]) -> None:
+    if writing.dialect.name == "postgresql":
+        # Truncated here, a table takes rows that count as visible to all from the start.
+        writing.execute(text("TRUNCATE " + ", ".join(table.name for table in tables)))
+    else:
+        for table in reversed(tables):
+            writing.execute(delete(table))
 
 
 def _batches(reading: Connection, table: Table) -> Batches:
@@ -129,7 +140,7 @@ def _copy_rows(
 
     driver = cast("psycopg.Connection", writing.connection.driver_connection)
     columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY, FREEZE)").format(
         sql.Identifier(table.name), columns
     )
     with driver.cursor() as cursor, cursor.copy(statement) as copy:

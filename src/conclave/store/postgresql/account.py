@@ -2,7 +2,7 @@
 
 PostgreSQL refuses to run as root.  A member that is not root runs it as itself, with its data below
 the state directory.  A member that is root takes another account; the state directory is closed to
-that account, so data and sockets lie below /var/lib/conclave, named by the state directory.
+that account, so data and sockets lie below SYSTEM_DIRECTORY, named by the state directory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Final
 from conclave import faults
 from conclave.errors import BadInput, InternalFault, NotFound
 
-SYSTEM_DIRECTORY: Final = Path("/var/lib/conclave")
+SYSTEM_DIRECTORY: Final = Path("/var/lib/conclave-postgresql")
+"""Not below the state of an installed appliance, which is closed to every other account."""
 CANDIDATES: Final = ("conclave", "postgres", "nobody")
 SOCKET_NAME: Final = ".s.PGSQL.5432"
 UPSTREAM: Final = "upstream"
@@ -119,7 +120,7 @@ def make_owned(path: Path, account: Account) -> None:
     for _ in range(_MAKE_ATTEMPTS):
         # A parent may go between the two steps: with another member, when it was its last.
         with contextlib.suppress(FileNotFoundError):
-            _make_parents(path, account)
+            make_parents(path, account)
             with contextlib.suppress(FileExistsError):
                 path.mkdir(0o700)
                 os.chown(path, account.uid, account.gid)
@@ -131,7 +132,8 @@ def make_owned(path: Path, account: Account) -> None:
     path.chmod(0o700)
 
 
-def _make_parents(path: Path, account: Account) -> None:
+def make_parents(path: Path, account: Account) -> None:
+    """Make the directories above a path, open to the account to pass whatever the umask is."""
     if account.is_ours:
         path.parent.mkdir(0o700, parents=True, exist_ok=True)
         return
@@ -148,11 +150,9 @@ def remove(state_dir: Path, account: Account) -> None:
     for path in (places.data, places.run, *leftovers(places.data)):
         shutil.rmtree(path, ignore_errors=True)
     if not account.is_ours:
-        base = _system_base(state_dir)
-        shutil.rmtree(base, ignore_errors=True)
-        for parent in (base.parent, SYSTEM_DIRECTORY):
-            with contextlib.suppress(OSError):  # another member's is in it
-                parent.rmdir()
+        shutil.rmtree(_system_base(state_dir), ignore_errors=True)
+        with contextlib.suppress(OSError):  # another member's is in it
+            SYSTEM_DIRECTORY.rmdir()
 
 
 def leftovers(data: Path) -> tuple[Path, Path]:
@@ -177,7 +177,7 @@ def _own_account(configured: str) -> Account:
 
 
 def _system_base(state_dir: Path) -> Path:
-    return SYSTEM_DIRECTORY / "postgresql" / _name(state_dir)
+    return SYSTEM_DIRECTORY / _name(state_dir)
 
 
 def _name(state_dir: Path) -> str:

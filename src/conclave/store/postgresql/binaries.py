@@ -67,7 +67,7 @@ def find(configured: str = "") -> Binaries:
 def reachable(binaries: Binaries, account: Account) -> Binaries:
     """Return programs that the account can run: these, or a copy that is made once.
 
-    The copy lies below /var/lib/conclave, belongs to root, and is there whole or not at all.
+    The copy lies below SYSTEM_DIRECTORY, belongs to root, and is there whole or not at all.
     Raises InternalFault when not even the copy can be run.
     """
     if account.is_ours or _runs(binaries, account):
