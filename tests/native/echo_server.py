@@ -113,6 +113,8 @@ class EchoServer:
     process_ids: list[bytes] = field(default_factory=list)
     greeted: list[int] = field(default_factory=list)
     client_serials: list[int] = field(default_factory=list)
+    accepted: int = 0
+    """How many connections there have been, greeted or not."""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -168,6 +170,7 @@ class EchoServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            self.accepted += 1
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:

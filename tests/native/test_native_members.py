@@ -294,6 +294,48 @@ def test_an_epoch_of_the_hints_alone_is_doubted_when_no_member_has_it(
     assert "epoch 1 member-0" in hints(directory)
 
 
+def learn_epoch_two(client: Driver, members: Members, directory: Path) -> None:
+    """Have one process keep what it learned; the first member stays in the epoch before."""
+    members.told(1).epoch, members.told(1).promoter = 2, "member-1"
+    client.do("start")
+    assert client.do("stress 8 100 100")["good"] == 800
+    assert "epoch 2 member-1" in hints(directory)
+    client.do("stop")
+
+
+def test_c17_a_new_process_waits_for_the_members_of_the_hints_epoch(
+    client: Driver, cluster: Cluster, directory: Path
+) -> None:
+    """The entry member was deleted while it was cut off, and the others are slow to greet."""
+    members = cluster("a", "a")
+    learn_epoch_two(client, members, directory)
+    first, second = members.servers
+    second.hang()
+    served, accepted = first.served[ECHO], second.accepted
+    client.do("start")
+    client.begin(f"call {ECHO} 90")
+    # It is dialled three times in one attempt: this is another one.
+    assert wait_until(lambda: second.accepted > accepted + 4 or first.served[ECHO] > served)
+    second.resume()
+    assert client.end()["value"] == Ckr.OK
+    assert first.served[ECHO] == served
+
+
+def test_c17_members_of_an_epoch_that_is_over_are_asked_again_until_the_deadline(
+    plain_driver: Path, cluster: Cluster, directory: Path
+) -> None:
+    """What the applications' campaign found: after 5 s a new process gave up."""
+    members = cluster("a", "a")
+    with Driver(plain_driver, directory, call_time_ms=9000) as client:
+        learn_epoch_two(client, members, directory)
+        client.do("start")
+        assert client.call(ECHO)["value"] == Ckr.OK
+        members.servers[1].stop()
+        answer = client.call(ECHO)
+    assert answer["value"] == Ckr.DEVICE_ERROR
+    assert answer["milliseconds"] > 8000
+
+
 # --- failover -------------------------------------------------------------------------------
 
 
@@ -313,6 +355,36 @@ def test_c25_a_process_finds_the_others_while_its_entry_member_is_down(
     answer = client.call(ECHO)
     assert answer["value"] == Ckr.OK
     assert answer["milliseconds"] < SOON_MS
+
+
+def test_c25_the_first_process_finds_the_members_that_the_registration_left(
+    client: Driver, cluster: Cluster, directory: Path
+) -> None:
+    members = cluster("a", "a")
+    entry, other = (server.port for server in members.servers)
+    (directory / "client.pem.members").write_text(
+        f"entry 127.0.0.1 {entry} member-0 a\n"
+        f"member member-0 127.0.0.1 {entry} 0 a\nmember member-1 127.0.0.1 {other} 0 a\n"
+    )
+    members.servers[0].stop()
+    client.do("start")
+    assert client.call(ECHO)["value"] == Ckr.OK
+
+
+def test_c25_a_process_that_knows_members_waits_for_one_to_be_there(
+    client: Driver, cluster: Cluster, directory: Path
+) -> None:
+    members = cluster("a", "a")
+    begin(client)
+    client.do("stop")
+    for server in members.servers:
+        server.stop()
+    trace = directory / "trace.log"
+    client.do("start")
+    client.begin(f"call {ECHO} 90")
+    assert wait_until(lambda: trace.read_text().count(": unreachable") > 1)
+    members.restart(1)
+    assert client.end()["value"] == Ckr.OK
 
 
 def test_c25_members_may_be_named_by_the_environment(

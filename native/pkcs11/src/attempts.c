@@ -10,6 +10,7 @@
 #include "trace.h"
 
 #define RV_BEHIND 0xC0000002ul /* wire only: the member's log is not that far; nothing was done */
+#define RV_STALE 0xC0000003ul  /* here only: the member lives in an epoch that is over */
 #define FIRST_PAUSE (5 * CV_MILLISECOND)
 #define LONGEST_PAUSE (250 * CV_MILLISECOND)
 #define MOST_PROTOCOL_FAULTS 2u /* of one call; garbage is not a thing that passes */
@@ -197,7 +198,8 @@ enum verdict {
 /* Whether a member has asked for patience: it will do what one without authorization cannot. */
 static bool is_awaited(const struct attempts *attempts)
 {
-    return attempts->refusal == RV_BEHIND || attempts->refusal == CV_RV_BUSY;
+    return attempts->refusal == RV_BEHIND || attempts->refusal == RV_STALE ||
+           attempts->refusal == CV_RV_BUSY;
 }
 
 /* An answer by which the member says that another, or later the same, may do better. */
@@ -252,7 +254,7 @@ static enum verdict judge_fault(struct attempts *attempts, const struct try *try
         attempts->may_be_done = attempts->may_be_done || (try->sent && attempts->changes);
     if (fault == CV_FAULT_STALE) {
         attempts->wish.avoid |= 1u << try->route.member;
-        attempts->refusal = RV_BEHIND;
+        attempts->refusal = RV_STALE;
         return VERDICT_AGAIN;
     }
     if (fault != CV_FAULT_BROKEN && fault != CV_FAULT_PROTOCOL && fault != CV_FAULT_TIMEOUT)
@@ -433,12 +435,11 @@ static enum cv_fault all_passed(struct attempts *attempts, bool *answered)
         attempts->reply->value = refusal;
         return CV_FAULT_TIMEOUT;
     }
-    if (refusal == RV_BEHIND) {
-        if (cv_cluster_doubt_hints(attempts->cluster))
-            return CV_FAULT_NONE;
-        if (cv_now() > attempts->begun + LONGEST_BEHIND)
-            return CV_FAULT_STALE;
-    }
+    bool waited = cv_now() > attempts->begun + LONGEST_BEHIND;
+    if (refusal == RV_STALE && cv_cluster_doubt_hints(attempts->cluster, waited))
+        return CV_FAULT_NONE;
+    if (refusal == RV_BEHIND && waited)
+        return CV_FAULT_STALE;
     return rest(attempts);
 }
 

@@ -67,6 +67,8 @@ void cv_cluster_failed(struct cv_cluster *cluster, enum cv_fault fault)
     cluster->failures = failures + 1;
     cluster->last_fault = fault;
     cluster->not_before = cv_now() + backoff / 2 + backoff * dice / 256;
+    if (cluster->first_failed == 0)
+        cluster->first_failed = cv_now();
 }
 
 /* A link that has worked is replaced at once; one that never did counts as a failed attempt, or

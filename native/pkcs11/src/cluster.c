@@ -13,6 +13,8 @@
 #define CONNECT_TIME (5 * CV_SECOND)
 /* How long callers go on reconnecting to a cluster that has just been lost. */
 #define PATIENCE (30 * CV_SECOND)
+/* The same of a new process, if the file of hints names members. */
+#define PATIENCE_OF_NEW (10 * CV_SECOND)
 /* What one caller spends on one more connection while there is one that serves, and while there is
  * only one in doubt. */
 #define GROWTH_TIME (250 * CV_MILLISECOND)
@@ -265,12 +267,27 @@ static void extend_locked(struct cv_cluster *cluster, struct cv_member *member, 
         cv_member_grew(member, added);
 }
 
+/* Takes those of an epoch that is over out of the candidates, if others are left: they would win
+ * every race against members that are slow to greet. */
+static size_t without_stale(struct cv_member **members, size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!members[i]->stale)
+            members[kept++] = members[i];
+    }
+    return kept != 0 ? kept : count;
+}
+
 /* Nobody is connected: dials all. */
 static void reconnect_locked(struct cv_cluster *cluster, const struct cv_wish *wish, cv_moment until)
 {
     struct cv_member *members[CV_PLACES];
     bool added;
     size_t count = cv_candidates(cluster, wish, cv_now(), true, members);
+    /* Each second round has them, since they may have caught up. */
+    if (cluster->failed_rounds % 2 == 0)
+        count = without_stale(members, count);
     enum cv_fault fault = connect_locked(cluster, members, count,
                                          cv_earlier(until, cv_now() + CONNECT_TIME), &added);
     if (!added) {
@@ -296,13 +313,16 @@ static bool dial_others_locked(struct cv_cluster *cluster, const struct cv_wish 
 }
 
 /* Whether a caller who has seen a round fail should go on: only for a cluster that was there a
- * short while ago, and only if the reason may pass. */
+ * short while ago, be it for another process, and only if the reason may pass. */
 static bool worth_waiting(const struct cv_cluster *cluster)
 {
     bool may_pass = cluster->last_fault != CV_FAULT_CREDENTIALS &&
                     cluster->last_fault != CV_FAULT_IDENTITY &&
                     cluster->last_fault != CV_FAULT_REFUSED;
-    return may_pass && cluster->last_contact != 0 && cv_now() < cluster->last_contact + PATIENCE;
+    cv_moment end = cluster->last_contact != 0 ? cluster->last_contact + PATIENCE
+                    : cluster->hinted          ? cluster->first_failed + PATIENCE_OF_NEW
+                                               : 0;
+    return may_pass && cv_now() < end;
 }
 
 /* Looks whether members under suspicion have said something, and asks them to. */

@@ -67,8 +67,9 @@ void cv_cluster_unauthorized(struct cv_cluster *cluster, const struct cv_route *
 /* After an answer over a lagging route: whether the member still lives in an epoch that is over. */
 bool cv_cluster_is_stale(struct cv_cluster *cluster, const struct cv_route *route);
 /* Every member that can be reached seems to be of an epoch before one that only the file of hints
- * tells of: believes the members.  False if the epoch is known from a member. */
-bool cv_cluster_doubt_hints(struct cv_cluster *cluster);
+ * tells of: believes the members, if there are no others or these were `waited` for.  False if
+ * it does not, or the epoch is known from a member. */
+bool cv_cluster_doubt_hints(struct cv_cluster *cluster, bool waited);
 
 /* Whether the members, as they were last heard, leave none to write on.  `*since`: when any
  * of them was last heard. */

@@ -36,6 +36,7 @@ struct cv_cluster {
     struct cv_epoch epoch;       /* the highest seen */
     uint64_t position;           /* the highest seen in it */
     char *hints;                 /* the file's text as last read or written, or NULL */
+    bool hinted;                 /* it names members */
 
     bool connecting;             /* somebody is; his alone are the credentials */
     struct cv_credentials credentials;
@@ -44,6 +45,7 @@ struct cv_cluster {
     enum cv_fault last_fault;
     cv_moment not_before;        /* of the next attempt, when nobody is connected */
     cv_moment last_contact;      /* of a greeting, or of the end of a link; 0 never */
+    cv_moment first_failed;      /* 0: no attempt yet */
     unsigned overlaps;
     cv_moment probe_at;
 };

@@ -83,6 +83,7 @@ static void load_member(struct cv_cluster *cluster, const char *line)
         return;
     member->facts = facts;
     member->listed = true;
+    cluster->hinted = true;
     if (member == entry)
         memcpy(cluster->group, facts.group, sizeof cluster->group);
 }

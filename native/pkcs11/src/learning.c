@@ -91,6 +91,7 @@ static void take_told(struct cv_cluster *cluster, struct cv_member *member,
     cluster->epoch_is_hint = false;
     member->told = *told;
     member->has_told = true;
+    member->stale = false;
     if (before > member->told.position)
         member->told.position = before;
     if (told->position > cluster->position)
@@ -112,6 +113,7 @@ enum cv_fault cv_cluster_told(void *context, struct cv_link *link, const struct 
         if (order > 0 && cluster->has_list)
             text = cv_hints_text(cluster);
     } else if (present) {
+        member->stale = true;
         cv_member_failed(member);
     }
     uint64_t highest = cluster->epoch.number;
@@ -137,6 +139,7 @@ bool cv_cluster_is_stale(struct cv_cluster *cluster, const struct cv_route *rout
     pthread_mutex_lock(&cluster->lock);
     bool stale = cv_member_has(member, route->link) && lags(cluster, member);
     if (stale) {
+        member->stale = true;
         cv_member_failed(member);
         cv_link_fail(route->link, CV_FAULT_STALE);
     }
@@ -144,12 +147,27 @@ bool cv_cluster_is_stale(struct cv_cluster *cluster, const struct cv_route *rout
     return stale;
 }
 
-bool cv_cluster_doubt_hints(struct cv_cluster *cluster)
+/* Whether one that is known may yet turn out to live in the present epoch. */
+static bool any_unheard(const struct cv_cluster *cluster)
+{
+    for (unsigned place = 0; place < cluster->places; place++) {
+        const struct cv_member *member = &cluster->members[place];
+        if (member->used && !member->stale)
+            return true;
+    }
+    return false;
+}
+
+bool cv_cluster_doubt_hints(struct cv_cluster *cluster, bool waited)
 {
     pthread_mutex_lock(&cluster->lock);
-    bool doubtful = cluster->has_epoch && cluster->epoch_is_hint;
-    if (doubtful)
+    bool doubtful =
+        cluster->has_epoch && cluster->epoch_is_hint && (waited || !any_unheard(cluster));
+    if (doubtful) {
         cluster->has_epoch = false;
+        for (unsigned place = 0; place < cluster->places; place++)
+            cluster->members[place].stale = false;
+    }
     pthread_mutex_unlock(&cluster->lock);
     return doubtful;
 }

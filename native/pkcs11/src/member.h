@@ -30,6 +30,7 @@ struct cv_member {
 
     bool has_told; /* over a link that may be gone by now */
     struct cv_told told;
+    bool stale; /* when last heard it lived in an epoch that is over */
     bool has_list; /* its own, of list_version */
     uint64_t list_version;
 
