@@ -44,6 +44,7 @@ class Member:
     refuse: bool = False
     certify_other_key: bool = False
     usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH
+    members: list[dict[str, Any]] = field(default_factory=list)
     seen: list[tuple[str, str, bytes]] = field(default_factory=list)
 
     def answer(self, method: str, path: str, authorization: str, body: bytes) -> tuple[int, Any]:
@@ -65,6 +66,7 @@ class Member:
             "certificate": pem(certificate),
             "caCertificate": self.authority.pem,
             "cryptoPort": 50055,
+            "members": self.members,
             "serverCommonName": SERVER_NAME,
         }
 
@@ -179,6 +181,44 @@ def test_a_client_is_registered_and_its_files_are_private(
     assert json.loads(body)["label"] == 'a "b\\ c'
     assert json.loads(body)["monitorUser"] == "mon"
     assert PASSWORD not in outcome.stdout + outcome.stderr
+
+
+def listed(number: int, group: str = "local") -> dict[str, Any]:
+    """Return a member as the answer has it."""
+    return {
+        "memberUUID": f"id-{number}",
+        "ipAddress": f"192.0.2.{number}",
+        "nested": {"memberUUID": "another", "list": [{"ipAddress": "x"}, 7]},
+        "cryptoPort": 50050 + number,
+        "group": group,
+    }
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_c25_a_registration_leaves_where_the_other_members_are(
+    member: Member, tmp_path: Path, shell: str
+) -> None:
+    member.members = [listed(1), listed(2, 'the "second" group'), listed(3, "two\nlines")]
+    options = ("--fingerprint", member.authority.fingerprint)
+    outcome = register(member, tmp_path, *options, shell=shell)
+    assert outcome.returncode == 0, outcome.stderr
+    hints = tmp_path / "client" / "cert/client" / CLUSTER_ID / "192.0.2.5.pem.members"
+    assert hints.read_text().splitlines() == [
+        "entry 127.0.0.1 50055 id-1 local",
+        "member id-1 192.0.2.1 50051 0 local",
+        'member id-2 192.0.2.2 50052 0 the "second" group',
+        "member id-3 192.0.2.3 50053 0 two lines",
+    ]
+
+
+def test_old_hints_do_not_outlive_a_registration(member: Member, tmp_path: Path) -> None:
+    directory = tmp_path / "client" / "cert/client" / CLUSTER_ID
+    directory.mkdir(parents=True)
+    (directory / "192.0.2.5.pem.members").write_text("member old 192.0.2.99 1 0 local\n")
+    member.members = [listed(1)]
+    outcome = register(member, tmp_path, "--fingerprint", member.authority.fingerprint)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "old" not in (directory / "192.0.2.5.pem.members").read_text()
 
 
 def test_rule_c24_no_password_leaves_before_the_fingerprint_is_right(

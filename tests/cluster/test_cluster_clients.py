@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from conclave import faults
 from conclave.cluster.ca import key_sha256, read_client_request
 from conclave.errors import BadInput, Conflict, NotFound
-from conclave.service.messages import ClientList, NamedClient, Nothing
+from conclave.service.messages import ClientList, ClientMember, NamedClient, Nothing
 from conclave.store.repository import open_reader
 from tests.support.cluster_bench import client_request, cluster_bench
 
@@ -45,6 +45,12 @@ def test_a_client_is_certified_and_listed_by_its_key(tmp_path: Path) -> None:
             assert row is not None
             assert row.common_name == "host-7"
             assert (result.server_common_name, result.crypto_port) == ("lnh.test", 50052)
+            rows = open_reader(bench.database)
+            (own,) = rows.members()
+            rows.close()
+            found = ClientMember(own.member_id, own.address, own.crypto_port, own.group)
+            assert result.members == [found]
+            assert "" not in (own.member_id, own.address, own.group)
 
     asyncio.run(scenario())
 

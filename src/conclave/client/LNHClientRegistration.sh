@@ -187,6 +187,7 @@ find_places() {
     server_certs=$client_dir/cert/server/$cluster_id
     certificate_file=$client_certs/$common_name.pem
     key_file=$client_certs/${common_name}Key.pem
+    hints_file=$certificate_file.members
     ca_file=$server_certs/lnh_ca.pem
     for path in "$key_file" "$certificate_file"; do
         if [ -e "$path" ] || [ -h "$path" ]; then
@@ -308,9 +309,9 @@ ask_to_replace() {
 
 # ---------------------------------------------------------------- JSON
 
-# json_field NAME FILE: the string or number of that name in the outermost object
-json_field() {
-    WANTED=$1 awk '
+# What reads a JSON text: string() takes the one that begins at `at`, is_name() tells what follows it.
+# shellcheck disable=SC2016  # awk expands these
+json_reader='
     { text = text $0 "\n" }
     function string(  out, c, code) {
         out = ""
@@ -330,29 +331,73 @@ json_field() {
         }
         exit 1
     }
-    END {
+    function is_name(  rest) {
+        rest = substr(text, at + 1, 64)
+        sub(/^[ \t\r\n]*/, "", rest)
+        return substr(rest, 1, 1) == ":"
+    }
+    function number() {
+        match(substr(text, at), /^[0-9]+/)
+        return substr(text, at, RLENGTH)
+    }
+    function start(  i) {
         for (i = 32; i < 127; i++) {
             plain[sprintf("%04x", i)] = plain[sprintf("%04X", i)] = sprintf("%c", i)
         }
         size = length(text)
+    }'
+
+# json_field NAME FILE: the string or number of that name in the outermost object
+json_field() {
+    WANTED=$1 awk "$json_reader"'
+    END {
+        start()
         for (at = 1; at <= size; at++) {
             c = substr(text, at, 1)
             if (c == "\"") {
                 word = string()
-                rest = substr(text, at + 1, 64)
-                sub(/^[ \t\r\n]*/, "", rest)
-                if (depth == 1 && substr(rest, 1, 1) == ":") name = word
+                if (depth == 1 && is_name()) name = word
                 else if (depth == 1 && name == ENVIRON["WANTED"]) { print word; exit }
             } else if (c == "{" || c == "[") depth++
             else if (c == "}" || c == "]") depth--
             else if (c == ",") { if (depth == 1) name = "" }
             else if (c ~ /[0-9]/ && depth == 1 && name == ENVIRON["WANTED"]) {
-                match(substr(text, at), /^[0-9]+/)
-                print substr(text, at, RLENGTH)
+                print number()
                 exit
             }
         }
     }' "$2"
+}
+
+# json_members FILE: UUID, address, crypto port and group of each member, one on a line
+json_members() {
+    awk "$json_reader"'
+    END {
+        start()
+        for (at = 1; at <= size; at++) {
+            c = substr(text, at, 1)
+            if (c == "\"") {
+                word = string()
+                if (!is_name()) value[depth, name[depth]] = word
+                else name[depth] = word
+            } else if (c == "{" || c == "[") {
+                if (c == "[" && depth == 1) list = name[1]
+                depth++
+            } else if (c == "}" || c == "]") {
+                if (c == "}" && depth == 3 && list == "members") {
+                    row = value[3, "memberUUID"] " " value[3, "ipAddress"] " " \
+                        value[3, "cryptoPort"] " " value[3, "group"]
+                    gsub(/[[:cntrl:]]/, " ", row)
+                    print row
+                }
+                depth--
+            } else if (c ~ /[0-9]/) {
+                word = number()
+                at += length(word) - 1
+                value[depth, name[depth]] = word
+            }
+        }
+    }' "$1"
 }
 
 # json_string: standard input as a JSON string
@@ -485,6 +530,19 @@ request_certificate() {
         die "the members call themselves '$named', not '$server_name' (--server-cn)"
     crypto_port=$(json_field cryptoPort "$work/answer")
     check_port "$crypto_port"
+    write_hints
+}
+
+# Where the PKCS#11 module finds the other members, should this one be gone when it is first used.
+# Hints only, as the module keeps them itself: whoever answers there has to prove to be a member.
+write_hints() {
+    json_members "$work/answer" | awk -v entry="$address $crypto_port" '
+        NF >= 4 {
+            group = $0
+            sub(/^[^ ]+ [^ ]+ [^ ]+ /, "", group)
+            if (!known++) print "entry", entry, $1, group
+            print "member", $1, $2, $3, 0, group
+        }' >"$work/members"
 }
 
 check_certificate() {
@@ -509,6 +567,10 @@ put_in_place() {
     mkdir -p -- "$client_certs" "$server_certs"
     place "$work/key.pem" "$key_file"
     place "$work/certificate.pem" "$certificate_file"
+    rm -f -- "$hints_file"
+    if [ -s "$work/members" ]; then
+        place "$work/members" "$hints_file"
+    fi
     if [ -e "$ca_file" ] && ! cmp -s "$work/lnh_ca.pem" "$ca_file"; then
         cp -p -- "$ca_file" "$work/old_ca.pem"
         saved_ca=$ca_file
@@ -547,6 +609,7 @@ main() {
     say "  certificate   $certificate_file"
     say "  key           $key_file"
     say "  cluster CA    $ca_file"
+    say "  members       $(grep -c '^member ' "$work/members" || true), in $hints_file"
     say "  configuration $configuration (index 00: $endpoint)"
 }
 

@@ -6,7 +6,7 @@ revoked; the certificate only tells which row that is.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
@@ -17,9 +17,10 @@ from conclave.cluster.ca import CertificateAuthority, ClientRequest, der, pem, r
 from conclave.cluster.context import Authorized, Context, parse_uuid
 from conclave.cluster.rotation import newest_authority
 from conclave.errors import BadInput, Conflict, NotFound
-from conclave.ids import ClientId
+from conclave.ids import ClientId, MemberId
 from conclave.service.messages import (
     ClientList,
+    ClientMember,
     ClientSummary,
     NamedClient,
     Nothing,
@@ -27,7 +28,7 @@ from conclave.service.messages import (
     RegisteredClient,
 )
 from conclave.store.repository import ClusterWriter
-from conclave.store.rows import ClientRow
+from conclave.store.rows import ClientRow, MemberRow
 
 MAX_TEXT_CHARACTERS = 64
 
@@ -61,6 +62,9 @@ class ClientAdmin:
             ca_certificate_pem=pem(der(authority.certificate)),
             server_common_name=self.context.settings.server_common_name,
             crypto_port=self.context.settings.crypto_port,
+            members=_listed(
+                await self.context.read(lambda reader: reader.members()), authorized.member_id
+            ),
         )
 
     def _register(
@@ -118,6 +122,19 @@ def _same_client(existing: ClientRow, request: ClientRequest) -> ClientRow:
         message = f"The key belongs to client {name}, registered as {existing.common_name!r}."
         raise Conflict(faults.CLIENT_EXISTS, message)
     return existing
+
+
+def _listed(rows: Iterable[MemberRow], own_id: MemberId) -> list[ClientMember]:
+    """Return where a client finds the members, this one first."""
+    return [
+        ClientMember(
+            member_id=row.member_id,
+            address=row.address,
+            crypto_port=row.crypto_port,
+            group=row.group,
+        )
+        for row in sorted(rows, key=lambda row: row.member_id != own_id)
+    ]
 
 
 def _check_text(field: str, text: str) -> None:

@@ -77,13 +77,23 @@ class Clients(Result, frozen=True):
     data: list[ClientView]
 
 
+class ClientMemberView(Result, frozen=True):
+    """Where a client finds a member."""
+
+    member_uuid: str = field(name="memberUUID")
+    ip_address: str
+    crypto_port: int
+    group: str
+
+
 class NewClientView(ClientView, frozen=True):
-    """What a client needs to connect."""
+    """What a client needs to connect; the member that answers stands first in the list."""
 
     certificate: str
     ca_certificate: str
     server_common_name: str
     crypto_port: int
+    members: list[ClientMemberView]
 
 
 def _view(cluster_id: str, client: ClientSummary) -> ClientView:
@@ -151,6 +161,15 @@ async def register_client(call: Call, arguments: NewClient) -> Reply:
         ca_certificate=made.ca_certificate_pem,
         server_common_name=made.server_common_name,
         crypto_port=made.crypto_port,
+        members=[
+            ClientMemberView(
+                member_uuid=member.member_id,
+                ip_address=member.address,
+                crypto_port=member.crypto_port,
+                group=member.group,
+            )
+            for member in made.members
+        ],
     )
     return Reply(body=body, location=view.url)
 

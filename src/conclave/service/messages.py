@@ -324,14 +324,24 @@ class ClientList(Quiet, frozen=True):
     clients: list[ClientSummary]
 
 
+class ClientMember(Quiet, frozen=True):
+    """Where a client finds a member."""
+
+    member_id: str
+    address: str
+    crypto_port: int
+    group: str
+
+
 class RegisteredClient(Quiet, frozen=True):
-    """Result of RegisterClient."""
+    """Result of RegisterClient; the member that answers stands first in the list."""
 
     client: ClientSummary
     certificate_pem: str
     ca_certificate_pem: str
     server_common_name: str
     crypto_port: int
+    members: list[ClientMember]
 
 
 class NamedClient(Quiet, frozen=True):
