@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from conclave.appliance.installation import STATE, UNIT, unit_text
+from conclave.appliance.installation import STATE, UNIT, is_the_host, unit_text
 from conclave.cli import main
+from conclave.errors import NotAllowed
 from conclave.settings import load_config
 from conclave.store.postgresql.account import SYSTEM_DIRECTORY
 from tests.support.appliance_bench import is_alive, random_loopback, until
@@ -124,6 +125,49 @@ def test_d8_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
         [verifier, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
     )
     assert "KillMode" in told.stderr or "kill mode" in told.stderr.lower(), told.stderr
+
+
+def test_d8_a_program_of_any_name_can_be_started(tmp_path: Path) -> None:
+    verifier = shutil.which("systemd-analyze")
+    assert verifier, "tools/setup installs systemd's programs"
+    program = tmp_path / "an odd one" / "100%h" / "conclave"
+    program.parent.mkdir(parents=True)
+    shutil.copy("/bin/true", program)
+    unit = tmp_path / "conclave.service"
+    unit.write_text(unit_text(program))
+    told = subprocess.run(
+        [verifier, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, str(program.parent) in told.stderr) == (0, False), told.stderr
+    with pytest.raises(NotAllowed, match="quotes"):
+        unit_text(tmp_path / 'an "odd" one' / "conclave")
+
+
+def test_d8_an_attempt_that_broke_off_is_completed_by_the_next(root: Path, tmp_path: Path) -> None:
+    root.mkdir()
+    # A file where a directory must be: refused to root as well.
+    (root / "etc").write_text("in the way")
+    options = ("--interface", "eth0=127.9.8.7")
+    refused = install(root, *options)
+    assert (refused.exit_code, "could not be written" in refused.output) == (1, True)
+    assert str(root / "etc") in refused.output
+    (root / "etc").unlink()
+    (root / "var/lib").mkdir(parents=True)
+    below(root, STATE).write_text("in the way")
+    refused = install(root, *options)
+    assert (refused.exit_code, str(below(root, STATE)) in refused.output) == (1, True)
+    assert not below(root, UNIT).exists()
+    below(root, STATE).unlink()
+    made = install(root, *options)
+    assert made.exit_code == 0, made.output
+    state = CliRunner().invoke(main, ["appliance", "init", "--state", str(below(root, UNIT) / "x")])
+    assert (state.exit_code, "could not be written" in state.output) == (1, True), state.output
+
+
+@pytest.mark.parametrize("spelled", ["/", "//", "/tmp/..", "/."])
+def test_d8_the_hosts_root_is_known_by_any_spelling(spelled: str, tmp_path: Path) -> None:
+    assert is_the_host(Path(spelled))
+    assert not is_the_host(tmp_path)
 
 
 def test_g2_settings_for_tests_are_refused(tmp_path: Path) -> None:

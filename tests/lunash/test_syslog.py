@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
+import socket
 import subprocess
 import sys
 import tarfile
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from conclave.appliance import remote_logs
 from conclave.appliance.log_files import LogFiles
 from conclave.appliance.remote_logs import MAX_QUEUED
 from conclave.appliance.system_log import LUSH_LOGGER
@@ -199,3 +202,38 @@ def test_a_dead_remote_host_holds_nobody_up_and_what_it_missed_is_counted(
 
         house.loop.run(until(counted, "the loss was told"))
         assert "flood 0" in remote.texts
+
+
+def test_a_host_that_reads_nothing_holds_no_connection(
+    house: SshHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_logs, "SEND_SECONDS", 0.2)
+    address = random_loopback()
+
+    def connections() -> int:
+        """Count established connections to the host; one that was closed with lines is one."""
+        wanted = socket.inet_aton(address)[::-1].hex().upper()
+        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(row[2].startswith(wanted) and row[3] == "01" for row in rows)
+
+    async def flood() -> None:
+        while connections():
+            for _ in range(50):
+                logging.getLogger(LUSH_LOGGER).info("flood %s", 8000 * "x")
+            await asyncio.sleep(0.01)
+
+    with socket.create_server((address, 0)) as listener:
+        port = listener.getsockname()[1]
+        done(house.ssh(f"syslog remotehost add {address} -port {port} -protocol tcp"))
+        house.loop.run(until(lambda: connections() == 1, "the host was connected to"))
+        house.loop.run(flood())
+        done(house.ssh(f"syslog remotehost delete {address}"))
+
+
+@pytest.mark.parametrize("name", ["a..b", f"{64 * 'a'}.org", "-a", "[::1", "a_"])
+def test_names_of_remote_hosts_have_a_rule(house: SshHouse, name: str) -> None:
+    refused = house.ssh(f"syslog remotehost add {name}")
+    assert (refused.status, house.appliance.syslog.remote_hosts) == (1, ()), refused
+    done(house.ssh("syslog remotehost add [::1] -port 5140"))
+    assert "  [::1]:5140, udp" in done(house.ssh("syslog remotehost list"))
+    done(house.ssh("syslog remotehost delete [::1]"))

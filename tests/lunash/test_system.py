@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from conclave.appliance.ntp import query, split_server
+from conclave.appliance.documents import Documents
+from conclave.appliance.ntp import DOCUMENT, NtpService, StoredNtp, query, split_server
+from conclave.appliance.store import ApplianceStore
 from conclave.clock import host_time_ms
 from conclave.errors import BadInput
 from tests.support.appliance_bench import random_loopback, until
 from tests.support.ssh_house import Answer, SshHouse, open_ssh_house
-from tests.support.time_server import TimeServer
+from tests.support.time_server import NTP_TO_UNIX_SECONDS, TimeServer
 
 pytestmark = pytest.mark.system
 HOUR_MS = 3_600_000
@@ -129,7 +131,60 @@ def test_answers_that_are_none_are_not_taken(house: SshHouse, server: TimeServer
     assert house.appliance.time.offset_ms == 0
 
 
-@pytest.mark.parametrize("name", ["", "a b", "h:0", "h:70000", "-h", "h;id", "[::1", "::1"])
+@pytest.mark.parametrize("at_seconds", [None, 1.0, NTP_TO_UNIX_SECONDS + 5.0])
+def test_t1_no_server_takes_the_clock_to_where_nobody_could_set_it(
+    house: SshHouse, server: TimeServer, at_seconds: float | None
+) -> None:
+    server.at_seconds = at_seconds or 0.0
+    refused = house.ssh(f"sysconf ntp ntpdate {server.name}")
+    assert (refused.status, "outside of the years" in refused.out) == (1, True), refused
+    assert house.appliance.time.offset_ms == 0
+
+
+def test_an_answer_whose_times_contradict_each_other_is_not_taken(
+    house: SshHouse, server: TimeServer
+) -> None:
+    for before_seconds in (3600.0, -3600.0):
+        server.received_before_seconds = before_seconds
+        refused = house.ssh(f"sysconf ntp ntpdate {server.name}")
+        assert (refused.status, "contradict each other" in refused.out) == (1, True), refused
+    assert house.appliance.time.offset_ms == 0
+
+
+def test_a_server_without_a_possible_name_is_passed_over(
+    house: SshHouse, server: TimeServer, tmp_path: Path
+) -> None:
+    assert query("a..b", 123, 4) == "no host name"
+
+    async def served() -> None:
+        store = await ApplianceStore.open(tmp_path / "appliance.db")
+        documents = await Documents.open(store)
+        # As it was stored while such names were taken.
+        await documents.save(DOCUMENT, StoredNtp(("a..b", server.name), enabled=True))
+        service = await NtpService.open(documents, house.appliance.time)
+        service.start()
+        await until(lambda: service.last is not None, "the other server was asked")
+        await service.stop()
+        await store.close()
+
+    house.loop.run(served())
+    assert abs(house.appliance.time.offset_ms - 600_000) < 5000
+
+
+def test_the_last_answer_is_dated_by_the_clock_that_it_set(
+    house: SshHouse, server: TimeServer
+) -> None:
+    server.ahead_seconds = -40 * 86_400.0
+    done(house.ssh(f"sysconf ntp ntpdate {server.name}"))
+    last, now = house.appliance.ntp.last, house.appliance.time.clock.now()
+    assert last is not None
+    assert abs((now - last.at).total_seconds()) < 3600
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a b", "h:0", "h:70000", "-h", "h;id", "[::1", "::1", "a..b", f"{64 * 'a'}.org", "a-.b"],
+)
 def test_names_of_time_servers_have_a_rule(name: str) -> None:
     with pytest.raises(BadInput):
         split_server(name)

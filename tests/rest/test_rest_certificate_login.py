@@ -111,6 +111,32 @@ def test_challenges_are_bounded_and_guessing_is_slowed_down(stranger: Client) ->
     assert statuses[-1] == 429
 
 
+def test_how_many_challenges_wait_tells_nothing_of_a_certificate(
+    house: House, stranger: Client
+) -> None:
+    foreign = certificate_pem(rsa.generate_private_key(65537, 2048))
+    asked = []
+    for number, (user_id, pem) in enumerate(
+        [("monitor", PEM), ("monitor", foreign), ("operator", PEM), ("nobody", PEM)]
+    ):
+        client = house.client(None, source=f"192.0.2.{70 + number}")
+        body = {"username": user_id, "certificate": pem}
+        most = certificate_login.MAX_PER_SOURCE + 1
+        asked.append([client.post("/auth/login/challenge", body).status_code for _ in range(most)])
+    assert asked[0][-1] == 503
+    assert asked[1:] == [asked[0]] * 3
+
+
+def test_strangers_challenges_are_in_nobodys_way(
+    house: House, stranger: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificate_login, "MAX_PENDING", 4)
+    answer = response_to(challenge(stranger))
+    for number in range(8):
+        challenge(house.client(None, source=f"192.0.2.{80 + number}"), user_id="nobody")
+    assert stranger.post("/auth/login/basic", answer).status_code == 204
+
+
 def test_one_strangers_guesses_delay_nobody_else(house: House, stranger: Client) -> None:
     answer = response_to(challenge(stranger))
     guesser = house.client(None, source="192.0.2.61")

@@ -9,12 +9,19 @@ from typing import Self
 
 import ntplib
 
+NTP_TO_UNIX_SECONDS = 2_208_988_800.0
+"""NTP's clock at the beginning of Unix time."""
+
 
 class TimeServer:
     """An NTP responder whose clock is `ahead_seconds` before the host's."""
 
     def __init__(self, address: str, ahead_seconds: float = 0.0) -> None:
         self.ahead_seconds = ahead_seconds
+        self.at_seconds: float | None = None
+        """What its clock shows whenever it is asked, as NTP counts."""
+        self.received_before_seconds = 0.0
+        """How long it says that the question lay with it."""
         self.stratum = 2
         self.echoes = True
         """It answers the question that was asked, as a true server does."""
@@ -50,9 +57,11 @@ class TimeServer:
 
     def _answer(self, question: bytes) -> bytes:
         now = ntplib.system_to_ntp_time(time.time() + self.ahead_seconds)
+        now = now if self.at_seconds is None else self.at_seconds
         packet = ntplib.NTPPacket(version=4, mode=4, tx_timestamp=now)
         packet.stratum = self.stratum
-        packet.recv_timestamp = packet.ref_timestamp = now
+        packet.ref_timestamp = now
+        packet.recv_timestamp = now - self.received_before_seconds
         answer: bytes = packet.to_data()
         originate = question[40:48] if self.echoes else bytes(8)
         return answer[:24] + originate + answer[32:]

@@ -2,9 +2,10 @@
 
 The client sends its certificate and gets a random challenge encrypted for it (RSA, PKCS #1 v1.5, as
 its family of appliances does) and a nonce; it answers with challenge XOR nonce, encrypted for the
-server.  Invariant: a certificate that is nobody's gets a challenge like any other and no answer to
-it is ever right; every refusal is the same, and a challenge is good for one answer.  The padding is
-no oracle: OpenSSL decrypts a broken one to random bytes, which are then simply unknown.
+server.  Invariant: a certificate that is nobody's gets a challenge like any other, of which as
+many may wait, and no answer to it is ever right; every refusal is the same, and a challenge is good
+for one answer.  The padding is no oracle: OpenSSL decrypts a broken one to random bytes, which are
+then simply unknown.
 """
 
 from __future__ import annotations
@@ -59,6 +60,28 @@ class _Pending:
     good_until_ms: int
 
 
+class _Waiting:
+    """A bounded number of challenges by the digest of what answers them."""
+
+    def __init__(self) -> None:
+        self._pending: OrderedDict[bytes, _Pending] = OrderedDict()
+
+    def add(self, answer: bytes, pending: _Pending) -> None:
+        self._pending[_digest(answer)] = pending
+        while len(self._pending) > MAX_PENDING:
+            self._pending.popitem(last=False)
+
+    def take(self, answer: bytes) -> _Pending | None:
+        return self._pending.pop(_digest(answer), None)
+
+    def expire(self, now_ms: int) -> None:
+        for digest in [d for d, each in self._pending.items() if each.good_until_ms < now_ms]:
+            del self._pending[digest]
+
+    def count_of(self, source: str) -> int:
+        return sum(each.source == source for each in self._pending.values())
+
+
 class CertificateLogins:
     """Challenges that wait for their answers."""
 
@@ -74,7 +97,9 @@ class CertificateLogins:
         self._keys = keys
         self._clock = clock
         self._now_ms = now_ms
-        self._pending: OrderedDict[bytes, _Pending] = OrderedDict()
+        self._answerable = _Waiting()
+        self._strangers = _Waiting()
+        """Those that nobody can answer: counted as the others are, and never in their way."""
         self._making_key = asyncio.Lock()
         self._server: tuple[rsa.RSAPrivateKey, str] | None = None
 
@@ -84,7 +109,8 @@ class CertificateLogins:
         """Return a challenge; raise Unavailable when the source has too many or must wait."""
         self._users.check_delay(user_id, source)
         self._expire()
-        if sum(each.source == source for each in self._pending.values()) >= MAX_PER_SOURCE:
+        waiting = self._answerable.count_of(source) + self._strangers.count_of(source)
+        if waiting >= MAX_PER_SOURCE:
             message = f"{MAX_PER_SOURCE} challenges wait for an answer already; answer one first."
             raise Unavailable(faults.BUSY, message)
         _, server_pem = await self._server_key()
@@ -93,12 +119,10 @@ class CertificateLogins:
         assert isinstance(public_key, rsa.RSAPublicKey)  # noqa: S101 - parse_certificate saw to it
         encrypted = public_key.encrypt(challenge, padding.PKCS1v15())
         der = certificate.public_bytes(Encoding.DER)
-        if self._is_valid(certificate) and der in self._keys.certificates_of(user_id):
-            answer = bytes(a ^ b for a, b in zip(challenge, nonce, strict=True))
-            pending = _Pending(user_id, der, source, self._now_ms() + LIVES_MS)
-            self._pending[_digest(answer)] = pending
-            while len(self._pending) > MAX_PENDING:
-                self._pending.popitem(last=False)
+        known = self._is_valid(certificate) and der in self._keys.certificates_of(user_id)
+        answer = bytes(a ^ b for a, b in zip(challenge, nonce, strict=True))
+        pending = _Pending(user_id, der, source, self._now_ms() + LIVES_MS)
+        (self._answerable if known else self._strangers).add(answer, pending)
         return Challenge(
             base64.b64encode(encrypted).decode(), base64.b64encode(nonce).decode(), server_pem
         )
@@ -111,7 +135,7 @@ class CertificateLogins:
         self._users.check_delay("", source)
         key, _ = await self._server_key()
         self._expire()
-        pending = self._pending.pop(_digest(_decrypted(key, response)), None)
+        pending = self._answerable.take(_decrypted(key, response))
         user_id = "" if pending is None else pending.user_id
         proven = pending is not None and (
             pending.certificate_der in self._keys.certificates_of(pending.user_id)
@@ -123,9 +147,8 @@ class CertificateLogins:
         return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
 
     def _expire(self) -> None:
-        now = self._now_ms()
-        for digest in [key for key, each in self._pending.items() if each.good_until_ms < now]:
-            del self._pending[digest]
+        for waiting in (self._answerable, self._strangers):
+            waiting.expire(self._now_ms())
 
     async def _server_key(self) -> tuple[rsa.RSAPrivateKey, str]:
         """Return the key that answers are encrypted for; it lives as long as the daemon."""

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from conclave import faults
-from conclave.appliance.initialize import initialize_appliance
+from conclave.appliance.initialize import files_that_can_be_written, initialize_appliance
 from conclave.appliance.paths import StatePaths
 from conclave.errors import BadInput, NotAllowed, Unavailable
 from conclave.settings import CONFIG_FILE_NAME, ApplianceConfig, check_config, write_config
@@ -73,7 +73,7 @@ After=network-online.target
 Type=exec
 User={ACCOUNT}
 Group={ACCOUNT}
-ExecStart={program} appliance run --state {STATE}
+ExecStart={_word(program)} appliance run --state {STATE}
 Restart=on-failure
 RestartSec=2
 TimeoutStopSec=40
@@ -111,6 +111,15 @@ WantedBy=multi-user.target
 """
 
 
+def _word(path: Path) -> str:
+    """Return a path as one word of a unit's command line; raise NotAllowed when it can be none."""
+    text = str(path)
+    if not text.isprintable() or any(each in text for each in "\"'\\"):
+        message = f"systemd starts no program whose path has quotes or backslashes: {text!r}."
+        raise NotAllowed(faults.SERVICE_FAILED, message)
+    return f'"{text.replace("%", "%%")}"'
+
+
 def host_interfaces() -> dict[str, str]:
     """Return the host's network devices with their IPv4 addresses, loopback left out."""
     found = {}
@@ -145,9 +154,21 @@ def install(config: ApplianceConfig, root: Path, program: Path | None = None) ->
     """
     chosen = program or Path(sys.executable).with_name("conclave")
     settings = installed_config(config)
-    on_host = root == Path("/")
+    on_host = is_the_host(root)
     if on_host:
         _require_host(chosen)
+    with files_that_can_be_written():
+        serial = _write_all(settings, root, unit_text(chosen), on_host=on_host)
+    return Installed(_below(root, UNIT), _below(root, STATE), serial)
+
+
+def is_the_host(root: Path) -> bool:
+    """Tell whether a directory is `/`, however it is spelled."""
+    return root.resolve() == Path("/")
+
+
+def _write_all(settings: ApplianceConfig, root: Path, unit: str, *, on_host: bool) -> str:
+    """Write files in an order in which each attempt may be the one that completes them."""
     _write(_below(root, SYSUSERS), _SYSUSERS_TEXT)
     if on_host:
         _run("systemd-sysusers", str(SYSUSERS))
@@ -155,14 +176,14 @@ def install(config: ApplianceConfig, root: Path, program: Path | None = None) ->
     if on_host:
         _give_away(_below(root, STATE), _below(root, LOGS))
     _write(_below(root, POLKIT), _POLKIT_TEXT)
-    _write(_below(root, UNIT), unit_text(chosen))
+    _write(_below(root, UNIT), unit)
     wants = _below(root, WANTS)
     wants.parent.mkdir(parents=True, exist_ok=True)
     wants.unlink(missing_ok=True)
     wants.symlink_to(UNIT)
     if on_host:
         _run("systemctl", "daemon-reload")
-    return Installed(_below(root, UNIT), _below(root, STATE), serial)
+    return serial
 
 
 def _below(root: Path, path: PurePosixPath) -> Path:
@@ -200,7 +221,11 @@ def _make_state(settings: ApplianceConfig, root: Path) -> str:
 
 
 def _give_away(*directories: Path) -> None:
-    account = pwd.getpwnam(ACCOUNT)
+    try:
+        account = pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        message = f"This host has no account {ACCOUNT}: systemd-sysusers {SYSUSERS} makes it."
+        raise Unavailable(faults.SERVICE_FAILED, message) from None
     for directory in directories:
         for path in (directory, *directory.rglob("*")):
             os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)

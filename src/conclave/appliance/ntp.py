@@ -1,7 +1,8 @@
 """The time service: asks time servers and moves the appliance's offset, never the host's clock.
 
 Invariants (rule T1): an answer changes the stored offset only; one that makes no sense, or that
-would move the clock by more than `PANIC_SECONDS` without an administrator's word, changes nothing.
+would move the clock by more than `PANIC_SECONDS` without an administrator's word, changes nothing;
+no answer takes the clock to where an administrator could not set it.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ import datetime
 import logging
 import re
 import time as host
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
 
 from conclave import faults
 from conclave.appliance.documents import Documents
-from conclave.appliance.time import ApplianceTime
+from conclave.appliance.host_names import HOST_PATTERN
+from conclave.appliance.time import ApplianceTime, is_a_time_to_set
 from conclave.errors import BadInput, ConclaveError, Conflict, LimitReached, NotFound, Unavailable
 
 DOCUMENT: Final = "ntp"
@@ -31,9 +33,9 @@ PANIC_SECONDS: Final = 1000.0
 """As ntpd: a service that runs unattended does not believe more; `synchronize` does."""
 STEP_MS: Final = 5
 """Smaller differences are left: they are the network's."""
-SERVER_PATTERN: Final = (
-    r"^([A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$"
-)
+LONGEST_DELAY_MS: Final = int(2 * ANSWER_SECONDS * 1000)
+"""An answer that took longer was not waited for: its server's times contradict each other."""
+SERVER_PATTERN: Final = rf"^{HOST_PATTERN}(:[0-9]{{1,5}})?$"
 _SERVER: Final = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]+))?")
 _SERVER_MODE: Final = 4
 _UNSYNCHRONIZED: Final = 3
@@ -67,6 +69,7 @@ class NtpService:
         self._documents = documents
         self._stored = stored
         self._time = time
+        self._changing = asyncio.Lock()
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.last: Measured | None = None
@@ -110,28 +113,33 @@ class NtpService:
     async def add(self, server: str) -> None:
         """Add a server at the end; raise BadInput, Conflict or LimitReached."""
         split_server(server)
-        if server in self.servers:
-            raise Conflict(faults.NTP_SERVER_EXISTS, f"The time server {server} is listed already.")
-        if len(self.servers) >= MAX_SERVERS:
-            message = f"There are {MAX_SERVERS} time servers, and no more are allowed."
-            raise LimitReached(faults.NTP_SERVER_EXISTS, message)
-        await self._store(servers=(*self.servers, server))
+        async with self._changing:
+            if server in self.servers:
+                message = f"The time server {server} is listed already."
+                raise Conflict(faults.NTP_SERVER_EXISTS, message)
+            if len(self.servers) >= MAX_SERVERS:
+                message = f"There are {MAX_SERVERS} time servers, and no more are allowed."
+                raise LimitReached(faults.NTP_SERVER_EXISTS, message)
+            await self._store(servers=(*self.servers, server))
 
     async def remove(self, server: str) -> None:
         """Remove a server; raise NotFound."""
-        if server not in self.servers:
-            known = ", ".join(self.servers) or "none"
-            message = f"There is no time server {server[:64]!r}; there are: {known}."
-            raise NotFound(faults.NTP_SERVER_NOT_FOUND, message)
-        await self._store(servers=tuple(each for each in self.servers if each != server))
+        async with self._changing:
+            if server not in self.servers:
+                known = ", ".join(self.servers) or "none"
+                message = f"There is no time server {server[:64]!r}; there are: {known}."
+                raise NotFound(faults.NTP_SERVER_NOT_FOUND, message)
+            await self._store(servers=tuple(each for each in self.servers if each != server))
 
     async def set_enabled(self, enabled: bool) -> None:
         """Start or stop the service, now and at each start of the appliance."""
-        await self._store(enabled=enabled)
+        async with self._changing:
+            await self._store(enabled=enabled)
 
     async def reset(self) -> None:
         """Go back to no servers and a service that is off; the clock keeps its offset."""
-        await self._store(servers=(), enabled=False)
+        async with self._changing:
+            await self._store(servers=(), enabled=False)
 
     async def synchronize(self, server: str | None = None, *, version: int = 4) -> Measured | None:
         """Set the clock once by a server, or by the listed ones; by the host's when none is.
@@ -195,18 +203,24 @@ class NtpService:
         if abs(measured.offset_ms - self._time.offset_ms) > STEP_MS:
             await self._time.synchronize(measured.offset_ms)
             _log.info("the clock was set by %s: %d ms", measured.server, measured.offset_ms)
-        self.last, self.last_error = measured, ""
+        # By the clock as it is now: by the one before, it might be years ago.
+        self.last = replace(measured, at=self._time.clock.now())
+        self.last_error = ""
 
     async def _ask(self, servers: tuple[str, ...], version: int) -> Measured:
         """Return the answer of the first server that gives a usable one."""
         causes = []
         for server in servers:
-            address, port = split_server(server)
             try:
+                address, port = split_server(server)
                 async with asyncio.timeout(2 * ANSWER_SECONDS):
                     answer = await asyncio.to_thread(query, address, port, version)
             except TimeoutError:
                 causes.append(f"{server}: no answer in time")
+                continue
+            except BadInput:
+                # It was listed when the rule was another.
+                causes.append(f"{server}: no host name")
                 continue
             if isinstance(answer, str):
                 causes.append(f"{server}: {answer}")
@@ -241,6 +255,8 @@ def query(address: str, port: int, version: int) -> tuple[int, int, int] | str:
         )
     except ntplib.NTPException:
         return "no answer"
+    except UnicodeError:
+        return "no host name"
     except OSError as cause:
         return cause.strerror or "cannot be reached"
     # It must be the answer to this question, not one that somebody sends unasked.
@@ -249,4 +265,8 @@ def query(address: str, port: int, version: int) -> tuple[int, int, int] | str:
         return "not an answer to this question"
     if told.leap == _UNSYNCHRONIZED or not 1 <= told.stratum <= _HIGHEST_STRATUM:
         return "it has no time itself"
+    if not 0 <= told.delay * 1000 <= LONGEST_DELAY_MS:
+        return "its times contradict each other"
+    if not is_a_time_to_set(host.time() + told.offset):
+        return "its time lies outside of the years that the clock can be set to"
     return round(told.offset * 1000), round(told.delay * 1000), int(told.stratum)

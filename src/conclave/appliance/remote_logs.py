@@ -79,7 +79,7 @@ class RemoteLog:
                         await self._wanted.wait()
                         await self._send_all(connection)
                         pause = FIRST_PAUSE_SECONDS
-            except (OSError, TimeoutError) as cause:
+            except (OSError, TimeoutError, UnicodeError) as cause:
                 # Not logged at a level that is sent: it would feed the queue that is stuck.
                 _log.debug("remote host %s: %s", self.host.host_id, cause)
             await asyncio.sleep(pause)
@@ -134,4 +134,5 @@ async def _connected(host: RemoteHost) -> AsyncIterator[_Connection]:
         if connection.datagrams is not None:
             connection.datagrams.close()
         if connection.writer is not None:
-            connection.writer.close()
+            # A host that reads nothing would hold a closed connection with its lines for ever.
+            connection.writer.transport.abort()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -49,6 +50,7 @@ class Syslog:
         self._stored = stored
         self.files: Final = files
         self._lock = threading.Lock()
+        self._changing = asyncio.Lock()
         self._remotes: dict[str, RemoteLog] = {}
         self._handler = SystemLogHandler(time.local_now, host_name, self._keep)
         self._task: asyncio.Task[None] | None = None
@@ -88,30 +90,36 @@ class Syslog:
 
     async def add_remote(self, host: RemoteHost) -> None:
         """Send lines to another host from now on; raise Conflict or LimitReached."""
-        if host.host_id in self._remotes:
-            message = f"Lines are sent to {host.host_id} already."
-            raise Conflict(faults.SYSLOG_HOST_EXISTS, message)
-        if len(self.remote_hosts) >= MAX_REMOTE_HOSTS:
-            message = f"There are {MAX_REMOTE_HOSTS} remote hosts, and no more are allowed."
-            raise LimitReached(faults.SYSLOG_HOST_EXISTS, message)
-        await self._store((*self.remote_hosts, host))
-        self._remotes[host.host_id] = RemoteLog(host)
+        async with self._changing:
+            if host.host_id in self._remotes:
+                message = f"Lines are sent to {host.host_id} already."
+                raise Conflict(faults.SYSLOG_HOST_EXISTS, message)
+            if len(self.remote_hosts) >= MAX_REMOTE_HOSTS:
+                message = f"There are {MAX_REMOTE_HOSTS} remote hosts, and no more are allowed."
+                raise LimitReached(faults.SYSLOG_HOST_EXISTS, message)
+            await self._store((*self.remote_hosts, host))
+            self._remotes[host.host_id] = RemoteLog(host)
 
     async def remove_remote(self, host_id: str) -> None:
         """Send no more lines to a host, which is named with or without its port; raise NotFound."""
-        found = [each for each in self.remote_hosts if host_id in (each.host_id, each.address)]
-        if not found:
-            known = ", ".join(each.host_id for each in self.remote_hosts) or "none"
-            message = f"There is no remote host {host_id[:64]!r}; there are: {known}."
-            raise NotFound(faults.SYSLOG_HOST_NOT_FOUND, message)
-        await self._store(tuple(each for each in self.remote_hosts if each not in found))
-        for each in found:
-            await self._remotes.pop(each.host_id).stop()
+        async with self._changing:
+            hosts = self.remote_hosts
+            found = [each for each in hosts if host_id in (each.host_id, each.address)]
+            if not found:
+                known = ", ".join(each.host_id for each in hosts) or "none"
+                message = f"There is no remote host {host_id[:64]!r}; there are: {known}."
+                raise NotFound(faults.SYSLOG_HOST_NOT_FOUND, message)
+            await self._remove(found)
 
     async def reset(self) -> None:
         """Send no more lines to any host; the logs themselves stay."""
-        for host in self.remote_hosts:
-            await self.remove_remote(host.host_id)
+        async with self._changing:
+            await self._remove(self.remote_hosts)
+
+    async def _remove(self, gone: Sequence[RemoteHost]) -> None:
+        await self._store(tuple(each for each in self.remote_hosts if each not in gone))
+        for each in gone:
+            await self._remotes.pop(each.host_id).stop()
 
     async def rotate(self) -> int:
         """Turn all files over and return how many there were."""

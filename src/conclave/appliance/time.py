@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import zoneinfo
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from conclave.errors import BadInput
 DOCUMENT: Final = "time"
 _EARLIEST_YEAR: Final = 2000
 _LATEST_YEAR: Final = 2199
+_EARLIEST_SECONDS: Final = datetime.datetime(_EARLIEST_YEAR, 1, 1, tzinfo=datetime.UTC).timestamp()
+_END_SECONDS: Final = datetime.datetime(_LATEST_YEAR + 1, 1, 1, tzinfo=datetime.UTC).timestamp()
 
 
 class StoredTime(msgspec.Struct, frozen=True):
@@ -34,6 +37,7 @@ class ApplianceTime:
     ) -> None:
         self._documents = documents
         self._stored = stored
+        self._changing = asyncio.Lock()
         self._listeners: list[Callable[[int], None]] = []
         self.clock = ApplianceClock(offset_ms=lambda: self._stored.offset_ms, host_ms=host_ms)
 
@@ -64,23 +68,30 @@ class ApplianceTime:
         self, *, date: str | None = None, time: str | None = None, zone: str | None = None
     ) -> None:
         """Set date (YYYY-MM-DD), time (hh:mm:ss) in the zone, or the zone; None leaves it."""
-        chosen = self._stored.zone if zone is None else zone
-        offset_ms = self._stored.offset_ms
-        if date is not None or time is not None:
-            offset_ms += _wanted_ms(self.clock.now_ms(), _find_zone(chosen), date, time)
-        else:
-            _find_zone(chosen)
-        await self._store(StoredTime(offset_ms=offset_ms, zone=chosen))
+        async with self._changing:
+            chosen = self._stored.zone if zone is None else zone
+            offset_ms = self._stored.offset_ms
+            if date is not None or time is not None:
+                offset_ms += _wanted_ms(self.clock.now_ms(), _find_zone(chosen), date, time)
+            else:
+                _find_zone(chosen)
+            await self._store(StoredTime(offset_ms=offset_ms, zone=chosen))
 
     async def synchronize(self, offset_ms: int = 0) -> None:
         """Set the offset to the host's clock: 0 follows the host, whose clock NTP keeps."""
-        await self._store(msgspec.structs.replace(self._stored, offset_ms=offset_ms))
+        async with self._changing:
+            await self._store(msgspec.structs.replace(self._stored, offset_ms=offset_ms))
 
     async def _store(self, changed: StoredTime) -> None:
         await self._documents.save(DOCUMENT, changed)
         self._stored = changed
         for listener in self._listeners:
             listener(changed.offset_ms)
+
+
+def is_a_time_to_set(seconds: float) -> bool:
+    """Tell whether the clock may be set to a time, in seconds of Unix: years 2000 to 2199."""
+    return _EARLIEST_SECONDS <= seconds < _END_SECONDS
 
 
 def _find_zone(name: str) -> zoneinfo.ZoneInfo:

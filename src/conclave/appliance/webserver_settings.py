@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -33,6 +34,7 @@ class WebserverSettings:
         self._files = files
         self._configured_bytes = files.max_file_bytes
         self._stored = stored
+        self._changing = asyncio.Lock()
         self.on_change: Callable[[], None] = _nobody
         """Told when REST is to listen elsewhere."""
         self._let_hold()
@@ -67,11 +69,13 @@ class WebserverSettings:
         """Change what is given, durably and at once; connections elsewhere are ended soon."""
         given = {"max_file_bytes": max_file_bytes, "enabled": enabled, "net_device": net_device}
         changes = {name: value for name, value in given.items() if value is not None}
-        await self._store(msgspec.structs.replace(self._stored, **changes))
+        async with self._changing:
+            await self._store(msgspec.structs.replace(self._stored, **changes))
 
     async def reset(self) -> None:
         """Go back to what the configuration says."""
-        await self._store(StoredWebserver())
+        async with self._changing:
+            await self._store(StoredWebserver())
 
     async def _store(self, changed: StoredWebserver) -> None:
         await self._documents.save(DOCUMENT, changed)

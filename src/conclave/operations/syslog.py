@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from conclave import faults
+from conclave.appliance.host_names import HOST_PATTERN
 from conclave.appliance.log_files import MAX_ENTRIES, MAX_SEARCH
 from conclave.appliance.remote_logs import RemoteHost
 from conclave.appliance.system_log import MESSAGES
@@ -40,7 +41,7 @@ REMOTE_HOSTS = f"{SYSLOG}/remoteHosts"
 ARCHIVE_NAME: Final = "logs.tgz"
 DEFAULT_ENTRIES: Final = 20
 LogName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
-HostAddress = Annotated[str, Meta(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9])?$")]
+HostAddress = Annotated[str, Meta(max_length=254, pattern=f"^{HOST_PATTERN}$")]
 
 
 class SyslogView(Result, frozen=True):
