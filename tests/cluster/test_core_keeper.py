@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from conclave.cluster import keeper
 from conclave.cluster.keeper import Watched
 from conclave.ids import MemberId
 from conclave.settings import ClusterTimes
+from conclave.store.postgresql import Lsn, Positions
 
 TIMES = ClusterTimes()
 FOLLOWER = MemberId("b")
@@ -137,3 +139,41 @@ def test_a_word_that_was_overtaken_by_a_grant_does_not_drop() -> None:
     assert not keeper.may_drop(late, 10_100, TIMES)
     own = keeper.heard(late, 10_300, sent_ms=750, says_read_write=False, granted=False)
     assert keeper.may_drop(own, 10_300, TIMES)
+
+
+COPY = Positions(2, Lsn(1000), Lsn(1000), in_recovery=True, streaming=True, own_log_replayed=True)
+
+
+def caught_up(copy: Positions, age_ms: int = 0, *, timeline: int = 2, written: int = 1000) -> bool:
+    """Tell whether a lease may begin that was granted with these positions of the primary."""
+    return keeper.caught_up(copy, 5000, 5000 + age_ms, timeline=timeline, written_lsn=written)
+
+
+def test_c16_a_lease_begins_with_a_copy_that_streams_and_has_what_the_primary_names() -> None:
+    assert caught_up(COPY)
+    assert caught_up(COPY, keeper.LOOK_MS)
+    assert caught_up(replace(COPY, written=Lsn(2000), replayed=Lsn(1500)))
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        replace(COPY, replayed=Lsn(999)),
+        replace(COPY, streaming=False),
+        replace(COPY, own_log_replayed=False),
+        replace(COPY, timeline=1),
+        replace(COPY, timeline=3),
+    ],
+)
+def test_c16_no_lease_begins_with_a_copy_that_is_behind(copy: Positions) -> None:
+    assert not caught_up(copy)
+
+
+def test_c16_no_lease_begins_by_an_old_look_or_if_the_primary_names_nothing() -> None:
+    assert not caught_up(COPY, keeper.LOOK_MS + 1)
+    assert not caught_up(COPY, written=0)
+    assert not caught_up(replace(COPY, timeline=0), timeline=0)
+    look = keeper.Look(5000, 1000)
+    assert look.position(5000 + keeper.LOOK_MS) == 1000
+    assert look.position(5001 + keeper.LOOK_MS) == 0
+    assert keeper.Look().position(100) == 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,19 +54,34 @@ class HeldPostgresql:
         os.close(waiting)
 
 
-@asynccontextmanager
-async def held_postgresql() -> AsyncIterator[HeldPostgresql]:
-    """Yield programs that PostgreSQL's account can reach, which a test's directory it cannot."""
+@contextmanager
+def other_programs(script: Callable[[Path, Path], str]) -> Iterator[Path]:
+    """Yield programs that PostgreSQL's account can reach, which a test's directory it cannot.
+
+    In the place of the server is the script for their directory and for the real server.
+    """
     programs, _ = found()
     with tempfile.TemporaryDirectory(prefix="conclave-held-") as name:
-        held = HeldPostgresql(Path(name))
-        held.directory.chmod(0o755)
+        directory = Path(name)
+        directory.chmod(0o755)
         for program in NEEDED:
-            (held.directory / program).symlink_to(programs.program(program))
-        server = held.directory / "postgres"
+            (directory / program).symlink_to(programs.program(program))
+        server = directory / "postgres"
         server.unlink()
-        server.write_text(_SERVER.format(gate=held.gate, server=programs.program("postgres")))
+        server.write_text(script(directory, programs.program("postgres")))
         server.chmod(0o755)
+        yield directory
+
+
+@asynccontextmanager
+async def held_postgresql() -> AsyncIterator[HeldPostgresql]:
+    """Yield programs of which the server waits."""
+
+    def script(directory: Path, server: Path) -> str:
+        return _SERVER.format(gate=HeldPostgresql(directory).gate, server=server)
+
+    with other_programs(script) as directory:
+        held = HeldPostgresql(directory)
         os.mkfifo(held.gate)
         held.gate.chmod(0o644)
         yield held

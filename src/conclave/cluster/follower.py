@@ -1,8 +1,9 @@
 """What a member does that is not primary: heartbeats, its lease, and a copy that follows.
 
 Invariant: the lease in the page ends no later than `lease_ms` after the heartbeat was sent that the
-primary granted last (rule C16); before a member is Read-Write again, everything its workers cached
-is void, and its log position is that of its own copy (rules C8 and C17).
+primary granted last (rule C16); before a member is Read-Write again, its copy streams and has
+replayed all that the primary had written a moment before it granted that, everything its workers
+cached is void, and its log position is that of its own copy (rules C8 and C17).
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from conclave.errors import ConclaveError
 from conclave.ids import MemberId, RowRevision
 from conclave.service.page import SharedPage
 from conclave.settings import ClusterTimes
-from conclave.store.postgresql import Lsn
+from conclave.store.postgresql import Lsn, Positions
 
 CALL_SECONDS: Final = 1.0
 STUCK_MS: Final = 4000
 """How long a copy may fail to follow a primary that answers until it is mended."""
 MENDED_MS: Final = 30_000
 """A copy that does not follow so soon after it was mended has to be made anew."""
+POLL_SECONDS: Final = 0.02
 STEP_MS: Final = 20
 """Smaller differences of cluster time are the network's."""
 
@@ -67,10 +69,14 @@ class Follower:
         self._mended_ms = 0
         self._retired = False
         self._lost_ms = 0
-        """Boot time of the primary's goodbye; what it granted before is void."""
+        """Boot time of the primary's goodbye, or of the end of this member's own copy of the store;
+        what was asked for before is void."""
 
     def lose_primary(self) -> None:
-        """Be Read-Only until the primary grants a lease again: it has said goodbye."""
+        """Be Read-Only until the primary grants what is asked for from now on.
+
+        It has said goodbye; or the copy from which the workers read is gone.
+        """
         self._lost_ms = boot_time_ms()
         self._page.set_lease_end(0)
 
@@ -80,7 +86,7 @@ class Follower:
         A lease that was granted before would let it serve reads as if it still knew everything.
         """
         self._retired = True
-        self._page.set_lease_end(0)
+        self.lose_primary()
 
     def come_back(self) -> None:
         """Ask for leases again."""
@@ -126,21 +132,41 @@ class Follower:
             return
         self._set_time(sent_ms, answer)
         if answer.granted and sent_ms > self._lost_ms:
-            await self._renew_lease(sent_ms)
+            await self._renew_lease(sent_ms, answer)
         else:
             self._page.set_lease_end(0)
         self._on_users(answer.users_version)
         await self._watch_copy(state, answer.timeline)
 
-    async def _renew_lease(self, sent_ms: int) -> None:
+    async def _renew_lease(self, sent_ms: int, answer: HeartbeatAnswer) -> None:
         page = self._page
         epoch = self._coordinator.state.epoch
-        if not page.lease_valid():
+        begins = not page.lease_valid()
+        if begins:
+            if not await self._catches_up(answer):
+                return
             page.set_log_position(await self._position())
             page.bump_global()
-            logger.info("This member is Read-Write.")
-        if self.active and epoch == self._coordinator.state.epoch:
+        lost = sent_ms <= self._lost_ms  # meanwhile
+        if self.active and not lost and epoch == self._coordinator.state.epoch:
             page.set_lease_end(keeper.lease_end_ms(sent_ms, self._times))
+            if begins:
+                logger.info("This member is Read-Write.")
+
+    async def _catches_up(self, answer: HeartbeatAnswer) -> bool:
+        """Wait for a moment until this copy has what the primary named; tell whether it has."""
+        until_ms = boot_time_ms() + self._times.heartbeat_ms
+        while True:
+            looked_ms = boot_time_ms()
+            copy = await self._replication.positions()
+            now = boot_time_ms()
+            if copy is not None and keeper.caught_up(
+                copy, looked_ms, now, timeline=answer.timeline, written_lsn=answer.written_lsn
+            ):
+                return True
+            if copy is None or now >= until_ms:
+                return False
+            await asyncio.sleep(POLL_SECONDS)
 
     def _set_time(self, sent_ms: int, answer: HeartbeatAnswer) -> None:
         middle_ms = (sent_ms + boot_time_ms()) // 2
@@ -154,12 +180,14 @@ class Follower:
 
         One that receives but replays nothing of it does not follow either: its log is broken. Nor
         does one that streams an earlier timeline than the primary's: it has more of that than the
-        primary had, and PostgreSQL looks for the rest of it for ever.
+        primary had, and PostgreSQL looks for the rest of it for ever.  One that still replays the
+        log on its own disk is not expected to stream, only to go on.
         """
         positions = await self._replication.positions()
         now = boot_time_ms()
-        if positions is not None and positions.streaming and positions.timeline >= timeline:
-            goes_on = positions.replayed >= positions.written or positions.replayed > self._replayed
+        if positions is not None and _follows(positions, timeline):
+            through = positions.own_log_replayed and positions.replayed >= positions.written
+            goes_on = through or positions.replayed > self._replayed
             self._replayed = positions.replayed
             if goes_on:
                 self._stuck_since_ms = 0
@@ -170,12 +198,18 @@ class Follower:
         self._stuck_since_ms = 0
         again = self._mended_ms and now - self._mended_ms < MENDED_MS
         self._mended_ms = now
+        self.lose_primary()  # another copy takes the place of the one that was granted a lease
         if again:
             logger.warning("The copy of this member still does not follow: it is made anew.")
             await self._replication.copy_anew(log_progress)
             return
         logger.warning("The copy of this member does not follow the primary: it is mended.")
         await self._replication.mend(log_progress)
+
+
+def _follows(copy: Positions, timeline: int) -> bool:
+    """Tell whether a copy follows a primary of that timeline, or will once it is through."""
+    return not copy.own_log_replayed or (copy.streaming and copy.timeline >= timeline)
 
 
 def log_progress(step: str, fraction: float) -> None:

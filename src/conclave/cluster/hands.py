@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from conclave import faults
 from conclave.cluster.configuration import Configuration, MemberState
 from conclave.cluster.context import Context
 from conclave.cluster.coordinator import Coordinator
@@ -36,7 +37,7 @@ from conclave.cluster.sequences import (
     Question,
 )
 from conclave.cluster.survivors import Survey
-from conclave.errors import ConclaveError
+from conclave.errors import ConclaveError, Unavailable
 from conclave.ids import MemberId
 from conclave.service.page import NO_LEASE_END
 from conclave.store.repository import ClusterReader, ClusterWriter
@@ -103,12 +104,18 @@ class MemberHands:
         return None
 
     async def survey(self, target: str) -> Survey:
-        """Say what this member knows of another one, after trying to reach it once more."""
+        """Say what this member knows of another one, after trying to reach it once more.
+
+        Raises Unavailable while its copy does not show yet how far it reaches.
+        """
         state = self.coordinator.state
         target_id = MemberId(target)
         if target_id and target_id != state.member_id:
             await self.neighbours.try_once(target_id, PROBE_SECONDS)
         positions = await self.replication.positions()
+        if positions is not None and not positions.own_log_replayed:
+            message = f"Member {state.member_id} has not replayed its own log yet; try again."
+            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message)
         visible, revision = state.visible, 0
         try:
             row, revision = await self.context.read(

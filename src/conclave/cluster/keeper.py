@@ -3,7 +3,8 @@
 Invariant: a member leaves the list only when its lease has surely ended, since until then it may
 serve reads as if it knew every acknowledged write: `drop_ms` after the last heartbeat that was
 answered with a grant, or once it has said that it is Read-Only or gone (rule C16).  A member is
-granted a lease only while it stands in the list that is recorded in the store.
+granted a lease only while it stands in the list that is recorded in the store.  One whose lease has
+ended begins another only when it has replayed what the primary names with the grant.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from typing import Final
 
 from conclave.ids import MemberId
 from conclave.settings import ClusterTimes
+from conclave.store.postgresql.status import Positions
 
 CLOSE_BYTES: Final = 4 << 20
 """How far behind a member may be to be waited for from then on."""
+LOOK_MS: Final = 500
+"""How old what was seen of a log may be when a lease is renewed that had ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,18 @@ class Watched:
     replayed_lsn: int = 0
     behind_since_ms: int = 0
     """Since when it has replayed nothing although there is something; 0 when it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How far a log reached at a moment of boot time, ms; nothing is known by default."""
+
+    looked_ms: int = 0
+    written_lsn: int = 0
+
+    def position(self, now_ms: int) -> int:
+        """Return how far it reached, 0 when that is too long ago to be trusted."""
+        return self.written_lsn if now_ms - self.looked_ms <= LOOK_MS else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +187,21 @@ def plan(
     )
     kept = tuple(member for member in before if member not in dropped)
     return Plan((*kept, *added), dropped, added)
+
+
+def caught_up(
+    copy: Positions, looked_ms: int, now_ms: int, *, timeline: int, written_lsn: int
+) -> bool:
+    """Tell whether a member without a lease may begin one that the primary has granted.
+
+    `copy` is what the member asked of its PostgreSQL at `looked_ms`, the rest what the primary
+    named with the grant; zeros name nothing.  A lease that goes on needs none of that, since no
+    commit is acknowledged meanwhile that the member has not replayed.
+    """
+    named = timeline > 0 and written_lsn > 0
+    follows = copy.streaming and copy.own_log_replayed and copy.timeline == timeline
+    recent = now_ms - looked_ms <= LOOK_MS
+    return named and follows and recent and copy.replayed >= written_lsn
 
 
 def lease_end_ms(sent_ms: int, times: ClusterTimes) -> int:

@@ -124,6 +124,7 @@ class LinkHandlers:
             cluster_time_ms=self.page.cluster_time_ms(),
             users_version=self.users_version(),
             timeline=self.primary.timeline,
+            written_lsn=self.primary.written_lsn,
         )
 
     async def goodbye(self, _params: Nothing, peer: Peer) -> Nothing:

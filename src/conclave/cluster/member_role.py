@@ -152,7 +152,7 @@ class MemberRole(MemberHearing):
         logger.error("PostgreSQL ended with status %d; it is started again.", status)
         self.replication.leads = False
         self.context.store.shut()
-        self.context.page.set_lease_end(0)
+        self.follower.lose_primary()
         self.role_taken = False
 
     def _store_opened(self, position: RowRevision) -> None:

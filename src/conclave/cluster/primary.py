@@ -62,11 +62,20 @@ class Primary:
         """True from `begin` to `end`: the list is this time's, not an earlier one's."""
         self.timeline = 0
         """Of this member's log while it leads; 0 until that was looked at."""
+        self._written = keeper.Look()
 
     @property
     def waited_for(self) -> tuple[MemberId, ...]:
         """Return whose replay a commit waits for."""
         return self._list.waited_for
+
+    @property
+    def written_lsn(self) -> int:
+        """Return how far this member's log reached lately, since the list was last changed.
+
+        Zero while it leads not, or has not looked: nobody can have caught up with that.
+        """
+        return self._written.position(boot_time_ms()) if self.active else 0
 
     @property
     def active(self) -> bool:
@@ -82,7 +91,9 @@ class Primary:
         now = boot_time_ms()
         watched = self._watched.get(member_id, Watched(member_id))
         listed = member_id in self.waited_for and member_id in self._list.recorded
-        granted = listed and not keeper.suspicious(watched, now, self._times)
+        # Who has no lease gets one only by what it must have replayed.
+        renewable = heartbeat.read_write or self.written_lsn > 0
+        granted = listed and renewable and not keeper.suspicious(watched, now, self._times)
         self._watched[member_id] = keeper.heard(
             watched,
             now,
@@ -104,6 +115,7 @@ class Primary:
         """Grant and look after nothing until `begin`: the list is an earlier time's."""
         self.begun = False
         self.timeline = 0
+        self._written = keeper.Look()
         recording, self._recording = self._recording, None
         if recording is not None:
             recording.cancel()
@@ -178,6 +190,7 @@ class Primary:
         own = await instance.positions()
         if self.active:  # it may have ended while this was looked at
             self.timeline = own.timeline
+            self._written = keeper.Look(now, own.written)
         copies = {status.member_id: status for status in await instance.replication()}
         for member_id, watched in self._watched.items():
             copy = copies.get(member_id)
@@ -210,6 +223,8 @@ class Primary:
 
     async def _set_waited_for(self, members: tuple[MemberId, ...]) -> None:
         async with self._changed:
+            if members != self.waited_for:
+                self._written = keeper.Look()  # whoever is new has to have what was written by now
             self._list = self._list.changed(members)
             self._changed.notify_all()
 

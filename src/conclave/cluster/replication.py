@@ -2,7 +2,8 @@
 
 Invariant: the store is opened for writing only while PostgreSQL runs as the primary of an epoch
 that this member may lead, and a copy is opened for reading only when it follows the present
-primary, or when there is no primary to be followed.
+primary, or when there is no primary to be followed; and no earlier than it has replayed what it had
+before it was started.
 """
 
 from __future__ import annotations
@@ -317,6 +318,7 @@ class Replication:
     async def _open(self, *, writable: bool) -> None:
         engine: Engine | None = None
         await asyncio.to_thread(self._store.close)
+        await self.instance.admit_readers()
         try:
             if writable:
                 engine = open_postgresql_writer(self._places.postgresql.run)

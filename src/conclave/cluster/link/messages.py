@@ -34,6 +34,8 @@ class HeartbeatAnswer(Quiet, frozen=True):
     users_version: int
     timeline: int = 0
     """Of the primary's log; 0 while that is not known."""
+    written_lsn: int = 0
+    """How far that log reached a moment ago; 0 while that is not known."""
 
 
 class Pong(Quiet, frozen=True):

@@ -1,7 +1,8 @@
 """The configuration that PostgreSQL starts with.
 
-Invariant: it is written by us at every start, and nothing that came with a copy is believed: a
-copied list of synchronous standbys would let the first write after a promotion wait for ever.
+Invariants: it is written by us at every start, and nothing that came with a copy is believed: a
+copied list of synchronous standbys would let the first write after a promotion wait for ever.  And
+a standby is started closed to readers: see `admission`.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ _HBA: Final = """\
 local all all trust
 local replication all trust
 """
+_NO_READERS: Final = f"local all {READER} reject\n"
 # The socket lies in a directory of mode 0700: who reaches it may do everything anyway.
 
 
@@ -97,7 +99,7 @@ def write_files(
     lines.append(f"include = '{LIST_FILE}'")
     write_owned(run / MAIN_FILE, "\n".join(lines) + "\n", account)
     write_list(run, account, synchronous)
-    write_owned(run / HBA_FILE, _HBA, account)
+    write_access(run, account, readers=role == "primary")
     write_owned(run / IDENT_FILE, "", account)
     write_owned(data / "postgresql.auto.conf", "", account)
     for name in (STANDBY_SIGNAL, "recovery.signal"):
@@ -110,6 +112,11 @@ def write_list(run: Path, account: Account, synchronous: str) -> None:
     """Write the list of synchronous standbys; a reload makes it hold."""
     text = f"synchronous_standby_names = {quoted(synchronous)}\n"
     write_owned(run / LIST_FILE, text, account)
+
+
+def write_access(run: Path, account: Account, *, readers: bool) -> None:
+    """Write who may connect: readers or not, and always the owner; a reload makes it hold."""
+    write_owned(run / HBA_FILE, _HBA if readers else _NO_READERS + _HBA, account)
 
 
 def synchronous_list(members: Sequence[MemberId], shift: int) -> str:

@@ -21,6 +21,7 @@ from conclave.ids import MemberId
 from conclave.store.postgresql import account as accounts
 from conclave.store.postgresql import configuration, programs, status, upstream
 from conclave.store.postgresql.account import Account, Directories
+from conclave.store.postgresql.admission import Admission
 from conclave.store.postgresql.binaries import Binaries
 from conclave.store.postgresql.configuration import DATABASE, OWNER, READER, Role
 from conclave.store.postgresql.control import Control
@@ -71,6 +72,9 @@ class Instance:
         self._server.on_exit = on_exit
         self._control = Control(run_dir)
         self._views = Views(self._control)
+        self._admission = Admission(
+            self._places, account, self._server, self._control, self._views.positions
+        )
         self._list_lock = asyncio.Lock()
         self._synchronous: tuple[MemberId, ...] = ()
         self._shift = 0
@@ -111,7 +115,7 @@ class Instance:
         await asyncio.to_thread(self._take_over, fresh)
 
     async def start(self, role: Role, *, synchronous: Sequence[MemberId] = ()) -> None:
-        """Start in a role, and return when it answers.
+        """Start in a role, and return when it answers; a standby is closed to readers.
 
         Raises InternalFault when postgres ends or has the other role, Unavailable at the deadline;
         it does not run then.
@@ -130,6 +134,10 @@ class Instance:
         except BaseException:
             await self._server.kill()
             raise
+
+    async def admit_readers(self) -> None:
+        """Let readers connect; see `Admission.open`."""
+        await self._admission.open()
 
     async def stop(self, mode: StopMode = "fast", seconds: float = FAST_SECONDS) -> None:
         """Shut down; what has not ended after `seconds` of a fast stop is killed."""
@@ -261,6 +269,7 @@ class Instance:
 
     async def _write_configuration(self, role: Role, synchronous: Sequence[MemberId] = ()) -> None:
         self._shift = 0
+        self._admission.closed = role == "standby"
         self._synchronous = tuple(synchronous) if role == "primary" else ()
         await asyncio.to_thread(
             configuration.write_files,

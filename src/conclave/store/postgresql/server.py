@@ -68,7 +68,7 @@ class Server:
             raise InternalFault(faults.POSTGRESQL_FAILED, "PostgreSQL runs already.")
         await self.end_leftovers()
         self._stopping = False
-        self._last_lines.clear()
+        self._last_lines = deque(maxlen=KEPT_LINES)
         process, output = await programs.spawn(self._account, program, arguments)
         self._process = process
         self._watch = asyncio.create_task(self._follow(process, output))
@@ -118,24 +118,29 @@ class Server:
 
     async def _follow(self, process: Process, output: asyncio.StreamReader) -> None:
         """Log what postgres says until it has ended."""
-        reading = asyncio.create_task(self._log_lines(output))
+        lines = self._last_lines
+        reading = asyncio.create_task(_log_lines(output, lines))
         status = await process.wait()
+        unasked = not self._stopping
+        # At once: what was told of it before must not outlive it, nor meet its successor.
+        if unasked and self.on_exit is not None:
+            self.on_exit(status)
         # Its children may hold the pipe longer.
         await asyncio.wait([reading], timeout=LAST_WORDS_SECONDS)
         reading.cancel()
-        if not self._stopping:
-            logger.error("PostgreSQL ended with status %d: %s", status, self.complaint())
-            if self.on_exit is not None:
-                self.on_exit(status)
+        if unasked:
+            logger.error("PostgreSQL ended with status %d: %s", status, "; ".join(lines))
 
-    async def _log_lines(self, stream: asyncio.StreamReader) -> None:
-        rest = b""
-        while chunk := await stream.read(4096):
-            *lines, rest = (rest[-_LINE_BYTES:] + chunk).split(b"\n")
-            for line in lines:
-                text = line[:_LINE_BYTES].decode(errors="replace")
-                self._last_lines.append(text)
-                logger.info("%s", text)
+
+async def _log_lines(output: asyncio.StreamReader, last_lines: deque[str]) -> None:
+    """Log every line, and keep the last ones."""
+    rest = b""
+    while chunk := await output.read(4096):
+        *lines, rest = (rest[-_LINE_BYTES:] + chunk).split(b"\n")
+        for line in lines:
+            text = line[:_LINE_BYTES].decode(errors="replace")
+            last_lines.append(text)
+            logger.info("%s", text)
 
 
 def processes_in(data: Path) -> list[int]:

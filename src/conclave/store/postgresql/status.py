@@ -43,6 +43,9 @@ class Positions:
     """True on a standby."""
     streaming: bool
     """True on a standby that receives from its primary now."""
+    own_log_replayed: bool
+    """False on a standby that has begun with what its own disk holds and is not through with it:
+    until then it may be behind what it has acknowledged before it was started."""
 
 
 def member_name(member_id: MemberId) -> str:

@@ -27,8 +27,11 @@ SELECT CASE WHEN NOT standby
     coalesce(CASE WHEN standby THEN pg_last_wal_replay_lsn()
         ELSE pg_current_wal_flush_lsn() END, '0/0')::text,
     standby,
-    EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')
+    EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming'),
+    NOT standby OR pg_last_wal_receive_lsn() IS NOT NULL
 FROM pg_is_in_recovery() AS standby"""
+# A standby asks for a stream, whether anybody answers or not, when it has replayed all of the log
+# on its own disk and not before; from then on there is a position that was received.
 _SLOTS: Final = """\
 SELECT slot_name::text, active_pid, coalesce(wal_status, '') FROM pg_replication_slots
 WHERE slot_type = 'physical'"""
@@ -85,9 +88,12 @@ class Views:
 
     async def positions(self) -> Positions:
         """Return how far the log reaches here."""
-        ((timeline, written, replayed, standby, streaming),) = await self._control.ask(_POSITIONS)
+        (row,) = await self._control.ask(_POSITIONS)
+        timeline, written, replayed, standby, streaming, through = row
         reached = (status.parse_lsn(written), status.parse_lsn(replayed))
-        return Positions(timeline, *reached, in_recovery=standby, streaming=streaming)
+        return Positions(
+            timeline, *reached, in_recovery=standby, streaming=streaming, own_log_replayed=through
+        )
 
     async def _drop_slot(self, name: str, pid: int | None) -> None:
         if pid is not None:
