@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,9 +22,8 @@ from conclave.cluster.configuration import Peer as MemberPeer
 from conclave.cluster.epochs import Epoch
 from conclave.cluster.judging import REASON_DELETED, REASON_UNKNOWN, judge
 from conclave.cluster.link.hello import Hello, Verdict
-from conclave.cluster.master_keys import ClusterKeys, new_ticket_key
 from conclave.cluster.member_state import FILE_NAME, MemberStateFile
-from conclave.cluster.rotation import KEPT_AUTHORITIES, is_due, rotated
+from conclave.cluster.rotation import KEPT_AUTHORITIES, is_due
 from conclave.errors import Unavailable
 from conclave.ids import ClusterId, MemberId
 from conclave.service.messages import (
@@ -39,6 +38,7 @@ from conclave.service.messages import (
 from conclave.store.engine import open_postgresql_writer
 from conclave.store.postgresql import account as accounts
 from tests.cluster.test_cluster_members import invisible, make, notice, refusal, with_three
+from tests.support.ca_versions import NOW, versions, without
 from tests.support.cluster_bench import ClusterBench, client_request
 from tests.support.link_bench import (
     CLUSTER,
@@ -55,25 +55,7 @@ from tests.support.link_bench import (
 )
 from tests.support.several import Several, until
 
-NOW = datetime(2040, 5, 6, 7, 8, 9, tzinfo=UTC)
 GONE = MemberId("gone")
-
-
-def without(*deleted: MemberId) -> Configuration:
-    former = tuple((member_id, Standing.DELETED) for member_id in deleted)
-    return Configuration(Epoch(1, FIRST), FIRST, (), former)
-
-
-def versions(count: int) -> tuple[ClusterKeys, list[CertificateAuthority]]:
-    """Return the keys after so many deletions less one, and the versions of the CA."""
-    authorities = [CertificateAuthority.create(ClusterId("c" * 36), "lab", NOW)]
-    keys = ClusterKeys(ca_key_pkcs8=authorities[0].key_pkcs8(), ticket_keys=[new_ticket_key(1)])
-    for number in range(1, count):
-        now = NOW + timedelta(days=number)
-        configuration = without(MemberId(f"gone-{number}"))
-        keys, made = rotated(keys, authorities[-1], configuration, now)
-        authorities.append(made)
-    return keys, authorities
 
 
 def member_certificate(authority: CertificateAuthority) -> x509.Certificate:

@@ -33,9 +33,11 @@ static const struct {
     [CV_FAULT_CREDENTIALS] = { "the configuration or its files cannot be used",
                                CKR_UNABLE_TO_CONNECT, CKR_DEVICE_ERROR },
     [CV_FAULT_UNREACHABLE] = { "unreachable", CKR_TOKEN_NOT_PRESENT, CKR_DEVICE_ERROR },
-    [CV_FAULT_IDENTITY] = { "the server's certificate is not that of the cluster",
+    [CV_FAULT_IDENTITY] = { "the server's certificate does not lead to LNHServerCAFile; if it is "
+                            "the cluster's, register this client again",
                             CKR_TOKEN_NOT_RECOGNIZED, CKR_DEVICE_ERROR },
-    [CV_FAULT_REFUSED] = { "the member refused this client", CKR_UNABLE_TO_CONNECT,
+    [CV_FAULT_REFUSED] = { "the member refused this client, which is unknown, revoked or "
+                           "registered too many deletions of members ago; register this client again", CKR_UNABLE_TO_CONNECT,
                            CKR_DEVICE_ERROR },
     [CV_FAULT_PROTOCOL] = { "protocol error", CKR_TOKEN_NOT_RECOGNIZED, CKR_DEVICE_ERROR },
     [CV_FAULT_BROKEN] = { "connection lost", CKR_TOKEN_NOT_PRESENT, CKR_DEVICE_ERROR },

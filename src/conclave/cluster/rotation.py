@@ -35,8 +35,9 @@ from conclave.store.repository import ClusterReader, ClusterWriter
 from conclave.store.rows import ClusterStateRow
 
 KEPT_TICKET_KEYS: Final = 2
-KEPT_AUTHORITIES: Final = 8
-"""Versions of the CA that are trusted, the newest one included."""
+KEPT_AUTHORITIES: Final = 64
+"""Versions of the CA that are trusted, the newest one included, so a client's registration lasts
+for one deletion less.  OpenSSL follows 100; each adds about half a kilobyte to a handshake."""
 
 
 def is_due(keys: ClusterKeys, configuration: Configuration) -> bool:
