@@ -128,17 +128,16 @@ class Faults:
         pairs += [(there, here) for here, there in pairs]
         rules = [f"from {one} to {other} pref 10 blackhole" for one, other in pairs]
         # Two faults at once may cut the same link: it is whole when both are over.
+        # Who begins with a rule makes it, which is told before anything is waited for.
         self.rules.update(rules)
-        for rule in rules:
-            if self.rules[rule] == 1:
-                await ip("rule", "add", *rule.split())
+        for rule in [rule for rule in rules if self.rules[rule] == 1]:
+            await ip("rule", "add", *rule.split())
         try:
             yield
         finally:
             self.rules.subtract(rules)
-            for rule in rules:
-                if not self.rules[rule]:
-                    await ip("rule", "del", *rule.split())
+            for rule in [rule for rule in rules if not self.rules[rule]]:
+                await ip("rule", "del", *rule.split())
 
     async def skew(self, bench: ClusterBench) -> None:
         """Set a member's appliance clock wrong, and right again."""
