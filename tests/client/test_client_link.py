@@ -424,6 +424,19 @@ def test_another_member_is_tried_when_the_first_is_away(start: Start) -> None:
     assert (len(other.requests), other.connections) == (2, 1)
 
 
+@pytest.mark.parametrize("bytes_before", [b"", b"\xff\0member\nmember a 127.0.0.1 99999 0 g\n"])
+def test_c25_the_hints_name_a_member_while_the_entry_is_away(
+    start: Start, bytes_before: bytes
+) -> None:
+    one, other = pair_of_members(start, second=((0, None),))
+    hints = one.directory / "c.pem.members"
+    hints.write_bytes(bytes_before + b"member other 127.0.0.1 %d 0 the group\n" % other.port)
+    with link_to(one) as link:
+        one.stop()
+        Client(link).ping()
+    assert len(other.requests) == 1
+
+
 def test_c17_a_member_that_is_behind_is_left_and_no_earlier_position_is_demanded(
     start: Start,
 ) -> None:

@@ -26,7 +26,7 @@ from conclave.client.connection import (
     MonotonicSeconds,
     client_tls_context,
 )
-from conclave.client.members import KnownMembers
+from conclave.client.members import KnownMembers, hinted_members
 from conclave.client.refusals import refusal
 from conclave.errors import InternalFault, Unavailable
 from conclave.ids import ClusterTimeMs, ProcessId
@@ -69,7 +69,7 @@ class Link:
         self._context = client_tls_context(entry)
         self._lock = threading.Lock()
         self._connection: Connection | None = None
-        self._members = KnownMembers(entry)
+        self._members = KnownMembers(entry, hinted_members(entry))
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""

@@ -6,18 +6,47 @@ lacks a change the client was told of in the present epoch, is none to ask (rule
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
+from typing import Final
 
 from conclave.client.clusters import ClusterEntry
 from conclave.service import wire
+
+MAX_HINT_BYTES: Final = 16_384
+MAX_PORT: Final = 65_535
+_HINT: Final = re.compile(r"member \S{1,63} (\S{1,255}) ([1-9][0-9]{0,4}) ([0-3]) .+")
+
+
+def hinted_members(entry: ClusterEntry) -> list[ClusterEntry]:
+    """Return the members that the registration or the PKCS#11 module left beside the certificate.
+
+    Hints only (docs/client.md): a file that is absent or garbage names nobody, and whoever answers
+    there has to prove to be a member.
+    """
+    path = Path(f"{entry.certificate_file}.members")
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_HINT_BYTES).decode(errors="replace")
+    except OSError:
+        return []
+    found = [match for line in text.split("\n") if (match := _HINT.fullmatch(line))]
+    found.sort(key=lambda match: match[3])
+    return [
+        replace(entry, host=match[1], port=int(match[2]))
+        for match in found
+        if int(match[2]) <= MAX_PORT
+    ]
 
 
 class KnownMembers:
     """Where to connect, the configured entry member first."""
 
-    def __init__(self, entry: ClusterEntry) -> None:
+    def __init__(self, entry: ClusterEntry, hinted: Iterable[ClusterEntry] = ()) -> None:
         self._entry = entry
-        self._entries = [entry]
+        self._entries = list(dict.fromkeys([entry, *hinted]))
         self._at = 0
         self._epoch = (0, "")
         self.asked: int | None = None
