@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conclave.cluster.pulse import IDLE_LOOKS, LONGEST_LOOKS, STOPPED_LOOKS, Silence
+from conclave import faults
+from conclave.cluster.pulse import IDLE_LOOKS, LONGEST_LOOKS, STOPPED_LOOKS, Silence, end_hung
+from conclave.errors import InternalFault
 from conclave.store.postgresql.server import states_of
 from tests.native.waiting import wait_until
 
@@ -32,10 +35,11 @@ def after(looks: list[list[str]]) -> Silence:
         (["T", "T"], STOPPED_LOOKS),
         (["T", "t"], STOPPED_LOOKS),
         (["S", "T"], IDLE_LOOKS),
-        (["S", "D"], IDLE_LOOKS),
         ([], IDLE_LOOKS),
         (["S", "R"], LONGEST_LOOKS),
         (["T", "R"], LONGEST_LOOKS),
+        (["S", "D"], LONGEST_LOOKS),
+        (["D", "D"], LONGEST_LOOKS),
     ],
 )
 def test_c27_a_server_may_be_silent_the_longer_the_more_it_could_do(
@@ -46,10 +50,10 @@ def test_c27_a_server_may_be_silent_the_longer_the_more_it_could_do(
 
 
 @given(st.lists(STATES, max_size=LONGEST_LOOKS - 1))
-def test_a_look_at_a_server_that_waits_for_a_processor_is_not_held_against_it(
+def test_a_look_at_a_server_that_waits_for_processor_or_disk_is_not_held_against_it(
     looks: list[list[str]],
 ) -> None:
-    idle = [states for states in looks if "R" not in states]
+    idle = [states for states in looks if not {"R", "D"} & set(states)]
     assert after(looks).too_long == after(idle).too_long
 
 
@@ -73,3 +77,30 @@ def test_the_states_are_those_of_the_server_and_of_its_living_children(
     os.killpg(parent.pid, signal.SIGSTOP)
     assert wait_until(lambda: states_of(parent.pid) == ["T", "T"])
     assert states_of(1 << 22) == []
+
+
+async def ends() -> None:
+    """Be a server that can be killed."""
+
+
+async def stays() -> None:
+    """Be a server that waits for a disk that does not answer, and cannot be killed."""
+    raise InternalFault(faults.POSTGRESQL_FAILED, "It cannot be ended.")
+
+
+async def breaks() -> None:
+    """Be a server that is not ours to kill."""
+    raise PermissionError
+
+
+def test_c27_that_a_server_hangs_is_told_even_if_it_cannot_be_killed() -> None:
+    told: list[str] = []
+
+    async def end_each() -> None:
+        for kill in (ends, stays):
+            await end_hung(kill, lambda: told.append("killed"))
+        with pytest.raises(PermissionError):
+            await end_hung(breaks, lambda: told.append("killed"))
+
+    asyncio.run(end_each())
+    assert told == ["killed"] * 3

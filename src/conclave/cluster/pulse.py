@@ -2,15 +2,15 @@
 
 Invariant: PostgreSQL is killed only after it left a question on a connection that nothing else
 uses without answer for long enough, while nobody was changing its role: a long order of ours is no
-hang (rule C27).  Time in which it waited for a processor, or in which this process did, is no
-silence of its own: on a busy machine everybody is slow.
+hang (rule C27).  Time in which it waited for a processor or for the disk, or in which this process
+did, is no silence of its own: on a busy machine everybody is slow.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -28,11 +28,12 @@ STOPPED_LOOKS: Final = 10
 IDLE_LOOKS: Final = 20
 """Longest silence of a server of which no process could run: each waits for something else."""
 LONGEST_LOOKS: Final = 150
-"""Longest silence of one that runs or would run: starved that long, or spinning."""
+"""Longest silence of one that works or would: starved that long, spinning, or its disk is gone."""
 QUESTION_SECONDS: Final = 60.0
 """Until when an answer is waited for at all, however slow this process is."""
 _STOPPED: Final = frozenset("Tt")
-_RUNNABLE: Final = "R"
+_AT_WORK: Final = frozenset("RD")
+"""On a processor or in line for one, or waiting for the disk: no fault of the server."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Silence:
         However late the look came, it counts once: who is late itself cannot blame the server.
         """
         longer = replace(self, whole=self.whole + 1)
-        if _RUNNABLE in states:
+        if not _AT_WORK.isdisjoint(states):
             return longer
         longer = replace(longer, idle=self.idle + 1)
         if not states or not _STOPPED.issuperset(states):
@@ -83,8 +84,7 @@ class Pulse:
             pid = self._pid()
             if pid is not None and await self._hangs(pid):
                 logger.error("PostgreSQL, process %d, hangs: it is killed and started anew.", pid)
-                await self._replication.kill_hung()
-                self._on_killed()
+                await end_hung(self._replication.kill_hung, self._on_killed)
 
     async def close(self) -> None:
         """Let go of the connection."""
@@ -124,3 +124,13 @@ class Pulse:
             await self._control.close()
             return False
         return True
+
+
+async def end_hung(kill: Callable[[], Awaitable[None]], on_killed: Callable[[], None]) -> None:
+    """Kill a server that hangs, and tell of it even if that fails: it serves nobody either way."""
+    try:
+        await kill()
+    except ConclaveError as error:
+        logger.error("PostgreSQL that hangs is not ended yet: %s", error.message)
+    finally:
+        on_killed()
