@@ -178,7 +178,7 @@ class Scene:
         )
         return await run_member(side, self.member_end, "192.0.2.2")
 
-    def _require_fit(self, _request: JoinRequest) -> None:
+    async def _require_fit(self, _request: JoinRequest) -> None:
         if self.unfit is not None:
             raise self.unfit
 

@@ -56,7 +56,7 @@ class House:
     async def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer
     ) -> None:
-        checks = MemberChecks(CLUSTER, host_time_ms, lambda _request: None, self._is_admin, offer)
+        checks = MemberChecks(CLUSTER, host_time_ms, self._fits, self._is_admin, offer)
         side = MemberSide(
             b"domain",
             FIRST,
@@ -70,6 +70,10 @@ class House:
         except ConclaveError as error:
             self.ended.append(error)
         self.done.set()
+
+    @staticmethod
+    async def _fits(_request: JoinRequest) -> None:
+        """Refuse no version."""
 
     @staticmethod
     async def _is_admin(user: str, password: bytes) -> bool:

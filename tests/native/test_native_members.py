@@ -108,6 +108,21 @@ def test_the_members_of_a_group_share_a_load(client: Driver, cluster: Cluster) -
     assert third == 0
 
 
+def test_the_members_of_a_group_take_turns(client: Driver, cluster: Cluster) -> None:
+    members = cluster("a", "a", "b")
+    begin(client)
+    assert client.do("stress 8 100 100")["good"] == 800
+    before = members.served(ECHO)
+    for _ in range(300):
+        assert client.call(ECHO)["value"] == Ckr.OK
+    first, second, third = (
+        now - early for now, early in zip(members.served(ECHO), before, strict=True)
+    )
+    print(first, second, third)
+    assert abs(first - second) <= 2
+    assert third == 0
+
+
 def test_another_group_serves_while_the_whole_group_is_down(
     client: Driver, cluster: Cluster
 ) -> None:

@@ -91,6 +91,29 @@ def test_a_configured_directory_decides_or_is_refused_by_name(tmp_path: Path) ->
     assert binaries.find(str(tmp_path)) == Binaries(tmp_path, 17, "17.3")
 
 
+def test_the_event_loop_goes_on_while_the_programs_tell_their_version(tmp_path: Path) -> None:
+    """They are on a disk that may be slow: the one here waits for what the loop does next."""
+    for name in binaries.NEEDED:
+        (tmp_path / name).write_text(f'#!/bin/sh\nread -r told < {tmp_path}/told\necho "$told"\n')
+        (tmp_path / name).chmod(0o755)
+    os.mkfifo(tmp_path / "told")
+
+    def tell() -> None:
+        (tmp_path / "told").write_text("postgres (PostgreSQL) 17.3\n")
+
+    async def ask() -> None:
+        asking = asyncio.create_task(binaries.major(str(tmp_path)))
+        await asyncio.sleep(0)
+        assert not asking.done()
+        tell()
+        assert await asking == 17
+        with pytest.raises(Unavailable, match=r"within 0\.2 s"):
+            await binaries.major(str(tmp_path), seconds=0.2)
+        tell()
+
+    asyncio.run(ask())
+
+
 def test_without_programs_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
     monkeypatch.setattr(binaries, "DISTRIBUTION", Path("/nowhere"))

@@ -287,7 +287,7 @@ class MemberChecks:
     cluster_id: str
     now_ms: Callable[[], int]
     """Appliance time in milliseconds since 1970."""
-    require_fit: Callable[[JoinRequest], None]
+    require_fit: Callable[[JoinRequest], Awaitable[None]]
     """Refuses versions that do not fit, a member too many, a state in which nobody can join."""
     verify_admin: Callable[[str, bytes], Awaitable[bool]]
     """Tells whether user and password are those of an administrator; limits guesses itself."""
@@ -378,7 +378,7 @@ class MemberSide:
         checks = self._checks
         require_this_cluster(request, checks.cluster_id)
         require_small_skew(request.appliance_time_ms, checks.now_ms())
-        checks.require_fit(request)
+        await checks.require_fit(request)
         if not await checks.verify_admin(request.admin_user, request.admin_password):
             message = (
                 f"user {request.admin_user[:64]!r} or its password is wrong on the member: give the"

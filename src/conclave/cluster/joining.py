@@ -68,7 +68,7 @@ class Joining:
     context: Context
     key_pem: bytes
     core_port: int
-    postgresql_major: Callable[[], int]
+    postgresql_major: Callable[[], Awaitable[int]]
     require_alone: Callable[[], Awaitable[None]]
     begin: Callable[[MemberState], Awaitable[None]]
     """Starts this member in the state of a joiner."""
@@ -117,7 +117,7 @@ class Joining:
         try:
             side = JoinerSide(
                 params.domain,
-                self._request(params),
+                await self._request(params),
                 trust,
                 server_certificate_der=certificate,
             )
@@ -164,7 +164,7 @@ class Joining:
 
     # ------------------------------------------------------------------ parts
 
-    def _request(self, params: JoinPrepare) -> JoinRequest:
+    async def _request(self, params: JoinPrepare) -> JoinRequest:
         member = JoiningMember(
             member_id=params.member_id,
             name=params.member_name,
@@ -181,7 +181,7 @@ class Joining:
             member=member,
             appliance_time_ms=self.context.clock.now_ms(),
             software_version=__version__,
-            postgresql_major=self.postgresql_major(),
+            postgresql_major=await self.postgresql_major(),
         )
 
     def _state(self, attempt: _Attempt) -> MemberState:

@@ -55,9 +55,9 @@ class RuntimeJoins:
         """Return the certificate that the link shows, DER."""
         return self.member.identity.certificate_der() if self.member is not None else b""
 
-    def postgresql_major(self) -> int:
+    async def postgresql_major(self) -> int:
         """Return the major version that this member has; NotFound without PostgreSQL."""
-        return programs.find(self.home.postgresql.directory).major
+        return await programs.major(self.home.postgresql.directory)
 
     async def require_alone(self) -> None:
         """Refuse a join where a cluster is."""

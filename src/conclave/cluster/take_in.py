@@ -90,7 +90,7 @@ class TakeIn:
     state: Callable[[], MemberState]
     server_certificate: Callable[[], bytes]
     verify_admin: Callable[[str, bytes], Awaitable[bool]]
-    postgresql_major: Callable[[], int]
+    postgresql_major: Callable[[], Awaitable[int]]
     probe: Callable[[str, int], Awaitable[None]]
     """Lets every member try to reach an address; raises MEMBERS_UNREACHABLE with the pair."""
     list_member: Callable[[NewMember, Progress, Callable[[], bool]], Awaitable[None]]
@@ -211,8 +211,8 @@ class TakeIn:
         )
         await self.list_member(new, note, gone)
 
-    def _require_fit(self, request: JoinRequest) -> None:
-        major = self.postgresql_major()
+    async def _require_fit(self, request: JoinRequest) -> None:
+        major = await self.postgresql_major()
         if request.postgresql_major not in (0, major):
             message = (
                 f"The cluster runs PostgreSQL {major}, the joiner has"

