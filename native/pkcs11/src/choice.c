@@ -116,7 +116,7 @@ void cv_choose(struct cv_cluster *cluster, const struct cv_wish *wish, cv_moment
                struct cv_choice *choice)
 {
     unsigned places = cluster->places;
-    unsigned place = cluster->turn++ % places;
+    unsigned place = cluster->turn % places;
     *choice = (struct cv_choice){ 0 };
     for (unsigned i = 0; i < places; i++) {
         struct cv_member *member = &cluster->members[place];
@@ -124,6 +124,9 @@ void cv_choose(struct cv_cluster *cluster, const struct cv_wish *wish, cv_moment
             weigh(cluster, member, wish->write, now, choice);
         place = place + 1 == places ? 0 : place + 1;
     }
+    /* The next among equals is the one behind this one, whoever else is in between. */
+    if (choice->best != NULL)
+        cluster->turn = (unsigned)(choice->best - cluster->members) + 1;
 }
 
 size_t cv_candidates(struct cv_cluster *cluster, const struct cv_wish *wish, cv_moment now, bool all,

@@ -28,7 +28,7 @@ struct cv_cluster {
     struct cv_member members[CV_PLACES];
     unsigned places;             /* from the front; those behind have never been used */
     unsigned entry;              /* place of the configured member; always used */
-    unsigned turn;               /* whose turn it is among equals */
+    unsigned turn;               /* the place whose turn it is among equals */
     char group[CV_TOLD_GROUP];   /* of the entry member; empty while unknown */
     bool has_list;               /* a member's, not the file's */
     bool has_epoch;
