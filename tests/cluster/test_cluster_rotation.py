@@ -23,9 +23,9 @@ from conclave.cluster.epochs import Epoch
 from conclave.cluster.judging import REASON_DELETED, REASON_UNKNOWN, judge
 from conclave.cluster.link.hello import Hello, Verdict
 from conclave.cluster.member_state import FILE_NAME, MemberStateFile
-from conclave.cluster.rotation import KEPT_AUTHORITIES, is_due
-from conclave.errors import Unavailable
-from conclave.ids import ClusterId, MemberId
+from conclave.cluster.rotation import KEPT_AUTHORITIES, KEPT_TICKET_KEYS, is_due, rotated
+from conclave.errors import CredentialRefused, Unavailable
+from conclave.ids import ClientId, ClusterId, ClusterTimeMs, MemberId
 from conclave.service.messages import (
     ClusterList,
     DeleteMember,
@@ -35,6 +35,8 @@ from conclave.service.messages import (
     RegisterClient,
     RegisteredClient,
 )
+from conclave.service.tickets import Bearer, Ticket, issue, open_ticket
+from conclave.service.wire import Role
 from conclave.store.engine import open_postgresql_writer
 from conclave.store.postgresql import account as accounts
 from tests.cluster.test_cluster_members import invisible, make, notice, refusal, with_three
@@ -108,7 +110,42 @@ def test_c3_former_authorities_are_kept_in_a_bounded_number_and_tickets_for_one_
     newest_first = [der(each.certificate) for each in reversed(authorities)]
     assert list(keys.former_authorities) == newest_first[1:KEPT_AUTHORITIES]
     assert len(keys.cross_certificates) == KEPT_AUTHORITIES - 1
-    assert [key.version for key in keys.ticket_keys] == [len(authorities), len(authorities) - 1]
+    newest = len(authorities)
+    kept = [key.version for key in keys.ticket_keys]
+    assert kept == list(range(newest, newest - KEPT_TICKET_KEYS, -1))
+
+
+def test_c3_a_client_that_was_idle_through_several_deletions_shows_its_ticket_for_its_renewal() -> (
+    None
+):
+    bearer = Bearer(ClusterId("c" * 36), ClientId(b"client"), ClusterTimeMs(1))
+    ticket = Ticket(
+        cluster_id=bearer.cluster_id,
+        keyring_id=bytes(16),
+        role=Role.KRCO,
+        key=bytes(32),
+        key_generation=1,
+        authorization_version=bytes(16),
+        client_id=bearer.client_id,
+        login_id=bytes(16),
+        issued_ms=0,
+        expires_ms=2,
+    )
+    keys, (authority,) = versions(1)
+    blob = issue(ticket, 1, keys.ticket_keys[0].key)
+
+    def opened() -> Ticket:
+        return open_ticket(blob, {key.version: key.key for key in keys.ticket_keys}, bearer)
+
+    for number in range(1, KEPT_TICKET_KEYS):
+        assert opened() == ticket
+        gone = without(MemberId(f"gone-{number}"))
+        keys, authority = rotated(keys, authority, gone, NOW)
+    assert KEPT_TICKET_KEYS > 3  # two deletions shortly after another log nobody out
+    assert opened() == ticket
+    keys, _ = rotated(keys, authority, without(MemberId("gone")), NOW)
+    with pytest.raises(CredentialRefused, match="not known here"):
+        opened()
 
 
 def test_c3_keys_are_due_exactly_when_a_deleted_member_knows_them() -> None:

@@ -9,6 +9,7 @@ accepted by their listed keys, and who learns of the CA from now on learns of an
 The former versions stay trusted, since nothing renews a client's certificate but its registration
 anew, and a member may have been off for several deletions.  Each version certifies the key of the
 next one; members show those cross-certificates, so who knows an old version only can follow.
+Some former ticket keys open tickets: who was idle shows its own once, its renewal is of the newest.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from conclave.ids import MemberId
 from conclave.store.repository import ClusterReader, ClusterWriter
 from conclave.store.rows import ClusterStateRow
 
-KEPT_TICKET_KEYS: Final = 2
+KEPT_TICKET_KEYS: Final = 8
+"""Versions of the ticket key that open tickets; a former one is good for one renewal each."""
 KEPT_AUTHORITIES: Final = 64
 """Versions of the CA that are trusted, the newest one included, so a client's registration lasts
 for one deletion less.  OpenSSL follows 100; each adds about half a kilobyte to a handshake."""
