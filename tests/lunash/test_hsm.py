@@ -227,11 +227,35 @@ def test_the_firmware_is_shown_and_no_other_can_be_had(house: SshHouse) -> None:
     assert "'hsm login'" in house.ssh("hsm firmware upgrade -force").out
 
 
-def test_information_counts_nothing_while_the_cluster_service_is_stopped(house: SshHouse) -> None:
-    assert done(house.ssh("hsm information show")).lines[1:3] == [
-        "   Crypto Operation Requests:           0",
-        "   Crypto Operation Errors:             0",
+def information(house: SshHouse) -> dict[str, int]:
+    rows = [line.split(":") for line in done(house.ssh("hsm information show")).lines[1:7]]
+    return {name.strip(): int(count) for name, count in rows}
+
+
+def test_information_counts_requests_errors_and_events(house: SshHouse) -> None:
+    done(house.ssh(INIT))
+    before = information(house)
+    assert list(before) == [
+        "Operation Requests",
+        "Operation Errors",
+        "Crypto Operation Requests",
+        "Crypto Operation Errors",
+        "Critical Events",
+        "Non-Critical Events",
     ]
+    done(house.ssh(LOGIN))
+    for _ in range(3):
+        assert house.ssh(WRONG).status == 1
+    after = information(house)
+    assert {name: after[name] - count for name, count in before.items()} == {
+        "Operation Requests": 4,
+        "Operation Errors": 3,
+        # The cluster service is stopped.
+        "Crypto Operation Requests": 0,
+        "Crypto Operation Errors": 0,
+        "Critical Events": 1,
+        "Non-Critical Events": 2,
+    }
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from conclave import faults
 from conclave.crypto.password_hash import Argon2Cost, new_salt
 from conclave.errors import CredentialRefused, Unavailable
 from conclave.hsm import keys, rules
+from conclave.hsm.counts import HsmCounts
 from conclave.hsm.keys import MasterKeys
 from conclave.hsm.model import HsmState, Owner
 from conclave.hsm.storage import (
@@ -68,6 +69,7 @@ class HsmCore:
         self._so_waits_until_ms = 0
         self.on_smk_lost: Callable[[], None] = _nothing
         """Called after a change that destroyed or replaced a partition's SMK."""
+        self.counts: Final = HsmCounts()
         self._file: StateFile
         self.keys: MasterKeys
         self.state: HsmState
@@ -87,6 +89,10 @@ class HsmCore:
 
         `tell` False keeps a replaced SMK from the listener: its caller replaced it on purpose.
         """
+        with self.counts.counting():
+            await self._apply(transition, tell=tell)
+
+    async def _apply(self, transition: Transition, *, tell: bool = True) -> None:
         async with self._changing:
             before = self.state
             changed = transition(before)
@@ -108,8 +114,9 @@ class HsmCore:
         the credential was replaced meanwhile.
         """
         rules.check_password("password", password, shortest=1)
-        async with self._gates.hold(owner):
-            return await self._prove_alone(owner, password, source)
+        with self.counts.counting():
+            async with self._gates.hold(owner):
+                return await self._prove_alone(owner, password, source)
 
     async def _prove_alone(self, owner: Owner, password: bytes, source: str) -> Proof:
         rules.require_unlocked(self.state, owner)
@@ -124,7 +131,7 @@ class HsmCore:
             rules.require_version(state, owner, credential.version)
             return rules.after_success(state, owner)
 
-        await self.apply(transition)
+        await self._apply(transition)
         return Proof(secret, credential.version)
 
     async def _refuse(self, owner: Owner, version: CredentialVersion) -> NoReturn:

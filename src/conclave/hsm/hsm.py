@@ -46,6 +46,7 @@ class Hsm:
 
     def __init__(self, core: HsmCore) -> None:
         self._core = core
+        self.counts: Final = core.counts
 
     @classmethod
     async def open(

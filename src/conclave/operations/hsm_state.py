@@ -31,10 +31,17 @@ class HsmTimeView(Result, frozen=True):
 
 
 class HsmInformation(Result, frozen=True):
-    """Counts since the cluster service started; none while it is stopped."""
+    """Counts: of cryptography since the cluster service started, else since the appliance did."""
 
+    operation_requests: int
+    """Logins and changes of the HSM, its partitions, roles and policies, and all cryptography."""
+    operation_errors: int
     crypto_operation_requests: int
     crypto_operation_errors: int
+    critical_events: int
+    """Zeroizations by wrong passwords."""
+    non_critical_events: int
+    """Wrong passwords of the HSM's roles, and logins to locked ones."""
 
 
 @operation(
@@ -100,7 +107,7 @@ async def synchronize_time(call: Call, _arguments: NoArguments) -> Reply:
     "hsm.information",
     "GET",
     f"{HSM}/information",
-    summary="Show how many operations the mechanisms did and refused.",
+    summary="Show how many operations and events the HSM had.",
     arguments=NoArguments,
     roles=READERS,
     statuses=(200,),
@@ -110,20 +117,26 @@ async def synchronize_time(call: Call, _arguments: NoArguments) -> Reply:
     commands=(
         Command(
             words="hsm information show",
-            summary="Show how many operations the mechanisms did and refused.",
+            summary="Show how many operations and events the HSM had.",
             render=information_show,
         ),
     ),
 )
 async def show_information(call: Call, _arguments: NoArguments) -> Reply:
-    """Sum up the counts of all workers."""
+    """Sum up the counts of the HSM and of all workers."""
     processes = call.appliance.cluster.processes
     readings = {} if processes is None else processes.readings()
     every = [each for worker in readings.values() for each in worker]
     failures = sum(each.failures for each in every)
+    requests = sum(sum(each.classes) for each in every) + failures
+    counts = call.appliance.hsm.counts
     return Reply(
         body=HsmInformation(
-            crypto_operation_requests=sum(sum(each.classes) for each in every) + failures,
+            operation_requests=counts.requests + requests,
+            operation_errors=counts.errors + failures,
+            crypto_operation_requests=requests,
             crypto_operation_errors=failures,
+            critical_events=counts.critical_events,
+            non_critical_events=counts.non_critical_events,
         )
     )

@@ -99,11 +99,15 @@ def time_show(time: HsmTimeView) -> list[str]:
 
 
 def information_show(information: HsmInformation) -> list[str]:
-    """Return what the mechanisms did."""
+    """Return what was counted."""
     return _rows(
         (
+            ("Operation Requests", str(information.operation_requests)),
+            ("Operation Errors", str(information.operation_errors)),
             ("Crypto Operation Requests", str(information.crypto_operation_requests)),
             ("Crypto Operation Errors", str(information.crypto_operation_errors)),
+            ("Critical Events", str(information.critical_events)),
+            ("Non-Critical Events", str(information.non_critical_events)),
         ),
         _COLUMN,
     )
