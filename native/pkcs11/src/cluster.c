@@ -267,16 +267,24 @@ static void extend_locked(struct cv_cluster *cluster, struct cv_member *member, 
         cv_member_grew(member, added);
 }
 
-/* Takes those of an epoch that is over out of the candidates, if others are left: they would win
- * every race against members that are slow to greet. */
-static size_t without_stale(struct cv_member **members, size_t count)
+/* Spares those that were just found in an epoch that is over, if there are others: they would win
+ * every race against members that are slow to greet.  *until: when one may be dialled again. */
+static size_t without_stale(struct cv_member **members, size_t count, cv_moment now,
+                            cv_moment *until)
 {
+    cv_moment end = *until;
     size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
-        if (!members[i]->stale)
+        if (members[i]->stale && now < members[i]->not_before)
+            end = cv_earlier(end, members[i]->not_before);
+        else
             members[kept++] = members[i];
     }
-    return kept != 0 ? kept : count;
+    if (kept == 0)
+        return count;
+    cv_moment least = now + RESCUE_TIME;
+    *until = cv_earlier(*until, end > least ? end : least);
+    return kept;
 }
 
 /* Nobody is connected: dials all. */
@@ -284,12 +292,11 @@ static void reconnect_locked(struct cv_cluster *cluster, const struct cv_wish *w
 {
     struct cv_member *members[CV_PLACES];
     bool added;
-    size_t count = cv_candidates(cluster, wish, cv_now(), true, members);
-    /* Each second round has them, since they may have caught up. */
-    if (cluster->failed_rounds % 2 == 0)
-        count = without_stale(members, count);
-    enum cv_fault fault = connect_locked(cluster, members, count,
-                                         cv_earlier(until, cv_now() + CONNECT_TIME), &added);
+    cv_moment now = cv_now();
+    cv_moment end = cv_earlier(until, now + CONNECT_TIME);
+    size_t count = cv_candidates(cluster, wish, now, true, members);
+    count = without_stale(members, count, now, &end);
+    enum cv_fault fault = connect_locked(cluster, members, count, end, &added);
     if (!added) {
         cluster->failed_rounds++;
         cv_cluster_failed(cluster, fault != CV_FAULT_NONE ? fault : CV_FAULT_UNREACHABLE);
