@@ -240,8 +240,9 @@ class Appliance:
         return self.call("DELETE", url, {"authentication": self.co(label=False), **changes})
 
     def factory_reset(self) -> None:
-        """Reset the cluster service, name the core address again, and start."""
+        """Reset the cluster service, name the core address again, and start, at each boot too."""
         self.done("POST", f"{SERVICE}/actions/factoryreset")
+        self.done("PATCH", SERVICE, {"onBoot": True})
         self.done("PUT", "/api/cluster/config", {"service": "core", "IpAddress": self.address})
         self.done("POST", f"{SERVICE}/actions/start")
 
