@@ -166,6 +166,8 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """Bytes after which a log is begun anew."""
     max_files: int = 5
     """Files of each log that are kept, the current one included; the oldest goes first."""
+    remote_ca_file: str = ""
+    """PEM of the authorities that vouch for remote log hosts over TLS; "": those of the host."""
 
 
 class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import logging
 import re
@@ -20,6 +21,7 @@ from conclave.appliance import remote_logs
 from conclave.appliance.log_files import LogFiles
 from conclave.appliance.remote_logs import MAX_QUEUED
 from conclave.appliance.system_log import LUSH_LOGGER
+from conclave.appliance.tls import ensure_webserver_certificate
 from conclave.settings import LogSettings
 from tests.support.appliance_bench import random_loopback, until
 from tests.support.log_host import LogHost
@@ -237,3 +239,38 @@ def test_names_of_remote_hosts_have_a_rule(house: SshHouse, name: str) -> None:
     done(house.ssh("syslog remotehost add [::1] -port 5140"))
     assert "  [::1]:5140, udp" in done(house.ssh("syslog remotehost list"))
     done(house.ssh("syslog remotehost delete [::1]"))
+
+
+def test_lines_over_tls_go_to_a_host_that_proves_itself_only(tmp_path: Path) -> None:
+    address, other = random_loopback(), random_loopback()
+    now = datetime.datetime.now(datetime.UTC)
+    ensure_webserver_certificate(tmp_path, "loghost", [address], now)
+    logs = LogSettings(remote_ca_file=str(tmp_path / "server.pem"))
+    with (
+        open_ssh_house(tmp_path / "house", logs=logs) as house,
+        LogHost(address, "tls", tls_directory=tmp_path) as right,
+        LogHost(other, "tls", tls_directory=tmp_path) as misnamed,
+    ):
+        for each, host in ((right, address), (misnamed, other)):
+            done(house.ssh(f"syslog remotehost add {host} -port {each.port} -protocol tls"))
+        done(house.ssh("status zone"))
+        house.loop.run(
+            until(lambda: any("status zone" in each for each in right.texts), "it was sent")
+        )
+        syslog = house.appliance.syslog
+        house.loop.run(until(lambda: errors(house)[other] != "", "the name was refused"))
+        assert "IP address mismatch" in errors(house)[other]
+        assert (errors(house)[address], misnamed.messages) == ("", [])
+        done(house.ssh(f"syslog remotehost delete {address}"))
+        # By the appliance's clock the certificate holds no more (rule T1).
+        house.loop.run(house.appliance.time.set(date="2190-01-01"))
+        done(house.ssh(f"syslog remotehost add {address} -port {right.port} -protocol tls"))
+        house.loop.run(until(lambda: errors(house)[address] != "", "the dates were refused"))
+        assert "holds from" in errors(house)[address]
+        done(house.ssh("syslog remotehost add loghost.test -protocol tls"))
+        assert [each.port for each in syslog.remote_hosts if each.port < 10_000] == [6514]
+
+
+def errors(house: SshHouse) -> dict[str, str]:
+    syslog = house.appliance.syslog
+    return {each.address: syslog.last_error(each.host_id) for each in syslog.remote_hosts}

@@ -1,10 +1,12 @@
-"""A host that receives syslog, over UDP or TCP, and remembers what it got."""
+"""A host that receives syslog, over UDP, TCP or TLS, and remembers what it got."""
 
 from __future__ import annotations
 
 import re
 import socket
+import ssl
 import threading
+from pathlib import Path
 from typing import Self
 
 MESSAGE = re.compile(
@@ -18,7 +20,9 @@ MESSAGE = re.compile(
 class LogHost:
     """A receiver on a free port of an address."""
 
-    def __init__(self, address: str, protocol: str, port: int = 0) -> None:
+    def __init__(
+        self, address: str, protocol: str, port: int = 0, tls_directory: Path | None = None
+    ) -> None:
         self.messages: list[bytes] = []
         kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
         self._socket = socket.socket(socket.AF_INET, kind)
@@ -26,8 +30,12 @@ class LogHost:
         self._socket.bind((address, port))
         self._socket.settimeout(0.05)
         self.port: int = self._socket.getsockname()[1]
-        if protocol == "tcp":
+        if protocol != "udp":
             self._socket.listen()
+        if tls_directory is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls_directory / "server.pem", tls_directory / "server.key")
+            self._socket = context.wrap_socket(self._socket, server_side=True)
         target = self._datagrams if protocol == "udp" else self._streams
         self._thread = threading.Thread(target=target, daemon=True)
         self._ended = threading.Event()
@@ -59,7 +67,8 @@ class LogHost:
         while not self._ended.is_set():
             try:
                 connection, _ = self._socket.accept()
-            except TimeoutError:
+            except OSError:
+                # Nobody came, or one that trusts no certificate of ours.
                 continue
             with connection:
                 connection.settimeout(0.05)
@@ -73,6 +82,8 @@ class LogHost:
                 piece = connection.recv(65536)
             except TimeoutError:
                 continue
+            except OSError:
+                return
             if not piece:
                 return
             held += piece

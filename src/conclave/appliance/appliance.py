@@ -221,7 +221,9 @@ async def _start_syslog(
     bounds = config.logs
     directory = StatePaths(config.state_dir).logs
     files = LogFiles(directory, bounds.max_file_bytes, bounds.max_files)
-    syslog = await Syslog.open(documents, files, time, config.host_name)
+    syslog = await Syslog.open(
+        documents, files, time, host_name=config.host_name, ca_file=bounds.remote_ca_file
+    )
     syslog.start()
     closing.push_async_callback(syslog.stop)
     return syslog

@@ -1,4 +1,6 @@
-"""Lines of the system log sent to other hosts: RFC 5424 over UDP (RFC 5426) or TCP (RFC 6587).
+"""Lines of the system log sent to other hosts: RFC 5424 over UDP, TCP or TLS.
+
+Framing is of RFC 5426, 6587 and 5425.
 
 Invariant: nobody waits for a remote host.  Each has a queue with a bound and a task that sends;
 what does not fit is counted, and the count is sent once the host takes lines again.
@@ -10,12 +12,13 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Final, Literal
 
 import msgspec
 
+from conclave.appliance.remote_log_trust import RemoteLogTrust
 from conclave.appliance.system_log import Entry, wire_message
 
 MAX_QUEUED: Final = 1000
@@ -26,7 +29,8 @@ LONGEST_PAUSE_SECONDS: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
-Protocol = Literal["udp", "tcp"]
+Protocol = Literal["udp", "tcp", "tls"]
+DEFAULT_PORTS: Final[Mapping[Protocol, int]] = {"udp": 514, "tcp": 514, "tls": 6514}
 
 
 class RemoteHost(msgspec.Struct, frozen=True):
@@ -45,8 +49,11 @@ class RemoteHost(msgspec.Struct, frozen=True):
 class RemoteLog:
     """Sends lines to one host."""
 
-    def __init__(self, host: RemoteHost) -> None:
+    def __init__(self, host: RemoteHost, trust: RemoteLogTrust) -> None:
         self.host: Final = host
+        self.last_error = ""
+        """Why the last attempt to connect or to send failed; "" since one succeeded."""
+        self._trust = trust
         self._queue = deque[Entry]()
         self._lost = 0
         self._wanted = asyncio.Event()
@@ -74,13 +81,15 @@ class RemoteLog:
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
-                async with _connected(self.host) as connection:
+                async with _connected(self.host, self._trust) as connection:
+                    self.last_error = ""
                     while True:
                         await self._wanted.wait()
                         await self._send_all(connection)
                         pause = FIRST_PAUSE_SECONDS
             except (OSError, TimeoutError, UnicodeError) as cause:
                 # Not logged at a level that is sent: it would feed the queue that is stuck.
+                self.last_error = str(cause) or "no answer in time"
                 _log.debug("remote host %s: %s", self.host.host_id, cause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
@@ -118,7 +127,7 @@ class _Connection(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def _connected(host: RemoteHost) -> AsyncIterator[_Connection]:
+async def _connected(host: RemoteHost, trust: RemoteLogTrust) -> AsyncIterator[_Connection]:
     connection = _Connection()
     address = host.address.strip("[]")
     async with asyncio.timeout(CONNECT_SECONDS):
@@ -127,8 +136,14 @@ async def _connected(host: RemoteHost) -> AsyncIterator[_Connection]:
                 lambda: connection, remote_addr=(address, host.port)
             )
         else:
-            connection.reader, connection.writer = await asyncio.open_connection(address, host.port)
+            context = await asyncio.to_thread(trust.context) if host.protocol == "tls" else None
+            connection.reader, connection.writer = await asyncio.open_connection(
+                address, host.port, ssl=context
+            )
     try:
+        if connection.writer is not None and host.protocol == "tls":
+            shown = connection.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            trust.check_dates(shown)
         yield connection
     finally:
         if connection.datagrams is not None:

@@ -14,6 +14,7 @@ import msgspec
 from conclave import faults
 from conclave.appliance.documents import Documents
 from conclave.appliance.log_files import LogFiles
+from conclave.appliance.remote_log_trust import RemoteLogTrust
 from conclave.appliance.remote_logs import RemoteHost, RemoteLog
 from conclave.appliance.system_log import (
     PRODUCT_LOGGER,
@@ -44,11 +45,14 @@ class Syslog:
         stored: StoredSyslog,
         files: LogFiles,
         time: ApplianceTime,
+        *,
         host_name: str,
+        ca_file: str,
     ) -> None:
         self._documents = documents
         self._stored = stored
         self.files: Final = files
+        self._trust = RemoteLogTrust(ca_file, time.clock)
         self._lock = threading.Lock()
         self._changing = asyncio.Lock()
         self._remotes: dict[str, RemoteLog] = {}
@@ -57,20 +61,32 @@ class Syslog:
 
     @classmethod
     async def open(
-        cls, documents: Documents, files: LogFiles, time: ApplianceTime, host_name: str
+        cls,
+        documents: Documents,
+        files: LogFiles,
+        time: ApplianceTime,
+        *,
+        host_name: str,
+        ca_file: str,
     ) -> Syslog:
-        """Read the remote hosts from the store."""
-        return cls(documents, await documents.load(DOCUMENT, StoredSyslog), files, time, host_name)
+        """Read the remote hosts from the store; `ca_file` vouches for those over TLS."""
+        stored = await documents.load(DOCUMENT, StoredSyslog)
+        return cls(documents, stored, files, time, host_name=host_name, ca_file=ca_file)
 
     @property
     def remote_hosts(self) -> tuple[RemoteHost, ...]:
         """Return where lines are sent."""
         return self._stored.remote_hosts
 
+    def last_error(self, host_id: str) -> str:
+        """Return why lines do not get to a host; "" when they do, as far as is known."""
+        remote = self._remotes.get(host_id)
+        return "" if remote is None else remote.last_error
+
     def start(self) -> None:
         """Begin to keep what Conclave's loggers say."""
         for host in self.remote_hosts:
-            self._remotes[host.host_id] = RemoteLog(host)
+            self._remotes[host.host_id] = RemoteLog(host, self._trust)
         logger = logging.getLogger(PRODUCT_LOGGER)
         logger.addHandler(self._handler)
         if logger.level == logging.NOTSET:
@@ -98,7 +114,7 @@ class Syslog:
                 message = f"There are {MAX_REMOTE_HOSTS} remote hosts, and no more are allowed."
                 raise LimitReached(faults.SYSLOG_HOST_EXISTS, message)
             await self._store((*self.remote_hosts, host))
-            self._remotes[host.host_id] = RemoteLog(host)
+            self._remotes[host.host_id] = RemoteLog(host, self._trust)
 
     async def remove_remote(self, host_id: str) -> None:
         """Send no more lines to a host, which is named with or without its port; raise NotFound."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from msgspec import UNSET, Meta, UnsetType
 
 from conclave import faults
 from conclave.appliance.host_names import HOST_PATTERN
 from conclave.appliance.log_files import MAX_ENTRIES, MAX_SEARCH
-from conclave.appliance.remote_logs import RemoteHost
+from conclave.appliance.remote_logs import DEFAULT_PORTS, Protocol, RemoteHost
 from conclave.appliance.system_log import MESSAGES
 from conclave.lunash.render.syslog import (
     exported_file,
@@ -94,6 +94,8 @@ class RemoteHostView(Result, frozen=True):
     port: int
     protocol: str
     url: str
+    last_error: str
+    """Why lines do not get there; empty while they do, as far as is known."""
 
 
 class RemoteHosts(Result, frozen=True):
@@ -103,11 +105,15 @@ class RemoteHosts(Result, frozen=True):
 
 
 class AddRemoteHost(Arguments, frozen=True):
-    """Host name or address, port and protocol."""
+    """Host name or address, port (514, over TLS 6514 when absent) and protocol.
+
+    A host over TLS must have a certificate of its name or address by an authority of the setting
+    `logs.remote_ca_file`.
+    """
 
     host: HostAddress
-    port: Port = 514
-    protocol: Literal["udp", "tcp"] = "udp"
+    port: Port | UnsetType = UNSET
+    protocol: Protocol = "udp"
 
 
 @operation(
@@ -355,6 +361,7 @@ async def list_remote_hosts(call: Call, _arguments: NoArguments) -> Reply:
             port=each.port,
             protocol=each.protocol,
             url=f"{REMOTE_HOSTS}/{each.host_id}",
+            last_error=call.appliance.syslog.last_error(each.host_id),
         )
         for each in call.appliance.syslog.remote_hosts
     ]
@@ -384,7 +391,7 @@ async def list_remote_hosts(call: Call, _arguments: NoArguments) -> Reply:
                 ),
                 Option(
                     name="port",
-                    summary="port; 514 when absent",
+                    summary="port; 514, over TLS 6514 when absent",
                     value="port",
                     kind=Kind.NUMBER,
                     target="port",
@@ -394,7 +401,7 @@ async def list_remote_hosts(call: Call, _arguments: NoArguments) -> Reply:
                     summary="udp when absent",
                     value="protocol",
                     kind=Kind.CHOICE,
-                    choices=("udp", "tcp"),
+                    choices=("udp", "tcp", "tls"),
                     target="protocol",
                 ),
             ),
@@ -403,7 +410,9 @@ async def list_remote_hosts(call: Call, _arguments: NoArguments) -> Reply:
 )
 async def add_remote_host(call: Call, arguments: AddRemoteHost) -> Reply:
     """Add a remote host."""
-    host = RemoteHost(arguments.host, arguments.port, arguments.protocol)
+    protocol = arguments.protocol
+    port = DEFAULT_PORTS[protocol] if isinstance(arguments.port, UnsetType) else arguments.port
+    host = RemoteHost(arguments.host, port, protocol)
     await call.appliance.syslog.add_remote(host)
     return Reply(location=f"{REMOTE_HOSTS}/{host.host_id}")
 
