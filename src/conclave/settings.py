@@ -136,6 +136,8 @@ class FileSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     max_file_bytes: int = 256 << 20
     """Bytes of one uploaded file."""
+    max_user_bytes: int = 2 << 30
+    """Bytes of all files of one user together, with those that are still coming in."""
 
 
 class PackageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -251,6 +253,7 @@ NUMBER_RULES: Final[Mapping[str, tuple[int, int]]] = {
     "cluster.drop_ms": (200, 120_000),
     "cluster.read_only_limit_seconds": (0, 31_536_000),
     "files.max_file_bytes": (1 << 20, 1 << 40),
+    "files.max_user_bytes": (1 << 20, 1 << 44),
     "rest.max_body_bytes": (4096, 4 << 20),
     "rest.body_seconds": (1, 600),
     "rest.max_connections": (1, 10_000),

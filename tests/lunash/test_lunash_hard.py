@@ -90,29 +90,29 @@ def stored(house: SshHouse) -> set[str]:
 def test_an_upload_over_the_limit_leaves_nothing(
     house: SshHouse, tmp_path: Path, protocol: list[str]
 ) -> None:
-    (tmp_path / "large").write_bytes(os.urandom(LIMIT_BYTES + 1))
-    (tmp_path / "fits").write_bytes(os.urandom(LIMIT_BYTES))
+    (tmp_path / "large.bin").write_bytes(os.urandom(LIMIT_BYTES + 1))
+    (tmp_path / "fits.bin").write_bytes(os.urandom(LIMIT_BYTES))
     before = stored(house)
-    refused = house.scp(str(tmp_path / "large"), "{}:", options=protocol)
+    refused = house.scp(str(tmp_path / "large.bin"), "{}:", options=protocol)
     assert refused.status != 0
     # OpenSSH repeats the reason over the older protocol only.
     assert (str(LIMIT_BYTES) if protocol == ["-O"] else "large") in refused.err
     assert stored(house) == before
-    assert house.scp(str(tmp_path / "fits"), "{}:", options=protocol).status == 0
-    assert stored(house) == before | {"fits"}
-    assert house.sftp("rm fits\n").status == 0
+    assert house.scp(str(tmp_path / "fits.bin"), "{}:", options=protocol).status == 0
+    assert stored(house) == before | {"fits.bin"}
+    assert house.sftp("rm fits.bin\n").status == 0
 
 
 def test_an_upload_that_breaks_off_leaves_nothing_and_keeps_what_there_was(
     house: SshHouse, tmp_path: Path
 ) -> None:
-    (tmp_path / "kept").write_bytes(b"before")
-    assert house.scp(str(tmp_path / "kept"), "{}:").status == 0
+    (tmp_path / "kept.bin").write_bytes(b"before")
+    assert house.scp(str(tmp_path / "kept.bin"), "{}:").status == 0
 
     async def break_off() -> None:
         connection = await connect(house)
         sftp = await connection.start_sftp_client()
-        upload = await sftp.open("kept", "wb")
+        upload = await sftp.open("kept.bin", "wb")
         await upload.write(b"half of what was to come")
         # Both files are there now: the old one, and what has no name yet.
         assert len(unfinished(house)) == 1
@@ -122,8 +122,8 @@ def test_an_upload_that_breaks_off_leaves_nothing_and_keeps_what_there_was(
                 await asyncio.sleep(0.02)
 
     house.loop.run(break_off())
-    assert (house.appliance.files.directory("admin") / "kept").read_bytes() == b"before"
-    assert house.sftp("rm kept\n").status == 0
+    assert (house.appliance.files.directory("admin") / "kept.bin").read_bytes() == b"before"
+    assert house.sftp("rm kept.bin\n").status == 0
 
 
 def unfinished(house: SshHouse) -> set[str]:

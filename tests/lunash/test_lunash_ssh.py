@@ -151,7 +151,7 @@ def test_files_go_up_and_down_by_scp(house: SshHouse, tmp_path: Path, protocol: 
 
 @pytest.mark.parametrize("protocol", [["-s"], ["-O"]])
 @pytest.mark.parametrize(
-    "target", ["../out.txt", "/etc/out.txt", "a/b", "../../../../tmp/out.txt", ".hidden"]
+    "target", ["../out.txt", "/etc/out.txt", "a/b.txt", "../../../../tmp/out.txt", ".hidden.txt"]
 )
 def test_nothing_is_written_outside_the_file_area(
     house: SshHouse, tmp_path: Path, protocol: list[str], target: str
@@ -180,7 +180,7 @@ def test_a_first_password_must_be_changed_at_the_login(tmp_path: Path) -> None:
         refused = house.ssh("hsm show", password=DEFAULT_PASSWORD)
         assert refused.status == 1
         assert "you must change your password" in refused.out
-        assert house.scp("/etc/hostname", "{}:x").status != 0
+        assert house.scp("/etc/hostname", "{}:x.txt").status != 0
         typed = f"weak\nweak\n{new}\n{new}\n"
         answer = house.ssh("hsm show", password=DEFAULT_PASSWORD, stdin=typed)
         assert answer.status == 0, answer

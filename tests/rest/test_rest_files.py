@@ -196,3 +196,24 @@ def test_the_audit_log_names_the_file(house: House) -> None:
     send(house.client(MONITOR), "a.txt")
     lines, _ = house.loop.run(house.appliance.audit.page(0, 3))
     assert any(f'"note":"{FILES}/a.txt"'.encode() in line for line in lines)
+
+
+def test_a_refused_upload_is_recorded_with_its_name(house: House) -> None:
+    client = house.client(MONITOR)
+    assert send(client, "bad\x7f name.exe").status_code == 400
+    lines, _ = house.loop.run(house.appliance.audit.page(0, 1))
+    assert b'"refused"' in lines[0]
+    assert b"monitor/files/bad" in lines[0]
+
+
+def test_the_bytes_of_a_user_are_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = house.client(MONITOR)
+    client.delete(FILES)
+    monkeypatch.setattr(house.appliance.files, "max_user_bytes", len(CONTENT) + 10)
+    assert send(client, "a.bin").status_code == 204
+    refused = send(client, "b.bin", b"x" * 11)
+    assert refused.status_code == 413
+    assert f"{len(CONTENT) + 10} bytes together (files.max_user_bytes)" in refused.text
+    assert names(client) == ["a.bin"]
+    assert send(client, "b.bin", b"x" * 10).status_code == 204
+    assert client.delete(FILES).status_code == 204

@@ -209,7 +209,8 @@ async def open_appliance(config: ApplianceConfig) -> AsyncIterator[Appliance]:
 
 def _open_files(config: ApplianceConfig, paths: StatePaths, users: Users) -> UserFiles:
     """Return the users' files, each user's for as long as there is that user."""
-    files = UserFiles(paths.files, config.files.max_file_bytes)
+    bounds = config.files
+    files = UserFiles(paths.files, bounds.max_file_bytes, bounds.max_user_bytes)
     files.sweep()
     users.on_gone(_forgetting(files))
     return files

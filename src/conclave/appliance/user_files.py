@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,26 @@ from conclave.appliance.user_rules import USER_ID_PATTERN
 from conclave.errors import BadInput, ConclaveError, NotFound, Unavailable
 
 FILES_MAX: Final = 1000
+INCOMING_MAX: Final = 64
+SHOWN_CHARACTERS: Final = 80
+ENDINGS: Final = (
+    "pem",
+    "spkg",
+    "auth",
+    "lic",
+    "tar.gz",
+    "log",
+    "txt",
+    "tgz",
+    "pid",
+    "bin",
+    "pub",
+    "jsonl",
+    "csv",
+)
+_RESERVED: Final = frozenset({"server.pem"})
+_STEP_BYTES: Final = 1 << 20
+"""What a growing file takes of the quota at a time, so that not each write counts all files."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,63}")
 _UNFINISHED: Final = ".part-"
 
@@ -48,12 +69,46 @@ def check_name(name: str) -> str:
     return name
 
 
-class UserFiles:
-    """All users' files below one directory; its calls touch the disk."""
+def check_new_name(name: str) -> str:
+    """Return the name that a file is to get; raise BadInput for one that none may have."""
+    if name in _RESERVED or not re.search(rf"\.({'|'.join(ENDINGS)})$", name):
+        message = (
+            f"A file's name must end in one of {', '.join(ENDINGS)} and not be server.pem;"
+            f" it is {name[:80]!r}."
+        )
+        raise BadInput(faults.FILE_PATTERN, message)
+    return check_name(name)
 
-    def __init__(self, root: Path, max_file_bytes: int) -> None:
+
+def shown_name(name: str) -> str:
+    """Return a file's name as records have it: bounded, printable, whatever a client sent."""
+    return name[:SHOWN_CHARACTERS].encode("unicode_escape").decode("ascii")[:SHOWN_CHARACTERS]
+
+
+@dataclass(slots=True, eq=False)
+class Incoming:
+    """A file that is being written; it takes its name once it is whole."""
+
+    user_id: str
+    name: str
+    stream: BinaryIO
+    taken_bytes: int = 0
+    """What it has of its user's quota."""
+
+
+class UserFiles:
+    """All users' files below one directory; its calls touch the disk.
+
+    A user's files and what comes in never have more bytes together than the setting
+    `files.max_user_bytes`; a file that is to be replaced no longer counts.
+    """
+
+    def __init__(self, root: Path, max_file_bytes: int, max_user_bytes: int) -> None:
         self._root = root
         self.max_file_bytes = max_file_bytes
+        self.max_user_bytes: Final = max_user_bytes
+        self._incoming: dict[str, set[Incoming]] = {}
+        self._counting = threading.Lock()
 
     def directory(self, user_id: str) -> Path:
         """Return a user's directory, which is made when it is missing."""
@@ -88,38 +143,84 @@ class UserFiles:
 
     def store(self, user_id: str, name: str, content: Iterable[bytes]) -> FileInfo:
         """Write a file whole, replacing one of the same name; refuse one that is too large."""
-        with self.writing(user_id, name) as stream:
+        with self.writing(user_id, name) as incoming:
             written = 0
             for piece in content:
                 written += len(piece)
-                self.check_size(written)
-                stream.write(piece)
+                self.take(incoming, written)
+                incoming.stream.write(piece)
         return FileInfo(name, written, (self.directory(user_id) / name).stat().st_mtime)
 
     @contextlib.contextmanager
-    def writing(self, user_id: str, name: str) -> Iterator[BinaryIO]:
+    def writing(self, user_id: str, name: str) -> Iterator[Incoming]:
         """Open a new file that takes its name when the block ends well, and is gone otherwise."""
         directory = self.directory(user_id)
-        target = directory / check_name(name)
-        if not target.exists() and len(self.list(user_id)) >= FILES_MAX:
-            message = f"User {user_id} has {FILES_MAX} files, and no more are allowed: delete some."
-            raise BadInput(faults.BAD_REQUEST, message)
+        target = directory / check_new_name(name)
         temporary = directory / f"{_UNFINISHED}{secrets.token_hex(8)}"
-        with _storing():
+        with _storing(), temporary.open("xb") as stream:
+            incoming = Incoming(user_id, name, stream)
             try:
-                with temporary.open("xb") as stream:
-                    yield stream
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                temporary.replace(target)
+                self._admit(incoming)
+                yield incoming
+                stream.flush()
+                self.take(incoming, os.fstat(stream.fileno()).st_size)
+                os.fsync(stream.fileno())
+                with self._counting:
+                    temporary.replace(target)
+                    self._dismiss(incoming)
             finally:
                 temporary.unlink(missing_ok=True)
+                with self._counting:
+                    self._dismiss(incoming)
 
-    def check_size(self, size_bytes: int) -> None:
-        """Refuse a file larger than the setting `files.max_file_bytes`."""
+    def take(self, incoming: Incoming, size_bytes: int) -> None:
+        """Let a file that is written grow to a size; raise BadInput beyond either limit."""
         if size_bytes > self.max_file_bytes:
-            message = f"A file may have {self.max_file_bytes} bytes at most."
+            message = (
+                f"A file may have {self.max_file_bytes} bytes at most (files.max_file_bytes);"
+                f" {incoming.name!r} has {size_bytes} or more."
+            )
             raise BadInput(faults.REQUEST_TOO_LARGE, message)
+        if size_bytes <= incoming.taken_bytes:
+            return
+        with self._counting:
+            others = self._used_beside(incoming)
+            free = self.max_user_bytes - others
+            if size_bytes > free:
+                message = (
+                    f"The files of user {incoming.user_id} may have {self.max_user_bytes} bytes"
+                    f" together (files.max_user_bytes); the others have {others}, and"
+                    f" {incoming.name!r} has {size_bytes} or more: delete some."
+                )
+                raise BadInput(faults.REQUEST_TOO_LARGE, message)
+            incoming.taken_bytes = min(size_bytes + _STEP_BYTES, free)
+
+    def _admit(self, incoming: Incoming) -> None:
+        """Count a file that begins; refuse one too many."""
+        user_id = incoming.user_id
+        with self._counting:
+            coming = self._incoming.setdefault(user_id, set())
+            names = {each.name for each in self.list(user_id)} | {each.name for each in coming}
+            if len(names | {incoming.name}) > FILES_MAX or len(coming) >= INCOMING_MAX:
+                most = f"{FILES_MAX} files, {INCOMING_MAX} of them on their way in"
+                message = (
+                    f"User {user_id} may have {most}; there are {len(names)} and"
+                    f" {len(coming)}, and no more are allowed: delete some."
+                )
+                raise BadInput(faults.BAD_REQUEST, message)
+            coming.add(incoming)
+
+    def _dismiss(self, incoming: Incoming) -> None:
+        coming = self._incoming.get(incoming.user_id, set())
+        coming.discard(incoming)
+        if not coming:
+            self._incoming.pop(incoming.user_id, None)
+
+    def _used_beside(self, incoming: Incoming) -> int:
+        user_id = incoming.user_id
+        kept = sum(each.size_bytes for each in self.list(user_id) if each.name != incoming.name)
+        coming = self._incoming.get(user_id, set()) - {incoming}
+        return kept + sum(each.taken_bytes for each in coming)
 
     def delete(self, user_id: str, name: str) -> None:
         """Remove a file; raise NotFound when there is none of that name."""
@@ -130,8 +231,9 @@ class UserFiles:
     def rename(self, user_id: str, name: str, new_name: str) -> None:
         """Give a file another name, in place of one that has it; raise NotFound."""
         self.open(user_id, name).close()
+        target = self.directory(user_id) / check_new_name(new_name)
         with _storing():
-            (self.directory(user_id) / name).replace(self.directory(user_id) / check_name(new_name))
+            (self.directory(user_id) / name).replace(target)
 
     def clear(self, user_id: str) -> int:
         """Remove all files of a user and return how many there were."""

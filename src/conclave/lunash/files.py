@@ -11,7 +11,7 @@ import contextlib
 import os
 import posixpath
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NoReturn, ParamSpec, TypeVar, cast
 
@@ -22,6 +22,7 @@ from asyncssh import (
     FXF_READ,
     FXF_WRITE,
     SFTPAttrs,
+    SFTPError,
     SFTPFailure,
     SFTPName,
     SFTPNoSuchFile,
@@ -32,8 +33,10 @@ from asyncssh import (
 )
 from asyncssh.channel import SSHChannel
 
-from conclave.appliance.user_files import FileInfo, UserFiles
-from conclave.errors import BadInput, ConclaveError, NotFound, Unavailable
+from conclave import faults
+from conclave.appliance.user_files import FileInfo, Incoming, UserFiles, check_new_name
+from conclave.errors import BadInput, ConclaveError, Conflict, NotAllowed, NotFound, Unavailable
+from conclave.lunash.file_records import BrokenOff, FileChange, FileRecords
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,13 +51,9 @@ class _OpenFile:
     stream: BinaryIO
     finish: contextlib.ExitStack
     """Closes the file; one that was written takes its name then, unless an error comes before."""
-    writing: bool
+    incoming: Incoming | None = None
     size_bytes: int = 0
-    refused: bool = False
-
-
-class _BrokenOff(Exception):
-    """An upload ended before its end."""
+    refusal: ConclaveError | None = None
 
 
 class ConfinedFiles(SFTPServer):
@@ -64,19 +63,24 @@ class ConfinedFiles(SFTPServer):
         self,
         channel: SSHChannel[bytes],
         files: UserFiles,
-        user_id: str,
+        records: FileRecords,
         ended: Callable[[], bool],
-        is_current: Callable[[], bool],
     ) -> None:
         super().__init__(cast("SSHServerChannel[bytes]", channel))
         self._files = files
-        self._user_id = user_id
+        self._user_id = records.user_id
+        self._records = records
         self._ended = ended
-        self._is_current = is_current
-        self._open_files = 0
+        self._open_files: set[_OpenFile] = set()
 
-    def exit(self) -> None:
-        """Tell sftp's clients that all went well; asyncssh itself tells none but scp's."""
+    async def exit(self) -> None:
+        """Tell sftp's clients that all went well; asyncssh itself tells none but scp's.
+
+        Whatever is still open came from a client that is gone, and is not kept.
+        """
+        for opened in list(self._open_files):
+            with contextlib.suppress(SFTPError):
+                await self.close(opened)
         if self.channel.get_subsystem() == "sftp" and not self.channel.is_closing():
             self.channel.exit(0)
 
@@ -85,33 +89,50 @@ class ConfinedFiles(SFTPServer):
     async def open(self, path: bytes, pflags: int, attrs: SFTPAttrs) -> object:
         """Open a file to read it, or a new one to write it whole."""
         self._require_login()
-        if self._open_files >= MAX_OPEN_FILES:
+        if len(self._open_files) >= MAX_OPEN_FILES:
             raise SFTPFailure(f"A session may have {MAX_OPEN_FILES} files open at once.")
-        name = _name(path)
         writing = bool(pflags & (FXF_WRITE | FXF_APPEND))
         if writing and (pflags & FXF_READ or pflags & FXF_APPEND):
             raise SFTPOpUnsupported("A file is written whole, from its beginning.")
-        opened = await _in_thread(self._open, name, writing)
-        self._open_files += 1
+        with _answering():
+            if writing:
+                self._records.require_writable()
+                with self._records.refusals(FileChange("file.upload", path)):
+                    opened = await _in_thread(self._open_new, _name(path))
+            else:
+                opened = await _in_thread(self._open, _name(path))
+        self._open_files.add(opened)
         return opened
 
     def _require_login(self) -> None:
         """Refuse whoever was disabled, deleted or changed since the session began."""
-        if not self._is_current():
+        if not self._records.is_current():
             raise SFTPPermissionDenied("The login is void: log in again.")
 
-    def _open(self, name: str, writing: bool) -> _OpenFile:
+    def _open(self, name: str) -> _OpenFile:
         with contextlib.ExitStack() as opening:
-            opens = self._files.writing if writing else self._files.open
-            stream = opening.enter_context(opens(self._user_id, name))
-            return _OpenFile(name, stream, opening.pop_all(), writing)
+            stream = opening.enter_context(self._files.open(self._user_id, name))
+            return _OpenFile(name, stream, opening.pop_all())
+
+    def _open_new(self, name: str) -> _OpenFile:
+        with contextlib.ExitStack() as opening:
+            incoming = opening.enter_context(self._files.writing(self._user_id, name))
+            return _OpenFile(name, incoming.stream, opening.pop_all(), incoming)
 
     async def close(self, file_obj: object) -> None:
         """Close a file; one that was written whole gets its name."""
         opened = _opened(file_obj)
-        self._open_files -= 1
-        whole = not opened.writing or not (opened.refused or self._ended())
-        await _in_thread(_close, opened, whole)
+        self._open_files.discard(opened)
+        with _answering():
+            if opened.incoming is None:
+                await _in_thread(opened.finish.close)
+                return
+            change = FileChange("file.upload", opened.name.encode(), size_bytes=opened.size_bytes)
+            with self._records.refusals(change):
+                if opened.refusal is None and (self._ended() or not self._records.is_current()):
+                    opened.refusal = BrokenOff(faults.UPLOAD_BODY, "The upload was broken off.")
+                await _in_thread(_close, opened)
+            await self._records.done(change)
 
     async def read(self, file_obj: object, offset: int, size: int) -> bytes:
         """Read a part of a file."""
@@ -122,16 +143,17 @@ class ConfinedFiles(SFTPServer):
         """Write a part of a file, within the limit."""
         self._require_login()
         opened = _opened(file_obj)
-        if not opened.writing:
+        if opened.incoming is None:
             raise SFTPPermissionDenied("The file was opened to read it.")
         size = max(opened.size_bytes, offset + len(data))
-        try:
-            self._files.check_size(size)
-        except BadInput as error:
-            opened.refused = True
-            raise SFTPFailure(error.message) from None
-        opened.size_bytes = size
-        return await _in_thread(os.pwrite, opened.stream.fileno(), data, offset)
+        with _answering():
+            try:
+                await _in_thread(self._files.take, opened.incoming, size)
+            except BadInput as error:
+                opened.refusal = error
+                raise
+            opened.size_bytes = max(opened.size_bytes, size)
+            return await _in_thread(os.pwrite, opened.stream.fileno(), data, offset)
 
     # ---- what there is
 
@@ -140,7 +162,8 @@ class ConfinedFiles(SFTPServer):
         self._require_login()
         if _is_root(path):
             return SFTPAttrs(type=FILEXFER_TYPE_DIRECTORY, permissions=stat.S_IFDIR | 0o700, size=0)
-        return _attributes(await _in_thread(self._find, _name(path)))
+        with _answering():
+            return _attributes(await _in_thread(self._find, _name(path)))
 
     async def lstat(self, path: bytes) -> SFTPAttrs:
         """Describe a file or the directory."""
@@ -156,7 +179,9 @@ class ConfinedFiles(SFTPServer):
         self._require_login()
         if not _is_root(path):
             raise SFTPNoSuchFile("There are no directories here.")
-        for entry in await _in_thread(self._files.list, self._user_id):
+        with _answering():
+            entries = await _in_thread(self._files.list, self._user_id)
+        for entry in entries:
             yield SFTPName(entry.name.encode(), attrs=_attributes(entry))
 
     def _find(self, name: str) -> FileInfo:
@@ -173,23 +198,33 @@ class ConfinedFiles(SFTPServer):
 
     async def remove(self, path: bytes) -> None:
         """Delete a file."""
-        self._require_login()
-        await _in_thread(self._files.delete, self._user_id, _name(path))
+        async with self._changing(FileChange("file.delete", path)):
+            await _in_thread(self._files.delete, self._user_id, _name(path))
 
     async def rename(self, oldpath: bytes, newpath: bytes) -> None:
         """Rename a file; a name that is taken stays."""
-        self._require_login()
-        new_name = _name(newpath)
-        if any(
-            entry.name == new_name for entry in await _in_thread(self._files.list, self._user_id)
-        ):
-            raise SFTPFailure("There is a file of that name already.")
-        await _in_thread(self._files.rename, self._user_id, _name(oldpath), new_name)
+        async with self._changing(FileChange("file.rename", oldpath, newpath)):
+            new_name = check_new_name(_name(newpath))
+            entries = await _in_thread(self._files.list, self._user_id)
+            if any(entry.name == new_name for entry in entries):
+                message = "There is a file of that name already."
+                raise Conflict(faults.FILE_PATTERN, message)
+            await _in_thread(self._files.rename, self._user_id, _name(oldpath), new_name)
 
     async def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
         """Rename a file, in place of one that has the name."""
+        async with self._changing(FileChange("file.rename", oldpath, newpath)):
+            await _in_thread(self._files.rename, self._user_id, _name(oldpath), _name(newpath))
+
+    @contextlib.asynccontextmanager
+    async def _changing(self, change: FileChange) -> AsyncIterator[None]:
+        """Record a change, or what refuses it, and answer as sftp does."""
         self._require_login()
-        await _in_thread(self._files.rename, self._user_id, _name(oldpath), _name(newpath))
+        with _answering():
+            self._records.require_writable()
+            with self._records.refusals(change):
+                yield
+            await self._records.done(change)
 
     def setstat(self, path: bytes, attrs: SFTPAttrs) -> None:
         """Pass over modes and times, which clients set after an upload."""
@@ -246,13 +281,11 @@ def _refused(what: str) -> SFTPOpUnsupported:
     return SFTPOpUnsupported(f"A user's file area has no {what}.")
 
 
-def _close(opened: _OpenFile, whole: bool) -> None:
-    if whole:
-        opened.finish.close()
-        return
-    broken_off = _BrokenOff()
-    with contextlib.suppress(_BrokenOff):
-        opened.finish.__exit__(_BrokenOff, broken_off, None)
+def _close(opened: _OpenFile) -> None:
+    """Give a file its name, or take it away and raise what refused it."""
+    with opened.finish:
+        if opened.refusal is not None:
+            raise opened.refusal
 
 
 def _opened(file_obj: object) -> _OpenFile:
@@ -270,10 +303,10 @@ def _name(path: bytes) -> str:
     try:
         text = path.decode()
     except UnicodeDecodeError:
-        raise SFTPNoSuchFile("A file's name is UTF-8.") from None
+        raise BadInput(faults.FILE_PATTERN, "A file's name is UTF-8.") from None
     name = text.removeprefix("./").removeprefix(_SEPARATOR)
     if _SEPARATOR in name or name in {"", ".", ".."}:
-        raise SFTPPermissionDenied("A user's file area has no directories.")
+        raise NotAllowed(faults.FILE_PATTERN, "A user's file area has no directories.")
     return name
 
 
@@ -290,11 +323,17 @@ def _attributes(entry: FileInfo) -> SFTPAttrs:
 
 
 async def _in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """Turn refusals into sftp's."""
     try:
-        return await asyncio.to_thread(function, *args, **kwargs)
+        yield
     except NotFound as error:
         raise SFTPNoSuchFile(error.message) from None
-    except Unavailable as error:
+    except (BadInput, Conflict, Unavailable) as error:
         raise SFTPFailure(error.message) from None
     except ConclaveError as error:
         raise SFTPPermissionDenied(error.message) from None

@@ -26,6 +26,7 @@ from conclave.errors import ConclaveError, Unavailable
 from conclave.lunash.catalogue import COMMANDS, OPERATIONS_BY_NAME, Offered, offered_by
 from conclave.lunash.connection import Shared, serve_process
 from conclave.lunash.execution import DOOR, House
+from conclave.lunash.file_records import FileRecords
 from conclave.lunash.files import ConfinedFiles
 from conclave.lunash.host_key import load_host_key
 from conclave.operations.task_table import TaskTable
@@ -239,14 +240,15 @@ class _Connection(asyncssh.SSHServer):
     def files(self, channel: SSHChannel[bytes], process: _Process) -> ConfinedFiles:
         """Return the user's files."""
         assert self._login is not None  # noqa: S101 - no session without a login
-        files, login = self._shared.house.appliance.files, self._login
-        return ConfinedFiles(
-            channel,
-            files,
-            login.user_id,
-            lambda: process.ended,
-            lambda: self._users.current(login) is not None,
+        appliance = self._shared.house.appliance
+        records = FileRecords(
+            appliance.audit,
+            self._users,
+            self._login,
+            source=self._source,
+            protocol=channel.get_subsystem() or "scp",
         )
+        return ConfinedFiles(channel, appliance.files, records, lambda: process.ended)
 
     def _count_attempt(self, username: str) -> None:
         self._attempts += 1

@@ -327,8 +327,8 @@ async def archive_logs(call: Call, _arguments: NoArguments) -> Reply:
     user_id, appliance = call.by.user.user_id, call.appliance
 
     def write() -> None:
-        with appliance.files.writing(user_id, ARCHIVE_NAME) as stream:
-            appliance.syslog.files.archive(stream)
+        with appliance.files.writing(user_id, ARCHIVE_NAME) as incoming:
+            appliance.syslog.files.archive(incoming.stream)
 
     await asyncio.to_thread(write)
     return _written(call, ARCHIVE_NAME)

@@ -6,13 +6,12 @@ import asyncio
 import datetime
 import gzip
 import io
-import re
 import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from conclave import faults
-from conclave.appliance.user_files import FileInfo, check_name
+from conclave.appliance.user_files import FileInfo, check_name, check_new_name
 from conclave.errors import BadInput, NotAllowed, NotFound
 from conclave.lunash.render.user import file_list
 from conclave.operations.commands import PATH, Command, Option
@@ -32,21 +31,6 @@ from conclave.operations.users import USER, USERS, check_user
 FILES: Final = f"{USER}/files"
 FILE: Final = f"{FILES}/{{fileid}}"
 RAW: Final = "raw"
-_ENDINGS: Final = (
-    "pem",
-    "spkg",
-    "auth",
-    "lic",
-    "tar.gz",
-    "log",
-    "txt",
-    "tgz",
-    "pid",
-    "bin",
-    "pub",
-    "jsonl",
-)
-_RESERVED: Final = frozenset({"server.pem"})
 _CHUNK_BYTES: Final = 256 * 1024
 _BLOCK: Final = 512
 _MISSING: Final = (faults.USER_NOT_FOUND, faults.USER_NOT_OWN, faults.FILE_NOT_FOUND)
@@ -86,17 +70,6 @@ _CHECKS: Final = (check_own_files, check_user)
 
 def _url(call: Call, name: str) -> str:
     return f"{USERS}/{call.path['userid']}/files/{name}"
-
-
-def check_uploaded_name(name: str) -> str:
-    """Return an uploaded file's name; raise BadInput for one that none may have."""
-    if name in _RESERVED or not re.search(rf"\.({'|'.join(_ENDINGS)})$", name):
-        message = (
-            f"A file's name must end in one of {', '.join(_ENDINGS)} and not be server.pem;"
-            f" it is {name[:80]!r}."
-        )
-        raise BadInput(faults.FILE_PATTERN, message)
-    return check_name(name)
 
 
 @operation(
@@ -249,7 +222,7 @@ async def upload_file(call: Call, _arguments: NoArguments) -> Reply:
     if upload is None:
         raise BadInput(faults.UPLOAD_BODY, "There is no file in the body.")
     name, user_id, files = (
-        check_uploaded_name(upload.name),
+        check_new_name(upload.name),
         call.path["userid"],
         call.appliance.files,
     )

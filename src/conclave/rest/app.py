@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from conclave import faults
 from conclave.appliance.appliance import Appliance
+from conclave.appliance.user_files import shown_name
 from conclave.errors import BadInput, ConclaveError, InternalFault
 from conclave.operations.auditing import Attempt, audited
 from conclave.operations.calling import decode_arguments
@@ -145,6 +146,7 @@ class RestApp:
             chunk_seconds=self._settings.body_seconds,
         )
         async with receiving as upload:
+            attempt.target = f"{attempt.target}/{shown_name(upload.name)}"
             with_file = replace(call, upload=upload)
             return await execute(
                 attempt.operation, with_file, attempt.arguments, request.url.path, self._settings
