@@ -35,7 +35,16 @@ from conclave.shell_words import Word
 MAX_MESSAGE: Final = 2000
 CANARY: Final = "Canary-Passw0rd"
 """The value of each secret option; no refusal may repeat it."""
-_VALUE: Final = re.compile(r"must be (?:a number|one of .*); it is (.*)\.$")
+_VALUE: Final = re.compile(
+    r"(?P<option>\S+) must be (?:a number|one of .*); it is (?P<value>.*)\.$"
+)
+_RULE: Final = re.compile(r"^(?P<option>\S+) breaks a rule: .*, got (?P<value>'.*')\.$")
+_SECRET_NAMES: Final = {
+    f"-{option.name}"
+    for command in COMMANDS
+    for option in command.all_options
+    if option.kind in SECRETS
+}
 PIECES: Final = (
     *('"', "'", "\\", " ", "\t", "-", "--", "-1", "?", "help", ";", "|", "&", "$(id)", "`id`"),
     *("\x00", "\x1b[A", "\x7f", "\u202e", "\ud800", "é", "İ", "ß", "%s", "{0}", "\n", "\r"),
@@ -107,8 +116,8 @@ class LineTrial:
 
 def _named_value(message: str) -> str:
     """Return the value that a refusal names: one of an option that is no secret."""
-    named = _VALUE.search(message)
-    return named[1] if named else ""
+    named = _VALUE.search(message) or _RULE.search(message)
+    return "" if named is None or named["option"] in _SECRET_NAMES else named["value"]
 
 
 def _seed(draw: random.Random, command: Command) -> list[str]:

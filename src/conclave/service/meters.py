@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
+from conclave.crypto.mechanisms import MECHANISMS
+
 BUCKETS_S: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.1)
 """Upper ends of the latency classes in seconds; a last class takes the rest."""
 _BUCKETS_NS: Final = tuple(int(end * 1e9) for end in BUCKETS_S)
@@ -34,6 +36,8 @@ now_ns = time.perf_counter_ns
 
 
 _MECHANISMS: Final = 1 << 32
+UNKNOWN: Final = _MECHANISMS - 1
+"""Stands for every number that names no mechanism: a client may send any."""
 
 
 class Use(enum.IntEnum):
@@ -84,7 +88,8 @@ class Meters:
 
     def failed(self, use: Use, mechanism: int) -> None:
         """Count a failure."""
-        self._words[self._row(use, mechanism) + _FAILED] += 1
+        known = mechanism if mechanism in MECHANISMS else UNKNOWN
+        self._words[self._row(use, known) + _FAILED] += 1
 
     def readings(self) -> Iterator[Reading]:
         """Return what was used at all."""
@@ -99,7 +104,7 @@ class Meters:
         return self._new_row(name) if row is None else row
 
     def _new_row(self, name: int) -> int:
-        # A client may name any number as a mechanism; the last row takes what has no place.
+        # The rows of a worker of another release stay; the last one takes what has no place then.
         number = min(len(self._rows), _ROWS - 1)
         row = number * _ROW_WORDS
         if number < _ROWS - 1:
