@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -82,6 +82,12 @@ async def watch_readers(bench: ClusterBench) -> None:
             await asyncio.sleep(0.01)
 
 
+async def waits_or_reads(bench: ClusterBench, reading: asyncio.Task[None]) -> bool:
+    """Tell whether a member has tried to open its copy, and given that up; or a reader fails."""
+    log = await asyncio.to_thread((bench.directory / "cluster.log").read_text)
+    return reading.done() or "has not replayed its own log" in log
+
+
 @with_none
 async def test_c17_a_restarted_copy_is_not_read_before_it_has_what_it_acknowledged(
     house: Several,
@@ -100,8 +106,11 @@ async def test_c17_a_restarted_copy_is_not_read_before_it_has_what_it_acknowledg
         assert not second.page.lease_valid()
         reading = asyncio.create_task(watch_readers(second))
         await make(first, "meanwhile")
+        await until(lambda: waits_or_reads(second, reading))
         slow.unlink()
-        kill_postgresql(second)
+        # It may be mended already, which starts it anew as well.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            kill_postgresql(second)
         await house.all_read_write()
         reading.cancel()
         await asyncio.wait({reading})
