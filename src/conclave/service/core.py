@@ -33,7 +33,7 @@ from conclave.service.page import SharedPage
 from conclave.service.page_watch import PageWatch
 from conclave.service.requests import Later, Pins, WrongRole, deadline_passed
 from conclave.service.session_objects import Holder, private_session_seal
-from conclave.service.store_reader import LoadedKeyring, LoadedToken, LoadedTokens, StoreReader
+from conclave.service.store_reader import LoadedKeyring, LoadedTokens, StoreReader
 from conclave.service.tickets import (
     Bearer,
     Ticket,
@@ -49,7 +49,6 @@ from conclave.settings import Limits
 
 if TYPE_CHECKING:
     from conclave.service.spreader import Spreader
-    from conclave.store.rows import KeyringRow
 
 KEYRING_ID_BYTES: Final = 16
 CHANNEL_CONNECT_SECONDS: Final = 3.0
@@ -337,27 +336,6 @@ class Core:
         self.fresh_ticket = issue(ticket, keys.newest, keys.tickets[keys.newest])
 
     # ------------------------------------------------------------------ tokens
-
-    def token(self, keyring_id: bytes) -> tuple[KeyringRow, int]:
-        """Return a keyring and its object count as they are now; raise Later to read them first.
-
-        An application that looks at each slot must not fill the cache with all their objects.
-        """
-        self.require_serving()
-        view = self.views.views.get(KeyringId(keyring_id))
-        if view is not None and view.generation == self._words[view.word]:
-            return view.row, len(view.rows)
-        if len(keyring_id) != KEYRING_ID_BYTES:
-            raise keyring_not_found(keyring_id)
-        loaded: LoadedToken | None = self.pinned.get(("token", keyring_id))
-        if loaded is None:
-            raise Later(lambda pins: self._load_token(KeyringId(keyring_id), pins))
-        if loaded.row is None:
-            raise keyring_not_found(keyring_id)
-        return loaded.row, loaded.object_count
-
-    async def _load_token(self, keyring_id: KeyringId, pins: Pins) -> None:
-        pins["token", keyring_id] = await self.reader.token(keyring_id)
 
     def token_list(self) -> LoadedTokens:
         """Return all keyrings, as fresh as the log position; raise Later to read them first."""

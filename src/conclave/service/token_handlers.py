@@ -6,9 +6,18 @@ import os
 from typing import Final
 
 from conclave.crypto.mechanisms import mechanism_infos
+from conclave.ids import KeyringId
 from conclave.keyring.roles import LockState, is_locked
-from conclave.service.core import Core
-from conclave.service.requests import Caller, ProtocolBroken, args_decoder, bad_argument
+from conclave.service.core import KEYRING_ID_BYTES, Core, keyring_not_found
+from conclave.service.requests import (
+    Caller,
+    Later,
+    Pins,
+    ProtocolBroken,
+    args_decoder,
+    bad_argument,
+)
+from conclave.service.store_reader import LoadedToken
 from conclave.service.wire import (
     MAX_ATTRIBUTE_BYTES,
     MAX_PASSWORD_BYTES,
@@ -98,7 +107,7 @@ def members(core: Core, _caller: Caller, request: Request) -> MemberList:
 def token_info(core: Core, _caller: Caller, request: Request) -> TokenDetails:
     """Describe one keyring."""
     args: TokenInfo = _decode_info(request.args)
-    row, object_count = core.token(args.keyring_id)
+    row, object_count = _read_token(core, args.keyring_id)
     return TokenDetails(
         token=_token(row, core),
         object_count=object_count,
@@ -106,6 +115,29 @@ def token_info(core: Core, _caller: Caller, request: Request) -> TokenDetails:
         dual_identity=row.krco is not None,
         failed_attempts=max(row.krso.failures, row.krco.failures if row.krco else 0),
     )
+
+
+def _read_token(core: Core, keyring_id: bytes) -> tuple[KeyringRow, int]:
+    """Return a keyring and its object count as they are now; raise Later to read them first.
+
+    An application that looks at each slot must not fill the cache with all their objects.
+    """
+    core.require_serving()
+    view = core.views.views.get(KeyringId(keyring_id))
+    if view is not None and view.generation == core.page.words[view.word]:
+        return view.row, len(view.rows)
+    if len(keyring_id) != KEYRING_ID_BYTES:
+        raise keyring_not_found(keyring_id)
+    loaded: LoadedToken | None = core.pinned.get(("token", keyring_id))
+    if loaded is None:
+
+        async def load(pins: Pins) -> None:
+            pins["token", keyring_id] = await core.reader.token(KeyringId(keyring_id))
+
+        raise Later(load)
+    if loaded.row is None:
+        raise keyring_not_found(keyring_id)
+    return loaded.row, loaded.object_count
 
 
 def _token(row: KeyringRow, core: Core) -> Token:
