@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from conclave import faults
+from conclave.appliance.login_delays import USER_RULE
 from conclave.appliance.public_keys import parse_public_key
 from conclave.lunash.files import MAX_OPEN_FILES
 from conclave.settings import FileSettings, SshSettings
@@ -37,7 +40,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshHouse]:
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     """Return the file of a new key; `.pub` beside it is its public half."""
-    path = tmp_path / "id"
+    return new_key(tmp_path / "id")
+
+
+def new_key(path: Path) -> Path:
+    """Make a key and return its file."""
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
     subprocess.run(command, check=True, timeout=60)
     return path
@@ -63,6 +70,64 @@ def test_a_key_opens_lunash_to_its_user_until_it_is_removed(house: SshHouse, key
     assert by_key(house, key, "monitor", "hsm show").status == 255
     lines, _ = house.loop.run(house.appliance.audit.page(0, 1))
     assert all(word in lines[0] for word in (b'"login"', b'"refused"', b'"monitor"')), lines
+
+
+def test_junk_keys_delay_keys_of_their_source_and_no_password(key: Path, tmp_path: Path) -> None:
+    # An appliance of its own: what is counted here would delay the other tests' keys.
+    with open_ssh_house(tmp_path / "house") as house:
+        offer_junk_keys(house, key, tmp_path)
+
+
+def offer_junk_keys(house: SshHouse, key: Path, tmp_path: Path) -> None:
+    users, public_keys = house.appliance.users, house.appliance.public_keys
+    house.loop.run(
+        public_keys.add("monitor", parse_public_key(key.with_suffix(".pub").read_text()))
+    )
+    junk = [new_key(tmp_path / f"junk{number}") for number in range(3)]
+    agent = [word for each in junk for word in ("-i", str(each))]
+    only_keys = ["-oPreferredAuthentications=publickey"]
+    # A connection counts once, however many keys it offers: the right one after others is fine.
+    for _ in range(USER_RULE.free_failures):
+        refuse_keys(house, [*agent, *only_keys])
+    offered = [*agent, "-i", str(key), *only_keys]
+    assert house.ssh("help", user="monitor", password="", options=offered).status == 0
+    assert house.ssh("help", user="monitor", options=agent).status == 0
+    refuse_keys(house, [*agent, *only_keys])
+    for _ in range(USER_RULE.free_failures - 1):
+        users.key_delays.failed("monitor", "127.0.0.1")
+    assert not users.key_delays.waits("monitor", "127.0.0.1")
+    users.key_delays.failed("monitor", "127.0.0.1")
+    # It waits, so the refused connection was counted.
+    assert users.key_delays.waits("monitor", "127.0.0.1")
+    for _ in range(8):
+        users.key_delays.failed("monitor", "127.0.0.1")
+    # Now even the right key must wait, the password need not.
+    refuse_keys(house, ["-i", str(key), *only_keys])
+    lines, _ = house.loop.run(house.appliance.audit.page(0, 1))
+    assert faults.LOGIN_DELAYED.rest_id.encode() in lines[0]
+    assert house.ssh("help", user="monitor").status == 0
+    users.key_delays.succeeded("monitor", "127.0.0.1")
+    assert by_key(house, key, "monitor", "help").status == 0
+    house.loop.run(public_keys.clear("monitor"))
+
+
+def refuse_keys(house: SshHouse, options: list[str]) -> None:
+    """Be refused with keys alone, and wait until the server has counted it."""
+
+    def count() -> int:
+        lines, _ = house.loop.run(house.appliance.audit.page(0, 1000))
+        return sum(b'"login"' in line and b'"refused"' in line for line in lines)
+
+    before = count()
+    assert house.ssh("help", user="monitor", password="", options=options).status == 255
+
+    async def tick() -> None:
+        await asyncio.sleep(0.02)
+
+    deadline = time.monotonic() + 60
+    while count() == before:
+        assert time.monotonic() < deadline, "the refused login was not recorded"
+        house.loop.run(tick())
 
 
 def test_a_key_of_a_disabled_user_opens_nothing(house: SshHouse, key: Path) -> None:

@@ -1,4 +1,4 @@
-"""Slow down guessing at user passwords, by user name and by source.
+"""Slow down guessing at user passwords and keys, by user name and by source.
 
 Invariant: an attempt inside a delay is refused before its password is looked at, costs nothing and
 is not counted; a name that belongs to nobody is treated as one that does.  Memory is bounded: the
@@ -114,3 +114,40 @@ class LoginDelays:
     def succeeded(self, user_id: str) -> None:
         """Forget a name's failures; a source's stay, or one's own account would clear them."""
         self._users.forget(user_id)
+
+
+class KeyDelays:
+    """Remember refused SSH keys and say when the next key may be looked at.
+
+    Apart from those of passwords, and a name's failures only hold for the source they came from:
+    nobody is kept out by the keys that strangers offer in the name.  A failure is a connection that
+    ended without a proof, however many keys an agent offered on it.
+    """
+
+    def __init__(
+        self,
+        *,
+        now_ms: Callable[[], int] = boot_time_ms,
+        user_rule: DelayRule = USER_RULE,
+        source_rule: DelayRule = SOURCE_RULE,
+    ) -> None:
+        self._users = _Ledger(user_rule, now_ms)
+        self._sources = _Ledger(source_rule, now_ms)
+
+    def waits(self, user_id: str, source: str) -> bool:
+        """Tell whether a source must wait before a key of that user is looked at."""
+        pair = _pair(user_id, source)
+        return max(self._users.wait_ms(pair), self._sources.wait_ms(source)) > 0
+
+    def failed(self, user_id: str, source: str) -> None:
+        """Count a connection whose keys were all refused; `user_id` is empty for nobody's name."""
+        self._users.add(_pair(user_id, source))
+        self._sources.add(source)
+
+    def succeeded(self, user_id: str, source: str) -> None:
+        """Forget the failures of a user from a source."""
+        self._users.forget(_pair(user_id, source))
+
+
+def _pair(user_id: str, source: str) -> str:
+    return f"{user_id} {source}"

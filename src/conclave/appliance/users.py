@@ -19,7 +19,7 @@ from conclave import faults
 from conclave.appliance import user_list
 from conclave.appliance.cluster_users import ClusterState, ClusterUsers
 from conclave.appliance.local_users import LocalUsers
-from conclave.appliance.login_delays import LoginDelays
+from conclave.appliance.login_delays import KeyDelays, LoginDelays
 from conclave.appliance.store import ApplianceStore
 from conclave.appliance.user_list import Change, Credential, UserTable
 from conclave.appliance.user_rules import (
@@ -121,6 +121,8 @@ class Users:
         self._cost = cost
         self._cluster: ClusterUsers | None = None
         self._delays = LoginDelays(now_ms=now_ms)
+        self.key_delays: Final = KeyDelays(now_ms=now_ms)
+        """Of SSH keys, which are checked elsewhere."""
         self._sources = KeyedLocks[str](longest_queue=_LONGEST_QUEUE)
         self._names = KeyedLocks[str](longest_queue=_LONGEST_QUEUE)
         self._remembered = RememberedPasswords(now_ms)

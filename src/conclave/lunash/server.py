@@ -36,6 +36,8 @@ KEEPALIVES_MISSED: Final = 3
 """A dead peer is dropped after 15 s."""
 SFTP_VERSION: Final = 3
 MAX_ATTEMPTS: Final = 6
+MAX_KEYS: Final = 128
+"""Of one connection: a key is asked for, then proven."""
 MAX_SESSIONS: Final = 10
 """Of one connection, as OpenSSH has it."""
 BUSY_PAUSE_SECONDS: Final = 0.2
@@ -133,6 +135,9 @@ class _Connection(asyncssh.SSHServer):
         self._let_in = False
         self._refused_key_of: str | None = None
         """Whose key was refused, or not proven, until somebody is let in."""
+        self._key_waits = False
+        """A key was offered inside a delay."""
+        self._keys = 0
         self._attempts = 0
         self._sessions = 0
 
@@ -193,6 +198,11 @@ class _Connection(asyncssh.SSHServer):
         """Tell whether a user added that key; that it is held, asyncssh checks."""
         # Recorded at the end of the connection unless a proof follows: clients offer all they have.
         self._refused_key_of = username
+        self._keys += 1
+        delays, name = self._users.key_delays, self._known(username)
+        self._key_waits = self._key_waits or delays.waits(name, self._source)
+        if self._key_waits or self._keys > MAX_KEYS:
+            return False
         kind, data = key.export_public_key().decode().split()[:2]
         if not self._shared.house.appliance.public_keys.holds(username, kind, data):
             return False
@@ -205,6 +215,7 @@ class _Connection(asyncssh.SSHServer):
         self._let_in, self._refused_key_of = True, None
         if self._login is not None:
             if self._by_key:
+                self._users.key_delays.succeeded(self._login.user_id, self._source)
                 self._users.note_login_by_key(self._login, source=self._source, door=DOOR)
             _lush.info("0 : Lush user login : %s : %s", self._login.user_id, self.origin)
 
@@ -257,7 +268,9 @@ class _Connection(asyncssh.SSHServer):
             raise asyncssh.PermissionDenied("Too many attempts.")
 
     def _note_refused_key(self, username: str) -> None:
-        fault = faults.NOT_AUTHENTICATED
+        fault = faults.LOGIN_DELAYED if self._key_waits else faults.NOT_AUTHENTICATED
+        if not self._key_waits:
+            self._users.key_delays.failed(self._known(username), self._source)
         self._users.note_refused_login(username, source=self._source, door=DOOR, fault=fault)
         self._log_failure(username, fault.rest_id)
 
@@ -265,10 +278,13 @@ class _Connection(asyncssh.SSHServer):
         self._log_failure(username, error.fault.rest_id)
         return False
 
+    def _known(self, username: str) -> str:
+        """Return a user's name, or "" for a name that nobody has."""
+        return username if any(user.user_id == username for user in self._users.all()) else ""
+
     def _log_failure(self, username: str, why: str) -> None:
         # A name that nobody has may be a password, typed at the wrong prompt.
-        known = any(user.user_id == username for user in self._users.all())
-        shown = username if known else "unknown"
+        shown = self._known(username) or "unknown"
         _lush.info("65535 : Lush user login : %s : %s : %s", shown, self.origin, why)
 
 
