@@ -228,7 +228,57 @@ async def test_c18_a_copy_that_forked_while_it_ran_is_mended_too(house: Several)
     )
 
 
-async def forked(house: Several, halt: Callable[[], None], resume: Callable[[], None]) -> None:
+def data_of(bench: ClusterBench) -> Path:
+    """Return the data of a member's PostgreSQL."""
+    return accounts.directories(bench.directory, accounts.find()).data
+
+
+@with_three
+async def test_c18_a_copy_that_forked_and_cannot_be_read_is_kept_whole(house: Several) -> None:
+    third = house.members[2]
+
+    def halt() -> None:
+        third.kill("cluster")
+        (data_of(third) / "global/pg_control").unlink()
+
+    await replaced(house, halt, third.start_cluster)
+    (kept,) = (third.directory / extra_rows.DIRECTORY).iterdir()
+    assert kept.name.startswith("postgresql-")
+    assert (kept / "PG_VERSION").exists()
+    assert not (kept / "global/pg_control").exists()
+
+
+@with_three
+async def test_c18_a_copy_that_was_rewound_in_part_is_neither_started_nor_promoted(
+    house: Several,
+) -> None:
+    """It has no lesser log than the others, and would start as if nothing had been."""
+    first, second, third = house.members
+    third.kill("cluster")
+    mark = accounts.rewinding_mark(data_of(third))
+    mark.touch()
+    first.kill("cluster")
+    third.start_cluster()
+    await third.ready()
+    request = DeleteMember(member_id=first.member_id, force=False)
+    answers: list[DeletedMember] = []
+
+    async def deleted() -> bool:
+        answers.append(await second.daemon.call("delete_member", request, timeout_seconds=90))
+        return True
+
+    await until(deleted)
+    assert answers[-1].promoted_id == second.member_id
+    await make(second, "instead")
+
+    async def replaces() -> bool:
+        return not mark.exists() and (await third.show("instead")).label == "instead"
+
+    await until(replaces, 60)
+    await has_all(third, ["before", "instead"])
+
+
+async def replaced(house: Several, halt: Callable[[], None], resume: Callable[[], None]) -> None:
     """Let the third member have more than the one that is made primary while it is halted."""
     first, second, third = house.members
     second.kill("cluster")
@@ -254,6 +304,12 @@ async def forked(house: Several, halt: Callable[[], None], resume: Callable[[], 
 
     await until(mended, 60)
     await has_all(third, ["before", "instead"])
+
+
+async def forked(house: Several, halt: Callable[[], None], resume: Callable[[], None]) -> None:
+    """Let the third member have more than the new primary, and export it before it is mended."""
+    third = house.members[2]
+    await replaced(house, halt, resume)
     (path,) = (third.directory / extra_rows.DIRECTORY).iterdir()
     _, *rows = extra_rows.load(path)
     assert [each.row.label for each in rows if isinstance(each, extra_rows.Keyring)] == ["extra"]

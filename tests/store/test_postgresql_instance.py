@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,14 @@ import pytest
 from conclave import faults
 from conclave.errors import Conflict, InternalFault, Unavailable
 from conclave.ids import MemberId
-from conclave.store.postgresql import Lsn, member_name
+from conclave.store.postgresql import Binaries, Instance, Lsn, member_name, replacing
 from conclave.store.postgresql.account import Directories
 from conclave.store.postgresql.control import Control
 from conclave.store.postgresql.server import processes_in
 from conclave.store.postgresql.status import format_lsn, member_of, parse_lsn, shutdown_position
 from tests.support.postgresql import (
     Member,
+    copy_data,
     follow,
     follow_from,
     hang,
@@ -177,11 +180,96 @@ def test_a_promotion_clears_the_copied_list_and_the_diverged_primary_is_rewound(
         await old.proxy.lead_to(new.places)
         await new.instance.slots([old.member_id])
         await old.instance.rewind(old.upstream)
+        with pytest.raises(Conflict, match="rewound in part"):
+            await old.instance.start("standby")
+        await old.instance.start("standby", rewound=True)
+        await streams(old, new)
+        replacing.unmark(old.places.data)
+        await old.instance.stop()
         await old.instance.start("standby")
         await streams(old, new)
         await new.instance.set_synchronous([old.member_id])
         await ask(new, "INSERT INTO t VALUES (2)")
         assert await ask(old, "SELECT n FROM t ORDER BY n") == [(1,), (2,)]
+
+    scenario(tmp_path, pristine, 2, work)
+
+
+def killed_in_rewinding(member: Member) -> Instance:
+    """Return the PostgreSQL of a member whose pg_rewind is killed once it may change something."""
+    real = member.instance._binaries
+    # Not below the test's own directory, which is closed to PostgreSQL's account.
+    directory = member.places.data.with_name("programs")
+    directory.mkdir()
+    directory.chmod(0o755)
+    for program in real.directory.iterdir():
+        (directory / program.name).symlink_to(program)
+    killed = directory / "pg_rewind"
+    killed.unlink()
+    killed.write_text(
+        f'#!/bin/sh\ncase "$*" in *--dry-run*) exec {real.program("pg_rewind")} "$@" ;; esac\n'
+        "kill -9 $$\n"
+    )
+    killed.chmod(0o755)
+    return another(member, replace(real, directory=directory))
+
+
+def another(member: Member, programs: Binaries) -> Instance:
+    """Return the PostgreSQL of a member after a restart of its process."""
+    return Instance(
+        programs, member.places.data, member.places.run, member.owner, member_id=member.member_id
+    )
+
+
+def test_data_that_were_rewound_in_part_are_started_in_no_role_but_replaced(
+    tmp_path: Path, pristine: Directories
+) -> None:
+    async def work(members: list[Member]) -> None:
+        old, new = members
+        await ask(old, "CREATE TABLE t (n int PRIMARY KEY)")
+        await follow(new, old)
+        await new.proxy.lead_to(None)
+        await new.instance.promote()
+        await ask(old, "INSERT INTO t VALUES (100)")
+        await old.instance.stop()
+        await old.proxy.lead_to(new.places)
+        with pytest.raises(Conflict):
+            await killed_in_rewinding(old).rewind(old.upstream)
+        restarted = another(old, old.instance._binaries)
+        for role in ("standby", "primary"):
+            with pytest.raises(Conflict) as error:
+                await restarted.start(role)
+            assert error.value.fault is faults.STORE_DIVERGED
+        await new.instance.slots([old.member_id])
+        await old.instance.base_backup(old.upstream, old.member_id, lambda _part: None)
+        await old.instance.start("standby")
+        await streams(old, new)
+        assert await ask(old, "SELECT n FROM t") == []
+
+    scenario(tmp_path, pristine, 2, work)
+
+
+def test_data_that_a_copy_replaces_are_kept_whole_where_they_are_told_to_be(
+    tmp_path: Path, pristine: Directories
+) -> None:
+    async def work(members: list[Member]) -> None:
+        primary, other = members
+        copy_data(pristine, other)
+        await other.instance.start("primary")
+        await ask(other, "CREATE TABLE only_here (n int)")
+        await other.instance.kill()
+        await other.proxy.lead_to(primary.places)
+        kept = other.places.data.with_name("export") / "kept"
+        await other.instance.base_backup(
+            other.upstream, other.member_id, lambda _part: None, kept=kept
+        )
+        await other.instance.start("standby")
+        await streams(other, primary)
+        await other.instance.kill()
+        shutil.rmtree(other.places.data)
+        kept.rename(other.places.data)
+        await other.instance.start("primary")
+        assert await ask(other, "SELECT count(*) FROM only_here") == [(0,)]
 
     scenario(tmp_path, pristine, 2, work)
 

@@ -13,7 +13,7 @@ from conclave.cluster.configuration import (
     MemberState,
     Standing,
 )
-from conclave.cluster.survivors import Survey
+from conclave.cluster.survivors import NO_EPOCH, Survey
 from conclave.errors import ConclaveError, Conflict, NotAllowed, Unavailable
 from conclave.ids import MemberId
 from tests.support.core_model import (
@@ -214,6 +214,7 @@ class Actions(Stores):
             tuple(m for m in (task.node, *node.waited_for) if m in listed),
             before.rows & listed,
             before.rotated | (deleted & before.rows),
+            before.history | {configuration.epoch},
         )
         self.commit(task.node)
         # The keeper drops whoever does not follow: the commit ends without it.
@@ -286,11 +287,11 @@ class Actions(Stores):
             state.epoch,
             node.stored.visible,
             len(node.log),
-            1,
             len(node.log),
             sees,
             0,
             gave_up=state.gave_up,
+            store_epoch=node.stored.epoch if state.standing is Standing.MEMBER else NO_EPOCH,
         )
 
     def gossip(self, name: MemberId, other: MemberId) -> None:

@@ -28,6 +28,8 @@ class Stored:
     rows: frozenset[MemberId]
     rotated: frozenset[MemberId] = frozenset()
     """For whose deletion the ticket key was changed."""
+    history: frozenset[Epoch] = frozenset()
+    """The epochs that were recorded in it since the cluster was made."""
 
 
 @dataclass
@@ -148,6 +150,8 @@ class Acknowledged:
     holders: frozenset[MemberId]
     former: frozenset[MemberId]
     """Who was deleted by then: it may go on alone, without anybody to follow it."""
+    history: frozenset[Epoch] = frozenset()
+    """The epochs of the store that it was written in."""
 
 
 def relaying(state: MemberState, peer: Peer) -> Steps:

@@ -38,7 +38,8 @@ class Simulation(Actions):
             self.relist(name)
         former = frozenset(member for member, _ in node.state.configuration.former)
         holders = frozenset((name, *node.waited_for))
-        self.acknowledged.append(Acknowledged(number, node.state.epoch, holders, former))
+        history = node.stored.history
+        self.acknowledged.append(Acknowledged(number, node.state.epoch, holders, former, history))
 
     def listing(self, name: MemberId) -> Steps:
         """Wait for all that follow, and record who they are."""
@@ -124,6 +125,17 @@ class Simulation(Actions):
         gone = {member for member, _ in node.state.configuration.former}
         for write in self.acknowledged:
             excused = write.epoch >= epoch or write.holders <= gone or name in write.former
-            excused = excused or any(forced <= epoch for forced in self.forced)
+            excused = excused or self.forked_by_force(write, node)
             if not excused and write.number not in node.log:
                 raise AssertionError(f"{name} in {epoch} lost {write}")
+
+    def forked_by_force(self, write: Acknowledged, node: Node) -> bool:
+        """Tell whether a write was done before or beside what was forced, not after it.
+
+        The members' configurations tell which forced deletions they come after, never their stores:
+        a store that was chosen wrongly is of another history.
+        """
+        forks = {number for number, _ in node.state.configuration.forks}
+        beside = [f for f in self.forced & write.history if f.number not in forks]
+        later = [f for f in self.forced - write.history if f <= node.state.epoch]
+        return bool(beside or later)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,7 @@ import msgspec
 
 from conclave import faults
 from conclave.cluster.context import require_cluster
-from conclave.errors import InternalFault
+from conclave.errors import Conflict, InternalFault
 from conclave.ids import KeyringId, ObjectId
 from conclave.store.repository import ClusterReader
 from conclave.store.rows import ClientRow, ClusterStateRow, KeyringRow, ObjectRow, UserRow
@@ -37,6 +38,8 @@ DIRECTORY: Final = "cluster-export"
 CHUNK: Final = 256
 """Objects that are read at a time."""
 KEYRINGS_AT_ONCE: Final = 64
+KEPT_COPIES: Final = 4
+"""Whole copies of the store that are kept, because their rows could not be read."""
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +152,21 @@ async def export(
         path,
     )
     return path
+
+
+def place_for_copy(directory: Path) -> Path:
+    """Return where a whole copy of the store is kept, named after the time in UTC.
+
+    Raises Conflict (STORE_DIVERGED) when KEPT_COPIES are there, since none of them may be deleted.
+    """
+    kept = list(directory.glob("postgresql-*"))
+    if len(kept) >= KEPT_COPIES:
+        message = (
+            f"{directory} has {len(kept)} copies of the store whose rows could not be read, and the"
+            " present one cannot be read either: move them elsewhere, so that it can be replaced."
+        )
+        raise Conflict(faults.STORE_DIVERGED, message)
+    return directory / time.strftime("postgresql-%Y%m%dT%H%M%SZ", time.gmtime())
 
 
 def deleted_here(lines: Iterable[Line], held: Iterable[Held]) -> list[Held]:

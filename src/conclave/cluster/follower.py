@@ -201,7 +201,7 @@ class Follower:
         self.lose_primary()  # another copy takes the place of the one that was granted a lease
         if again:
             logger.warning("The copy of this member still does not follow: it is made anew.")
-            await self._replication.copy_anew(log_progress)
+            await self._replication.mend(log_progress, anew=True)
             return
         logger.warning("The copy of this member does not follow the primary: it is mended.")
         await self._replication.mend(log_progress)

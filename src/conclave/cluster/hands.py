@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from conclave import faults
-from conclave.cluster.configuration import Configuration, MemberState
+from conclave.cluster.configuration import Configuration, MemberState, Standing
 from conclave.cluster.context import Context
 from conclave.cluster.coordinator import Coordinator
+from conclave.cluster.epochs import Epoch
 from conclave.cluster.link.messages import (
     ConfigurationMessage,
     OpenRequest,
@@ -36,7 +37,7 @@ from conclave.cluster.sequences import (
     Promise,
     Question,
 )
-from conclave.cluster.survivors import Survey
+from conclave.cluster.survivors import NO_EPOCH, Survey
 from conclave.errors import ConclaveError, Unavailable
 from conclave.ids import MemberId
 from conclave.service.page import NO_LEASE_END
@@ -112,16 +113,20 @@ class MemberHands:
         target_id = MemberId(target)
         if target_id and target_id != state.member_id:
             await self.neighbours.try_once(target_id, PROBE_SECONDS)
-        positions = await self.replication.positions()
+        broken = self.replication.broken
+        positions = None if broken else await self.replication.positions()
         if positions is not None and not positions.own_log_replayed:
             message = f"Member {state.member_id} has not replayed its own log yet; try again."
             raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message)
-        visible, revision = state.visible, 0
+        visible, revision, store_epoch = state.visible, 0, NO_EPOCH
+        has_copy = state.standing is Standing.MEMBER and not broken
         try:
             row, revision = await self.context.read(
                 lambda reader: (reader.cluster_state(), reader.revision())
             )
-            visible = row.visible if row is not None else visible
+            if row is not None:
+                visible = row.visible
+                store_epoch = Epoch(row.epoch_number, MemberId(row.epoch_member))
         except ConclaveError as error:
             logger.warning("The visible list was not read from the store: %s", error.message)
         return Survey(
@@ -131,12 +136,13 @@ class MemberHands:
             visible=visible,
             # The list is a row of the store: who has more of its log knows a newer one.
             list_version=positions.replayed if positions else 0,
-            timeline=positions.timeline if positions else 0,
             received_lsn=positions.written if positions else 0,
             sees_target=bool(target_id) and self.neighbours.sees(target_id),
             last_contact_ms=self.neighbours.last_heard_ms(target_id),
             revision=revision,
             gave_up=state.gave_up,
+            store_epoch=store_epoch if has_copy else NO_EPOCH,
+            unread=has_copy and (store_epoch == NO_EPOCH or positions is None),
         )
 
     # ------------------------------------------------------------------ the store

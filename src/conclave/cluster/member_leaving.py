@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from conclave.cluster import extra_rows, sequences
@@ -21,10 +22,13 @@ from conclave.cluster.link.hello import Verdict
 from conclave.cluster.member_base import MemberBase
 from conclave.errors import ConclaveError, Unavailable
 from conclave.ids import MemberId
+from conclave.store.rows import ClusterStateRow
 
 EXPORT_SECONDS: Final = 60.0
 """How long a deleted primary waits for its own store, to see what only it has."""
 PAUSE_SECONDS: Final = 5.0
+READ_SECONDS: Final = 5.0
+"""How long a copy that is to be mended is tried to be read."""
 POLL_SECONDS: Final = 0.1
 
 logger = logging.getLogger(__name__)
@@ -95,16 +99,34 @@ class MemberLeaving(MemberBase):
         store.shut()
         await self._export(fork)
 
-    async def keep_extra_rows(self) -> None:
-        """Export what would be lost when this copy is made like the primary's (rule C18)."""
+    async def keep_extra_rows(self) -> Path | None:
+        """Export what would be lost when this copy is made like the primary's (rule C18).
+
+        When that cannot be done, return where the whole copy has to be kept instead.
+        """
+        configuration = self.state.configuration
+        if fork_above(configuration, 0) is None:
+            return None  # no primary was ever deleted: no copy has what the primary lacks
         try:
-            row = await self.context.read(lambda reader: reader.cluster_state())
+            row = await self._own_row()
+            fork = fork_above(configuration, row.epoch_number) if row is not None else None
+            if fork is not None:
+                await self._export(fork)
         except ConclaveError as error:
-            logger.warning("The copy that is mended cannot be read: %s", error.message)
-            return
-        fork = fork_above(self.state.configuration, row.epoch_number) if row is not None else None
-        if fork is not None:
-            await self._export(fork)
+            logger.warning("The copy that is mended cannot be exported: %s", error.message)
+            return extra_rows.place_for_copy(self.home.state_dir / extra_rows.DIRECTORY)
+        return None
+
+    async def _own_row(self) -> ClusterStateRow | None:
+        """Return what the copy says of the cluster, which may be opened only in a moment."""
+        end = asyncio.get_running_loop().time() + READ_SECONDS
+        while True:
+            try:
+                return await self.context.read(lambda reader: reader.cluster_state())
+            except ConclaveError:
+                if asyncio.get_running_loop().time() >= end:
+                    raise
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _export(self, fork: int) -> None:
         directory = self.home.state_dir / extra_rows.DIRECTORY

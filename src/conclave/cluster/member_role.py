@@ -50,6 +50,8 @@ class MemberRole(MemberHearing):
             if self.completes_join:
                 await self.complete_copy(log_progress)
             return
+        elif self.replication.broken:
+            await self.replication.mend(log_progress)
         elif self.replication.replicated:
             await self.replication.follow(wait=False)
         self.role_taken = True

@@ -31,7 +31,7 @@ from conclave.store.engine import (
 )
 from conclave.store.location import StoreLocation, open_reader
 from conclave.store.migrations import migrate
-from conclave.store.postgresql import Instance, Positions
+from conclave.store.postgresql import Instance, Positions, replacing
 from conclave.store.postgresql import account as accounts
 from conclave.store.postgresql.account import Account, Directories
 from conclave.store.repository import ClusterReader
@@ -84,8 +84,9 @@ class Replication:
         may have moved on while an earlier change of the role was under way."""
         self._tunnelled = False
         self._changing = asyncio.Lock()
-        self.before_loss: Callable[[], Awaitable[None]] | None = None
-        """Awaited before anything of this copy is taken back or replaced."""
+        self.before_loss: Callable[[], Awaitable[Path | None]] | None = None
+        """Awaited before anything of this copy is taken back or replaced; it returns where the
+        whole copy is to be kept, which must not be rewound then."""
         self.leads = False
         """True while the store is open for writing."""
 
@@ -112,6 +113,11 @@ class Replication:
         if self._instance is None:
             self._instance = await asyncio.to_thread(self._make_instance)
         return self._instance
+
+    @property
+    def broken(self) -> bool:
+        """Tell whether this copy was rewound in part: it cannot be started, only replaced."""
+        return self.replicated and replacing.is_half_rewound(self._places.postgresql.data)
 
     @property
     def changing(self) -> bool:
@@ -220,7 +226,7 @@ class Replication:
         async with self._changing:
             await self._copy_anew(progress)
 
-    async def _copy_anew(self, progress: Progress) -> None:
+    async def _copy_anew(self, progress: Progress, kept: Path | None = None) -> None:
         self._require_follower()
         self.leads = False
         await self._close()
@@ -230,29 +236,29 @@ class Replication:
             self._places.postgresql.run / "upstream",
             self._member_id,
             lambda fraction: progress("copying the store", fraction),
+            kept=kept,
         )
         await self.instance.start("standby")
         await _streams_within(self.instance, FOLLOW_SECONDS)
         self._places.location.choose_postgresql(self._places.postgresql.run)
         await self._open(writable=False)
 
-    async def mend(self, progress: Progress) -> None:
-        """Bring a copy back that cannot follow: take back what differs, or copy anew."""
-        if self.before_loss is not None:
-            await self.before_loss()
+    async def mend(self, progress: Progress, *, anew: bool = False) -> None:
+        """Bring a copy back that cannot follow: take back what differs, or copy `anew`."""
+        broken = self.broken
+        # What only a broken copy had was kept before it was broken.
+        kept = await self.before_loss() if self.before_loss and not broken else None
         async with self._changing:
             self._require_follower()
+            if broken and not self.broken:
+                return  # replaced meanwhile
+            if anew or kept is not None or self.broken:
+                await self._copy_anew(progress, kept)
+                return
             await self._close()
             # What hangs is killed soon: a copy that did not end cleanly is made anew.
             await self.instance.stop("fast", MEND_STOP_SECONDS)
-            try:
-                await self.instance.rewind(self._places.postgresql.run / "upstream")
-                await self.instance.start("standby")
-                rewound = await _streams_within(self.instance, FOLLOW_SECONDS)
-            except ConclaveError as error:
-                logger.warning("This member's copy cannot be rewound: %s", error.message)
-                rewound = False
-            if rewound:
+            if await _rewound(self.instance, self._places.postgresql):
                 await self._open(writable=False)
                 return
             # Not later: nobody may start what was rewound in part.
@@ -350,6 +356,20 @@ class Replication:
 
     async def _in_recovery(self) -> bool:
         return (await self.instance.positions()).in_recovery
+
+
+async def _rewound(instance: Instance, places: Directories) -> bool:
+    """Rewind a copy and see it stream; tell whether that was done."""
+    try:
+        await instance.rewind(places.run / "upstream")
+        await instance.start("standby", rewound=True)
+        if not await _streams_within(instance, FOLLOW_SECONDS):
+            return False
+        await asyncio.to_thread(replacing.unmark, places.data)
+    except ConclaveError as error:
+        logger.warning("This member's copy cannot be rewound: %s", error.message)
+        return False
+    return True
 
 
 async def _streams_within(instance: Instance, seconds: float) -> bool:

@@ -522,7 +522,7 @@ def delete_primary(state: MemberState, *, force: bool) -> Steps:
     latest = yield from survey(state, target)
     # Whoever went away meanwhile may be the only one that knows the newest list.
     require_deletable(target, latest.surveys, latest.unreached, force=force)
-    chosen = choose_survivor(latest.surveys, force=force)
+    chosen = choose_survivor(target, latest.surveys, force=force)
     configuration = state.configuration.without(epoch, target, Standing.DELETED, chosen)
     configuration = configuration.forked(latest.surveys[chosen].revision)
     if chosen == state.member_id:

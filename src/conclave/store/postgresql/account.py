@@ -149,6 +149,7 @@ def remove(state_dir: Path, account: Account) -> None:
     places = directories(state_dir, account)
     for path in (places.data, places.run, *leftovers(places.data)):
         shutil.rmtree(path, ignore_errors=True)
+    rewinding_mark(places.data).unlink(missing_ok=True)
     if not account.is_ours:
         shutil.rmtree(_system_base(state_dir), ignore_errors=True)
         with contextlib.suppress(OSError):  # another member's is in it
@@ -158,6 +159,11 @@ def remove(state_dir: Path, account: Account) -> None:
 def leftovers(data: Path) -> tuple[Path, Path]:
     """Return where a copy is made, and where the data that it replaces go meanwhile."""
     return data.with_name(data.name + ".new"), data.with_name(data.name + ".old")
+
+
+def rewinding_mark(data: Path) -> Path:
+    """Return the file that says that the data may have been rewound in part."""
+    return data.with_name(data.name + ".rewinding")
 
 
 def _own_account(configured: str) -> Account:

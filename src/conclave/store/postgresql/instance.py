@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from conclave import faults
 from conclave.errors import Conflict, InternalFault, Unavailable
 from conclave.ids import MemberId
 from conclave.store.postgresql import account as accounts
-from conclave.store.postgresql import configuration, programs, status, upstream
+from conclave.store.postgresql import configuration, programs, replacing, status, upstream
 from conclave.store.postgresql.account import Account, Directories
 from conclave.store.postgresql.admission import Admission
 from conclave.store.postgresql.binaries import Binaries
@@ -112,14 +111,19 @@ class Instance:
         await self._run("initdb", [*options, "--no-instructions"], INITIALIZE_SECONDS)
         single = ["--single", "-D", str(fresh), "template1"]
         await self._run("postgres", single, INITIALIZE_SECONDS, text=_PREPARE)
-        await asyncio.to_thread(self._take_over, fresh)
+        await asyncio.to_thread(replacing.take_over, self._places.data, fresh)
 
-    async def start(self, role: Role, *, synchronous: Sequence[MemberId] = ()) -> None:
+    async def start(
+        self, role: Role, *, synchronous: Sequence[MemberId] = (), rewound: bool = False
+    ) -> None:
         """Start in a role, and return when it answers; a standby is closed to readers.
 
-        Raises InternalFault when postgres ends or has the other role, Unavailable at the deadline;
-        it does not run then.
+        Raises InternalFault when postgres ends or has the other role, Unavailable at the deadline,
+        Conflict (STORE_DIVERGED) for data that were rewound in part, but for those that `rewound`
+        tells are to be looked at; it does not run then.
         """
+        if not rewound:
+            replacing.require_whole(self._places.data)
         if role == "standby" and self._member_id is None:
             message = "A standby needs a member id, by which its primary knows it."
             raise InternalFault(faults.POSTGRESQL_FAILED, message)
@@ -167,13 +171,18 @@ class Instance:
     # ------------------------------------------------------------------ copies
 
     async def base_backup(
-        self, upstream_dir: Path, member_id: MemberId, progress: Callable[[float], None]
+        self,
+        upstream_dir: Path,
+        member_id: MemberId,
+        progress: Callable[[float], None],
+        *,
+        kept: Path | None = None,
     ) -> None:
         """Replace the data by a copy of the server behind `upstream_dir`.
 
-        `progress` is told the done part, 0 to 1.  The old data stay until the copy is complete;
-        after an interruption it may be called again.  Raises Conflict when the other server has
-        another major version.
+        `progress` is told the done part, 0 to 1.  The old data stay until the copy is complete, and
+        are moved to `kept` then if that is given; after an interruption it may be called again.
+        Raises Conflict when the other server has another major version.
         """
         self._require_stopped("copied")
         await asyncio.to_thread(accounts.prepare, self._places, self._account)
@@ -191,13 +200,15 @@ class Instance:
         options = ["-D", str(fresh), "-d", source, "-S", slot]
         options += ["-X", "stream", "-c", "fast", "-P", "--no-password"]
         await self._run("pg_basebackup", options, COPY_SECONDS, on_line=note)
-        await asyncio.to_thread(self._take_over, fresh)
+        keep = kept if self.initialized else None
+        await asyncio.to_thread(replacing.take_over, self._places.data, fresh, keep)
         progress(1.0)
 
     async def rewind(self, upstream_dir: Path) -> None:
         """Take back what the server behind `upstream_dir` does not have, and copy what it has.
 
         Raises Conflict with STORE_DIVERGED when that cannot be done: copy the store anew then.
+        `start` takes the data only as `rewound`, until `replacing.unmark` is called.
         """
         self._require_stopped("rewound")
         await self._server.end_leftovers()
@@ -212,7 +223,13 @@ class Instance:
         arguments = ["-D", str(self._places.data), f"--config-file={settings}"]
         arguments += ["--source-server", source]
         arguments += ["--no-ensure-shutdown"] if was_copy else []
+        # What a dry run refuses was not changed and stays whole.  It refuses every primary that
+        # crashed, which is to be recovered first.
+        tries = was_copy or await self.shutdown_position() is not None
         try:
+            if tries:
+                await self._run("pg_rewind", [*arguments, "--dry-run"], COPY_SECONDS)
+            await asyncio.to_thread(replacing.mark, self._places.data)
             await self._run("pg_rewind", arguments, COPY_SECONDS)
         except InternalFault as cause:
             message = f"The store must be copied anew, it cannot be rewound: {cause.message}"
@@ -327,22 +344,7 @@ class Instance:
         return all(priority == expected.get(name, 0) for name, priority in rows)
 
     async def _fresh_directory(self) -> Path:
-        fresh, old = accounts.leftovers(self._places.data)
-
-        def make() -> None:
-            for path in (fresh, old):
-                shutil.rmtree(path, ignore_errors=True)
-            accounts.make_owned(fresh, self._account)
-
-        await asyncio.to_thread(make)
-        return fresh
-
-    def _take_over(self, fresh: Path) -> None:
-        data = self._places.data
-        _, old = accounts.leftovers(data)
-        data.rename(old)
-        fresh.rename(data)
-        shutil.rmtree(old, ignore_errors=True)
+        return await asyncio.to_thread(replacing.fresh_directory, self._places.data, self._account)
 
     def _require_stopped(self, what: str) -> None:
         if self.running:
