@@ -183,6 +183,9 @@ class Follower:
         primary had, and PostgreSQL looks for the rest of it for ever.  One that still replays the
         log on its own disk is not expected to stream, only to go on.
         """
+        if self._replication.changing:
+            self._stuck_since_ms = 0  # it is being made to follow: what comes of that is looked at
+            return
         positions = await self._replication.positions()
         now = boot_time_ms()
         if positions is not None and _follows(positions, timeline):
