@@ -17,6 +17,7 @@ from conclave.appliance.member_steps import MemberSteps
 from conclave.appliance.paths import StatePaths
 from conclave.appliance.supervisor import Child, ChildSpec
 from conclave.errors import Conflict
+from conclave.packages.manifest import CLUSTER_PACKAGE
 from conclave.service.messages import ClusterList, Nothing
 from tests.support.appliance_bench import (
     authorize,
@@ -194,3 +195,25 @@ def test_the_next_worker_is_replaced_although_the_former_says_nothing() -> None:
             await child.stop()
 
     asyncio.run(scene())
+
+
+def test_d3_a_removal_that_waits_for_a_start_finds_the_service_running(tmp_path: Path) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await prepare_partition(appliance)
+        cluster, packages = appliance.cluster, appliance.packages
+
+        def running() -> bool:
+            return cluster.status().state != "stopped"
+
+        async with packages.cluster.held():
+            starting = asyncio.create_task(cluster.start())
+            removing = asyncio.create_task(packages.remove(CLUSTER_PACKAGE, running=running))
+            # Both have begun, and neither goes on while another change does.
+            await asyncio.sleep(0)
+            assert not running()
+        await starting
+        with pytest.raises(Conflict) as caught:
+            await removing
+        assert caught.value.fault is faults.PACKAGE_IN_USE
+
+    with_appliance(make_config(tmp_path), scene)

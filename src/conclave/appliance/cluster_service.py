@@ -172,7 +172,7 @@ class ClusterService:
 
     async def start(self, *, force: bool = False) -> None:
         """Start and wait until ready; `force` passes over the certificate's validity only."""
-        async with self._changes.one():
+        async with self._changes.one(), self._package.held():
             if self._state in ("stopped", "starting"):
                 await self._start(force=force)
 
@@ -183,7 +183,7 @@ class ClusterService:
 
     async def restart(self, *, force: bool = False) -> None:
         """Stop and start: the member must be authorized again (S4); a join is called off."""
-        async with self._changes.ending():
+        async with self._changes.ending(), self._package.held():
             self._check_start(force=force)
             await self._stop()
             await self._start(force=force)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
@@ -16,11 +17,13 @@ from typing import Final
 import conclave
 from conclave import faults
 from conclave.errors import Conflict, NotFound
+from conclave.keyed_locks import KeyedLocks
 from conclave.packages.manifest import CLUSTER_PACKAGE, version_order
 from conclave.packages.shelf import Shelf
 from conclave.versions import MINIMUM, Versions
 
 DISTRIBUTION: Final = "conclave"
+_LONGEST_QUEUE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,11 @@ class ClusterPackage:
         self._too_old = too_old
         self._preinstalled = preinstalled
         self.release: Release | None = Release(conclave.__version__) if preinstalled else None
+        self._changes = KeyedLocks[str](longest_queue=_LONGEST_QUEUE)
+
+    def held(self) -> AbstractAsyncContextManager[None]:
+        """Keep changes of packages and starts of the service apart; Unavailable (BUSY) in time."""
+        return self._changes.hold(CLUSTER_PACKAGE)
 
     @property
     def preinstalled(self) -> bool:

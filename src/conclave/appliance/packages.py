@@ -40,7 +40,6 @@ class Packages:
     def __init__(self, shelf: Shelf, clock: ApplianceClock, cluster: ClusterPackage) -> None:
         self._shelf = shelf
         self._clock = clock
-        self._one = asyncio.Lock()
         self.cluster: Final = cluster
         """The cluster service's release."""
 
@@ -85,17 +84,17 @@ class Packages:
             with file() as stream:
                 return self._shelf.install(stream, authorization, now)
 
-        async with asyncio.timeout(CHANGE_SECONDS), self._one:
+        async with asyncio.timeout(CHANGE_SECONDS), self.cluster.held():
             package = await self._run(install)
             await self.cluster.look()
             return package
 
-    async def remove(self, name: str, *, running: bool) -> None:
-        """Remove a package; Conflict while its service runs."""
-        if running and name == CLUSTER_PACKAGE:
-            message = "The cluster service runs from this package: stop it first."
-            raise Conflict(faults.PACKAGE_IN_USE, message)
-        async with asyncio.timeout(CHANGE_SECONDS), self._one:
+    async def remove(self, name: str, *, running: Callable[[], bool]) -> None:
+        """Remove a package; Conflict while its service runs, which no start changes meanwhile."""
+        async with asyncio.timeout(CHANGE_SECONDS), self.cluster.held():
+            if name == CLUSTER_PACKAGE and running():
+                message = "The cluster service runs from this package: stop it first."
+                raise Conflict(faults.PACKAGE_IN_USE, message)
             await self._run(lambda: self._shelf.remove(name))
             await self.cluster.look()
 

@@ -194,7 +194,8 @@ async def use_package(call: Call, arguments: UsePackage) -> Reply:
 )
 async def remove_package(call: Call, _arguments: NoArguments) -> Reply:
     """Remove a package."""
-    status = call.appliance.cluster.status()
-    running = status.state != "stopped"
-    await call.appliance.packages.remove(call.path["packagename"], running=running)
+    cluster = call.appliance.cluster
+    await call.appliance.packages.remove(
+        call.path["packagename"], running=lambda: cluster.status().state != "stopped"
+    )
     return DONE
