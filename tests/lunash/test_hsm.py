@@ -165,6 +165,8 @@ def test_t3_the_hsm_has_a_clock_of_its_own(house: SshHouse) -> None:
     warning = "the HSM's clock is not synchronized"
     assert warning in done(house.ssh("hsm show")).out
     assert warning in house.ssh("service start cluster").out
+    for command in ("cluster enable", f"cluster create -label lab -password {SO}"):
+        assert warning in house.ssh(command).out, command
     before = json.loads(house.ssh("hsm time get -json").out)
     assert (before["synchronized"], warning in before["warning"]) == (False, True)
     assert house.ssh("hsm time sync", user="monitor").status == 1

@@ -296,7 +296,8 @@ class Execution:
             message = f"'{self._command.words}' destroys what cannot be got back: confirm it."
             raise NotAllowed(faults.TASK_STATE, message)
         if operation.duration is Duration.AT_ONCE:
-            return await operation.handler(replace(call, confirmed=waits), decoded)
+            tell = self._show_progress if progress else call.progress
+            return await operation.handler(replace(call, confirmed=waits, progress=tell), decoded)
         return await self._await_task(operation, replace(call, confirmed=waits), decoded, progress)
 
     async def _await_task(

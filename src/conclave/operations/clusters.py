@@ -49,6 +49,7 @@ from conclave.operations.refusals import (
     MEMBER_CALL,
     PARTITION_FOR_CLUSTER,
 )
+from conclave.operations.services import warn_of_hsm_clock
 from conclave.operations.tasks import TaskView
 from conclave.service.messages import ClusterSummary
 from conclave.store.location import EngineName
@@ -237,6 +238,7 @@ async def list_clusters(call: Call, _arguments: NoArguments) -> Reply:
 async def create_cluster(call: Call, arguments: CreateCluster) -> Reply:
     """Create a cluster after the HSM SO's password was checked."""
     password, _ = credential(arguments.authentication, "SO")
+    warn_of_hsm_clock(call)
     cluster = await call.appliance.cluster.create_cluster(
         arguments.cluster_label, password, arguments.engine, source=call.source
     )
@@ -373,6 +375,7 @@ async def join_cluster(call: Call, arguments: JoinCluster) -> Reply:
         co_password=password,
         source=call.source,
     )
+    warn_of_hsm_clock(call)
     await call.appliance.cluster.join(request, call.progress)
     return DONE
 

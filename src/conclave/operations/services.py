@@ -240,8 +240,8 @@ RESET_WARNING = (
 )
 
 
-def _warn_of_hsm_clock(call: Call) -> None:
-    """Say so when a cluster is to be served by an unsynchronised HSM (rule T3)."""
+def warn_of_hsm_clock(call: Call) -> None:
+    """Say and log that a cluster is to be served by an unsynchronised HSM (rule T3)."""
     warning = call.appliance.hsm_time.warning()
     if warning:
         _log.warning("%s", warning)
@@ -329,14 +329,14 @@ async def act(call: Call, arguments: Act) -> Reply:
     force = arguments.force is True
     match call.path["actionid"]:
         case "start":
-            _warn_of_hsm_clock(call)
+            warn_of_hsm_clock(call)
             call.progress("The cluster service is starting.")
             await cluster.start(force=force)
         case "stop":
             call.progress("The cluster service is stopping.")
             await cluster.stop()
         case "restart":
-            _warn_of_hsm_clock(call)
+            warn_of_hsm_clock(call)
             call.progress("The cluster service is stopping and starting.")
             await cluster.restart(force=force)
         case "enable":
