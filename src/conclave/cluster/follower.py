@@ -184,8 +184,7 @@ class Follower:
         log on its own disk is not expected to stream, only to go on.
         """
         if self._replication.changing:
-            self._stuck_since_ms = 0  # it is being made to follow: what comes of that is looked at
-            return
+            return  # what comes of it is looked at; one that never starts is stuck all the same
         positions = await self._replication.positions()
         now = boot_time_ms()
         if positions is not None and _follows(positions, timeline):
