@@ -26,7 +26,10 @@
 #define CONDEMNING_SILENCE (2 * CV_SECOND)
 #define NOBODY_ELSE_PAUSE (500 * CV_MILLISECOND)
 #define LONGEST_BUSY (2 * CV_SECOND) /* then another member is asked */
-#define LONGEST_BEHIND (5 * CV_SECOND) /* while no member has what this process has seen */
+#define LONGEST_DOUBT (5 * CV_SECOND) /* then the epoch of the file of hints is doubted */
+/* While no member has what this process has seen: a primary that went on alone and was lost then
+ * is deleted meanwhile, by which a new epoch begins. */
+#define LONGEST_BEHIND (15 * CV_SECOND)
 
 /* --- answers --------------------------------------------------------------------------------- */
 
@@ -435,11 +438,11 @@ static enum cv_fault all_passed(struct attempts *attempts, bool *answered)
         attempts->reply->value = refusal;
         return CV_FAULT_TIMEOUT;
     }
-    bool waited = cv_now() > attempts->begun + LONGEST_BEHIND;
-    if (refusal == RV_STALE && cv_cluster_doubt_hints(attempts->cluster, waited))
+    cv_moment waited = cv_now() - attempts->begun;
+    if (refusal == RV_STALE && cv_cluster_doubt_hints(attempts->cluster, waited > LONGEST_DOUBT))
         return CV_FAULT_NONE;
-    if (refusal == RV_BEHIND && waited)
-        return CV_FAULT_STALE;
+    if (refusal == RV_BEHIND && waited > LONGEST_BEHIND)
+        return CV_FAULT_BEHIND;
     return rest(attempts);
 }
 

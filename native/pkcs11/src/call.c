@@ -44,6 +44,8 @@ static const struct {
     [CV_FAULT_TIMEOUT] = { "no answer in time", CKR_TOKEN_NOT_PRESENT, CKR_DEVICE_ERROR },
     [CV_FAULT_STALE] = { "the member lives in an epoch that is over", CKR_DEVICE_ERROR,
                          CKR_DEVICE_ERROR },
+    [CV_FAULT_BEHIND] = { "no member has the changes that this process has seen", CKR_DEVICE_ERROR,
+                          CKR_DEVICE_ERROR },
     [CV_FAULT_NO_OTHER] = { "no other member", CKR_DEVICE_ERROR, CKR_DEVICE_ERROR },
 };
 

@@ -14,6 +14,7 @@ enum cv_fault {
     CV_FAULT_BROKEN,      /* the connection ended before the answer */
     CV_FAULT_TIMEOUT,     /* no answer in time */
     CV_FAULT_STALE,       /* the member lives in an epoch that is over */
+    CV_FAULT_BEHIND,      /* no member has what this process has seen */
     CV_FAULT_NO_OTHER     /* no member is left that was not asked to be passed over */
 };
 
