@@ -337,7 +337,7 @@ COMMAND_LINE: Final = Fault("CLIENT_COMMAND_LINE", 400, "Bad command", Ckr.ARGUM
 
 # Users, sessions, tasks and requests at the REST doors
 LOGIN_DELAYED: Final = Fault(
-    "SERVER_LOGIN_DELAYED", 429, "Too many wrong passwords: wait", retry_is_safe=True
+    "SERVER_LOGIN_DELAYED", 429, "Too many refused logins: wait", retry_is_safe=True
 )
 USER_LIMIT: Final = Fault("SERVERPLUGIN_USER_LIMIT", 409, "No more users are allowed")
 TASK_ACTION: Final = Fault("TASK_ACTION_INVALID", 404, "No such task action")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from conclave.appliance.login_delays import SOURCE_RULE, USER_RULE, KeyDelays
+import tracemalloc
+
+import pytest
+
+from conclave import faults
+from conclave.appliance.login_delays import SOURCE_RULE, USER_RULE, KeyDelays, LoginDelays
+from conclave.errors import Unavailable
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 
@@ -39,3 +45,36 @@ def test_a_proven_key_is_forgiven_what_came_before() -> None:
     delays.succeeded("admin", HERE)
     delays.failed("admin", HERE)
     assert not delays.waits("admin", HERE)
+
+
+def test_a_key_that_must_wait_is_told_for_how_long() -> None:
+    delays = KeyDelays(now_ms=lambda: 0)
+    for _ in range(USER_RULE.free_failures + 2):
+        delays.failed("admin", HERE)
+    with pytest.raises(Unavailable, match=r"refused keys.* 2 s\.$") as refusal:
+        delays.check("admin", HERE)
+    assert refusal.value.fault is faults.LOGIN_DELAYED
+    delays.check("admin", THERE)
+    assert delays.waiting_sources() == {}
+    for _ in range(SOURCE_RULE.free_failures):
+        delays.failed("", HERE)
+    assert list(delays.waiting_sources()) == [HERE]
+
+
+def test_long_names_are_told_apart_and_take_no_memory() -> None:
+    delays = LoginDelays(now_ms=lambda: 0)
+    names = [f"{number:04}" + "x" * 100_000 for number in range(20)]
+    tracemalloc.start()
+    try:
+        for name in names:
+            for number in range(USER_RULE.free_failures + 1):
+                delays.failed("".join([name, "y"]), f"192.0.2.{number}")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000
+    with pytest.raises(Unavailable):
+        delays.check(names[0] + "y", THERE)
+    delays.check(names[0] + "z", THERE)
+    delays.succeeded(names[0] + "y")
+    delays.check(names[0] + "y", THERE)

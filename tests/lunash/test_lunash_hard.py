@@ -111,21 +111,69 @@ def offer_junk_keys(house: SshHouse, key: Path, tmp_path: Path) -> None:
     house.loop.run(public_keys.clear("monitor"))
 
 
+class OtherName(asyncssh.SSHClient):
+    """Offers a key in one user's name and goes on in another's."""
+
+    connection: asyncssh.SSHClientConnection
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        self.connection = conn
+
+    def password_auth_requested(self) -> str:
+        self.connection._username, password = MONITOR
+        return password
+
+
+def test_keys_in_anothers_name_are_seen_and_counted_whoever_logs_in_after_them(
+    key: Path, tmp_path: Path
+) -> None:
+    async def offer(house: SshHouse) -> None:
+        with pytest.raises(asyncssh.PermissionDenied, match="must not change"):
+            await asyncssh.create_connection(
+                OtherName,
+                house.address,
+                house.port,
+                username="admin",
+                client_keys=[str(key)],
+                agent_path=None,
+                known_hosts=None,
+                config=None,
+            )
+
+    with open_ssh_house(tmp_path / "house") as house:
+        house.loop.run(offer(house))
+        count_until(house, 1)
+        lines, _ = house.loop.run(house.appliance.audit.page(0, 1))
+        assert b'"user":"admin"' in lines[0]
+        delays = house.appliance.users.key_delays
+        for _ in range(USER_RULE.free_failures):
+            assert not delays.waits("admin", "127.0.0.1")
+            delays.failed("admin", "127.0.0.1")
+        # One more than these were counted.
+        assert delays.waits("admin", "127.0.0.1")
+
+
 def refuse_keys(house: SshHouse, options: list[str]) -> None:
     """Be refused with keys alone, and wait until the server has counted it."""
 
-    def count() -> int:
-        lines, _ = house.loop.run(house.appliance.audit.page(0, 1000))
-        return sum(b'"login"' in line and b'"refused"' in line for line in lines)
-
-    before = count()
+    before = refused_logins(house)
     assert house.ssh("help", user="monitor", password="", options=options).status == 255
+    count_until(house, before + 1)
+
+
+def refused_logins(house: SshHouse) -> int:
+    lines, _ = house.loop.run(house.appliance.audit.page(0, 1000))
+    return sum(b'"login"' in line and b'"refused"' in line for line in lines)
+
+
+def count_until(house: SshHouse, wanted: int) -> None:
+    """Wait until so many refused logins were recorded."""
 
     async def tick() -> None:
         await asyncio.sleep(0.02)
 
     deadline = time.monotonic() + 60
-    while count() == before:
+    while refused_logins(house) < wanted:
         assert time.monotonic() < deadline, "the refused login was not recorded"
         house.loop.run(tick())
 

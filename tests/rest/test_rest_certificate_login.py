@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from conclave.appliance import certificate_login
+from conclave.appliance.login_delays import USER_RULE
 from tests.rest.test_rest_user_keys import certificate_pem
 from tests.support.rest_house import MONITOR, Client, House
 
@@ -143,6 +144,27 @@ def test_one_strangers_guesses_delay_nobody_else(house: House, stranger: Client)
     for _ in range(10):
         guesser.post("/auth/login/basic", {"challengeResponse": "AAAA"})
     assert stranger.post("/auth/login/basic", answer).status_code == 204
+
+
+def test_wrong_passwords_of_strangers_delay_no_certificate(house: House, stranger: Client) -> None:
+    guesser = house.client(("monitor", "Wrong-Password-1"), source="192.0.2.62")
+    statuses = [guesser.get("/users/monitor").status_code for _ in range(USER_RULE.free_failures)]
+    statuses += [guesser.get("/users/monitor").status_code for _ in range(8)]
+    assert statuses[-1] == 429
+    answer = response_to(challenge(stranger))
+    assert stranger.post("/auth/login/basic", answer).status_code == 204
+
+
+def test_answers_by_a_removed_certificate_delay_no_password(house: House, stranger: Client) -> None:
+    answers = [response_to(challenge(stranger)) for _ in range(USER_RULE.free_failures + 1)]
+    admin = house.client()
+    (listed,) = admin.get("/users/monitor/certificates").json()["certificates"]
+    assert admin.delete(listed["url"]).status_code == 204
+    for answer in answers:
+        assert stranger.post("/auth/login/basic", answer).status_code == 401
+    # From elsewhere and from there: a source that has not proven its password before.
+    for source in ("192.0.2.63", "192.0.2.60"):
+        assert house.client(MONITOR, source=source).get("/users/monitor").status_code == 200
 
 
 def test_both_outcomes_are_in_the_audit_log(house: House, stranger: Client) -> None:

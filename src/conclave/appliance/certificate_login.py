@@ -107,7 +107,7 @@ class CertificateLogins:
         self, user_id: str, certificate: x509.Certificate, *, source: str
     ) -> Challenge:
         """Return a challenge; raise Unavailable when the source has too many or must wait."""
-        self._users.check_delay(user_id, source)
+        self._users.key_delays.check(user_id, source)
         self._expire()
         waiting = self._answerable.count_of(source) + self._strangers.count_of(source)
         if waiting >= MAX_PER_SOURCE:
@@ -132,7 +132,7 @@ class CertificateLogins:
 
         Raises Unavailable when it comes too early.
         """
-        self._users.check_delay("", source)
+        self._users.key_delays.check("", source)
         key, _ = await self._server_key()
         self._expire()
         pending = self._answerable.take(_decrypted(key, response))

@@ -2,11 +2,13 @@
 
 Invariant: an attempt inside a delay is refused before its password is looked at, costs nothing and
 is not counted; a name that belongs to nobody is treated as one that does.  Memory is bounded: the
-entry that was touched longest ago goes first.
+entry that was touched longest ago goes first, and a key has MAX_KEY_CHARACTERS at most, whatever
+name a client sends.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from conclave.clock import boot_time_ms
 from conclave.errors import Unavailable
 
 MAX_ENTRIES: Final = 4096
+MAX_KEY_CHARACTERS: Final = 128
 FORGET_AFTER_MS: Final = 15 * 60_000
 
 
@@ -56,14 +59,16 @@ class _Ledger:
         self._entries: OrderedDict[str, _Failures] = OrderedDict()
 
     def wait_ms(self, key: str) -> int:
-        entry = self._entries.get(key)
+        entry = self._entries.get(_bounded(key))
         return 0 if entry is None else max(0, entry.not_before_ms - self._now_ms())
 
     def waiting(self) -> dict[str, int]:
-        return {key: wait for key in self._entries if (wait := self.wait_ms(key)) > 0}
+        """Return for how many seconds which keys must wait."""
+        waits = {key: self.wait_ms(key) for key in self._entries}
+        return {key: -(-wait // 1000) for key, wait in waits.items() if wait > 0}
 
     def add(self, key: str) -> None:
-        now = self._now_ms()
+        key, now = _bounded(key), self._now_ms()
         entry = self._entries.pop(key, None)
         fresh = entry is None or now - entry.last_ms > FORGET_AFTER_MS
         count = 1 if entry is None or fresh else entry.count + 1
@@ -72,7 +77,7 @@ class _Ledger:
             self._entries.popitem(last=False)
 
     def forget(self, key: str) -> None:
-        self._entries.pop(key, None)
+        self._entries.pop(_bounded(key), None)
 
 
 class LoginDelays:
@@ -91,12 +96,7 @@ class LoginDelays:
     def check(self, user_id: str, source: str) -> None:
         """Raise Unavailable (LOGIN_DELAYED) when the name or the source must wait."""
         wait_ms = max(self._users.wait_ms(user_id), self._sources.wait_ms(source))
-        if wait_ms:
-            message = (
-                "There were too many wrong passwords; the next attempt may come in"
-                f" {-(-wait_ms // 1000)} s."
-            )
-            raise Unavailable(faults.LOGIN_DELAYED, message)
+        _check("wrong passwords", wait_ms)
 
     def source_waits(self, source: str) -> bool:
         """Tell whether a source must wait, whoever it names."""
@@ -104,7 +104,7 @@ class LoginDelays:
 
     def waiting_sources(self) -> dict[str, int]:
         """Return for how many seconds which sources must wait."""
-        return {source: -(-ms // 1000) for source, ms in self._sources.waiting().items()}
+        return self._sources.waiting()
 
     def failed(self, user_id: str, source: str) -> None:
         """Count a wrong password."""
@@ -117,7 +117,7 @@ class LoginDelays:
 
 
 class KeyDelays:
-    """Remember refused SSH keys and say when the next key may be looked at.
+    """Remember refused SSH keys and answers to challenges, and say when the next may be looked at.
 
     Apart from those of passwords, and a name's failures only hold for the source they came from:
     nobody is kept out by the keys that strangers offer in the name.  A failure is a connection that
@@ -136,13 +136,23 @@ class KeyDelays:
 
     def waits(self, user_id: str, source: str) -> bool:
         """Tell whether a source must wait before a key of that user is looked at."""
-        pair = _pair(user_id, source)
-        return max(self._users.wait_ms(pair), self._sources.wait_ms(source)) > 0
+        return self._wait_ms(user_id, source) > 0
+
+    def check(self, user_id: str, source: str) -> None:
+        """Raise Unavailable (LOGIN_DELAYED) when a key of that user must wait."""
+        _check("refused keys", self._wait_ms(user_id, source))
+
+    def _wait_ms(self, user_id: str, source: str) -> int:
+        return max(self._users.wait_ms(_pair(user_id, source)), self._sources.wait_ms(source))
 
     def failed(self, user_id: str, source: str) -> None:
-        """Count a connection whose keys were all refused; `user_id` is empty for nobody's name."""
+        """Count a connection, or an answer, without a proof; `user_id` "" is nobody's name."""
         self._users.add(_pair(user_id, source))
         self._sources.add(source)
+
+    def waiting_sources(self) -> dict[str, int]:
+        """Return for how many seconds which sources must wait."""
+        return self._sources.waiting()
 
     def succeeded(self, user_id: str, source: str) -> None:
         """Forget the failures of a user from a source."""
@@ -151,3 +161,15 @@ class KeyDelays:
 
 def _pair(user_id: str, source: str) -> str:
     return f"{user_id} {source}"
+
+
+def _check(what: str, wait_ms: int) -> None:
+    if wait_ms:
+        message = f"There were too many {what}; the next attempt may come in"
+        raise Unavailable(faults.LOGIN_DELAYED, f"{message} {-(-wait_ms // 1000)} s.")
+
+
+def _bounded(key: str) -> str:
+    if len(key) <= MAX_KEY_CHARACTERS:
+        return key
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()

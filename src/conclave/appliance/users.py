@@ -122,7 +122,7 @@ class Users:
         self._cluster: ClusterUsers | None = None
         self._delays = LoginDelays(now_ms=now_ms)
         self.key_delays: Final = KeyDelays(now_ms=now_ms)
-        """Of SSH keys, which are checked elsewhere."""
+        """Of SSH keys and certificates, which are checked elsewhere."""
         self._sources = KeyedLocks[str](longest_queue=_LONGEST_QUEUE)
         self._names = KeyedLocks[str](longest_queue=_LONGEST_QUEUE)
         self._remembered = RememberedPasswords(now_ms)
@@ -227,22 +227,21 @@ class Users:
         self._tell(user_id, source, door, None)
         return login
 
-    def check_delay(self, user_id: str, source: str) -> None:
-        """Raise Unavailable while a user's or a source's next attempt would come too early."""
-        self._delays.check(user_id or _stranger(source), source)
-
     def waiting_sources(self) -> dict[str, int]:
         """Return for how many seconds which sources must wait."""
-        return self._delays.waiting_sources()
+        passwords, keys = self._delays.waiting_sources(), self.key_delays.waiting_sources()
+        both = passwords.keys() | keys.keys()
+        return {each: max(passwords.get(each, 0), keys.get(each, 0)) for each in both}
 
     def log_in_by_key(self, user_id: str, *, proven: bool, source: str, door: str) -> Login:
         """Return the login of a user whose key was checked elsewhere; raise CredentialRefused."""
         stored = user_list.user_of(self._local.table, user_id)
         if stored is None or not proven or not stored.user.enabled:
-            self._delays.failed(user_id or _stranger(source), source)
+            self.key_delays.failed(user_id, source)
             self._tell(user_id, source, door, faults.NOT_AUTHENTICATED)
             message = "The key is wrong, or the user is disabled."
             raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
+        self.key_delays.succeeded(user_id, source)
         self._tell(user_id, source, door, None)
         return Login(user_id, stored.version)
 
@@ -392,11 +391,6 @@ class Users:
             return
         async with self._local.hold():
             await self._local.change(change)
-
-
-def _stranger(source: str) -> str:
-    """Return whose failures are counted when an attempt names nobody; no user has such a name."""
-    return f"? {source}"
 
 
 def _new_version() -> UserCredentialVersion:

@@ -135,6 +135,7 @@ class _Connection(asyncssh.SSHServer):
         self._let_in = False
         self._refused_key_of: str | None = None
         """Whose key was refused, or not proven, until somebody is let in."""
+        self._named = False
         self._key_waits = False
         """A key was offered inside a delay."""
         self._keys = 0
@@ -161,8 +162,15 @@ class _Connection(asyncssh.SSHServer):
         """Return address and port, as logs have them."""
         return f"{self._source}/{self._port}"
 
-    def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - nobody is let in without
-        """Ask everybody for a proof."""
+    def begin_auth(self, username: str) -> bool:
+        """Ask everybody for a proof; a connection has one user's name, as OpenSSH has it.
+
+        Else keys could be tried in others' names beside one's own login, unseen and uncounted.
+        """
+        if self._named:
+            self._log_failure(username, "another name")
+            raise asyncssh.PermissionDenied("The user's name must not change.")
+        self._named = True
         return True
 
     def password_auth_supported(self) -> bool:
