@@ -120,6 +120,10 @@ def test_the_number_of_files_is_bounded(files: UserFiles) -> None:
     with pytest.raises(BadInput, match="no more are allowed"):
         files.store("admin", "one_more.txt", [b""])
     files.store("admin", "f1.txt", [b"replaced"])
+    with files.receiving("admin") as incoming:
+        files.give_name(incoming, "f2.txt")
+        with pytest.raises(BadInput, match="no more are allowed"):
+            files.give_name(incoming, "one_more.txt")
 
 
 def test_interrupted_uploads_are_swept(files: UserFiles) -> None:
@@ -149,6 +153,35 @@ def test_files_that_come_in_count_for_the_bytes_of_their_user(files: UserFiles) 
         with pytest.raises(BadInput, match="max_user_bytes"):
             files.store("admin", "c.txt", [b"x" * 501])
     files.store("admin", "c.txt", [b"x" * 500])
+
+
+def test_what_is_to_be_replaced_and_gets_another_name_counts_again(files: UserFiles) -> None:
+    for name in ("a.txt", "b.txt"):
+        files.store("admin", name, [b"x" * 1000])
+    with (
+        pytest.raises(BadInput, match=r"2000.*'a.txt' has 1000"),
+        files.writing("admin", "a.txt") as incoming,
+    ):
+        files.append(incoming, b"y" * 1000)
+        files.rename("admin", "a.txt", "c.txt")
+    assert [each.name for each in files.list("admin")] == ["b.txt", "c.txt"]
+
+
+def test_a_file_without_a_name_counts_beside_all_others(files: UserFiles) -> None:
+    for name in ("a.txt", "b.txt"):
+        files.store("admin", name, [b"x" * 1000])
+    with files.receiving("admin") as incoming:
+        with pytest.raises(BadInput, match="2500 bytes"):
+            files.append(incoming, b"y" * 600)
+        files.give_name(incoming, "a.txt")
+        with pytest.raises(BadInput, match="2500 bytes"):
+            files.store("admin", "c.txt", [b"x" * 501])
+    assert [each.name for each in files.list("admin")] == ["a.txt", "b.txt"]
+    with files.receiving("admin") as incoming:
+        files.give_name(incoming, "a.txt")
+        files.append(incoming, b"y" * 600)
+        files.keep(incoming)
+    assert [each.size_bytes for each in files.list("admin")] == [600, 1000]
 
 
 def test_what_was_written_without_a_word_is_counted_before_it_gets_its_name(

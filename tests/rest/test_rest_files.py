@@ -217,3 +217,53 @@ def test_the_bytes_of_a_user_are_bounded(house: House, monkeypatch: pytest.Monke
     assert names(client) == ["a.bin"]
     assert send(client, "b.bin", b"x" * 10).status_code == 204
     assert client.delete(FILES).status_code == 204
+
+
+def test_bodies_under_way_count_for_the_bytes_of_their_user(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = house.client(MONITOR)
+    client.delete(FILES)
+    half, head = (
+        20_000,
+        b'--XX\r\nContent-Disposition: form-data; name="f"; filename="a.bin"\r\n\r\n',
+    )
+    monkeypatch.setattr(house.appliance.files, "max_user_bytes", 2 * half)
+    statuses: list[int] = []
+
+    async def body(meanwhile: bool) -> AsyncIterator[bytes]:
+        yield head + b"x" * half
+        if meanwhile:
+            # The whole of it is on the disk, and would be twice with this one.
+            refused = await client.http.post(FILES, headers=form, content=body(False))
+            statuses.append(refused.status_code)
+        yield b"y" * half + b"\r\n--XX--\r\n"
+
+    form = {"Content-Type": "multipart/form-data; boundary=XX"}
+    assert client.post(FILES, headers=form, content=body(True)).status_code == 204
+    assert statuses == [413]
+    (listed,) = client.get(FILES).json()["files"]
+    assert listed["size"] == 2 * half
+    assert [path.name for path in house.appliance.paths.files.rglob("*")] == ["monitor", "a.bin"]
+    assert client.delete(FILES).status_code == 204
+
+
+def test_a_body_over_the_quota_is_refused_before_its_end(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = house.client(MONITOR)
+    client.delete(FILES)
+    monkeypatch.setattr(house.appliance.files, "max_user_bytes", 10_000)
+    sent = []
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'--XX\r\nContent-Disposition: form-data; name="f"; filename="a.bin"\r\n\r\n'
+        for number in range(1000):
+            sent.append(number)
+            yield bytes(1000)
+
+    form = {"Content-Type": "multipart/form-data; boundary=XX"}
+    refused = client.post(FILES, headers=form, content=body())
+    assert (refused.status_code, len(sent) < 1000) == (413, True)
+    assert "files.max_user_bytes" in refused.text
+    assert names(client) == []

@@ -24,6 +24,7 @@ from typing import Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from conclave.appliance.user_files import UserFiles
 from conclave.errors import ConclaveError
 from conclave.operations.model import Media
 from conclave.packages.container import (
@@ -137,12 +138,14 @@ async def receive(rng: random.Random, directory: Path) -> None:
     receiving = received(
         pieces(),
         content_type,
-        directory=directory,
-        max_bytes=MAX_UPLOAD_BYTES,
+        files=UserFiles(directory, MAX_UPLOAD_BYTES, 2 * MAX_UPLOAD_BYTES),
+        user_id="admin",
         chunk_seconds=SLOW_SECONDS,
     )
     async with receiving as upload:
-        assert upload.size_bytes == len(upload.stream.read()) <= MAX_UPLOAD_BYTES
+        upload.incoming.stream.flush()
+        size_bytes = upload.incoming.path.stat().st_size
+        assert upload.incoming.stream_bytes == size_bytes <= MAX_UPLOAD_BYTES
 
 
 @contextmanager

@@ -90,10 +90,15 @@ class Incoming:
     """A file that is being written; it takes its name once it is whole."""
 
     user_id: str
-    name: str
     stream: BinaryIO
+    path: Path
+    """Where it is meanwhile."""
+    name: str = ""
+    """The name it is to get, as it was given; "" as long as that is not known."""
     taken_bytes: int = 0
     """What it has of its user's quota."""
+    stream_bytes: int = 0
+    """What was written by `UserFiles.append`."""
 
 
 class UserFiles:
@@ -144,34 +149,65 @@ class UserFiles:
     def store(self, user_id: str, name: str, content: Iterable[bytes]) -> FileInfo:
         """Write a file whole, replacing one of the same name; refuse one that is too large."""
         with self.writing(user_id, name) as incoming:
-            written = 0
             for piece in content:
-                written += len(piece)
-                self.take(incoming, written)
-                incoming.stream.write(piece)
-        return FileInfo(name, written, (self.directory(user_id) / name).stat().st_mtime)
+                self.append(incoming, piece)
+        return FileInfo(
+            name, incoming.stream_bytes, (self.directory(user_id) / name).stat().st_mtime
+        )
 
     @contextlib.contextmanager
     def writing(self, user_id: str, name: str) -> Iterator[Incoming]:
         """Open a new file that takes its name when the block ends well, and is gone otherwise."""
-        directory = self.directory(user_id)
-        target = directory / check_new_name(name)
-        temporary = directory / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        check_new_name(name)
+        with self.receiving(user_id) as incoming:
+            self.give_name(incoming, name)
+            yield incoming
+            self.keep(incoming)
+
+    @contextlib.contextmanager
+    def receiving(self, user_id: str) -> Iterator[Incoming]:
+        """Open a new file without a name, which is gone when the block ends unless it was kept."""
+        temporary = self.directory(user_id) / f"{_UNFINISHED}{secrets.token_hex(8)}"
         with _storing(), temporary.open("xb") as stream:
-            incoming = Incoming(user_id, name, stream)
+            incoming = Incoming(user_id, stream, temporary)
             try:
                 self._admit(incoming)
                 yield incoming
-                stream.flush()
-                self.take(incoming, os.fstat(stream.fileno()).st_size)
-                os.fsync(stream.fileno())
-                with self._counting:
-                    temporary.replace(target)
-                    self._dismiss(incoming)
             finally:
                 temporary.unlink(missing_ok=True)
                 with self._counting:
                     self._dismiss(incoming)
+
+    def give_name(self, incoming: Incoming, name: str) -> None:
+        """Say what a file will be called, by no rule yet: what it replaces no longer counts."""
+        with self._counting:
+            coming = self._incoming.get(incoming.user_id, set())
+            names = {each.name for each in self.list(incoming.user_id)}
+            names |= {each.name for each in coming if each.name}
+            if len(names | {name}) > FILES_MAX:
+                raise _too_many(incoming.user_id, names, coming)
+            incoming.name = name
+
+    def append(self, incoming: Incoming, piece: bytes) -> None:
+        """Write on at the end; raise BadInput beyond a limit, Unavailable when the disk is full."""
+        incoming.stream_bytes += len(piece)
+        self.take(incoming, incoming.stream_bytes)
+        with _storing():
+            incoming.stream.write(piece)
+
+    def keep(self, incoming: Incoming) -> None:
+        """Give a whole file its name; raise BadInput for one that none may have."""
+        target = self.directory(incoming.user_id) / check_new_name(incoming.name)
+        with _storing():
+            incoming.stream.flush()
+            size_bytes = os.fstat(incoming.stream.fileno()).st_size
+            self.take(incoming, size_bytes)
+            os.fsync(incoming.stream.fileno())
+            with self._counting:
+                # What it was to replace may have another name by now, and count again.
+                self._free(incoming, size_bytes)
+                incoming.path.replace(target)
+                self._dismiss(incoming)
 
     def take(self, incoming: Incoming, size_bytes: int) -> None:
         """Let a file that is written grow to a size; raise BadInput beyond either limit."""
@@ -184,30 +220,29 @@ class UserFiles:
         if size_bytes <= incoming.taken_bytes:
             return
         with self._counting:
-            others = self._used_beside(incoming)
-            free = self.max_user_bytes - others
-            if size_bytes > free:
-                message = (
-                    f"The files of user {incoming.user_id} may have {self.max_user_bytes} bytes"
-                    f" together (files.max_user_bytes); the others have {others}, and"
-                    f" {incoming.name!r} has {size_bytes} or more: delete some."
-                )
-                raise BadInput(faults.REQUEST_TOO_LARGE, message)
+            free = self._free(incoming, size_bytes)
             incoming.taken_bytes = min(size_bytes + _STEP_BYTES, free)
+
+    def _free(self, incoming: Incoming, size_bytes: int) -> int:
+        """Return what a file may have of the quota; raise BadInput when it has more."""
+        others = self._used_beside(incoming)
+        free = self.max_user_bytes - others
+        if size_bytes > free:
+            message = (
+                f"The files of user {incoming.user_id} may have {self.max_user_bytes} bytes"
+                f" together (files.max_user_bytes); the others have {others}, and"
+                f" {incoming.name!r} has {size_bytes} or more: delete some."
+            )
+            raise BadInput(faults.REQUEST_TOO_LARGE, message)
+        return free
 
     def _admit(self, incoming: Incoming) -> None:
         """Count a file that begins; refuse one too many."""
         user_id = incoming.user_id
         with self._counting:
             coming = self._incoming.setdefault(user_id, set())
-            names = {each.name for each in self.list(user_id)} | {each.name for each in coming}
-            if len(names | {incoming.name}) > FILES_MAX or len(coming) >= INCOMING_MAX:
-                most = f"{FILES_MAX} files, {INCOMING_MAX} of them on their way in"
-                message = (
-                    f"User {user_id} may have {most}; there are {len(names)} and"
-                    f" {len(coming)}, and no more are allowed: delete some."
-                )
-                raise BadInput(faults.BAD_REQUEST, message)
+            if len(coming) >= INCOMING_MAX:
+                raise _too_many(user_id, {each.name for each in self.list(user_id)}, coming)
             coming.add(incoming)
 
     def _dismiss(self, incoming: Incoming) -> None:
@@ -250,6 +285,14 @@ class UserFiles:
         """Remove what interrupted uploads have left."""
         for path in self._root.glob(f"*/{_UNFINISHED}*"):
             path.unlink(missing_ok=True)
+
+
+def _too_many(user_id: str, names: set[str], coming: set[Incoming]) -> BadInput:
+    message = (
+        f"User {user_id} may have {FILES_MAX} files, {INCOMING_MAX} of them on their way in; there"
+        f" are {len(names)} and {len(coming)}, and no more are allowed: delete some."
+    )
+    return BadInput(faults.BAD_REQUEST, message)
 
 
 def _missing(user_id: str, name: str) -> NotFound:

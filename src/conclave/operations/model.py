@@ -10,7 +10,7 @@ import enum
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import UnionType
-from typing import IO, TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ from conclave.operations.commands import Command
 
 if TYPE_CHECKING:
     from conclave.appliance.appliance import Appliance
+    from conclave.appliance.user_files import Incoming
     from conclave.operations.login_state import LoginState
     from conclave.operations.task_table import TaskTable
 
@@ -114,12 +115,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A file that came with a call."""
+    """A file that came with a call, whole; it is gone after the call unless it is kept."""
 
-    name: str
-    """As the caller gave it: nothing is known of it yet."""
-    stream: IO[bytes]
-    size_bytes: int
+    incoming: Incoming
+    """Its name is as the caller gave it: nothing is known of it yet."""
 
 
 def _unseen(_how_far: str) -> None:

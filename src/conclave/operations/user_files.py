@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from conclave import faults
-from conclave.appliance.user_files import FileInfo, check_name, check_new_name
+from conclave.appliance.user_files import FileInfo, check_name
 from conclave.errors import BadInput, NotAllowed, NotFound
 from conclave.lunash.render.user import file_list
 from conclave.operations.commands import PATH, Command, Option
@@ -221,14 +221,8 @@ async def upload_file(call: Call, _arguments: NoArguments) -> Reply:
     upload = call.upload
     if upload is None:
         raise BadInput(faults.UPLOAD_BODY, "There is no file in the body.")
-    name, user_id, files = (
-        check_new_name(upload.name),
-        call.path["userid"],
-        call.appliance.files,
-    )
-    pieces = iter(lambda: upload.stream.read(_CHUNK_BYTES), b"")
-    await asyncio.to_thread(files.store, user_id, name, pieces)
-    return Reply(location=_url(call, name))
+    await asyncio.to_thread(call.appliance.files.keep, upload.incoming)
+    return Reply(location=_url(call, upload.incoming.name))
 
 
 @operation(

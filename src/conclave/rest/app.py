@@ -141,12 +141,12 @@ class RestApp:
         receiving = received(
             request.stream().__aiter__(),
             request.headers.get("content-type", ""),
-            directory=self._appliance.paths.files,
-            max_bytes=self._appliance.files.max_file_bytes,
+            files=self._appliance.files,
+            user_id=call.by.user.user_id,
             chunk_seconds=self._settings.body_seconds,
         )
         async with receiving as upload:
-            attempt.target = f"{attempt.target}/{shown_name(upload.name)}"
+            attempt.target = f"{attempt.target}/{shown_name(upload.incoming.name)}"
             with_file = replace(call, upload=upload)
             return await execute(
                 attempt.operation, with_file, attempt.arguments, request.url.path, self._settings

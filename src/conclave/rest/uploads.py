@@ -1,7 +1,7 @@
-"""Receive one file of a multipart body, in pieces, into a temporary file without a name.
+"""Receive one file of a multipart body, in pieces, into a file of its user without a name.
 
 Invariant: nothing is kept of a body that is too large, too slow, broken, or holds more than one
-file; what was received vanishes with its descriptor, even in a crash.
+file; what comes in counts for its user's quota from its first byte.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import tempfile
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 from conclave import faults
+from conclave.appliance.user_files import Incoming, UserFiles
 from conclave.errors import BadInput
 from conclave.operations.model import Upload
 from conclave.rest.errors import too_large
@@ -37,20 +36,25 @@ async def received(
     chunks: AsyncIterator[bytes],
     content_type: str,
     *,
-    directory: Path,
-    max_bytes: int,
+    files: UserFiles,
+    user_id: str,
     chunk_seconds: float,
 ) -> AsyncIterator[Upload]:
     """Yield the file of a body; raise BadInput or LimitReached for what is none or too much."""
-    with tempfile.TemporaryFile(dir=directory) as stream:
-        receiver = _Receiver(stream, max_bytes)
+    opened = contextlib.ExitStack()
+    incoming = opened.enter_context(files.receiving(user_id))
+    try:
+        receiver = _Receiver(files, incoming)
         try:
             async with asyncio.timeout(UPLOAD_SECONDS):
-                await _feed(receiver, chunks, content_type, max_bytes, chunk_seconds)
+                await _feed(receiver, chunks, content_type, files.max_file_bytes, chunk_seconds)
         except TimeoutError:
             message = f"No more of the body arrived for {chunk_seconds:g} s, or not all in time."
             raise BadInput(faults.REQUEST_TIMEOUT, message) from None
         yield receiver.finished()
+    finally:
+        # Large files take their time to go.
+        await asyncio.to_thread(opened.close)
 
 
 async def _feed(
@@ -72,7 +76,8 @@ async def _feed(
         try:
             if parser is None:
                 parser = MultipartParser(_boundary(content_type, chunk), receiver.callbacks())
-            parser.write(chunk)
+            # What it finds is written at once, and the disk may be slow.
+            await asyncio.to_thread(parser.write, chunk)
         except FormParserError:
             raise _not_multipart() from None
     if parser is None:
@@ -82,13 +87,12 @@ async def _feed(
 class _Receiver:
     """Take the parser's events; only a part with a file's name is kept."""
 
-    def __init__(self, stream: IO[bytes], max_bytes: int) -> None:
-        self._stream = stream
-        self._max_bytes = max_bytes
+    def __init__(self, files: UserFiles, incoming: Incoming) -> None:
+        self._files = files
+        self._incoming = incoming
         self._headers = bytearray()
-        self._name: str | None = None
+        self._named = False
         self._keeping = False
-        self._size = 0
         self._whole = False
 
     def callbacks(self) -> MultipartCallbacks:
@@ -104,10 +108,9 @@ class _Receiver:
 
     def finished(self) -> Upload:
         """Return the file; raise BadInput when there is none or the body was cut short."""
-        if self._name is None or not self._whole:
+        if not self._named or not self._whole:
             raise _not_multipart()
-        self._stream.seek(0)
-        return Upload(name=self._name, stream=self._stream, size_bytes=self._size)
+        return Upload(incoming=self._incoming)
 
     def _begin(self) -> None:
         self._headers.clear()
@@ -122,19 +125,15 @@ class _Receiver:
         found = _FILE_NAME.search(self._headers)
         if found is None:
             return
-        if self._name is not None:
+        if self._named:
             message = "One call takes one file; this body holds several."
             raise BadInput(faults.UPLOAD_LIMIT, message)
-        self._name = found[1].decode("utf-8", "replace")
-        self._keeping = True
+        self._files.give_name(self._incoming, found[1].decode("utf-8", "replace"))
+        self._named = self._keeping = True
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if not self._keeping:
-            return
-        self._size += end - start
-        if self._size > self._max_bytes:
-            raise too_large(self._max_bytes)
-        self._stream.write(data[start:end])
+        if self._keeping:
+            self._files.append(self._incoming, data[start:end])
 
     def _end(self) -> None:
         self._whole = True
