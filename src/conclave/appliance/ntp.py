@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import logging
 import re
+import socket
 import time as host
 from dataclasses import dataclass, replace
 from typing import Final
@@ -21,6 +22,7 @@ import msgspec
 from conclave import faults
 from conclave.appliance.documents import Documents
 from conclave.appliance.host_names import HOST_PATTERN
+from conclave.appliance.name_lookups import look_up
 from conclave.appliance.time import ApplianceTime, is_a_time_to_set
 from conclave.errors import BadInput, ConclaveError, Conflict, LimitReached, NotFound, Unavailable
 
@@ -214,9 +216,16 @@ class NtpService:
             try:
                 address, port = split_server(server)
                 async with asyncio.timeout(2 * ANSWER_SECONDS):
-                    answer = await asyncio.to_thread(query, address, port, version)
+                    first, *_ = await look_up(address, port, socket.SOCK_DGRAM)
+                    answer = await asyncio.to_thread(query, first, port, version)
             except TimeoutError:
                 causes.append(f"{server}: no answer in time")
+                continue
+            except OSError as cause:
+                causes.append(f"{server}: {cause.strerror or 'cannot be looked up'}")
+                continue
+            except UnicodeError:
+                causes.append(f"{server}: no host name")
                 continue
             except BadInput:
                 # It was listed when the rule was another.
@@ -245,7 +254,7 @@ def split_server(server: str) -> tuple[str, int]:
 
 
 def query(address: str, port: int, version: int) -> tuple[int, int, int] | str:
-    """Ask one server; return offset to the host's clock in ms, delay in ms, stratum; or why not."""
+    """Ask an address; return offset to the host's clock in ms, delay in ms, stratum; or why not."""
     import ntplib
 
     before = host.time()
@@ -255,8 +264,6 @@ def query(address: str, port: int, version: int) -> tuple[int, int, int] | str:
         )
     except ntplib.NTPException:
         return "no answer"
-    except UnicodeError:
-        return "no host name"
     except OSError as cause:
         return cause.strerror or "cannot be reached"
     # It must be the answer to this question, not one that somebody sends unasked.

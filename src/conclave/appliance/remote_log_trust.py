@@ -31,8 +31,13 @@ class RemoteLogTrust:
 
     def check_dates(self, certificate_der: bytes) -> None:
         """Raise SSLCertVerificationError when a host's own certificate does not hold now."""
-        certificate = x509.load_der_x509_certificate(certificate_der)
-        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        try:
+            certificate = x509.load_der_x509_certificate(certificate_der)
+            begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        except ValueError as cause:
+            # OpenSSL took it, which is less strict.
+            message = f"the host's certificate cannot be read: {cause}"
+            raise ssl.SSLCertVerificationError(message) from cause
         if not begins <= self.clock.now() <= ends:
             message = f"the host's certificate holds from {begins:%Y-%m-%d} to {ends:%Y-%m-%d} only"
             raise ssl.SSLCertVerificationError(message)

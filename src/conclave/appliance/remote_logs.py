@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -18,6 +20,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from conclave.appliance.name_lookups import look_up
 from conclave.appliance.remote_log_trust import RemoteLogTrust
 from conclave.appliance.system_log import Entry, wire_message
 
@@ -129,17 +132,17 @@ class _Connection(asyncio.DatagramProtocol):
 @contextlib.asynccontextmanager
 async def _connected(host: RemoteHost, trust: RemoteLogTrust) -> AsyncIterator[_Connection]:
     connection = _Connection()
-    address = host.address.strip("[]")
+    name = host.address.strip("[]")
+    kind = socket.SOCK_DGRAM if host.protocol == "udp" else socket.SOCK_STREAM
     async with asyncio.timeout(CONNECT_SECONDS):
-        if host.protocol == "udp":
-            connection.datagrams, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-                lambda: connection, remote_addr=(address, host.port)
-            )
+        context = await asyncio.to_thread(trust.context) if host.protocol == "tls" else None
+        *others, last = await look_up(name, host.port, kind)
+        for address in others:
+            with contextlib.suppress(OSError):
+                await _open(connection, host, address, name, context)
+                break
         else:
-            context = await asyncio.to_thread(trust.context) if host.protocol == "tls" else None
-            connection.reader, connection.writer = await asyncio.open_connection(
-                address, host.port, ssl=context
-            )
+            await _open(connection, host, last, name, context)
     try:
         if connection.writer is not None and host.protocol == "tls":
             shown = connection.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -151,3 +154,20 @@ async def _connected(host: RemoteHost, trust: RemoteLogTrust) -> AsyncIterator[_
         if connection.writer is not None:
             # A host that reads nothing would hold a closed connection with its lines for ever.
             connection.writer.transport.abort()
+
+
+async def _open(
+    connection: _Connection,
+    host: RemoteHost,
+    address: str,
+    name: str,
+    context: ssl.SSLContext | None,
+) -> None:
+    if host.protocol == "udp":
+        connection.datagrams, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: connection, remote_addr=(address, host.port)
+        )
+    else:
+        connection.reader, connection.writer = await asyncio.open_connection(
+            address, host.port, ssl=context, server_hostname=None if context is None else name
+        )
