@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,13 @@ from typing import Any
 import asyncssh
 import pytest
 
+from conclave.appliance.users import Login
+from conclave.audit.events import AuditEvent, EventKind, Outcome
+from conclave.audit.log import AuditLog
+from conclave.errors import InternalFault
+from conclave.lunash.file_records import FileChange, FileRecords
 from conclave.settings import FileSettings
-from tests.support.rest_house import ADMIN
+from tests.support.rest_house import ADMIN, OPERATOR
 from tests.support.ssh_house import SshHouse, open_ssh_house
 
 pytestmark = pytest.mark.system
@@ -143,8 +150,109 @@ def test_an_upload_that_breaks_off_is_recorded_and_leaves_nothing(house: SshHous
     assert house.appliance.files.list("admin") == ()
 
 
-async def connect(house: SshHouse) -> asyncssh.SSHClientConnection:
-    user, password = ADMIN
+def test_bytes_beyond_the_quota_are_refused_before_they_are_written(house: SshHouse) -> None:
+    house.appliance.files.store("admin", "a.bin", [bytes(2 * MIB - 1000)])
+
+    async def write_on() -> None:
+        async with (
+            await connect(house) as connection,
+            connection.start_sftp_client() as sftp,
+        ):
+            upload = await sftp.open("b.bin", "wb")
+            await upload.write(bytes(1000))
+            for offset in (1000, 2 * MIB - 1, 1 << 40):
+                with pytest.raises(asyncssh.SFTPFailure, match=r"at most|together"):
+                    await upload.write(b"x", offset)
+            (unfinished,) = house.appliance.paths.files.rglob(".part-*")
+            assert unfinished.stat().st_size == 1000
+            with pytest.raises(asyncssh.SFTPFailure):
+                await upload.close()
+
+    house.loop.run(write_on())
+    assert words(house) == [("file.upload", "refused", "b.bin")]
+    assert [each.name for each in house.appliance.files.list("admin")] == ["a.bin"]
+
+
+def test_an_upload_of_a_login_that_ended_meanwhile_is_not_kept(house: SshHouse) -> None:
+    async def end_login() -> None:
+        async with (
+            await connect(house, OPERATOR) as connection,
+            connection.start_sftp_client() as sftp,
+        ):
+            upload = await sftp.open("a.txt", "wb")
+            await upload.write(b"whole")
+            await house.appliance.users.set_enabled("operator", enabled=False)
+            with pytest.raises(asyncssh.SFTPError):
+                await upload.close()
+
+    house.loop.run(end_login())
+    assert words(house) == [("file.upload", "failed", "a.txt")]
+    assert house.appliance.files.list("operator") == ()
+
+
+def test_nothing_is_changed_while_nothing_can_be_recorded(house: SshHouse) -> None:
+    house.appliance.files.store("admin", "kept.txt", [b"kept"])
+    audit = house.appliance.audit
+
+    async def refused() -> None:
+        async with (
+            await connect(house) as connection,
+            connection.start_sftp_client() as sftp,
+        ):
+            with unwritable(audit):
+                with pytest.raises(InternalFault):
+                    await audit.write(AuditEvent(kind=EventKind.LOG, outcome=Outcome.DONE))
+                for change in (
+                    sftp.open("new.txt", "wb"),
+                    sftp.remove("kept.txt"),
+                    sftp.rename("kept.txt", "other.txt"),
+                    sftp.posix_rename("kept.txt", "other.txt"),
+                ):
+                    with pytest.raises(asyncssh.SFTPFailure, match="audit log cannot be written"):
+                        await change
+            await audit.write(AuditEvent(kind=EventKind.LOG, outcome=Outcome.DONE))
+            await sftp.remove("kept.txt")
+
+    house.loop.run(refused())
+    assert words(house) == [("file.delete", "done", "kept.txt")]
+
+
+@contextlib.contextmanager
+def unwritable(audit: AuditLog) -> Iterator[None]:
+    """Have a pipe in place of the log's file, which takes nothing."""
+    current = audit._files._current
+    kept = os.dup(current)
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, current)
+    try:
+        yield
+    finally:
+        os.dup2(kept, current)
+        os.close(kept)
+        os.close(writer)
+
+
+def test_a_change_that_the_disk_breaks_is_recorded(house: SshHouse) -> None:
+    async def login() -> Login:
+        user, password = ADMIN
+        return await house.appliance.users.authenticate(user, password, source="192.0.2.1")
+
+    appliance = house.appliance
+    kept = FileRecords(
+        appliance.audit,
+        appliance.users,
+        house.loop.run(login()),
+        source="192.0.2.1",
+        protocol="sftp",
+    )
+    with pytest.raises(OSError, match="broken"), kept.refusals(FileChange("file.delete", b"a.txt")):
+        raise OSError("broken")
+    assert words(house) == [("file.delete", "failed", "a.txt")]
+
+
+async def connect(house: SshHouse, login: tuple[str, str] = ADMIN) -> asyncssh.SSHClientConnection:
+    user, password = login
     return await asyncssh.connect(
         house.address, house.port, username=user, password=password, known_hosts=None
     )
