@@ -21,6 +21,7 @@ from tests.support.appliances import (
     SERVICE,
     Appliance,
     Member,
+    Registered,
     Signer,
     Street,
     create_cluster,
@@ -169,6 +170,21 @@ def test_every_member_shows_all_members_alike_but_for_itself(whole: Town) -> Non
             assert [member[name] for name in shared] == [views[0][address][name] for name in shared]
             assert each.get(member["url"]).keys() == member.keys()
     assert len({each.cluster() for each in members}) == 1
+
+
+def test_a_client_learns_first_of_the_member_that_it_registered_at(whole: Town) -> None:
+    members, primary = whole.street.members, whole.street.primary()
+    at = next(each for each in members if each is not primary)
+    client = Registered(whole.directory / "told", at)
+    (hints,) = client.options.client_dir.rglob("*.members")
+    entry, *others = (line.split() for line in hints.read_text().splitlines())
+    assert entry[:4] == [
+        "entry",
+        at.address,
+        str(CRYPTO_PORT),
+        at.members()[at.address]["memberUUID"],
+    ]
+    assert {other[2] for other in others} == {each.address for each in members}
 
 
 def test_keyrings_made_at_any_member_are_listed_at_all(whole: Town) -> None:

@@ -17,7 +17,7 @@ from conclave.cluster.ca import CertificateAuthority, ClientRequest, der, pem, r
 from conclave.cluster.context import Authorized, Context, parse_uuid
 from conclave.cluster.rotation import newest_authority
 from conclave.errors import BadInput, Conflict, NotFound
-from conclave.ids import ClientId, MemberId
+from conclave.ids import ClientId
 from conclave.service.messages import (
     ClientList,
     ClientMember,
@@ -62,9 +62,7 @@ class ClientAdmin:
             ca_certificate_pem=pem(der(authority.certificate)),
             server_common_name=self.context.settings.server_common_name,
             crypto_port=self.context.settings.crypto_port,
-            members=_listed(
-                await self.context.read(lambda reader: reader.members()), authorized.member_id
-            ),
+            members=_listed(await self.context.read(lambda reader: reader.members())),
         )
 
     def _register(
@@ -124,8 +122,7 @@ def _same_client(existing: ClientRow, request: ClientRequest) -> ClientRow:
     return existing
 
 
-def _listed(rows: Iterable[MemberRow], own_id: MemberId) -> list[ClientMember]:
-    """Return where a client finds the members, this one first."""
+def _listed(rows: Iterable[MemberRow]) -> list[ClientMember]:
     return [
         ClientMember(
             member_id=row.member_id,
@@ -133,7 +130,7 @@ def _listed(rows: Iterable[MemberRow], own_id: MemberId) -> list[ClientMember]:
             crypto_port=row.crypto_port,
             group=row.group,
         )
-        for row in sorted(rows, key=lambda row: row.member_id != own_id)
+        for row in rows
     ]
 
 

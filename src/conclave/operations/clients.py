@@ -31,6 +31,7 @@ from conclave.operations.refusals import CLUSTER_CALL
 from conclave.service.messages import (
     ClientList,
     ClientSummary,
+    MemberList,
     NamedClient,
     Nothing,
     RegisterClient,
@@ -126,7 +127,7 @@ def check_monitor_user(call: Call, arguments: NewClient) -> None:
     summary="Certify a client's key, so that it may use the cluster's crypto service.",
     chapter="4",
     doors=Doors.BOTH,
-    cluster_methods=("register_client",),
+    cluster_methods=("list_members", "register_client"),
     only="REST: a client's registration calls it, with a request that its own key signed.",
     arguments=NewClient,
     roles=ADMINS,
@@ -144,6 +145,8 @@ async def register_client(call: Call, arguments: NewClient) -> Reply:
     """Register a client; an unauthorized member refuses (rule L1)."""
     cluster = await the_cluster(call)
     monitor = arguments.monitor_user
+    present = await ask(call, "list_members", Nothing(), MemberList)
+    local = {member.member_id for member in present.members if member.local}
     made = await ask(
         call,
         "register_client",
@@ -168,7 +171,8 @@ async def register_client(call: Call, arguments: NewClient) -> Reply:
                 crypto_port=member.crypto_port,
                 group=member.group,
             )
-            for member in made.members
+            # The primary has answered; the client has found this member.
+            for member in sorted(made.members, key=lambda each: each.member_id not in local)
         ],
     )
     return Reply(body=body, location=view.url)

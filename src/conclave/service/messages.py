@@ -334,7 +334,7 @@ class ClientMember(Quiet, frozen=True):
 
 
 class RegisteredClient(Quiet, frozen=True):
-    """Result of RegisterClient; the member that answers stands first in the list."""
+    """Result of RegisterClient, with where a client finds the members."""
 
     client: ClientSummary
     certificate_pem: str
