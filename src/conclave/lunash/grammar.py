@@ -7,7 +7,6 @@ be a mistyped password, so it is named in an answer only when it nearly is one.
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,14 +15,10 @@ from typing import Final
 from conclave import faults
 from conclave.errors import BadInput
 from conclave.operations.commands import SECRETS, Command, Kind, Option
-from conclave.shell_words import Word, split_words
+from conclave.shell_words import Word, nearest, split_words
 
 MAX_LINE_BYTES: Final = 64 * 1024
 HELP_WORDS: Final = frozenset({"?", "help"})
-_NEAR: Final = 0.6
-"""How alike two words must be (`difflib`) for the one to be offered in place of the other."""
-_A_SLIP: Final = 0.75
-"""How alike they must be for the unknown one to be shown, which else may be a password."""
 
 
 @dataclass(slots=True)
@@ -107,7 +102,7 @@ def find_option(command: Command, word: Word) -> Option:
         names = ", ".join(f"-{option.name}" for option in begun)
         raise _bad(f"Option -{name} of '{command.words}' is ambiguous: {names}.")
     known = [f"-{option.name}" for option in options]
-    near = _nearest(word.text, known)
+    near = nearest(word.text, known)
     what = f"option {near[1]}" if near and near[1] else "such option"
     hint = f"; did you mean {near[0]}?" if near else "."
     takes = f" It takes {', '.join(known)}." if known else " It takes none."
@@ -164,28 +159,13 @@ def _descend_all(words: Sequence[Word], root: Node) -> Node:
 
 def _unknown_word(word: Word, node: Node) -> BadInput:
     place = f"'{' '.join(node.words)}' has no such subcommand" if node.words else "Unknown command"
-    near = _nearest(word.text, [child.words[-1] for child in node.children.values()])
+    near = nearest(word.text, [child.words[-1] for child in node.children.values()])
     if near is None:
         known = ", ".join(child.words[-1] for child in node.children.values())
         return _bad(f"{place}. There are: {known}.")
     meant = " ".join((*node.words, near[0]))
     shown = f": {near[1]!r}" if near[1] else ""
     return _bad(f"{place}{shown}. Did you mean '{meant}'?")
-
-
-def _nearest(word: str, known: Sequence[str]) -> tuple[str, str] | None:
-    """Return the known word that is most like a word, and that word if it may be shown.
-
-    None when none is near.
-    """
-    by_lower = {each.lower(): each for each in known}
-    lower = word[:64].lower()
-    near = difflib.get_close_matches(lower, by_lower, n=1, cutoff=_NEAR)
-    if not near:
-        return None
-    alike = difflib.SequenceMatcher(None, lower, near[0]).ratio()
-    is_a_slip = alike >= _A_SLIP and all(each in "-?" or each.isalpha() for each in lower)
-    return by_lower[near[0]], word[:64] if is_a_slip else ""
 
 
 # ---------------------------------------------------------------- options

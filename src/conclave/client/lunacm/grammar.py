@@ -57,7 +57,7 @@ class Invocation:
         return f"Invocation({self.command.name!r})"
 
 
-def _credential(name: str, short: str, what: str) -> tuple[Option, Option, Option]:
+def credential(name: str, short: str, what: str) -> tuple[Option, Option, Option]:
     """Return the three ways to give a password without being asked."""
     return (
         Option(name, short, "password", f"{what}; visible to others while this runs", secret=True),
@@ -77,14 +77,14 @@ COMMANDS: Final = (
         ("role", "login"),
         ("ro", "logi"),
         "log a role in to the current slot",
-        (_ROLE, *_credential("password", "p", "the password")),
+        (_ROLE, *credential("password", "p", "the password")),
     ),
     Command(("role", "logout"), ("ro", "logo"), "log the role of the current slot out"),
     Command(
         ("role", "init"),
         ("ro", "in"),
         "give the KRCO its password; the KRSO must be logged in",
-        (_ROLE, *_credential("password", "p", "the new password")),
+        (_ROLE, *credential("password", "p", "the new password")),
     ),
     Command(
         ("role", "changepw"),
@@ -92,8 +92,8 @@ COMMANDS: Final = (
         "change the password of the role that is logged in",
         (
             _ROLE,
-            *_credential("oldpw", "old", "the old password"),
-            *_credential("newpw", "new", "the new password"),
+            *credential("oldpw", "old", "the old password"),
+            *credential("newpw", "new", "the new password"),
             Option("prompt", "p", None, "ask for both passwords"),
             Option("force", "f", None, "do not ask whether to proceed"),
         ),

@@ -54,7 +54,7 @@ CLASS_TITLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ObjectLine:
-    """One object as `partition contents` shows it; the handle is its place in that list."""
+    """One object as `partition contents` shows it."""
 
     handle: int
     label: str
@@ -176,6 +176,11 @@ def failure(error: ConclaveError) -> str:
         f"Error in execution: {ckr_name(ckr)}.\n    {error.message}\n\n"
         f"Command Result : {int(ckr):#x} ({ckr_name(ckr)})"
     )
+
+
+def complaint(error: ConclaveError) -> str:
+    """Return what an error prints in tools that speak one line: the sentence, and its name."""
+    return f"Error: {error.message} ({ckr_name(error.fault.ckr)})"
 
 
 def misunderstood(error: ConclaveError) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from conclave import faults
+from conclave.client.handles import handle_of
 from conclave.client.lunacm import grammar, render
 from conclave.client.lunacm.grammar import Invocation
 from conclave.client.lunacm.prompts import Cancelled, Prompts, given_password
@@ -200,11 +201,12 @@ class Shell:
         session = self._session()
         wanted = (Cka.LABEL, Cka.CLASS, Cka.UNIQUE_ID)
         rows = []
-        for handle, reference in enumerate(session.find(), start=1):
+        for reference in session.find():
             values = session.attributes(reference, wanted)
             label = (values[Cka.LABEL] or b"").decode("utf-8", "replace")
             object_class = ulong(values[Cka.CLASS])
             identifier = (values[Cka.UNIQUE_ID] or b"").decode("ascii", "replace")
+            handle = handle_of(reference)
             rows.append(render.ObjectLine(handle, label, object_class, identifier))
         return render.contents(session.role, rows)
 

@@ -1,0 +1,1 @@
+"""cmu: the keyring owner's tool for keys and certificates."""

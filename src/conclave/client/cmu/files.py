@@ -1,0 +1,137 @@
+"""Certificates and public keys between files and token objects."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+    load_pem_public_key,
+)
+
+from conclave import faults
+from conclave.client.cmu.certificates import certificate_template, key_identifier
+from conclave.client.session import KeyringSession
+from conclave.client.signing_keys import PublicKey, public_key_of
+from conclave.client.templates import Value, ulong
+from conclave.crypto.curves import CURVES, ED25519_PARAMS, octet_string
+from conclave.crypto.standard import Cka, Ckk, Cko
+from conclave.errors import BadInput
+
+MAX_FILE_BYTES = 60_000
+"""An attribute holds no more."""
+
+
+def read_file(name: str) -> bytes:
+    """Return a file's content; raise BadInput naming the file."""
+    try:
+        with Path(name).open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as cause:
+        raise _bad(f"File {name!r} cannot be read: {cause.strerror}.") from cause
+    if len(content) > MAX_FILE_BYTES:
+        raise _bad(f"File {name!r} is longer than {MAX_FILE_BYTES} bytes.")
+    return content
+
+
+def write_file(name: str, content: bytes) -> None:
+    """Write a file anew: none of that name is replaced, and none is left half written."""
+    try:
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError as cause:
+        raise _bad(f"File {name!r} cannot be written: {cause.strerror}.") from cause
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except OSError as cause:
+        Path(name).unlink(missing_ok=True)
+        raise _bad(f"File {name!r} cannot be written: {cause.strerror}.") from cause
+
+
+def require_new_file(name: str) -> None:
+    """Return when a file can be written anew there; else raise BadInput before anything is done."""
+    if os.path.lexists(name):
+        raise _bad(f"File {name!r} is there already.")
+    if not Path(name).absolute().parent.is_dir():
+        raise _bad(f"File {name!r} cannot be written: its directory is not there.")
+
+
+def exported(session: KeyringSession, reference: bytes) -> bytes:
+    """Return a certificate, or a key's public half, as PEM; raise BadInput for other objects."""
+    found = session.attributes(reference, [Cka.CLASS, Cka.VALUE])
+    klass = ulong(found[Cka.CLASS])
+    if klass == Cko.CERTIFICATE:
+        try:
+            certificate = x509.load_der_x509_certificate(found[Cka.VALUE] or b"")
+        except ValueError as cause:
+            raise _bad("The object holds no certificate that can be read.") from cause
+        return certificate.public_bytes(Encoding.PEM)
+    if klass not in {Cko.PUBLIC_KEY, Cko.PRIVATE_KEY}:
+        raise _bad("Only certificates and public keys are exported.")
+    key = public_key_of(session, reference)
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def imported(content: bytes, label: str, identifier: bytes | None) -> dict[int, Value]:
+    """Return the token object of a certificate or public key, PEM or DER; raise BadInput."""
+    if b"PRIVATE KEY-----" in content:
+        raise _bad("The file holds a private key; cmu import takes certificates and public keys.")
+    pem = content.lstrip().startswith(b"-----BEGIN ")
+    if not pem or b"-----BEGIN CERTIFICATE-----" in content:
+        try:
+            load = x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate
+            certificate = load(content)
+        except ValueError:
+            certificate = None
+        if certificate is not None:
+            return certificate_template(certificate, label, _identifier(certificate, identifier))
+    try:
+        key = load_pem_public_key(content) if pem else load_der_public_key(content)
+    except ValueError as cause:
+        raise _bad("The file holds no certificate and no public key that can be read.") from cause
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+        raise _bad("Public keys of this type are not supported.")
+    return {
+        Cka.CLASS: Cko.PUBLIC_KEY,
+        Cka.TOKEN: True,
+        Cka.LABEL: label,
+        Cka.ID: identifier if identifier is not None else key_identifier(key),
+        **_public_material(key),
+    }
+
+
+def _identifier(certificate: x509.Certificate, given: bytes | None) -> bytes:
+    key = certificate.public_key()
+    if given is None and isinstance(
+        key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+    ):
+        return key_identifier(key)
+    return given or b""
+
+
+def _public_material(key: PublicKey) -> dict[int, Value]:
+    if isinstance(key, rsa.RSAPublicKey):
+        numbers = key.public_numbers()
+        return {
+            Cka.KEY_TYPE: Ckk.RSA,
+            Cka.MODULUS: numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8),
+            Cka.PUBLIC_EXPONENT: numbers.e.to_bytes((numbers.e.bit_length() + 7) // 8),
+        }
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        point, kind, params = key.public_bytes_raw(), Ckk.EC_EDWARDS, ED25519_PARAMS
+    else:
+        rows = [row for row in CURVES if row.curve.name == key.curve.name]
+        if not rows:
+            raise _bad(f"Curve {key.curve.name} is not supported.")
+        point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+        kind, params = Ckk.EC, rows[0].params
+    return {Cka.KEY_TYPE: kind, Cka.EC_PARAMS: params, Cka.EC_POINT: octet_string(point)}
+
+
+def _bad(sentence: str) -> BadInput:
+    return BadInput(faults.COMMAND_LINE, sentence)

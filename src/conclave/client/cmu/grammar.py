@@ -1,0 +1,248 @@
+"""The language of cmu: `command -option=value ...`, as one table and a pure reader of it.
+
+click cannot read it: behind one dash it sees a row of one-letter options, so that it would name
+neither the unknown option nor the nearest one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from conclave import faults
+from conclave.client.lunacm.grammar import Command, Invocation, Option, credential
+from conclave.errors import BadInput
+from conclave.shell_words import nearest
+
+BOOLEAN: Final = "T|F"
+"""What an option takes that may also stand alone, for true."""
+
+
+def _text(name: str, value: str, summary: str, *, required: bool = False) -> Option:
+    return Option(name, name.lower(), value, summary, required)
+
+
+def _boolean(name: str, summary: str) -> Option:
+    return Option(name, name.lower(), BOOLEAN, summary)
+
+
+_SLOT: Final = _text("slot", "number", "the slot; needed when there are several")
+_COMMON: Final = (_SLOT, *credential("password", "password", "the KRCO's password"))
+_HANDLE: Final = _text("handle", "number", "the object, as list prints it")
+_LABEL: Final = _text("label", "text", "the label")
+_ID: Final = _text("id", "hex", "CKA_ID")
+_OUTPUT: Final = _text("outputFile", "path", "the file to write, as PEM")
+_INPUT: Final = _text("inputFile", "path", "the file to read")
+_USES: Final = tuple(
+    _boolean(name, f"CKA_{name.upper()}")
+    for name in ("encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "derive")
+)
+_KEPT: Final = (
+    _boolean("private", "seen only after a login"),
+    _boolean("sensitive", "never revealed"),
+    _boolean("extractable", "may be wrapped"),
+    _boolean("modifiable", "may be changed later"),
+)
+_DATES: Final = (
+    _text("startDate", "YYYYMMDD", "the first day"),
+    _text("endDate", "YYYYMMDD", "the last day"),
+)
+_SUBJECT: Final = (
+    _text("C", "country", "two letters"),
+    _text("S", "state", "state or province"),
+    _text("L", "locality", "city"),
+    _text("O", "organization", "organization"),
+    _text("OU", "unit", "organizational unit"),
+    _text("CN", "name", "common name"),
+    _text("E", "address", "e-mail address"),
+)
+_SIGNER: Final = (
+    _text("privateHandle", "number", "the private key that signs"),
+    _text("publicHandle", "number", "its public key; looked at only to see that it is"),
+    _text("hash", "name", "sha256, sha384 or sha512; by default as strong as the key"),
+)
+
+COMMANDS: Final = (
+    Command(
+        ("generatekeypair",),
+        ("gen",),
+        "generate a key pair",
+        (
+            _text("keyType", "type", "RSA, ECDSA or EDDSA"),
+            _text("modulusBits", "number", "of an RSA key: 2048 to 4096"),
+            _text("publicExponent", "number", "of an RSA key: 65537"),
+            _text("curveType", "number", "of an ECDSA key: 3, 4, 5 for P-256, P-384, P-521"),
+            Option("keygenmech", "mech", "number", "of an RSA key: 1 (PKCS)"),
+            _LABEL,
+            _text("labelPublic", "text", "the public key's label"),
+            _text("labelPrivate", "text", "the private key's label"),
+            _ID,
+            *_USES,
+            *_KEPT,
+            *_DATES,
+            *_COMMON,
+        ),
+    ),
+    Command(
+        ("generatekey",),
+        ("genkey",),
+        "generate a secret key",
+        (
+            _text("keyType", "type", "AES, GENERIC, SHA1HMAC, SHA256HMAC, ... SHA512HMAC"),
+            _text("keyLength", "bytes", "16, 24 or 32 for AES"),
+            _LABEL,
+            _ID,
+            *_USES,
+            *_KEPT,
+            *_DATES,
+            *_COMMON,
+        ),
+    ),
+    Command(
+        ("list",),
+        ("l",),
+        "list objects",
+        (
+            _text("display", "names", "attributes to print, parted by commas"),
+            _text("class", "name", "data, certificate, public, private or secret"),
+            _text("keyType", "type", "as for generating"),
+            _LABEL,
+            _ID,
+            *_USES,
+            *_KEPT,
+            *_COMMON,
+        ),
+    ),
+    Command(
+        ("getattribute",),
+        ("get",),
+        "print attributes of an object",
+        (_HANDLE, _text("attributes", "names", "these only, parted by commas"), *_COMMON),
+    ),
+    Command(
+        ("setattribute",),
+        ("set",),
+        "change attributes of an object",
+        (
+            _HANDLE,
+            _LABEL,
+            _ID,
+            *_USES,
+            _boolean("sensitive", "true only: it stays so"),
+            _boolean("extractable", "false only: it stays so"),
+            *_DATES,
+            *_COMMON,
+        ),
+    ),
+    Command(
+        ("delete",),
+        ("del",),
+        "delete an object",
+        (_HANDLE, Option("force", "f", None, "do not ask whether to proceed"), *_COMMON),
+    ),
+    Command(
+        ("export",),
+        ("exp",),
+        "write a certificate or a public key to a file",
+        (_HANDLE, _OUTPUT, *_COMMON),
+    ),
+    Command(
+        ("import",),
+        ("imp",),
+        "store a certificate or a public key from a file",
+        (_INPUT, _LABEL, _ID, *_COMMON),
+    ),
+    Command(
+        ("requestcertificate",),
+        ("req",),
+        "write a certificate request, signed by a key of the keyring",
+        (*_SIGNER, *_SUBJECT, _OUTPUT, *_COMMON),
+    ),
+    Command(
+        ("selfsigncertificate",),
+        ("self",),
+        "store a certificate that a key of the keyring signs for itself",
+        (
+            *_SIGNER,
+            *_SUBJECT,
+            _text("serialNumber", "hex", "a random one by default"),
+            *_DATES,
+            _boolean("ca", "a certificate authority"),
+            _LABEL,
+            _ID,
+            _OUTPUT,
+            *_COMMON,
+        ),
+    ),
+    Command(("help",), ("?",), "list the commands, or explain one"),
+)
+
+
+def parse(words: Sequence[str]) -> Invocation:
+    """Return what the words ask for; raise BadInput naming what is not understood."""
+    command = find_command(words[0])
+    if command.name == "help":
+        return Invocation(command, rest=tuple(words[1:]))
+    values: dict[str, str] = {}
+    for word in words[1:]:
+        option, value = _option(command, word)
+        if option.name in values:
+            raise _bad(f"Option -{option.name} was given twice.")
+        values[option.name] = value
+    return Invocation(command, values)
+
+
+def find_command(word: str) -> Command:
+    """Return the command of this name or short name; raise BadInput with the nearest one."""
+    lower = word.lower()
+    for row in COMMANDS:
+        if lower in (row.words[0], row.short[0]):
+            return row
+    near = nearest(word, [row.name for row in COMMANDS])
+    hint = f'Did you mean "{near[0]}"?' if near else "cmu help lists all."
+    raise _bad(f"There is no such command. {hint}")
+
+
+def _option(command: Command, word: str) -> tuple[Option, str]:
+    name, equals, value = word.partition("=")
+    if not name.startswith("-"):
+        # It may be a password behind a blank, so it is not repeated.
+        raise _bad(f"A word is no option of {command.name}: options are -name=value.")
+    option = _find(command, name)
+    if option.value is None:
+        if equals:
+            raise _bad(f"Option -{option.name} takes no value.")
+        return option, ""
+    if equals:
+        return option, value
+    if option.value == BOOLEAN:
+        return option, "T"
+    raise _bad(f"Option -{option.name} needs a value: -{option.name}=<{option.value}>.")
+
+
+def _find(command: Command, word: str) -> Option:
+    name = word[1:].lower()
+    for option in command.options:
+        if name in (option.name.lower(), option.short):
+            return option
+    known = [f"-{option.name}" for option in command.options]
+    near = nearest(word, known)
+    shown = f"option {near[1]}" if near and near[1] else "such option"
+    hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}."
+    raise _bad(f"{command.name} has no {shown}; {hint}")
+
+
+def help_text(words: Sequence[str]) -> str:
+    """Return the list of commands, or one command's options; raise BadInput for no command."""
+    if not words:
+        return "\n".join(f"    {row.name:<22}{row.short[0]:<8}{row.summary}" for row in COMMANDS)
+    command = find_command(words[0])
+    lines = [f"    cmu {command.name}: {command.summary}"]
+    for option in command.options:
+        usage = f"-{option.name}" if option.value is None else f"-{option.name}=<{option.value}>"
+        lines.append(f"        {usage:<30}{option.summary}")
+    return "\n".join(lines)
+
+
+def _bad(sentence: str) -> BadInput:
+    return BadInput(faults.COMMAND_LINE, sentence)
