@@ -93,6 +93,15 @@ def seed_requests() -> dict[str, list[Any]]:
             Operation.GENERATE_KEY_PAIR,
             [KEYRING, int(Ckm.RSA_PKCS_KEY_PAIR_GEN), None, rsa, [], None],
         ),
+        "wrap": (Operation.WRAP_KEY, [KEYRING, SECRET, int(Ckm.AES_CBC_PAD), iv, SECRET]),
+        "unwrap": (
+            Operation.UNWRAP_KEY,
+            [KEYRING, SECRET, int(Ckm.AES_KEY_WRAP), None, bytes(24), aes[:2], None],
+        ),
+        "unwrap-token": (
+            Operation.UNWRAP_KEY,
+            [KEYRING, SECRET, int(Ckm.AES_CBC_PAD), iv, b"d" * 32, aes, write],
+        ),
         "sign": (Operation.SIGN, use),
         "sign-blob": (Operation.SIGN, [KEYRING, PRIVATE_BLOB, *use[2:]]),
         "verify": (Operation.VERIFY, [KEYRING, PUBLIC, *use[2:5], bytes(64), False]),

@@ -87,6 +87,21 @@ def aes_ctr(root: Path) -> list[Case]:
     ]
 
 
+def key_wrap(root: Path, mode: str) -> list[Case]:
+    """Return one case of each size of key and plaintext, and some that must fail (SP 800-38F)."""
+    folder = root / "keywrap/kwtestvectors"
+    cases: list[Case] = []
+    for bits in (128, 192, 256):
+        sealing = fields((folder / f"{mode}_AE_{bits}.txt").read_text())
+        cases += first_of_each((case for case in sealing if "C" in case), ("PLAINTEXT LENGTH",))
+        text = (folder / f"{mode}_AD_{bits}.txt").read_text()
+        # A case that must fail has FAIL on a line of its own.
+        opening = fields(re.sub(r"^FAIL$", "P = FAIL", text, flags=re.MULTILINE))
+        failing = (case for case in opening if case.get("P") == "FAIL")
+        cases += first_of_each(failing, ("PLAINTEXT LENGTH",))
+    return [{"key": case["K"], "plaintext": case["P"], "wrapped": case["C"]} for case in cases]
+
+
 def aes_gcm(root: Path) -> list[Case]:
     """Return one GCM case of each supported combination of lengths, and one that must fail."""
     cases: list[Case] = []
@@ -273,6 +288,9 @@ def main(root: Path) -> None:
     write("aes_cbc", "NIST AESAVS, multi-block messages", NIST, aes_blocks(root, "CBC"))
     write("aes_ctr", "RFC 3686, section 6", IETF, aes_ctr(root))
     write("aes_gcm", "NIST GCMVS, selected lengths", NIST, aes_gcm(root))
+    for mode in ("KW", "KWP"):
+        cases = key_wrap(root, mode)
+        write(f"aes_{mode.lower()}", f"NIST SP 800-38F {mode}-AE and -AD, selected", NIST, cases)
     write("hmac", "RFC 2202 (SHA-1) and RFC 4231 (SHA-2)", IETF, hmacs(root))
     write("ed25519", reference, "Public domain", ed25519(root))
     write("ecdsa_verify", "NIST FIPS 186-3 ECDSA SigVer, selected", NIST, ecdsa(root))

@@ -33,6 +33,7 @@ static size_t result_length(const struct cv_operation *operation,
 static bool is_exact(const struct cv_operation *operation, const struct cv_direction *direction)
 {
     return !direction->decrypting || (operation->mechanism->length != CV_LENGTH_PADDED &&
+                                      operation->mechanism->length != CV_LENGTH_WRAPPED &&
                                       operation->mechanism->length != CV_LENGTH_MODULUS);
 }
 

@@ -144,6 +144,16 @@ typedef struct CK_EDDSA_PARAMS {
 typedef CK_EDDSA_PARAMS *CK_EDDSA_PARAMS_PTR;
 #endif /* CKF_INTERFACE_FORK_SAFE */
 
+#ifndef CKM_AES_KEY_WRAP_KWP
+#define CKM_AES_KEY_WRAP_KWP 0x0000210BUL
+
+typedef struct CK_RSA_AES_KEY_WRAP_PARAMS {
+    CK_ULONG ulAESKeyBits;
+    CK_RSA_PKCS_OAEP_PARAMS *pOAEPParams;
+} CK_RSA_AES_KEY_WRAP_PARAMS;
+typedef CK_RSA_AES_KEY_WRAP_PARAMS *CK_RSA_AES_KEY_WRAP_PARAMS_PTR;
+#endif
+
 #pragma GCC visibility pop
 
 /* --- constants of 2.40 and 3.0 that p11-kit 0.24 lacks ------------------------------------- */

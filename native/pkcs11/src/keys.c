@@ -1,7 +1,10 @@
-/* keys.c - key generation (PKCS#11 3.0, section 5.18). */
+/* keys.c - generating, wrapping and unwrapping keys (PKCS#11 3.0, section 5.18). */
 #include <string.h>
 
 #include "objects.h"
+#include "operation.h"
+
+#define CV_WRAPPED_MAX 65536
 
 struct template {
     const CK_ATTRIBUTE *attributes;
@@ -101,6 +104,100 @@ static CK_RV generate_key_pair(struct cv_session *session, const CK_MECHANISM *m
     return value;
 }
 
+/* Begins the arguments: keyring, reference of the key that is used, mechanism, parameter. */
+static CK_RV put_use(struct cv_session *session, const CK_MECHANISM *mechanism, CK_FLAGS usage,
+                     CK_OBJECT_HANDLE handle, size_t elements)
+{
+    struct cv_parameter facts;
+    struct cv_object *object = NULL;
+    const struct cv_mechanism *row;
+    if (mechanism == NULL)
+        return CKR_ARGUMENTS_BAD;
+    row = cv_mechanism_find(mechanism->mechanism);
+    if (row == NULL || !(row->usage & usage))
+        return CKR_MECHANISM_INVALID;
+    CK_RV value = cv_object_take(session->slot, handle, &object);
+    if (value == CKR_OK)
+        value = cv_object_check_login(object);
+    if (value == CKR_OK)
+        value = cv_object_put_request(object, elements, &session->args);
+    cv_object_release(object);
+    if (value != CKR_OK)
+        return value;
+    cv_write_uint(&session->args, mechanism->mechanism);
+    return cv_mechanism_put_parameter(row, mechanism, &session->args, &facts);
+}
+
+static CK_RV of_handle(CK_RV value, CK_RV invalid)
+{
+    return value == CKR_OBJECT_HANDLE_INVALID ? invalid : value;
+}
+
+static CK_RV put_target(struct cv_session *session, CK_OBJECT_HANDLE handle)
+{
+    struct cv_object *object = NULL;
+    CK_RV value = cv_object_take(session->slot, handle, &object);
+    if (value == CKR_OK)
+        value = cv_object_check_login(object);
+    if (value == CKR_OK)
+        value = cv_object_put_reference(object, &session->args);
+    cv_object_release(object);
+    return of_handle(value, CKR_KEY_HANDLE_INVALID);
+}
+
+/* The length of a wrapped key follows from the key, which only the worker knows: it is asked for
+ * a length too. */
+static CK_RV wrap_key(struct cv_session *session, const CK_MECHANISM *mechanism,
+                      CK_OBJECT_HANDLE wrapping, CK_OBJECT_HANDLE key, uint8_t *out,
+                      CK_ULONG *out_length)
+{
+    struct cv_reply reply = {0};
+    if (out_length == NULL)
+        return CKR_ARGUMENTS_BAD;
+    CK_RV value = put_use(session, mechanism, CKF_WRAP, wrapping, 5);
+    value = of_handle(value, CKR_WRAPPING_KEY_HANDLE_INVALID);
+    if (value == CKR_OK)
+        value = put_target(session, key);
+    if (value == CKR_OK)
+        value = cv_call_and_reply(session, CV_WRAP_KEY, &reply);
+    if (value == CKR_OK) {
+        size_t length = 0;
+        const uint8_t *wrapped = cv_read_bin(&reply.result, &length);
+        value = reply.result.broken ? CKR_DEVICE_ERROR : cv_give(wrapped, length, out, out_length);
+    }
+    cv_reply_free(&reply);
+    return value;
+}
+
+struct wrapped {
+    const uint8_t *bytes;
+    CK_ULONG length;
+};
+
+static CK_RV unwrap_key(struct cv_session *session, const CK_MECHANISM *mechanism,
+                        CK_OBJECT_HANDLE unwrapping, struct wrapped wrapped,
+                        struct template template, CK_OBJECT_HANDLE *key)
+{
+    struct cv_reply reply = {0};
+    if (key == NULL || cv_bad_input(wrapped.bytes, wrapped.length))
+        return CKR_ARGUMENTS_BAD;
+    if (wrapped.length > CV_WRAPPED_MAX)
+        return CKR_WRAPPED_KEY_LEN_RANGE;
+    CK_RV value = put_use(session, mechanism, CKF_UNWRAP, unwrapping, 7);
+    value = of_handle(value, CKR_UNWRAPPING_KEY_HANDLE_INVALID);
+    cv_write_bin(&session->args, wrapped.bytes, wrapped.length);
+    if (value == CKR_OK)
+        value = put_template(session, &template);
+    if (value == CKR_OK)
+        value = cv_put_write_if(session, is_token(&template), &session->args);
+    if (value == CKR_OK)
+        value = cv_call_and_reply(session, CV_UNWRAP_KEY, &reply);
+    if (value == CKR_OK)
+        value = cv_keep_object(session, is_token(&template), &reply.result, key);
+    cv_reply_free(&reply);
+    return value;
+}
+
 CK_RV C_GenerateKey(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
                     CK_ATTRIBUTE_PTR template, CK_ULONG count, CK_OBJECT_HANDLE_PTR key)
 {
@@ -118,4 +215,20 @@ CK_RV C_GenerateKeyPair(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
                               public_key,
                               private_key};
     CV_IN_SESSION(handle, generate_key_pair(session, mechanism, &pair));
+}
+
+CK_RV C_WrapKey(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism, CK_OBJECT_HANDLE wrapping,
+                CK_OBJECT_HANDLE key, CK_BYTE_PTR wrapped, CK_ULONG_PTR wrapped_length)
+{
+    CV_IN_SESSION(handle,
+                  wrap_key(session, mechanism, wrapping, key, wrapped, wrapped_length));
+}
+
+CK_RV C_UnwrapKey(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
+                  CK_OBJECT_HANDLE unwrapping, CK_BYTE_PTR wrapped, CK_ULONG wrapped_length,
+                  CK_ATTRIBUTE_PTR template, CK_ULONG count, CK_OBJECT_HANDLE_PTR key)
+{
+    CV_IN_SESSION(handle, unwrap_key(session, mechanism, unwrapping,
+                                     (struct wrapped){wrapped, wrapped_length},
+                                     (struct template){template, count}, key));
 }

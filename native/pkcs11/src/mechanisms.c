@@ -57,6 +57,37 @@ static CK_RV put_oaep(const struct cv_mechanism *row, const CK_MECHANISM *given,
     return CKR_OK;
 }
 
+/* The wrapping of a passing AES key, which wraps the key. */
+static CK_RV put_rsa_aes(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                         struct cv_parameter *facts)
+{
+    CK_RSA_AES_KEY_WRAP_PARAMS both;
+    if (given->ulParameterLen != sizeof both)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&both, given->pParameter, sizeof both);
+    if (both.pOAEPParams == NULL)
+        return CKR_MECHANISM_PARAM_INVALID;
+    CK_MECHANISM oaep = {CKM_RSA_PKCS_OAEP, both.pOAEPParams, sizeof *both.pOAEPParams};
+    cv_write_array(out, 2);
+    cv_write_uint(out, both.ulAESKeyBits);
+    return put_oaep(row, &oaep, out, facts);
+}
+
+/* The worker knows the only initial values there are. */
+static CK_RV put_initial_value(const struct cv_mechanism *row, const CK_MECHANISM *given,
+                               cv_writer *out, struct cv_parameter *facts)
+{
+    (void)row;
+    (void)facts;
+    if (given->ulParameterLen > CV_BLOCK)
+        return CKR_MECHANISM_PARAM_INVALID;
+    if (given->pParameter == NULL)
+        cv_write_nil(out);
+    else
+        cv_write_bin(out, given->pParameter, given->ulParameterLen);
+    return CKR_OK;
+}
+
 static CK_RV put_iv(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
                     struct cv_parameter *facts)
 {
@@ -132,6 +163,7 @@ static CK_RV put_mac_length(const struct cv_mechanism *row, const CK_MECHANISM *
 
 #define SIGNS (CKF_SIGN | CKF_VERIFY)
 #define CIPHERS (CKF_ENCRYPT | CKF_DECRYPT)
+#define WRAPS (CKF_WRAP | CKF_UNWRAP)
 
 #define RSA_HASHED(name, hash)                                                           \
     {CKM_##name##_RSA_PKCS, SIGNS, CV_RSA, put_none, CV_HASH, CV_LENGTH_MODULUS, hash},  \
@@ -147,9 +179,9 @@ static CK_RV put_mac_length(const struct cv_mechanism *row, const CK_MECHANISM *
     {name, flag, CV_ANY_KEY, put_none, CV_COLLECT, CV_LENGTH_DATA, CV_NO_DIGEST}
 
 static const struct cv_mechanism table[] = {
-    {CKM_RSA_PKCS, SIGNS | CIPHERS, CV_RSA, put_none, CV_COLLECT, CV_LENGTH_MODULUS, 0},
+    {CKM_RSA_PKCS, SIGNS | CIPHERS | WRAPS, CV_RSA, put_none, CV_COLLECT, CV_LENGTH_MODULUS, 0},
     {CKM_RSA_X_509, SIGNS | CIPHERS, CV_RSA, put_none, CV_COLLECT, CV_LENGTH_MODULUS, 0},
-    {CKM_RSA_PKCS_OAEP, CIPHERS, CV_RSA, put_oaep, CV_COLLECT, CV_LENGTH_MODULUS, 0},
+    {CKM_RSA_PKCS_OAEP, CIPHERS | WRAPS, CV_RSA, put_oaep, CV_COLLECT, CV_LENGTH_MODULUS, 0},
     {CKM_RSA_PKCS_PSS, SIGNS, CV_RSA, put_pss, CV_COLLECT, CV_LENGTH_MODULUS, 0},
     RSA_HASHED(SHA1, CV_SHA_1),
     RSA_HASHED(SHA224, CV_SHA_224),
@@ -165,9 +197,13 @@ static const struct cv_mechanism table[] = {
     {CKM_EDDSA, SIGNS, CV_EDWARDS, put_none, CV_COLLECT, CV_LENGTH_TWICE, 0},
     {CKM_AES_ECB, CIPHERS, CV_AES, put_none, CV_CHAIN_ECB, CV_LENGTH_DATA, 0},
     {CKM_AES_CBC, CIPHERS, CV_AES, put_iv, CV_CHAIN_CBC, CV_LENGTH_DATA, 0},
-    {CKM_AES_CBC_PAD, CIPHERS, CV_AES, put_iv, CV_CHAIN_CBC_PAD, CV_LENGTH_PADDED, 0},
+    {CKM_AES_CBC_PAD, CIPHERS | WRAPS, CV_AES, put_iv, CV_CHAIN_CBC_PAD, CV_LENGTH_PADDED, 0},
     {CKM_AES_CTR, CIPHERS, CV_AES, put_counter, CV_CHAIN_CTR, CV_LENGTH_DATA, 0},
-    {CKM_AES_GCM, CIPHERS, CV_AES, put_gcm, CV_COLLECT, CV_LENGTH_TAGGED, 0},
+    {CKM_AES_GCM, CIPHERS | WRAPS, CV_AES, put_gcm, CV_COLLECT, CV_LENGTH_TAGGED, 0},
+    {CKM_AES_KEY_WRAP, CIPHERS | WRAPS, CV_AES, put_initial_value, CV_COLLECT, CV_LENGTH_WRAPPED, 0},
+    {CKM_AES_KEY_WRAP_KWP, CIPHERS | WRAPS, CV_AES, put_initial_value, CV_COLLECT,
+     CV_LENGTH_WRAPPED, 0},
+    {CKM_RSA_AES_KEY_WRAP, WRAPS, CV_RSA, put_rsa_aes, CV_COLLECT, CV_LENGTH_DATA, 0},
     MAC(SHA_1, CV_SHA_1),
     MAC(SHA224, CV_SHA_224),
     MAC(SHA256, CV_SHA_256),
@@ -241,6 +277,8 @@ size_t cv_mechanism_result_length(const struct cv_mechanism *row, const struct c
         return data_length;
     case CV_LENGTH_PADDED:
         return decrypting ? data_length : (data_length / CV_BLOCK + 1) * CV_BLOCK;
+    case CV_LENGTH_WRAPPED:
+        return decrypting ? data_length : (data_length + 15) / 8 * 8;
     case CV_LENGTH_TAGGED:
         if (!decrypting)
             return data_length + facts->result_bytes;

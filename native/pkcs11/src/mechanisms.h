@@ -36,6 +36,7 @@ enum cv_length {
     CV_LENGTH_PARAMETER,  /* the parameter says it */
     CV_LENGTH_DATA,       /* of the data */
     CV_LENGTH_PADDED,     /* of the data, padded to blocks */
+    CV_LENGTH_WRAPPED,    /* of the data, filled up to groups of 8 bytes, and one group more */
     CV_LENGTH_TAGGED      /* of the data and the tag that the parameter names */
 };
 

@@ -46,8 +46,6 @@ REFUSED(C_DigestEncryptUpdate, S s, B d, N n, B o, L on)
 REFUSED(C_DecryptDigestUpdate, S s, B d, N n, B o, L on)
 REFUSED(C_SignEncryptUpdate, S s, B d, N n, B o, L on)
 REFUSED(C_DecryptVerifyUpdate, S s, B d, N n, B o, L on)
-REFUSED(C_WrapKey, S s, M m, O wrapping, O key, B o, L on)
-REFUSED(C_UnwrapKey, S s, M m, O key, B d, N n, A t, N tn, CK_OBJECT_HANDLE_PTR o)
 REFUSED(C_DeriveKey, S s, M m, O key, A t, N tn, CK_OBJECT_HANDLE_PTR o)
 
 REFUSED(C_LoginUser, S s, CK_USER_TYPE u, CK_UTF8CHAR_PTR p, N pn, CK_UTF8CHAR_PTR n, N nn)

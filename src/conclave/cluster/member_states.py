@@ -148,6 +148,8 @@ OPERATION_KINDS: Final[dict[Operation, tuple[Kind, str]]] = {
     Operation.KEY_INFO: (Kind.LOCAL, "beginning to use a key"),
     Operation.GENERATE_KEY: (Kind.CHANGE, "C_GenerateKey"),
     Operation.GENERATE_KEY_PAIR: (Kind.CHANGE, "C_GenerateKeyPair"),
+    Operation.WRAP_KEY: (Kind.LOCAL, "C_WrapKey"),
+    Operation.UNWRAP_KEY: (Kind.CHANGE, "C_UnwrapKey"),
     Operation.SIGN: (Kind.LOCAL, "C_Sign"),
     Operation.VERIFY: (Kind.LOCAL, "C_Verify"),
     Operation.ENCRYPT: (Kind.LOCAL, "C_Encrypt"),

@@ -25,12 +25,20 @@ _BAD_INPUT: Final = (
     faults.SIGNATURE_LEN_RANGE,
     faults.TEMPLATE_INCOMPLETE,
     faults.TEMPLATE_INCONSISTENT,
+    faults.UNWRAPPING_KEY_HANDLE_INVALID,
+    faults.UNWRAPPING_KEY_TYPE_INCONSISTENT,
+    faults.WRAPPED_KEY_INVALID,
+    faults.WRAPPED_KEY_LEN_RANGE,
+    faults.WRAPPING_KEY_HANDLE_INVALID,
+    faults.WRAPPING_KEY_TYPE_INCONSISTENT,
 )
 _NOT_ALLOWED: Final = (
     faults.ACTION_PROHIBITED,
     faults.ATTRIBUTE_READ_ONLY,
     faults.ATTRIBUTE_SENSITIVE,
     faults.KEY_FUNCTION_NOT_PERMITTED,
+    faults.KEY_NOT_WRAPPABLE,
+    faults.KEY_UNEXTRACTABLE,
 )
 _REFUSALS: Final[dict[Ckr, tuple[type[ConclaveError], Fault]]] = {
     **{row.ckr: (BadInput, row) for row in _BAD_INPUT},

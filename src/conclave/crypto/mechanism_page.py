@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from conclave.crypto import parameters
+from conclave.crypto import parameters, wrap_mechanisms
 from conclave.crypto.mechanism_row import Mechanism
 from conclave.crypto.mechanisms import MECHANISMS
 from conclave.crypto.standard import Ckf
@@ -45,6 +45,12 @@ _TAIL: Final = """
   tells an attacker nothing.
 * SHA-1 serves signatures and MACs that exist already; choose another hash for new ones.
 * CKA_ALWAYS_AUTHENTICATE true is refused (CKR_ATTRIBUTE_VALUE_INVALID): there is no context login.
+* A secret key is wrapped by its value, a private key by its PKCS #8 PrivateKeyInfo, which RSA alone
+  (CKM_RSA_PKCS, CKM_RSA_PKCS_OAEP) does not take. CKM_AES_KEY_WRAP takes whole groups of 8 bytes,
+  at least two, and therefore hardly any private key: CKM_AES_KEY_WRAP_KWP does. An unwrapped key
+  is extractable unless the template says otherwise, and never counts as always sensitive.
+* CKM_RSA_PKCS unwraps what has a wrong padding to a random key, or to CKR_WRAPPED_KEY_INVALID where
+  its random length is none of the type's: one more reason to wrap with CKM_RSA_PKCS_OAEP.
 * CKA_WRAP, CKA_UNWRAP and CKA_DERIVE are false unless asked for; the uses that a key's type is for
   are true. CKA_SENSITIVE is true and CKA_EXTRACTABLE false unless the template says otherwise.
 * A generated pair without a CKA_ID, or with empty ones, gets one on both halves: 20 bytes of the
@@ -58,6 +64,8 @@ _ABILITIES: Final = (
     (Ckf.VERIFY, "verify"),
     (Ckf.ENCRYPT, "encrypt"),
     (Ckf.DECRYPT, "decrypt"),
+    (Ckf.WRAP, "wrap"),
+    (Ckf.UNWRAP, "unwrap"),
 )
 _PARAMETERS: Final = {
     parameters.no_parameter: "none",
@@ -67,6 +75,9 @@ _PARAMETERS: Final = {
     parameters.ctr: "CK_AES_CTR_PARAMS",
     parameters.gcm: "CK_GCM_PARAMS",
     parameters.output_length: "CK_MAC_GENERAL_PARAMS",
+    wrap_mechanisms.default_vector: "none, or 8-byte IV of RFC 3394",
+    wrap_mechanisms.default_padded_vector: "none, or 4-byte IV of RFC 5649",
+    wrap_mechanisms.rsa_aes: "CK_RSA_AES_KEY_WRAP_PARAMS",
 }
 
 

@@ -40,6 +40,10 @@ class Mechanism:
     verify: Verify | None = None
     encrypt: Crypt | None = None
     decrypt: Crypt | None = None
+    wrap: Crypt | None = None
+    unwrap: Crypt | None = None
+    wraps_private_keys: bool = False
+    """Private keys too, in the form of PKCS #8; secret keys are wrapped by their value."""
     generate: Generate | None = None
     generate_pair: GeneratePair | None = None
     digest: bool = False
@@ -56,6 +60,8 @@ class Mechanism:
             (self.verify, Ckf.VERIFY),
             (self.encrypt, Ckf.ENCRYPT),
             (self.decrypt, Ckf.DECRYPT),
+            (self.wrap, Ckf.WRAP),
+            (self.unwrap, Ckf.UNWRAP),
             (self.generate, Ckf.GENERATE),
             (self.generate_pair, Ckf.GENERATE_KEY_PAIR),
             (self.digest or None, Ckf.DIGEST),

@@ -11,11 +11,18 @@ tag or padding raises, so that no caller can forget to look.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 
-from conclave.crypto import curve_mechanisms, rsa_mechanisms, secret_mechanisms
+from conclave.crypto import (
+    curve_mechanisms,
+    rsa_mechanisms,
+    secret_mechanisms,
+    wrap_mechanisms,
+)
 from conclave.crypto.faults import refused
 from conclave.crypto.mechanism_row import Mechanism
 from conclave.crypto.ready_key import ReadyKey, load_key
@@ -29,6 +36,8 @@ __all__ = [
     "MECHANISMS",
     "Mechanism",
     "ReadyKey",
+    "admit",
+    "cannot",
     "decrypt",
     "encrypt",
     "generate_key",
@@ -40,13 +49,28 @@ __all__ = [
     "verify",
 ]
 
-MECHANISMS: Final[dict[int, Mechanism]] = {
-    int(row.number): row
-    for row in sorted(
-        (*rsa_mechanisms.ROWS, *curve_mechanisms.ROWS, *secret_mechanisms.ROWS),
-        key=lambda row: row.number,
+
+def _table(rows: Iterable[Mechanism]) -> dict[int, Mechanism]:
+    table = {int(row.number): row for row in sorted(rows, key=lambda row: row.number)}
+    for wrapping in wrap_mechanisms.CIPHERS_THAT_WRAP:
+        row = table[wrapping.number]
+        table[wrapping.number] = replace(
+            row,
+            wrap=row.encrypt,
+            unwrap=row.decrypt,
+            wraps_private_keys=wrapping.private_keys,
+        )
+    return table
+
+
+MECHANISMS: Final = _table(
+    (
+        *rsa_mechanisms.ROWS,
+        *curve_mechanisms.ROWS,
+        *secret_mechanisms.ROWS,
+        *wrap_mechanisms.ROWS,
     )
-}
+)
 _SIGN: Final = int(Ckf.SIGN)
 _VERIFY: Final = int(Ckf.VERIFY)
 _ENCRYPT: Final = int(Ckf.ENCRYPT)
@@ -77,8 +101,8 @@ def sign(
     """Return the signature (or MAC) of data; with `prehashed` the data are the digest already."""
     row = MECHANISMS.get(mechanism)
     if row is None or row.sign is None:
-        raise _cannot(mechanism, "sign")
-    _admit(row, key, _SIGN, prehashed)
+        raise cannot(mechanism, "sign")
+    admit(row, key, _SIGN, prehashed=prehashed)
     return row.sign(key, row.parameter(bytes(parameter)), data, prehashed)
 
 
@@ -93,8 +117,8 @@ def verify(  # noqa: PLR0917 - the shape of VERIFY on the wire
     """Raise CKR_SIGNATURE_INVALID or CKR_SIGNATURE_LEN_RANGE unless the signature is right."""
     row = MECHANISMS.get(mechanism)
     if row is None or row.verify is None:
-        raise _cannot(mechanism, "verify")
-    _admit(row, key, _VERIFY, prehashed)
+        raise cannot(mechanism, "verify")
+    admit(row, key, _VERIFY, prehashed=prehashed)
     row.verify(key, row.parameter(bytes(parameter)), data, signature, prehashed)
 
 
@@ -102,8 +126,8 @@ def encrypt(mechanism: int, parameter: Parameter, key: ReadyKey, data: bytes) ->
     """Return the ciphertext of data."""
     row = MECHANISMS.get(mechanism)
     if row is None or row.encrypt is None:
-        raise _cannot(mechanism, "encrypt")
-    _admit(row, key, _ENCRYPT, False)
+        raise cannot(mechanism, "encrypt")
+    admit(row, key, _ENCRYPT)
     return row.encrypt(key, row.parameter(bytes(parameter)), data)
 
 
@@ -111,8 +135,8 @@ def decrypt(mechanism: int, parameter: Parameter, key: ReadyKey, data: bytes) ->
     """Return the plaintext of data; raise CKR_ENCRYPTED_DATA_INVALID when there is none."""
     row = MECHANISMS.get(mechanism)
     if row is None or row.decrypt is None:
-        raise _cannot(mechanism, "decrypt")
-    _admit(row, key, _DECRYPT, False)
+        raise cannot(mechanism, "decrypt")
+    admit(row, key, _DECRYPT)
     return row.decrypt(key, row.parameter(bytes(parameter)), data)
 
 
@@ -122,7 +146,7 @@ def generate_key(
     """Return a new secret key."""
     row = MECHANISMS.get(mechanism)
     if row is None or row.generate is None:
-        raise _cannot(mechanism, "generate keys")
+        raise cannot(mechanism, "generate keys")
     row.parameter(bytes(parameter))
     planned = plan_key(template, Cko.SECRET_KEY, row.key_types[0], policy=policy)
     return complete_key(planned, row.generate(planned), mechanism)
@@ -143,7 +167,7 @@ def generate_key_pair(
     """
     row = MECHANISMS.get(mechanism)
     if row is None or row.generate_pair is None:
-        raise _cannot(mechanism, "generate key pairs")
+        raise cannot(mechanism, "generate key pairs")
     row.parameter(bytes(parameter))
     kind: Ckk = row.key_types[0]
     public = plan_key(public_template, Cko.PUBLIC_KEY, kind, policy=policy)
@@ -159,7 +183,8 @@ def generate_key_pair(
     )
 
 
-def _admit(row: Mechanism, key: ReadyKey, usage: int, prehashed: bool) -> None:
+def admit(row: Mechanism, key: ReadyKey, usage: int, *, prehashed: bool = False) -> None:
+    """Raise unless the mechanism works with the key and the key permits the use."""
     if key.key_type not in row.key_types:
         raise refused(
             Ckr.KEY_TYPE_INCONSISTENT,
@@ -181,5 +206,6 @@ def _admit(row: Mechanism, key: ReadyKey, usage: int, prehashed: bool) -> None:
         )
 
 
-def _cannot(mechanism: int, what: str) -> ConclaveError:
+def cannot(mechanism: int, what: str) -> ConclaveError:
+    """Return the error for a mechanism that does not do something."""
     return refused(Ckr.MECHANISM_INVALID, f"{name_of(Ckm, mechanism)} does not {what}.")

@@ -229,7 +229,7 @@ def _generate_pair(
     exponent = int.from_bytes(public.get(Cka.PUBLIC_EXPONENT, _EXPONENT_BYTES))
     if exponent != _PUBLIC_EXPONENT:
         raise refused(Ckr.ATTRIBUTE_VALUE_INVALID, "CKA_PUBLIC_EXPONENT of a new key is 65537.")
-    return _material(rsa.generate_private_key(_PUBLIC_EXPONENT, bits), bits)
+    return rsa_material(rsa.generate_private_key(_PUBLIC_EXPONENT, bits), bits)
 
 
 _EXPONENT_BYTES: Final = _PUBLIC_EXPONENT.to_bytes(3, "big")
@@ -239,11 +239,12 @@ def _big(number: int) -> bytes:
     return number.to_bytes((number.bit_length() + 7) // 8, "big")
 
 
-def _material(key: rsa.RSAPrivateKey, bits: int) -> tuple[Attributes, Attributes]:
+def rsa_material(key: rsa.RSAPrivateKey, bits: int) -> tuple[Attributes, Attributes]:
+    """Return the material of a public and a private key of one size in bits."""
     numbers = key.private_numbers()
     shared: Attributes = {
         Cka.MODULUS: _big(numbers.public_numbers.n),
-        Cka.PUBLIC_EXPONENT: _EXPONENT_BYTES,
+        Cka.PUBLIC_EXPONENT: _big(numbers.public_numbers.e),
         Cka.PUBLIC_KEY_INFO: public_key_info(key.public_key()),
     }
     return {**shared, Cka.MODULUS_BITS: ulong(bits)}, {

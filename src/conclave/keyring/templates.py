@@ -99,17 +99,46 @@ def plan_key(
 
 def complete_key(planned: Attributes, material: Attributes, mechanism: int) -> Attributes:
     """Return a planned key with the material that `mechanism` made for it."""
+    _require_agreement(planned, material)
+    born: Attributes = {Cka.LOCAL: TRUE, Cka.KEY_GEN_MECHANISM: ulong(mechanism)}
+    if Cka.SENSITIVE in planned:
+        born[Cka.ALWAYS_SENSITIVE] = planned[Cka.SENSITIVE]
+        born[Cka.NEVER_EXTRACTABLE] = boolean(value=planned[Cka.EXTRACTABLE] == FALSE)
+    return _with_unique_id({**planned, **material, **born})
+
+
+def plan_unwrapped_key(template: Template, *, policy: ObjectPolicy = STRICT) -> Attributes:
+    """Return what a key to be unwrapped will hold, without its material.
+
+    Unlike another key it is extractable by default, as the standard has it (C_UnwrapKey).
+    """
+    fields = read_template(template)
+    schema = schema_of(fields)
+    given = fit(schema, fields, forbidden=Rule.OWNED | Rule.MATERIAL)
+    planned = {**schema.defaults, Cka.EXTRACTABLE: TRUE, **given}
+    if object_class(planned) not in _GUARDED:
+        raise refused(
+            Ckr.TEMPLATE_INCONSISTENT,
+            f"Secret and private keys are unwrapped; {name_of(Cka, Cka.CLASS)} says otherwise.",
+        )
+    check_policy(planned, policy)
+    return planned
+
+
+def complete_unwrapped_key(planned: Attributes, material: Attributes) -> Attributes:
+    """Return a planned key with the material that was unwrapped, checked once."""
+    _require_agreement(planned, material)
+    whole = {**planned, **material}
+    return _with_unique_id({**whole, **complete_material(whole)})
+
+
+def _require_agreement(planned: Attributes, material: Attributes) -> None:
     for number, value in material.items():
         if planned.get(number, value) != value:
             raise refused(
                 Ckr.TEMPLATE_INCONSISTENT,
                 f"{name_of(Cka, number)} contradicts the key that the mechanism makes.",
             )
-    born: Attributes = {Cka.LOCAL: TRUE, Cka.KEY_GEN_MECHANISM: ulong(mechanism)}
-    if Cka.SENSITIVE in planned:
-        born[Cka.ALWAYS_SENSITIVE] = planned[Cka.SENSITIVE]
-        born[Cka.NEVER_EXTRACTABLE] = boolean(value=planned[Cka.EXTRACTABLE] == FALSE)
-    return _with_unique_id({**planned, **material, **born})
 
 
 def fit(schema: Schema, fields: Attributes, *, forbidden: Rule) -> Attributes:

@@ -10,6 +10,7 @@ from conclave.service import (
     login_handlers,
     object_handlers,
     token_handlers,
+    wrap_handlers,
 )
 from conclave.service.forwarding import forward
 from conclave.service.requests import Handler
@@ -40,6 +41,8 @@ HANDLERS: Final[dict[int, Handler]] = {
         (Operation.KEY_INFO, object_handlers.get_key_info),
         (Operation.GENERATE_KEY, change_handlers.generate_key),
         (Operation.GENERATE_KEY_PAIR, change_handlers.generate_key_pair),
+        (Operation.WRAP_KEY, wrap_handlers.wrap_key),
+        (Operation.UNWRAP_KEY, wrap_handlers.unwrap_key),
         (Operation.SIGN, key_handlers.sign),
         (Operation.VERIFY, key_handlers.verify),
         (Operation.ENCRYPT, key_handlers.encrypt),

@@ -50,6 +50,8 @@ class Operation(enum.IntEnum):
     KEY_INFO = 27
     GENERATE_KEY = 30
     GENERATE_KEY_PAIR = 31
+    WRAP_KEY = 32
+    UNWRAP_KEY = 33
     SIGN = 40
     VERIFY = 41
     ENCRYPT = 42
@@ -345,6 +347,28 @@ class GenerateKeyPair(Message, frozen=True):
     write: Write | None
 
 
+class WrapKey(Message, frozen=True):
+    """Arguments of WRAP_KEY: the key named by `key` leaves under the one named by `reference`."""
+
+    keyring_id: bytes
+    reference: bytes
+    mechanism: int
+    parameter: msgspec.Raw
+    key: bytes
+
+
+class UnwrapKey(Message, frozen=True):
+    """Arguments of UNWRAP_KEY; `write` is needed when the new key is a token object."""
+
+    keyring_id: bytes
+    reference: bytes
+    mechanism: int
+    parameter: msgspec.Raw
+    wrapped: bytes
+    template: Template
+    write: Write | None
+
+
 class ObjectResult(Message, frozen=True):
     """A new or changed object: its reference and, for a session object, what may be read of it."""
 
@@ -406,6 +430,13 @@ class OaepParameter(Message, frozen=True):
     hash_mechanism: int
     mask_generation: int
     label: bytes
+
+
+class RsaAesParameter(Message, frozen=True):
+    """CK_RSA_AES_KEY_WRAP_PARAMS: bits of the passing AES key, and an `OaepParameter`."""
+
+    aes_bits: int
+    oaep: msgspec.Raw
 
 
 class GcmParameter(Message, frozen=True):

@@ -1,0 +1,62 @@
+"""Private keys as PKCS #8 PrivateKeyInfo, the form in which they are wrapped."""
+
+from __future__ import annotations
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from conclave.crypto.curves import CURVES, ED25519_PARAMS
+from conclave.crypto.faults import refused
+from conclave.crypto.ready_key import ReadyKey
+from conclave.crypto.rsa_mechanisms import rsa_material
+from conclave.crypto.standard import Cka, Ckk
+from conclave.errors import Ckr, ConclaveError
+from conclave.keyring.attributes import Attributes, ulong
+
+
+def write_private_key(key: ReadyKey) -> bytes:
+    """Return the DER PrivateKeyInfo of a private key."""
+    encoded: bytes = key.handle.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return encoded
+
+
+def read_private_key(encoded: bytes) -> Attributes:
+    """Return type and material of a DER PrivateKeyInfo; raise CKR_WRAPPED_KEY_INVALID."""
+    try:
+        key = load_der_private_key(encoded, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # The cause's text is the library's and may quote what it read: it stays here.
+        raise _not_a_key("no PKCS #8 private key") from None
+    if isinstance(key, rsa.RSAPrivateKey):
+        return {Cka.KEY_TYPE: ulong(Ckk.RSA), **rsa_material(key, key.key_size)[1]}
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return _read_curve(key)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return {
+            Cka.KEY_TYPE: ulong(Ckk.EC_EDWARDS),
+            Cka.EC_PARAMS: ED25519_PARAMS,
+            Cka.VALUE: key.private_bytes_raw(),
+        }
+    raise _not_a_key("a private key of a type that is not supported")
+
+
+def _read_curve(key: ec.EllipticCurvePrivateKey) -> Attributes:
+    for row in CURVES:
+        if row.curve.name == key.curve.name:
+            number = key.private_numbers().private_value
+            return {
+                Cka.KEY_TYPE: ulong(Ckk.EC),
+                Cka.EC_PARAMS: row.params,
+                Cka.VALUE: number.to_bytes(row.order_bytes, "big").lstrip(b"\0"),
+            }
+    raise _not_a_key("a private key on a curve that is not supported")
+
+
+def _not_a_key(what: str) -> ConclaveError:
+    return refused(Ckr.WRAPPED_KEY_INVALID, f"What was wrapped is {what}.")
