@@ -142,6 +142,8 @@ class Call:
     page: Page = Page()
     progress: Callable[[str], None] = _unseen
     """Says how far a task is."""
+    warn: Callable[[str], None] = _unseen
+    """Says what goes with the answer, whatever that is, of a door without progress."""
     flags: frozenset[str] = frozenset()
     """Those of the operation's flags that were sent as true."""
     upload: Upload | None = None

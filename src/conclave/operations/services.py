@@ -246,6 +246,7 @@ def warn_of_hsm_clock(call: Call) -> None:
     if warning:
         _log.warning("%s", warning)
         call.progress(warning)
+        call.warn(warning)
 
 
 @operation(

@@ -38,6 +38,7 @@ from conclave.rest.errors import (
     error_headers,
     http_status,
     too_large,
+    warning_value,
 )
 from conclave.rest.gate import Gate
 from conclave.rest.media_types import JSON, OCTETS, TEXT, check_media_type
@@ -81,7 +82,10 @@ class RestApp:
         if scope["type"] != "http":
             return
         request = Request(scope, receive)
+        request.state.warnings = []
         response = await self._answer(request)
+        for each in request.state.warnings:
+            response.headers.append("Warning", warning_value(each))
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -177,6 +181,7 @@ class RestApp:
             path=match.path,
             page=wanted_page(operation, query),
             flags=wanted_flags(operation, query),
+            warn=request.state.warnings.append,
         )
 
     def _check_media_type(self, request: Request, operation: AnyOperation) -> None:

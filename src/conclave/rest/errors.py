@@ -58,6 +58,16 @@ def error_headers(error: ConclaveError, status: int) -> dict[str, str]:
     return headers
 
 
+def warning_value(text: str) -> str:
+    """Return a header `Warning` (RFC 7234, 5.5) with a text, of code 199: of any other kind."""
+    quoted = re.sub(r'(["\\])', r"\\\1", _one_line(text))
+    return f'199 - "{quoted}"'
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.encode("ascii", "replace").decode().split())
+
+
 def too_large(limit: int) -> LimitReached:
     """Return the refusal of a body beyond the limit, in bytes."""
     message = f"A request's body may have {limit} bytes at most; this one is larger."
