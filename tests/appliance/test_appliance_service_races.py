@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
+import threading
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -17,7 +20,7 @@ from conclave.appliance.member_steps import MemberSteps
 from conclave.appliance.paths import StatePaths
 from conclave.appliance.supervisor import Child, ChildSpec
 from conclave.errors import Conflict
-from conclave.packages.manifest import CLUSTER_PACKAGE
+from conclave.packages.manifest import AUTHORIZATION_CODE_CHARACTERS, CLUSTER_PACKAGE
 from conclave.service.messages import ClusterList, Nothing
 from tests.support.appliance_bench import (
     authorize,
@@ -215,5 +218,40 @@ def test_d3_a_removal_that_waits_for_a_start_finds_the_service_running(tmp_path:
         with pytest.raises(Conflict) as caught:
             await removing
         assert caught.value.fault is faults.PACKAGE_IN_USE
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_a_package_change_whose_caller_is_gone_keeps_the_next_one_out(tmp_path: Path) -> None:
+    order: list[str] = []
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def broken_file() -> BinaryIO:
+        begun.set()
+        goes_on.wait(60)
+        order.append("first")
+        return io.BytesIO(b"no package")
+
+    def running() -> bool:
+        order.append("second")
+        return True
+
+    async def scene(appliance: Appliance) -> None:
+        packages = appliance.packages
+        first = asyncio.create_task(
+            packages.install(broken_file, "A" * AUTHORIZATION_CODE_CHARACTERS)
+        )
+        await asyncio.to_thread(begun.wait, 60)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        second = asyncio.create_task(packages.remove(CLUSTER_PACKAGE, running=running))
+        # More turns than it needs to get in, if nothing keeps it out.
+        for _ in range(100):
+            await asyncio.sleep(0)
+        goes_on.set()
+        with pytest.raises(Conflict):
+            await second
+        assert order == ["first", "second"]
 
     with_appliance(make_config(tmp_path), scene)

@@ -10,7 +10,7 @@ from conclave import faults
 from conclave.appliance.package_version import ClusterPackage, below_minimum
 from conclave.appliance.paths import StatePaths
 from conclave.clock import ApplianceClock
-from conclave.errors import Conflict
+from conclave.errors import Conflict, Unavailable
 from conclave.packages.manifest import (
     CLUSTER_PACKAGE,
     Manifest,
@@ -84,19 +84,36 @@ class Packages:
             with file() as stream:
                 return self._shelf.install(stream, authorization, now)
 
-        async with asyncio.timeout(CHANGE_SECONDS), self.cluster.held():
-            package = await self._run(install)
-            await self.cluster.look()
-            return package
+        return await self._change(install)
 
     async def remove(self, name: str, *, running: Callable[[], bool]) -> None:
         """Remove a package; Conflict while its service runs, which no start changes meanwhile."""
-        async with asyncio.timeout(CHANGE_SECONDS), self.cluster.held():
+
+        def check() -> None:
             if name == CLUSTER_PACKAGE and running():
                 message = "The cluster service runs from this package: stop it first."
                 raise Conflict(faults.PACKAGE_IN_USE, message)
-            await self._run(lambda: self._shelf.remove(name))
-            await self.cluster.look()
+
+        await self._change(lambda: self._shelf.remove(name), check)
+
+    async def _change(self, work: Callable[[], T], check: Callable[[], None] = lambda: None) -> T:
+        """Change the shelf alone, to the end: a thread goes on when its caller is gone."""
+
+        async def alone() -> T:
+            async with self.cluster.held():
+                check()
+                try:
+                    return await self._run(work)
+                finally:
+                    await self.cluster.look()
+
+        change = asyncio.create_task(alone(), name="package change")
+        try:
+            async with asyncio.timeout(CHANGE_SECONDS):
+                return await asyncio.shield(change)
+        except TimeoutError:
+            message = f"The change goes on for more than {CHANGE_SECONDS:g} s: look at it later."
+            raise Unavailable(faults.BUSY, message) from None
 
     @staticmethod
     async def _run(work: Callable[[], T]) -> T:
