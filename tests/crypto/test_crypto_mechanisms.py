@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 import conclave
 from conclave.crypto import mechanisms, raw_rsa
-from conclave.crypto.curves import CURVES, ED25519_PARAMS
-from conclave.crypto.hashes import HASHES, HashRow
+from conclave.crypto.curves import CURVES, EDWARDS
+from conclave.crypto.hashes import HASHES, MASKS, HashRow
 from conclave.crypto.mechanism_page import mechanism_page
 from conclave.crypto.mechanisms import MECHANISMS, ReadyKey, load_key
 from conclave.crypto.standard import Cka, Ckf, Ckk, Ckm, Cko
@@ -52,8 +52,9 @@ def pair(name: str) -> Pair:
     if name.startswith("RSA-"):
         bits = ulong(int(name[4:]))
         return make_pair(Ckm.RSA_PKCS_KEY_PAIR_GEN, (Cka.MODULUS_BITS, bits))
-    if name == "Ed25519":
-        return make_pair(Ckm.EC_EDWARDS_KEY_PAIR_GEN, (Cka.EC_PARAMS, ED25519_PARAMS))
+    for row in EDWARDS:
+        if name == row.name:
+            return make_pair(Ckm.EC_EDWARDS_KEY_PAIR_GEN, (Cka.EC_PARAMS, row.params))
     return make_pair(Ckm.EC_KEY_PAIR_GEN, (Cka.EC_PARAMS, CURVE_PARAMS[name]))
 
 
@@ -77,23 +78,24 @@ SIGNERS: list[tuple[str, Ckm, bytes, int | None]] = [
         (
             "RSA-2048",
             row.rsa_pss,
-            packed(int(row.digest), int(row.mask_generation), row.digest_bytes),
+            packed(int(row.hash_row.digest), int(row.mask_generation), row.hash_row.digest_bytes),
             None,
         )
-        for row in HASHES
+        for row in MASKS
     ),
     *(
         (
             "RSA-2048",
             Ckm.RSA_PKCS_PSS,
-            packed(int(row.digest), int(row.mask_generation), 0),
-            row.digest_bytes,
+            packed(int(row.hash_row.digest), int(row.mask_generation), 0),
+            row.hash_row.digest_bytes,
         )
-        for row in HASHES
+        for row in MASKS
     ),
     *((name, Ckm.ECDSA, NIL, 32) for name in CURVE_PARAMS),
     *((name, row.ecdsa, NIL, None) for name in CURVE_PARAMS for row in HASHES),
     ("Ed25519", Ckm.EDDSA, NIL, None),
+    ("Ed448", Ckm.EDDSA, NIL, None),
 ]
 
 
@@ -122,10 +124,14 @@ def test_what_the_private_key_signs_the_public_key_verifies(
 def test_a_digest_in_place_of_the_data_gives_the_same_signature(row: HashRow) -> None:
     data = os.urandom(300)
     digest = hashlib.new(row.name, data).digest()
-    pss = packed(int(row.digest), int(row.mask_generation), 20)
+    pss = [
+        ("RSA-2048", mask.rsa_pss, packed(int(row.digest), int(mask.mask_generation), 20))
+        for mask in MASKS
+        if mask.hash_row is row
+    ]
     for name, mechanism, parameter in (
+        *pss,
         ("RSA-2048", row.rsa_pkcs, NIL),
-        ("RSA-2048", row.rsa_pss, pss),
         ("P-256", row.ecdsa, NIL),
         ("P-521", row.ecdsa, NIL),
     ):
@@ -157,7 +163,12 @@ def test_ecdsa_counts_the_leftmost_bits_of_any_digest(name: str, length: int) ->
         known = load_der_public_key(attributes[Cka.PUBLIC_KEY_INFO])
         assert isinstance(known, ec.EllipticCurvePublicKey)
         size = min(64, private.size_bytes)
-        hash_size = {32: hashes.SHA256(), 48: hashes.SHA384(), 64: hashes.SHA512()}[size]
+        hash_size = {
+            28: hashes.SHA224(),
+            32: hashes.SHA256(),
+            48: hashes.SHA384(),
+            64: hashes.SHA512(),
+        }[size]
         middle = private.size_bytes
         r, s = (int.from_bytes(part) for part in (signature[:middle], signature[middle:]))
         known.verify(

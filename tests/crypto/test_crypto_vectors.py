@@ -6,106 +6,37 @@ The files stand in tests/vectors, each with its origin and licence.
 from __future__ import annotations
 
 import hashlib
-import json
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from conclave.crypto import mechanisms
-from conclave.crypto.curves import CURVES, ED25519_PARAMS, octet_string
-from conclave.crypto.hashes import HASHES, HashRow
-from conclave.crypto.mechanisms import ReadyKey, load_key
+from conclave.crypto.curves import (
+    CURVES,
+    ED25519_PARAMS,
+    EDWARDS,
+    MONTGOMERY,
+    octet_string,
+)
+from conclave.crypto.mechanisms import load_key
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr, ConclaveError
 from conclave.keyring.attributes import ulong
 from conclave.keyring.templates import build_object
-
-VECTORS = Path(__file__).parent.parent / "vectors"
-NIL = b"\xc0"
-Case = dict[str, str]
-
-
-def cases(name: str) -> list[Case]:
-    content = json.loads((VECTORS / f"{name}.json").read_text())
-    assert content["origin"]
-    assert content["licence"]
-    found: list[Case] = content["cases"]
-    return found
-
-
-def each(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("case", cases(name))
-
-
-def packed(*values: object) -> bytes:
-    return msgspec.msgpack.encode(values)
-
-
-def octets(digits: str) -> bytes:
-    return bytes.fromhex(digits.rjust(len(digits) + len(digits) % 2, "0"))
-
-
-def hash_row(name: str) -> HashRow:
-    return next(row for row in HASHES if row.name == name)
-
-
-def secret_key(kind: Ckk, value: bytes) -> ReadyKey:
-    return load_key(
-        build_object(
-            [
-                (Cka.CLASS, ulong(Cko.SECRET_KEY)),
-                (Cka.KEY_TYPE, ulong(kind)),
-                (Cka.VALUE, value),
-            ]
-        )
-    )
-
-
-def rsa_public_key(modulus: str, exponent: str) -> ReadyKey:
-    return load_key(
-        build_object(
-            [
-                (Cka.CLASS, ulong(Cko.PUBLIC_KEY)),
-                (Cka.KEY_TYPE, ulong(Ckk.RSA)),
-                (Cka.MODULUS, octets(modulus)),
-                (Cka.PUBLIC_EXPONENT, octets(exponent)),
-            ]
-        )
-    )
-
-
-RSA_PARTS = {
-    "modulus": Cka.MODULUS,
-    "public_exponent": Cka.PUBLIC_EXPONENT,
-    "exponent": Cka.PRIVATE_EXPONENT,
-    "prime_1": Cka.PRIME_1,
-    "prime_2": Cka.PRIME_2,
-    "exponent_1": Cka.EXPONENT_1,
-    "exponent_2": Cka.EXPONENT_2,
-    "coefficient": Cka.COEFFICIENT,
-}
-
-
-def rsa_private_key(case: Case) -> ReadyKey:
-    template = [(number, octets(case[name])) for name, number in RSA_PARTS.items()]
-    head = [(Cka.CLASS, ulong(Cko.PRIVATE_KEY)), (Cka.KEY_TYPE, ulong(Ckk.RSA))]
-    return load_key(build_object([*head, *template]))
-
-
-def judge(result: str, mechanism: int, parameter: bytes, *arguments: object) -> None:
-    """Verify; the vector says P for a right signature and F for a wrong one."""
-    key, message, signature = arguments
-    assert isinstance(key, ReadyKey)
-    assert isinstance(message, bytes)
-    assert isinstance(signature, bytes)
-    if result == "P":
-        mechanisms.verify(mechanism, parameter, key, message, signature)
-        return
-    with pytest.raises(ConclaveError) as caught:
-        mechanisms.verify(mechanism, parameter, key, message, signature)
-    assert caught.value.fault.ckr == Ckr.SIGNATURE_INVALID
-
+from tests.support.crypto_vectors import (
+    NIL,
+    Case,
+    cases,
+    each,
+    hash_row,
+    judge,
+    mask_row,
+    octets,
+    packed,
+    rsa_private_key,
+    rsa_public_key,
+    secret_key,
+)
 
 # ------------------------------------------------------------------ AES
 
@@ -159,6 +90,18 @@ def test_aes_gcm(case: Case) -> None:
 # ------------------------------------------------------------------ HMAC
 
 
+@each("hmac_sha3")
+def test_hmac_with_sha3(case: Case) -> None:
+    row = hash_row(case["hash"])
+    key = secret_key(row.hmac_key_type, octets(case["key"]))
+    message, mac = octets(case["message"]), octets(case["mac"])
+    judge(case["result"], row.hmac, NIL, key, message, mac)
+    made = mechanisms.sign(row.hmac, NIL, key, message)
+    assert (made == mac) is (case["result"] == "P")
+    length = msgspec.msgpack.encode(10)
+    assert mechanisms.sign(row.hmac_general, length, key, message) == made[:10]
+
+
 @each("hmac")
 def test_hmac(case: Case) -> None:
     row = hash_row(case["hash"])
@@ -196,9 +139,57 @@ def test_ecdsa_verify(case: Case) -> None:
     judge(case["result"], Ckm.ECDSA, NIL, key, digest, r + s)
 
 
-@each("ed25519")
-def test_ed25519(case: Case) -> None:
-    head = [(Cka.KEY_TYPE, ulong(Ckk.EC_EDWARDS)), (Cka.EC_PARAMS, ED25519_PARAMS)]
+@pytest.mark.parametrize("case", [*cases("ecdsa_more"), *cases("ecdsa_brainpool")])
+def test_ecdsa_with_more_curves_and_sha3(case: Case) -> None:
+    curve = next(row for row in CURVES if row.name == case["curve"])
+    key = load_key(
+        build_object(
+            [
+                (Cka.CLASS, ulong(Cko.PUBLIC_KEY)),
+                (Cka.KEY_TYPE, ulong(Ckk.EC)),
+                (Cka.EC_PARAMS, curve.params),
+                (Cka.EC_POINT, octet_string(octets(case["point"]))),
+            ]
+        )
+    )
+    message, signature = octets(case["message"]), octets(case["signature"])
+    judge(case["result"], hash_row(case["hash"]).ecdsa, NIL, key, message, signature)
+
+
+@each("ed448_verify")
+def test_ed448_verify(case: Case) -> None:
+    head = [(Cka.KEY_TYPE, ulong(Ckk.EC_EDWARDS)), (Cka.EC_PARAMS, EDWARDS[1].params)]
+    point = octet_string(octets(case["public"]))
+    key = build_object([*head, (Cka.CLASS, ulong(Cko.PUBLIC_KEY)), (Cka.EC_POINT, point)])
+    message, signature = octets(case["message"]), octets(case["signature"])
+    length = 114
+    if len(signature) == length:
+        judge(case["result"], Ckm.EDDSA, NIL, load_key(key), message, signature)
+        return
+    with pytest.raises(ConclaveError) as caught:
+        mechanisms.verify(Ckm.EDDSA, NIL, load_key(key), message, signature)
+    assert caught.value.fault.ckr == Ckr.SIGNATURE_LEN_RANGE
+
+
+@each("octet_curve_pairs")
+def test_the_public_key_of_x25519_and_x448(case: Case) -> None:
+    row = next(row for row in MONTGOMERY if row.name == case["curve"])
+    head = [(Cka.KEY_TYPE, ulong(Ckk.EC_MONTGOMERY)), (Cka.EC_PARAMS, row.params)]
+    private = build_object(
+        [*head, (Cka.CLASS, ulong(Cko.PRIVATE_KEY)), (Cka.VALUE, octets(case["private"]))]
+    )
+    assert private[Cka.EC_POINT] == octet_string(octets(case["public"]))
+
+
+@pytest.mark.parametrize(
+    ("params", "case"),
+    [
+        *((ED25519_PARAMS, case) for case in cases("ed25519")),
+        *((EDWARDS[1].params, case) for case in cases("ed448_sign")),
+    ],
+)
+def test_eddsa(params: bytes, case: Case) -> None:
+    head = [(Cka.KEY_TYPE, ulong(Ckk.EC_EDWARDS)), (Cka.EC_PARAMS, params)]
     private = build_object(
         [*head, (Cka.CLASS, ulong(Cko.PRIVATE_KEY)), (Cka.VALUE, octets(case["secret"]))]
     )
@@ -225,10 +216,31 @@ def test_rsa_pkcs_verify(case: Case) -> None:
 @each("rsa_pss_verify")
 def test_rsa_pss_verify(case: Case) -> None:
     key = rsa_public_key(case["modulus"], case["exponent"])
-    row = hash_row(case["hash"])
-    parameter = packed(int(row.digest), int(row.mask_generation), len(octets(case["salt"])))
+    row = mask_row(case["hash"])
+    salt_bytes = len(octets(case["salt"]))
+    parameter = packed(int(row.hash_row.digest), int(row.mask_generation), salt_bytes)
     message, signature = octets(case["message"]), octets(case["signature"])
     judge(case["result"], row.rsa_pss, parameter, key, message, signature)
+
+
+@each("rsa_pss_masks")
+def test_rsa_pss_with_each_mask_generation(case: Case) -> None:
+    key = rsa_public_key(case["modulus"], case["exponent"])
+    row, mask = mask_row(case["hash"]), mask_row(case["mask"]).mask_generation
+    parameter = packed(int(row.hash_row.digest), int(mask), int(case["salt_bytes"]))
+    message, signature = octets(case["message"]), octets(case["signature"])
+    judge(case["result"], row.rsa_pss, parameter, key, message, signature)
+
+
+@each("rsa_pkcs_sha3")
+def test_rsa_pkcs_with_sha3(case: Case) -> None:
+    key = rsa_public_key(case["modulus"], case["exponent"])
+    row, signature = hash_row(case["hash"]), octets(case["signature"])
+    message = octets(case["message"])
+    judge(case["result"], row.rsa_pkcs, NIL, key, message, signature)
+    digest = hashlib.new(row.name, message).digest()
+    if case["result"] == "P":
+        mechanisms.verify(row.rsa_pkcs, NIL, key, digest, signature, True)
 
 
 def test_rsa_pkcs_sign() -> None:
@@ -256,7 +268,7 @@ def test_rsa_pkcs_decrypt() -> None:
 
 @each("rsa_oaep_decrypt")
 def test_rsa_oaep_decrypt(case: Case) -> None:
-    digest, mask = hash_row(case["hash"]), hash_row(case["mask"])
+    digest, mask = hash_row(case["hash"]), mask_row(case["mask"])
     parameter = packed(int(digest.digest), int(mask.mask_generation), b"")
     plaintext = mechanisms.decrypt(
         Ckm.RSA_PKCS_OAEP, parameter, rsa_private_key(case), octets(case["output"])

@@ -17,13 +17,14 @@ from conclave.crypto.wrapping import unwrap_key, wrap_key
 from conclave.errors import Ckr, ConclaveError
 from conclave.keyring.attributes import FALSE, TRUE, Attributes, ulong
 from conclave.keyring.templates import build_object
-from tests.crypto.test_crypto_vectors import (
+from tests.support.crypto_vectors import (
     NIL,
     RSA_PARTS,
     Case,
     cases,
     each,
     hash_row,
+    mask_row,
     octets,
     packed,
 )
@@ -130,7 +131,7 @@ def test_aes_gcm_wraps(case: Case) -> None:
 
 @each("rsa_oaep_decrypt")
 def test_rsa_oaep_unwraps(case: Case) -> None:
-    digest, mask = hash_row(case["hash"]), hash_row(case["mask"])
+    digest, mask = hash_row(case["hash"]), mask_row(case["mask"])
     parameter = packed(int(digest.digest), int(mask.mask_generation), b"")
     key, message = unwrapping_rsa(case), octets(case["message"])
     assert unwrapped(Ckm.RSA_PKCS_OAEP, parameter, key, octets(case["output"])) == message
@@ -149,7 +150,7 @@ def test_rsa_pkcs_unwraps(case: Case) -> None:
 def test_rsa_and_aes_together_open_a_published_oaep_ciphertext() -> None:
     """The passing key is the message of an OAEP vector; what it wraps follows it."""
     (case,) = [case for case in cases("rsa_oaep_decrypt") if len(octets(case["message"])) == 16]
-    digest, mask = hash_row(case["hash"]), hash_row(case["mask"])
+    digest, mask = hash_row(case["hash"]), mask_row(case["mask"])
     oaep = [int(digest.digest), int(mask.mask_generation), b""]
     key, value = unwrapping_rsa(case), os.urandom(40)
     sealed = octets(case["output"]) + aes_key_wrap_with_padding(octets(case["message"]), value)

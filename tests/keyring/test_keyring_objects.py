@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conclave.crypto import mechanisms
-from conclave.crypto.curves import CURVES, ED25519_PARAMS
+from conclave.crypto.curves import CURVES, ED25519_PARAMS, EDWARDS, MONTGOMERY
 from conclave.crypto.standard import Cka, Ckf, Ckk, Ckm, Cko
 from conclave.errors import Ckr, ConclaveError
 from conclave.keyring.attributes import (
@@ -115,7 +115,9 @@ def test_key_info_says_what_a_key_may_do() -> None:
     assert key_info(public).usage == Ckf.VERIFY | Ckf.ENCRYPT
     assert key_info(secret()).size_bits == 8 * len(SECRET_VALUE)
     for params, mechanism, bits in (
-        (CURVES[2].params, Ckm.EC_KEY_PAIR_GEN, 521),
+        *((row.params, Ckm.EC_KEY_PAIR_GEN, row.order_bits) for row in CURVES),
+        (EDWARDS[1].params, Ckm.EC_EDWARDS_KEY_PAIR_GEN, 448),
+        (MONTGOMERY[0].params, Ckm.EC_MONTGOMERY_KEY_PAIR_GEN, 255),
         (ED25519_PARAMS, Ckm.EC_EDWARDS_KEY_PAIR_GEN, 255),
     ):
         template = [(Cka.EC_PARAMS, params)]

@@ -256,7 +256,7 @@ def test_key_generation_that_is_refused(
         (Ckm.EC_KEY_PAIR_GEN, {}, Ckr.TEMPLATE_INCOMPLETE),
         (
             Ckm.EC_KEY_PAIR_GEN,
-            {"EC_PARAMS": bytes.fromhex("06052b8104000a")},
+            {"EC_PARAMS": bytes.fromhex("06052b81040008")},
             Ckr.CURVE_NOT_SUPPORTED,
         ),
         (Ckm.EC_KEY_PAIR_GEN, {"EC_PARAMS": ED25519_PARAMS}, Ckr.CURVE_NOT_SUPPORTED),

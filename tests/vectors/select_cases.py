@@ -8,6 +8,7 @@ another selection would be.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -168,8 +169,32 @@ def ed25519(root: Path) -> list[Case]:
     return cases
 
 
+def digests(root: Path) -> list[Case]:
+    """Return every fourth short message for SHA-3 and the shortened SHA-512."""
+    cases = []
+    files = [f"SHA2/SHA512_{bits}" for bits in (224, 256)]
+    files += [f"SHA3/SHA3_{bits}" for bits in (224, 256, 384, 512)]
+    for file in files:
+        text = (root / f"hashes/{file}ShortMsg.rsp").read_text()
+        found = [case for case in fields(text) if case.get("Len", "0") != "0"]
+        name = file[5:].lower()
+        cases += [{"hash": name, "message": c["Msg"], "digest": c["MD"]} for c in found[::4]]
+    return cases
+
+
+def ed448(root: Path) -> list[Case]:
+    """Return the vectors of RFC 8032, section 7.4, that have no context."""
+    text = (root / "asymmetric/Ed448/rfc8032.txt").read_text()
+    names = {"SECRET": "secret", "PUBLIC": "public", "MESSAGE": "message", "SIGNATURE": "signature"}
+    return [
+        {ours: case[theirs] for theirs, ours in names.items()}
+        for case in fields(text)
+        if "SIGNATURE" in case and not case.get("CONTEXT")
+    ]
+
+
 def ecdsa(root: Path) -> list[Case]:
-    """Return verification cases of FIPS 186-3 on the three curves, right and wrong ones."""
+    """Return verification cases of FIPS 186-3 on the four curves, right and wrong ones."""
     text = (root / "asymmetric/ECDSA/FIPS_186-3/SigVer.rsp").read_text()
     cases = []
     group = ""
@@ -178,7 +203,7 @@ def ecdsa(root: Path) -> list[Case]:
         if heading:
             group = f"{heading[1]} sha{heading[2]}"
         for case in fields(block):
-            if "Qx" in case and group.startswith(("P-256", "P-384", "P-521")):
+            if "Qx" in case and group.startswith(("P-224", "P-256", "P-384", "P-521")):
                 cases.append(
                     {**case, "curve": group[:5], "hash": group[6:], "ok": case["Result"][0]}
                 )
@@ -263,12 +288,13 @@ def rsa_private(path: Path, **more: str) -> list[Case]:
 
 
 def oaep(folder: Path) -> list[Case]:
-    """Return two OAEP cases for each of some pairs of hash functions."""
+    """Return an OAEP case for each pair of hash functions, two with SHA-1 alone."""
     cases = rsa_private(folder / "pkcs-1v2-1d2-vec/oaep-vect.txt", hash="sha1", mask="sha1")[:2]
-    pairs = (("sha1", "sha256"), ("sha256", "sha1"), ("sha256", "sha256"), ("sha512", "sha384"))
-    for mask, digest in pairs:
+    names = ("sha1", "sha224", "sha256", "sha384", "sha512")
+    for mask, digest in itertools.product(names, names):
         file = folder / f"oaep-custom/oaep-{mask}-{digest}.txt"
-        cases += rsa_private(file, hash=digest, mask=mask)[:2]
+        if (mask, digest) != ("sha1", "sha1"):
+            cases += rsa_private(file, hash=digest, mask=mask)[:1]
     return cases
 
 
@@ -293,6 +319,8 @@ def main(root: Path) -> None:
         write(f"aes_{mode.lower()}", f"NIST SP 800-38F {mode}-AE and -AD, selected", NIST, cases)
     write("hmac", "RFC 2202 (SHA-1) and RFC 4231 (SHA-2)", IETF, hmacs(root))
     write("ed25519", reference, "Public domain", ed25519(root))
+    write("ed448_sign", "RFC 8032, section 7.4, without context", IETF, ed448(root))
+    write("digests", "NIST SHA-2 and SHA-3 short messages, selected", NIST, digests(root))
     write("ecdsa_verify", "NIST FIPS 186-3 ECDSA SigVer, selected", NIST, ecdsa(root))
     for name, response in (("pkcs", "SigVer15_186-3.rsp"), ("pss", "SigVerPSS_186-3.rsp")):
         cases = rsa_verify(root, response)

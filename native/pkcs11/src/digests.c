@@ -11,6 +11,9 @@ static const struct {
 } digests[] = {
     [CV_NO_DIGEST] = {NULL, 0},   [CV_SHA_1] = {"SHA1", 20},     [CV_SHA_224] = {"SHA224", 28},
     [CV_SHA_256] = {"SHA256", 32}, [CV_SHA_384] = {"SHA384", 48}, [CV_SHA_512] = {"SHA512", 64},
+    [CV_SHA_512_224] = {"SHA512-224", 28}, [CV_SHA_512_256] = {"SHA512-256", 32},
+    [CV_SHA3_224] = {"SHA3-224", 28}, [CV_SHA3_256] = {"SHA3-256", 32},
+    [CV_SHA3_384] = {"SHA3-384", 48}, [CV_SHA3_512] = {"SHA3-512", 64},
 };
 #define DIGESTS (sizeof digests / sizeof digests[0])
 

@@ -88,6 +88,24 @@ static CK_RV put_initial_value(const struct cv_mechanism *row, const CK_MECHANIS
     return CKR_OK;
 }
 
+/* Prehash and context need a hash inside the signature, which the worker's library lacks. */
+static CK_RV put_eddsa(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                       struct cv_parameter *facts)
+{
+    (void)row;
+    (void)facts;
+    CK_EDDSA_PARAMS eddsa;
+    if (given->ulParameterLen != 0) {
+        if (given->ulParameterLen != sizeof eddsa)
+            return CKR_MECHANISM_PARAM_INVALID;
+        memcpy(&eddsa, given->pParameter, sizeof eddsa);
+        if (eddsa.phFlag != CK_FALSE || eddsa.ulContextDataLen != 0)
+            return CKR_MECHANISM_PARAM_INVALID;
+    }
+    cv_write_nil(out);
+    return CKR_OK;
+}
+
 static CK_RV put_iv(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
                     struct cv_parameter *facts)
 {
@@ -161,17 +179,27 @@ static CK_RV put_mac_length(const struct cv_mechanism *row, const CK_MECHANISM *
 #define CKM_SHA512_KEY_GEN 0x4007UL
 #endif
 
+#ifndef CKM_SHA3_224_KEY_GEN
+#define CKM_SHA3_256_KEY_GEN 0x02b3UL
+#define CKM_SHA3_224_KEY_GEN 0x02b8UL
+#define CKM_SHA3_384_KEY_GEN 0x02c3UL
+#define CKM_SHA3_512_KEY_GEN 0x02d3UL
+#endif
+
 #define SIGNS (CKF_SIGN | CKF_VERIFY)
 #define CIPHERS (CKF_ENCRYPT | CKF_DECRYPT)
 #define WRAPS (CKF_WRAP | CKF_UNWRAP)
 
 #define RSA_HASHED(name, hash)                                                           \
-    {CKM_##name##_RSA_PKCS, SIGNS, CV_RSA, put_none, CV_HASH, CV_LENGTH_MODULUS, hash},  \
+    {CKM_##name##_RSA_PKCS, SIGNS, CV_RSA, put_none, CV_HASH, CV_LENGTH_MODULUS, hash}
+#define PSS_HASHED(name, hash)                                                           \
     {CKM_##name##_RSA_PKCS_PSS, SIGNS, CV_RSA, put_pss, CV_HASH, CV_LENGTH_MODULUS, hash}
 #define ECDSA_HASHED(name, hash)                                                         \
     {CKM_ECDSA_##name, SIGNS, CV_EC, put_none, CV_HASH, CV_LENGTH_TWICE, hash}
+#define DIGEST(name, hash)                                                               \
+    {CKM_##name, CKF_DIGEST, CV_ANY_KEY, put_none, CV_HASH, CV_LENGTH_DIGEST, hash}
 #define MAC(name, hash)                                                                  \
-    {CKM_##name, CKF_DIGEST, CV_ANY_KEY, put_none, CV_HASH, CV_LENGTH_DIGEST, hash},     \
+    DIGEST(name, hash),                                                                  \
     {CKM_##name##_HMAC, SIGNS, CV_MAC, put_none, CV_COLLECT, CV_LENGTH_DIGEST, hash},    \
     {CKM_##name##_HMAC_GENERAL, SIGNS, CV_MAC, put_mac_length, CV_COLLECT,               \
      CV_LENGTH_PARAMETER, hash}
@@ -188,13 +216,26 @@ static const struct cv_mechanism table[] = {
     RSA_HASHED(SHA256, CV_SHA_256),
     RSA_HASHED(SHA384, CV_SHA_384),
     RSA_HASHED(SHA512, CV_SHA_512),
+    RSA_HASHED(SHA3_224, CV_SHA3_224),
+    RSA_HASHED(SHA3_256, CV_SHA3_256),
+    RSA_HASHED(SHA3_384, CV_SHA3_384),
+    RSA_HASHED(SHA3_512, CV_SHA3_512),
+    PSS_HASHED(SHA1, CV_SHA_1),
+    PSS_HASHED(SHA224, CV_SHA_224),
+    PSS_HASHED(SHA256, CV_SHA_256),
+    PSS_HASHED(SHA384, CV_SHA_384),
+    PSS_HASHED(SHA512, CV_SHA_512),
     {CKM_ECDSA, SIGNS, CV_EC, put_none, CV_COLLECT, CV_LENGTH_TWICE, 0},
     ECDSA_HASHED(SHA1, CV_SHA_1),
     ECDSA_HASHED(SHA224, CV_SHA_224),
     ECDSA_HASHED(SHA256, CV_SHA_256),
     ECDSA_HASHED(SHA384, CV_SHA_384),
     ECDSA_HASHED(SHA512, CV_SHA_512),
-    {CKM_EDDSA, SIGNS, CV_EDWARDS, put_none, CV_COLLECT, CV_LENGTH_TWICE, 0},
+    ECDSA_HASHED(SHA3_224, CV_SHA3_224),
+    ECDSA_HASHED(SHA3_256, CV_SHA3_256),
+    ECDSA_HASHED(SHA3_384, CV_SHA3_384),
+    ECDSA_HASHED(SHA3_512, CV_SHA3_512),
+    {CKM_EDDSA, SIGNS, CV_EDWARDS, put_eddsa, CV_COLLECT, CV_LENGTH_EDWARDS, 0},
     {CKM_AES_ECB, CIPHERS, CV_AES, put_none, CV_CHAIN_ECB, CV_LENGTH_DATA, 0},
     {CKM_AES_CBC, CIPHERS, CV_AES, put_iv, CV_CHAIN_CBC, CV_LENGTH_DATA, 0},
     {CKM_AES_CBC_PAD, CIPHERS | WRAPS, CV_AES, put_iv, CV_CHAIN_CBC_PAD, CV_LENGTH_PADDED, 0},
@@ -209,6 +250,12 @@ static const struct cv_mechanism table[] = {
     MAC(SHA256, CV_SHA_256),
     MAC(SHA384, CV_SHA_384),
     MAC(SHA512, CV_SHA_512),
+    MAC(SHA3_224, CV_SHA3_224),
+    MAC(SHA3_256, CV_SHA3_256),
+    MAC(SHA3_384, CV_SHA3_384),
+    MAC(SHA3_512, CV_SHA3_512),
+    DIGEST(SHA512_224, CV_SHA_512_224),
+    DIGEST(SHA512_256, CV_SHA_512_256),
     GENERATES(CKM_AES_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_GENERIC_SECRET_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_SHA_1_KEY_GEN, CKF_GENERATE),
@@ -216,9 +263,14 @@ static const struct cv_mechanism table[] = {
     GENERATES(CKM_SHA256_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_SHA384_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_SHA512_KEY_GEN, CKF_GENERATE),
+    GENERATES(CKM_SHA3_224_KEY_GEN, CKF_GENERATE),
+    GENERATES(CKM_SHA3_256_KEY_GEN, CKF_GENERATE),
+    GENERATES(CKM_SHA3_384_KEY_GEN, CKF_GENERATE),
+    GENERATES(CKM_SHA3_512_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_RSA_PKCS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
     GENERATES(CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
     GENERATES(CKM_EC_EDWARDS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
+    GENERATES(CKM_EC_MONTGOMERY_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
 };
 
 const struct cv_mechanism *cv_mechanism_find(CK_MECHANISM_TYPE type)
@@ -244,7 +296,8 @@ bool cv_mechanism_fits(const struct cv_mechanism *row, CK_KEY_TYPE key_type)
         return key_type == CKK_AES;
     case CV_MAC:
         return key_type == CKK_GENERIC_SECRET || key_type == CKK_SHA_1_HMAC ||
-               (key_type >= CKK_SHA256_HMAC && key_type <= CKK_SHA224_HMAC);
+               (key_type >= CKK_SHA256_HMAC && key_type <= CKK_SHA224_HMAC) ||
+               (key_type >= CKK_SHA3_224_HMAC && key_type <= CKK_SHA3_512_HMAC);
     }
     return false;
 }
@@ -269,6 +322,8 @@ size_t cv_mechanism_result_length(const struct cv_mechanism *row, const struct c
         return (bits + 7) / 8;
     case CV_LENGTH_TWICE:
         return 2 * ((bits + 7) / 8);
+    case CV_LENGTH_EDWARDS:
+        return bits > 255 ? 114 : 64;
     case CV_LENGTH_DIGEST:
         return cv_digest_length(row->digest);
     case CV_LENGTH_PARAMETER:

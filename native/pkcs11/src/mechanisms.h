@@ -18,7 +18,20 @@
 #define CV_BLOCK 16
 #define CV_DIGEST_MAX 64
 
-enum cv_digest { CV_NO_DIGEST, CV_SHA_1, CV_SHA_224, CV_SHA_256, CV_SHA_384, CV_SHA_512 };
+enum cv_digest {
+    CV_NO_DIGEST,
+    CV_SHA_1,
+    CV_SHA_224,
+    CV_SHA_256,
+    CV_SHA_384,
+    CV_SHA_512,
+    CV_SHA_512_224,
+    CV_SHA_512_256,
+    CV_SHA3_224,
+    CV_SHA3_256,
+    CV_SHA3_384,
+    CV_SHA3_512
+};
 
 enum cv_parts {
     CV_COLLECT, /* parts are kept here and sent as one */
@@ -32,6 +45,7 @@ enum cv_parts {
 enum cv_length {
     CV_LENGTH_MODULUS,    /* of the key, rounded up to bytes */
     CV_LENGTH_TWICE,      /* two numbers of the key's size */
+    CV_LENGTH_EDWARDS,    /* of Ed25519 or Ed448 (RFC 8032) */
     CV_LENGTH_DIGEST,     /* of the digest */
     CV_LENGTH_PARAMETER,  /* the parameter says it */
     CV_LENGTH_DATA,       /* of the data */

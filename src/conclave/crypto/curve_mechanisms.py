@@ -1,4 +1,4 @@
-"""ECDSA on the NIST curves and Ed25519.
+"""ECDSA, Ed25519 and Ed448, and key pairs for these and for X25519 and X448.
 
 ECDSA signatures are r ‖ s, each as long as the curve's order; OpenSSL draws the nonce.  Signatures
 are not verified before they leave: on a P-256 key that would cost four times the signing, and ECDSA
@@ -12,7 +12,7 @@ from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import (
     Prehashed,
     decode_dss_signature,
@@ -21,17 +21,18 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 
 from conclave.crypto.curves import (
     CURVES,
-    ED25519_BITS,
-    ED25519_PARAMS,
+    EDWARDS,
+    MONTGOMERY,
+    OctetCurveRow,
     curve_of,
+    octet_curve_of,
     octet_string,
-    require_ed25519,
     write_point,
 )
 from conclave.crypto.faults import refused
 from conclave.crypto.hashes import HASHES, HashRow
 from conclave.crypto.material import public_key_info
-from conclave.crypto.mechanism_row import Mechanism, Sign, Verify
+from conclave.crypto.mechanism_row import GeneratePair, Mechanism, Sign, Verify
 from conclave.crypto.ready_key import ReadyKey
 from conclave.crypto.signatures import (
     require_digest_length,
@@ -42,7 +43,7 @@ from conclave.crypto.standard import Cka, Ckf, Ckk, Ckm
 from conclave.errors import Ckr
 from conclave.keyring.attributes import Attributes
 
-ED25519_SIGNATURE_BYTES: Final = 64
+_EDWARDS_SIGNATURE_BYTES: Final = {row.bits: 2 * row.key_bytes for row in EDWARDS}
 _LONGEST_ORDER_BYTES: Final = max(row.order_bytes for row in CURVES)
 # pyca asks for a digest of a known hash function and OpenSSL only for bytes: a hash whose output
 # may have any length stands for all lengths.  Nothing is ever hashed with it.
@@ -109,7 +110,7 @@ def _sign_edwards(key: ReadyKey, _: None, data: bytes, _prehashed: bool) -> byte
 def _verify_edwards(
     key: ReadyKey, _: None, data: bytes, signature: bytes, _prehashed: bool
 ) -> None:
-    require_signature_length(signature, ED25519_SIGNATURE_BYTES)
+    require_signature_length(signature, _EDWARDS_SIGNATURE_BYTES[key.size_bits])
     try:
         key.handle.verify(signature, data)
     except InvalidSignature:
@@ -140,19 +141,19 @@ def _generate_pair(public: Attributes, private: Attributes) -> tuple[Attributes,
     return shared, {**shared, Cka.VALUE: value.lstrip(b"\0")}
 
 
-def _generate_edwards_pair(
-    public: Attributes, private: Attributes
-) -> tuple[Attributes, Attributes]:
-    params = _params(public, private, ED25519_PARAMS)
-    require_ed25519(params)
-    key = ed25519.Ed25519PrivateKey.generate()
-    point = key.public_key()
-    shared: Attributes = {
-        Cka.EC_PARAMS: params,
-        Cka.EC_POINT: octet_string(point.public_bytes_raw()),
-        Cka.PUBLIC_KEY_INFO: public_key_info(point),
-    }
-    return shared, {**shared, Cka.VALUE: key.private_bytes_raw()}
+def _octet_curve_generator(kind: Ckk, default: bytes) -> GeneratePair:
+    def generate(public: Attributes, private: Attributes) -> tuple[Attributes, Attributes]:
+        params = _params(public, private, default)
+        key = octet_curve_of(kind, params).private.generate()
+        point = key.public_key()
+        shared: Attributes = {
+            Cka.EC_PARAMS: params,
+            Cka.EC_POINT: octet_string(point.public_bytes_raw()),
+            Cka.PUBLIC_KEY_INFO: public_key_info(point),
+        }
+        return shared, {**shared, Cka.VALUE: key.private_bytes_raw()}
+
+    return generate
 
 
 # ------------------------------------------------------------------ rows
@@ -166,14 +167,21 @@ _prime_curve: Final = partial(
     unit="bits",
     curve_flags=_FLAGS,
 )
-_edwards: Final = partial(
-    Mechanism,
-    key_types=(Ckk.EC_EDWARDS,),
-    min_key_size=ED25519_BITS,
-    max_key_size=ED25519_BITS,
-    unit="bits",
-    curve_flags=_FLAGS,
-)
+
+
+def _octet_curve(kind: Ckk, rows: tuple[OctetCurveRow, ...]) -> partial[Mechanism]:
+    return partial(
+        Mechanism,
+        key_types=(kind,),
+        min_key_size=min(row.bits for row in rows),
+        max_key_size=max(row.bits for row in rows),
+        unit="bits",
+        curve_flags=_FLAGS,
+    )
+
+
+_edwards: Final = _octet_curve(Ckk.EC_EDWARDS, EDWARDS)
+_montgomery: Final = _octet_curve(Ckk.EC_MONTGOMERY, MONTGOMERY)
 
 
 def _hashed_row(row: HashRow) -> Mechanism:
@@ -185,6 +193,13 @@ ROWS: Final = (
     _prime_curve(number=Ckm.EC_KEY_PAIR_GEN, generate_pair=_generate_pair),
     _prime_curve(number=Ckm.ECDSA, sign=_sign_digest, verify=_verify_digest),
     *(_hashed_row(row) for row in HASHES),
-    _edwards(number=Ckm.EC_EDWARDS_KEY_PAIR_GEN, generate_pair=_generate_edwards_pair),
+    _edwards(
+        number=Ckm.EC_EDWARDS_KEY_PAIR_GEN,
+        generate_pair=_octet_curve_generator(Ckk.EC_EDWARDS, EDWARDS[0].params),
+    ),
+    _montgomery(
+        number=Ckm.EC_MONTGOMERY_KEY_PAIR_GEN,
+        generate_pair=_octet_curve_generator(Ckk.EC_MONTGOMERY, MONTGOMERY[0].params),
+    ),
     _edwards(number=Ckm.EDDSA, sign=_sign_edwards, verify=_verify_edwards),
 )

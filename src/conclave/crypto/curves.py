@@ -5,23 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, x448, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from conclave.crypto.faults import refused
+from conclave.crypto.standard import Ckk
 from conclave.errors import Ckr
 
-ED25519_BYTES: Final = 32
-ED25519_BITS: Final = 255
-ED25519_PARAMS: Final = bytes.fromhex("06032b6570")
-"""DER of the object identifier 1.3.101.112 (RFC 8410)."""
-_ED25519_NAMES: Final = frozenset(
-    {
-        ED25519_PARAMS,
-        b"\x13\x0cedwards25519",
-        # 1.3.6.1.4.1.11591.15.1, which older tools send: it was in use before RFC 8410.
-        bytes.fromhex("06092b06010401da470f01"),
-    }
+OctetPrivateKey = (
+    ed25519.Ed25519PrivateKey
+    | ed448.Ed448PrivateKey
+    | x25519.X25519PrivateKey
+    | x448.X448PrivateKey
+)
+OctetPublicKey = (
+    ed25519.Ed25519PublicKey | ed448.Ed448PublicKey | x25519.X25519PublicKey | x448.X448PublicKey
 )
 _OBJECT_IDENTIFIER: Final = 0x06
 _PRINTABLE_STRING: Final = 0x13
@@ -30,7 +28,7 @@ _OCTET_STRING: Final = 0x04
 
 @dataclass(frozen=True, slots=True)
 class CurveRow:
-    """A prime curve of SP 800-186."""
+    """A prime curve of SP 800-186 or RFC 5639, or secp256k1."""
 
     name: str
     params: bytes
@@ -45,25 +43,102 @@ def _row(name: str, params: str, curve: ec.EllipticCurve) -> CurveRow:
 
 
 CURVES: Final = (
+    _row("P-224", "06052b81040021", ec.SECP224R1()),
     _row("P-256", "06082a8648ce3d030107", ec.SECP256R1()),
     _row("P-384", "06052b81040022", ec.SECP384R1()),
     _row("P-521", "06052b81040023", ec.SECP521R1()),
+    _row("secp256k1", "06052b8104000a", ec.SECP256K1()),
+    _row("brainpoolP256r1", "06092b2403030208010107", ec.BrainpoolP256R1()),
+    _row("brainpoolP384r1", "06092b240303020801010b", ec.BrainpoolP384R1()),
+    _row("brainpoolP512r1", "06092b240303020801010d", ec.BrainpoolP512R1()),
 )
 _BY_PARAMS: Final = {row.params: row for row in CURVES}
+_NAMES: Final = ", ".join(row.name for row in CURVES)
+
+
+@dataclass(frozen=True, slots=True)
+class OctetCurveRow:
+    """A curve of RFC 7748 or RFC 8032, whose keys and points are plain octets."""
+
+    name: str
+    params: bytes
+    """DER of its object identifier (RFC 8410)."""
+    names: frozenset[bytes]
+    """All that CKA_EC_PARAMS may say for it."""
+    bits: int
+    key_bytes: int
+    """Of a private key, and of a point."""
+    private: type[OctetPrivateKey]
+    public: type[OctetPublicKey]
+
+
+def _octet_row(  # noqa: PLR0917 - one line a curve
+    name: str,
+    params: str,
+    printable: str,
+    bits: int,
+    key_bytes: int,
+    private: type[OctetPrivateKey],
+    public: type[OctetPublicKey],
+    *others: str,
+) -> OctetCurveRow:
+    der = bytes.fromhex(params)
+    text = bytes((_PRINTABLE_STRING, len(printable))) + printable.encode()
+    names = frozenset({der, text, *map(bytes.fromhex, others)})
+    return OctetCurveRow(name, der, names, bits, key_bytes, private, public)
+
+
+EDWARDS: Final = (
+    _octet_row(
+        "Ed25519",
+        "06032b6570",
+        "edwards25519",
+        255,
+        32,
+        ed25519.Ed25519PrivateKey,
+        ed25519.Ed25519PublicKey,
+        # 1.3.6.1.4.1.11591.15.1, which older tools send: it was in use before RFC 8410.
+        "06092b06010401da470f01",
+    ),
+    _octet_row(
+        "Ed448", "06032b6571", "edwards448", 448, 57, ed448.Ed448PrivateKey, ed448.Ed448PublicKey
+    ),
+)
+MONTGOMERY: Final = (
+    _octet_row(
+        "X25519",
+        "06032b656e",
+        "curve25519",
+        255,
+        32,
+        x25519.X25519PrivateKey,
+        x25519.X25519PublicKey,
+    ),
+    _octet_row("X448", "06032b656f", "curve448", 448, 56, x448.X448PrivateKey, x448.X448PublicKey),
+)
+ED25519_PARAMS: Final = EDWARDS[0].params
+OCTET_CURVES: Final[dict[int, tuple[OctetCurveRow, ...]]] = {
+    Ckk.EC_EDWARDS: EDWARDS,
+    Ckk.EC_MONTGOMERY: MONTGOMERY,
+}
+"""By key type."""
+
+
+def octet_curve_of(key_type: int, params: bytes) -> OctetCurveRow:
+    """Return the curve of CKA_EC_PARAMS for a key type; raise as `curve_of` does."""
+    rows = OCTET_CURVES[key_type]
+    for row in rows:
+        if params in row.names:
+            return row
+    raise _no_curve(params, " and ".join(row.name for row in rows))
 
 
 def curve_of(params: bytes) -> CurveRow:
     """Return the curve of CKA_EC_PARAMS; raise CKR_CURVE_NOT_SUPPORTED or DOMAIN_PARAMS_INVALID."""
     row = _BY_PARAMS.get(params)
     if row is None:
-        raise _no_curve(params, "P-256, P-384 and P-521, by object identifier")
+        raise _no_curve(params, f"{_NAMES}, by object identifier")
     return row
-
-
-def require_ed25519(params: bytes) -> None:
-    """Return when CKA_EC_PARAMS names Ed25519; otherwise raise as `curve_of` does."""
-    if params not in _ED25519_NAMES:
-        raise _no_curve(params, "Ed25519, as 1.3.101.112 or edwards25519")
 
 
 def octet_string(content: bytes) -> bytes:

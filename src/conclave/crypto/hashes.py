@@ -20,42 +20,68 @@ class HashRow:
     algorithm: hashes.HashAlgorithm
     prehashed: Prehashed
     digest_bytes: int
-    mask_generation: Ckg
     digest: Ckm
     hmac: Ckm
     hmac_general: Ckm
     hmac_key_type: Ckk
     key_generation: Ckm
     rsa_pkcs: Ckm
-    rsa_pss: Ckm
     ecdsa: Ckm
 
 
-def _row(name: str, algorithm: hashes.HashAlgorithm, stem: str, rsa_stem: str) -> HashRow:
+@dataclass(frozen=True, slots=True)
+class MaskRow:
+    """A hash function that PSS and OAEP use, for the data and in the mask generation."""
+
+    hash_row: HashRow
+    mask_generation: Ckg
+    rsa_pss: Ckm
+
+
+def _row(name: str, algorithm: hashes.HashAlgorithm, stem: str, rsa_stem: str = "") -> HashRow:
     return HashRow(
         name=name,
         algorithm=algorithm,
         prehashed=Prehashed(algorithm),
         digest_bytes=algorithm.digest_size,
-        mask_generation=Ckg[f"MGF1_{rsa_stem}"],
         digest=Ckm[stem],
         hmac=Ckm[f"{stem}_HMAC"],
         hmac_general=Ckm[f"{stem}_HMAC_GENERAL"],
         hmac_key_type=Ckk[f"{stem}_HMAC"],
         key_generation=Ckm[f"{stem}_KEY_GEN"],
-        rsa_pkcs=Ckm[f"{rsa_stem}_RSA_PKCS"],
-        rsa_pss=Ckm[f"{rsa_stem}_RSA_PKCS_PSS"],
-        ecdsa=Ckm[f"ECDSA_{rsa_stem}"],
+        rsa_pkcs=Ckm[f"{rsa_stem or stem}_RSA_PKCS"],
+        ecdsa=Ckm[f"ECDSA_{rsa_stem or stem}"],
     )
 
 
-HASHES: Final = (
-    # SHA-1 is here for signatures and MACs that exist already; applications choose it knowingly.
-    _row("sha1", hashes.SHA1(), "SHA_1", "SHA1"),  # noqa: S303
-    _row("sha224", hashes.SHA224(), "SHA224", "SHA224"),
-    _row("sha256", hashes.SHA256(), "SHA256", "SHA256"),
-    _row("sha384", hashes.SHA384(), "SHA384", "SHA384"),
-    _row("sha512", hashes.SHA512(), "SHA512", "SHA512"),
+# SHA-1 is here for signatures and MACs that exist already; applications choose it knowingly.
+SHA1: Final = _row("sha1", hashes.SHA1(), "SHA_1", "SHA1")  # noqa: S303
+_SHA2: Final = (
+    _row("sha224", hashes.SHA224(), "SHA224"),
+    _row("sha256", hashes.SHA256(), "SHA256"),
+    _row("sha384", hashes.SHA384(), "SHA384"),
+    _row("sha512", hashes.SHA512(), "SHA512"),
 )
-BY_DIGEST: Final[dict[int, HashRow]] = {row.digest: row for row in HASHES}
-BY_MASK_GENERATION: Final[dict[int, HashRow]] = {row.mask_generation: row for row in HASHES}
+_SHA3: Final = (
+    _row("sha3_224", hashes.SHA3_224(), "SHA3_224"),
+    _row("sha3_256", hashes.SHA3_256(), "SHA3_256"),
+    _row("sha3_384", hashes.SHA3_384(), "SHA3_384"),
+    _row("sha3_512", hashes.SHA3_512(), "SHA3_512"),
+)
+HASHES: Final = (SHA1, *_SHA2, *_SHA3)
+
+
+def _mask_row(row: HashRow, stem: str) -> MaskRow:
+    return MaskRow(row, Ckg[f"MGF1_{stem}"], Ckm[f"{stem}_RSA_PKCS_PSS"])
+
+
+# Without SHA-3: pyca/cryptography has no OAEP with it, and no published PSS vectors were at hand.
+MASKS: Final = (
+    _mask_row(SHA1, "SHA1"),
+    *(_mask_row(row, row.name.upper()) for row in _SHA2),
+)
+DIGEST_ONLY: Final = (Ckm.SHA512_224, Ckm.SHA512_256)
+"""Hash functions for which the standard has no signatures."""
+BY_DIGEST: Final[dict[int, HashRow]] = {row.hash_row.digest: row.hash_row for row in MASKS}
+"""What PSS and OAEP take for their data."""
+BY_MASK_GENERATION: Final[dict[int, HashRow]] = {row.mask_generation: row.hash_row for row in MASKS}

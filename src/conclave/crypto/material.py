@@ -16,24 +16,24 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from conclave.crypto.curves import (
-    ED25519_BYTES,
+    OctetPublicKey,
     curve_of,
+    octet_curve_of,
     octet_string,
     point_content,
     read_point,
-    require_ed25519,
     write_point,
 )
 from conclave.crypto.faults import refused
 from conclave.crypto.ready_key import rsa_private_numbers, rsa_public_numbers
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko, name_of
 from conclave.errors import Ckr
-from conclave.keyring.attributes import Attributes, object_class, ulong
+from conclave.keyring.attributes import MAC_KEYS, Attributes, key_type, object_class, ulong
 
 RSA_MIN_BITS: Final = 2048
 RSA_MAX_BITS: Final = 4096
@@ -42,7 +42,7 @@ AES_SIZES: Final = (16, 24, 32)
 SECRET_MAX_BYTES: Final = 512
 CHECK_VALUE_BYTES: Final = 3
 
-PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
+PublicKey = ec.EllipticCurvePublicKey | OctetPublicKey | rsa.RSAPublicKey
 
 
 def complete_material(attributes: Attributes) -> Attributes:
@@ -172,30 +172,31 @@ def _curve_facts(key: ec.EllipticCurvePublicKey) -> Attributes:
     return {Cka.EC_POINT: write_point(key), Cka.PUBLIC_KEY_INFO: public_key_info(key)}
 
 
-def _edwards_facts(key: ed25519.Ed25519PublicKey) -> Attributes:
+def _octet_curve_facts(key: OctetPublicKey) -> Attributes:
     return {
         Cka.EC_POINT: octet_string(key.public_bytes_raw()),
         Cka.PUBLIC_KEY_INFO: public_key_info(key),
     }
 
 
-def _edwards_public(attributes: Attributes) -> Attributes:
-    require_ed25519(attributes[Cka.EC_PARAMS])
-    content = point_content(attributes[Cka.EC_POINT], (ED25519_BYTES,))
-    computed = _edwards_facts(ed25519.Ed25519PublicKey.from_public_bytes(content))
+def _octet_curve_public(attributes: Attributes) -> Attributes:
+    row = octet_curve_of(key_type(attributes), attributes[Cka.EC_PARAMS])
+    content = point_content(attributes[Cka.EC_POINT], (row.key_bytes,))
+    computed = _octet_curve_facts(row.public.from_public_bytes(content))
     _agreed(attributes, Cka.PUBLIC_KEY_INFO, computed[Cka.PUBLIC_KEY_INFO])
     return computed
 
 
-def _edwards_private(attributes: Attributes) -> Attributes:
-    require_ed25519(attributes[Cka.EC_PARAMS])
+def _octet_curve_private(attributes: Attributes) -> Attributes:
+    row = octet_curve_of(key_type(attributes), attributes[Cka.EC_PARAMS])
     value = attributes[Cka.VALUE]
-    if len(value) != ED25519_BYTES:
-        raise _invalid(f"CKA_VALUE of an Ed25519 key has {ED25519_BYTES} bytes, not {len(value)}.")
-    key = ed25519.Ed25519PrivateKey.from_private_bytes(value).public_key()
-    computed = _edwards_facts(key)
+    if len(value) != row.key_bytes:
+        raise _invalid(
+            f"CKA_VALUE of a key on {row.name} has {row.key_bytes} bytes, not {len(value)}."
+        )
+    computed = _octet_curve_facts(row.private.from_private_bytes(value).public_key())
     if Cka.EC_POINT in attributes:
-        content = point_content(attributes[Cka.EC_POINT], (ED25519_BYTES,))
+        content = point_content(attributes[Cka.EC_POINT], (row.key_bytes,))
         given: Attributes = {Cka.EC_POINT: octet_string(content)}
         _agreed(given, Cka.EC_POINT, computed[Cka.EC_POINT])
     _agreed(attributes, Cka.PUBLIC_KEY_INFO, computed[Cka.PUBLIC_KEY_INFO])
@@ -290,18 +291,10 @@ _CHECKS: Final[dict[tuple[int, int], Callable[[Attributes], Attributes]]] = {
     (Cko.PRIVATE_KEY, Ckk.RSA): _rsa_private,
     (Cko.PUBLIC_KEY, Ckk.EC): _ec_public,
     (Cko.PRIVATE_KEY, Ckk.EC): _ec_private,
-    (Cko.PUBLIC_KEY, Ckk.EC_EDWARDS): _edwards_public,
-    (Cko.PRIVATE_KEY, Ckk.EC_EDWARDS): _edwards_private,
+    (Cko.PUBLIC_KEY, Ckk.EC_EDWARDS): _octet_curve_public,
+    (Cko.PRIVATE_KEY, Ckk.EC_EDWARDS): _octet_curve_private,
+    (Cko.PUBLIC_KEY, Ckk.EC_MONTGOMERY): _octet_curve_public,
+    (Cko.PRIVATE_KEY, Ckk.EC_MONTGOMERY): _octet_curve_private,
     (Cko.SECRET_KEY, Ckk.AES): _aes,
-    **{
-        (Cko.SECRET_KEY, kind): _generic
-        for kind in (
-            Ckk.GENERIC_SECRET,
-            Ckk.SHA_1_HMAC,
-            Ckk.SHA224_HMAC,
-            Ckk.SHA256_HMAC,
-            Ckk.SHA384_HMAC,
-            Ckk.SHA512_HMAC,
-        )
-    },
+    **{(Cko.SECRET_KEY, kind): _generic for kind in MAC_KEYS},
 }

@@ -35,9 +35,17 @@ _TAIL: Final = """
 * CKM_RSA_X_509 runs in the system's libcrypto.so.3 and is not advertised where that is missing.
 * CKM_ECDSA takes a digest of any length from 1 byte on; only the leftmost bits count, as many as
   the order of the curve has (FIPS 186-5, 6.4.1). Signatures are r ‖ s, each as long as the order.
-* Ed25519 keys name their curve as 1.3.101.112, "edwards25519" or 1.3.6.1.4.1.11591.15.1.
-  CKA_EC_POINT is an OCTET STRING; the bare point is accepted too. Ed25519ctx and Ed25519ph are not
-  offered.
+* The curves of CKK_EC are P-224, P-256, P-384, P-521, secp256k1 and brainpoolP256r1, P384r1 and
+  P512r1, named by object identifier. P-224 and secp256k1 are for what exists already.
+* Ed25519 keys name their curve as 1.3.101.112, "edwards25519" or 1.3.6.1.4.1.11591.15.1, Ed448 keys
+  as 1.3.101.113 or "edwards448", X25519 as 1.3.101.110 or "curve25519", X448 as 1.3.101.111 or
+  "curve448". CKA_EC_POINT is an OCTET STRING; the bare point is accepted too.
+* CKM_EDDSA takes no parameter, or a CK_EDDSA_PARAMS without prehash and context. Ed25519ctx,
+  Ed25519ph, Ed448ph and contexts are not offered: pyca/cryptography has none of them
+  (CKR_MECHANISM_PARAM_INVALID).
+* PSS and OAEP take SHA-1 and SHA-2 in all combinations of hash and mask generation, and not SHA-3:
+  pyca/cryptography has no OAEP with it, and no published PSS vectors with it were at hand. HMAC
+  with SHA-512/224 and SHA-512/256 waits for vectors too; the standard has no signatures with them.
 * AES-GCM takes nonces of 8 to 128 bytes and tags of 96 to 128 bits. The caller chooses the nonce
   and must never use one twice with the same key.
 * AES-CTR refuses data that would overflow the counter's own bits (CKR_DATA_LEN_RANGE).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from conclave.crypto.curves import CURVES, ED25519_PARAMS
+from conclave.crypto.curves import CURVES, OCTET_CURVES
 from conclave.crypto.faults import refused
 from conclave.crypto.ready_key import ReadyKey
 from conclave.crypto.rsa_mechanisms import rsa_material
@@ -37,12 +37,14 @@ def read_private_key(encoded: bytes) -> Attributes:
         return {Cka.KEY_TYPE: ulong(Ckk.RSA), **rsa_material(key, key.key_size)[1]}
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return _read_curve(key)
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return {
-            Cka.KEY_TYPE: ulong(Ckk.EC_EDWARDS),
-            Cka.EC_PARAMS: ED25519_PARAMS,
-            Cka.VALUE: key.private_bytes_raw(),
-        }
+    for kind, rows in OCTET_CURVES.items():
+        for row in rows:
+            if isinstance(key, row.private):
+                return {
+                    Cka.KEY_TYPE: ulong(kind),
+                    Cka.EC_PARAMS: row.params,
+                    Cka.VALUE: key.private_bytes_raw(),
+                }
     raise _not_a_key("a private key of a type that is not supported")
 
 

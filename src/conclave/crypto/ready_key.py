@@ -11,14 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from conclave.crypto.curves import (
-    ED25519_BITS,
-    ED25519_BYTES,
+    OctetPrivateKey,
+    OctetPublicKey,
     curve_of,
+    octet_curve_of,
     point_content,
     read_point,
 )
@@ -27,6 +28,7 @@ from conclave.crypto.standard import Cka, Ckf, Ckk, Cko
 from conclave.errors import Ckr
 from conclave.keyring.attributes import (
     KEY_CLASSES,
+    MAC_KEYS,
     TRUE,
     ULONG_BYTES,
     Attributes,
@@ -84,8 +86,8 @@ def key_size_bits(attributes: Attributes) -> int:
         return int.from_bytes(attributes[Cka.MODULUS]).bit_length()
     if kind == Ckk.EC:
         return curve_of(attributes[Cka.EC_PARAMS]).order_bits
-    if kind == Ckk.EC_EDWARDS:
-        return ED25519_BITS
+    if kind in {Ckk.EC_EDWARDS, Ckk.EC_MONTGOMERY}:
+        return octet_curve_of(kind, attributes[Cka.EC_PARAMS]).bits
     return 8 * len(attributes[Cka.VALUE])
 
 
@@ -165,13 +167,15 @@ def _load_ec_public(attributes: Attributes) -> ec.EllipticCurvePublicKey:
     return read_point(curve_of(attributes[Cka.EC_PARAMS]), attributes[Cka.EC_POINT])
 
 
-def _load_edwards_private(attributes: Attributes) -> ed25519.Ed25519PrivateKey:
-    return ed25519.Ed25519PrivateKey.from_private_bytes(attributes[Cka.VALUE])
+def _load_octet_curve_private(attributes: Attributes) -> OctetPrivateKey:
+    row = octet_curve_of(key_type(attributes), attributes[Cka.EC_PARAMS])
+    return row.private.from_private_bytes(attributes[Cka.VALUE])
 
 
-def _load_edwards_public(attributes: Attributes) -> ed25519.Ed25519PublicKey:
-    content = point_content(attributes[Cka.EC_POINT], (ED25519_BYTES,))
-    return ed25519.Ed25519PublicKey.from_public_bytes(content)
+def _load_octet_curve_public(attributes: Attributes) -> OctetPublicKey:
+    row = octet_curve_of(key_type(attributes), attributes[Cka.EC_PARAMS])
+    content = point_content(attributes[Cka.EC_POINT], (row.key_bytes,))
+    return row.public.from_public_bytes(content)
 
 
 def _load_aes(attributes: Attributes) -> algorithms.AES:
@@ -187,13 +191,10 @@ _LOADERS: Final[dict[tuple[int, int], Callable[[Attributes], object]]] = {
     (Cko.PUBLIC_KEY, Ckk.RSA): _load_rsa_public,
     (Cko.PRIVATE_KEY, Ckk.EC): _load_ec_private,
     (Cko.PUBLIC_KEY, Ckk.EC): _load_ec_public,
-    (Cko.PRIVATE_KEY, Ckk.EC_EDWARDS): _load_edwards_private,
-    (Cko.PUBLIC_KEY, Ckk.EC_EDWARDS): _load_edwards_public,
+    (Cko.PRIVATE_KEY, Ckk.EC_EDWARDS): _load_octet_curve_private,
+    (Cko.PUBLIC_KEY, Ckk.EC_EDWARDS): _load_octet_curve_public,
+    (Cko.PRIVATE_KEY, Ckk.EC_MONTGOMERY): _load_octet_curve_private,
+    (Cko.PUBLIC_KEY, Ckk.EC_MONTGOMERY): _load_octet_curve_public,
     (Cko.SECRET_KEY, Ckk.AES): _load_aes,
-    (Cko.SECRET_KEY, Ckk.GENERIC_SECRET): _load_bytes,
-    (Cko.SECRET_KEY, Ckk.SHA_1_HMAC): _load_bytes,
-    (Cko.SECRET_KEY, Ckk.SHA224_HMAC): _load_bytes,
-    (Cko.SECRET_KEY, Ckk.SHA256_HMAC): _load_bytes,
-    (Cko.SECRET_KEY, Ckk.SHA384_HMAC): _load_bytes,
-    (Cko.SECRET_KEY, Ckk.SHA512_HMAC): _load_bytes,
+    **{(Cko.SECRET_KEY, kind): _load_bytes for kind in MAC_KEYS},
 }

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo
 
 from conclave.crypto import parameters, raw_rsa
 from conclave.crypto.faults import refused
-from conclave.crypto.hashes import HASHES, HashRow
+from conclave.crypto.hashes import HASHES, MASKS, HashRow, MaskRow
 from conclave.crypto.material import RSA_MAX_BITS, RSA_MIN_BITS, public_key_info, rsa_bits_in_range
 from conclave.crypto.mechanism_row import Mechanism, Sign, Verify
 from conclave.crypto.parameters import OaepChoice, PssChoice
@@ -270,19 +270,14 @@ _rsa: Final = partial(
 )
 
 
-def _hashed_rows(row: HashRow) -> tuple[Mechanism, Mechanism]:
-    sign_pkcs, verify_pkcs = _hashed_pkcs(row)
-    sign_pss, verify_pss = _hashed_pss(row)
-    return (
-        _rsa(number=row.rsa_pkcs, hashes=True, sign=sign_pkcs, verify=verify_pkcs),
-        _rsa(
-            number=row.rsa_pss,
-            parameter=parameters.pss,
-            hashes=True,
-            sign=sign_pss,
-            verify=verify_pss,
-        ),
-    )
+def _pkcs_row(row: HashRow) -> Mechanism:
+    sign, verify = _hashed_pkcs(row)
+    return _rsa(number=row.rsa_pkcs, hashes=True, sign=sign, verify=verify)
+
+
+def _pss_row(row: MaskRow) -> Mechanism:
+    sign, verify = _hashed_pss(row.hash_row)
+    return _rsa(number=row.rsa_pss, parameter=parameters.pss, hashes=True, sign=sign, verify=verify)
 
 
 _RAW_ROWS: Final = (
@@ -311,5 +306,6 @@ ROWS: Final = (
     ),
     _rsa(number=Ckm.RSA_PKCS_PSS, parameter=parameters.pss, sign=_sign_pss, verify=_verify_pss),
     *(_RAW_ROWS if raw_rsa.AVAILABLE else ()),
-    *(mechanism for row in HASHES for mechanism in _hashed_rows(row)),
+    *(_pkcs_row(row) for row in HASHES),
+    *(_pss_row(row) for row in MASKS),
 )

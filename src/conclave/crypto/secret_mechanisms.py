@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from conclave.crypto import parameters
 from conclave.crypto.faults import refused
-from conclave.crypto.hashes import HASHES, HashRow
+from conclave.crypto.hashes import DIGEST_ONLY, HASHES, HashRow
 from conclave.crypto.material import AES_SIZES, SECRET_MAX_BYTES, complete_material
 from conclave.crypto.mechanism_row import Crypt, Generate, Mechanism, Sign, Verify
 from conclave.crypto.parameters import AES_BLOCK_BYTES
@@ -267,5 +267,6 @@ ROWS: Final = (
         unit="bits",
         generate=_generator(_SECRET_SIZES),
     ),
+    *(Mechanism(number=number, digest=True) for number in DIGEST_ONLY),
     *(mechanism for row in HASHES for mechanism in _hash_rows(row)),
 )

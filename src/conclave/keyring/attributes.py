@@ -265,14 +265,19 @@ def _schema(rows: tuple[AttributeRow, ...]) -> Schema:
     )
 
 
-_MAC_KEYS: Final = (
+MAC_KEYS: Final = (
     Ckk.GENERIC_SECRET,
     Ckk.SHA_1_HMAC,
     Ckk.SHA224_HMAC,
     Ckk.SHA256_HMAC,
     Ckk.SHA384_HMAC,
     Ckk.SHA512_HMAC,
+    Ckk.SHA3_224_HMAC,
+    Ckk.SHA3_256_HMAC,
+    Ckk.SHA3_384_HMAC,
+    Ckk.SHA3_512_HMAC,
 )
+"""The types of secret keys whose value may be any bytes."""
 SCHEMAS: Final[dict[tuple[int, int | None], Schema]] = {
     (Cko.DATA, None): _schema((*_storage_rows(private=True), *_DATA)),
     (Cko.CERTIFICATE, Ckc.X_509): _schema((*_storage_rows(private=False), *_CERTIFICATE)),
@@ -282,8 +287,10 @@ SCHEMAS: Final[dict[tuple[int, int | None], Schema]] = {
     (Cko.PRIVATE_KEY, Ckk.RSA): _schema(_private(_RSA_PRIVATE, Cka.DECRYPT, Cka.SIGN)),
     (Cko.PRIVATE_KEY, Ckk.EC): _schema(_private(_EC_PRIVATE, Cka.SIGN)),
     (Cko.PRIVATE_KEY, Ckk.EC_EDWARDS): _schema(_private(_EDWARDS_PRIVATE, Cka.SIGN)),
+    (Cko.PUBLIC_KEY, Ckk.EC_MONTGOMERY): _schema(_public(_EC_PUBLIC)),
+    (Cko.PRIVATE_KEY, Ckk.EC_MONTGOMERY): _schema(_private(_EDWARDS_PRIVATE)),
     (Cko.SECRET_KEY, Ckk.AES): _schema(_secret(Cka.ENCRYPT, Cka.DECRYPT)),
-    **{(Cko.SECRET_KEY, kind): _schema(_secret(Cka.SIGN, Cka.VERIFY)) for kind in _MAC_KEYS},
+    **{(Cko.SECRET_KEY, kind): _schema(_secret(Cka.SIGN, Cka.VERIFY)) for kind in MAC_KEYS},
 }
 """By object class and key type (or certificate type)."""
 EVER_SECRET: Final = frozenset().union(*(schema.secret for schema in SCHEMAS.values()))

@@ -1,4 +1,5 @@
 /* test_mechanisms.c - parameters on the wire, hostile ones too, and lengths of results. */
+#include <stdio.h>
 #include <string.h>
 
 #include "check.h"
@@ -97,6 +98,56 @@ static void test_rsa(void)
     CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_RSA_PKCS_OAEP, &oaep, sizeof oaep));
 }
 
+static void test_eddsa(void)
+{
+    CK_EDDSA_PARAMS eddsa = {CK_FALSE, 0, NULL};
+    CHECK_RV(CKR_OK, put(CKM_EDDSA, NULL, 0));
+    CHECK_RV(CKR_OK, put(CKM_EDDSA, &eddsa, sizeof eddsa));
+    CHECK(is("\xc0", 1));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_EDDSA, &eddsa, sizeof eddsa - 1));
+    eddsa.phFlag = CK_TRUE;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_EDDSA, &eddsa, sizeof eddsa));
+    eddsa = (CK_EDDSA_PARAMS){CK_FALSE, ~0UL, (CK_BYTE *)&eddsa};
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_EDDSA, &eddsa, sizeof eddsa));
+}
+
+/* The digests of "abc" that NIST publishes (FIPS 180-4 and FIPS 202, example values). */
+static const struct {
+    enum cv_digest digest;
+    size_t length;
+    const char *hexadecimal;
+} examples[] = {
+    {CV_SHA_512_224, 28, "4634270f707b6a54daae7530460842e20e37ed265ceee9a43e8924aa"},
+    {CV_SHA_512_256, 32, "53048e2681941ef99b2e29b76b4c7dabe4c2d0c634fc6d46e0e2f13107e7af23"},
+    {CV_SHA3_224, 28, "e642824c3f8cf24ad09234ee7d3c766fc9a3a5168d0c94ad73b46fdf"},
+    {CV_SHA3_256, 32, "3a985da74fe225b2045c172d6bd390bd855f086e3e9d525b46bfe24511431532"},
+    {CV_SHA3_384, 48,
+     "ec01498288516fc926459f58e2c6ad8df9b473cb0fc08c2596da7cf0e49be4b298d88cea927ac7f539f1edf228376d"
+     "25"},
+    {CV_SHA3_512, 64,
+     "b751850b1a57168a5693cd924b6b096e08f621827444f70d884f5d0240d2712e10e116e9192af3c91a7ec57647e393"
+     "4057340b4cf408d5a56592f8274eec53f0"},
+};
+
+static void test_digests(void)
+{
+    void *context = NULL;
+    CHECK_RV(CKR_OK, cv_digests_start());
+    for (size_t i = 0; i < sizeof examples / sizeof examples[0]; i++) {
+        uint8_t made[CV_DIGEST_MAX];
+        char text[2 * CV_DIGEST_MAX + 1] = "";
+        CHECK(cv_digest_length(examples[i].digest) == examples[i].length);
+        CHECK_RV(CKR_OK, cv_digest_begin(&context, examples[i].digest));
+        CHECK_RV(CKR_OK, cv_digest_add(context, "abc", 3));
+        CHECK_RV(CKR_OK, cv_digest_end(context, made));
+        for (size_t byte = 0; byte < examples[i].length; byte++)
+            snprintf(text + 2 * byte, 3, "%02x", made[byte]);
+        CHECK(strcmp(text, examples[i].hexadecimal) == 0);
+    }
+    cv_digest_free(&context);
+    cv_digests_stop();
+}
+
 static void test_mac_length(void)
 {
     CK_ULONG length = 16;
@@ -120,6 +171,8 @@ static void test_lengths(void)
     CHECK(length_of(CKM_RSA_PKCS, 2049, false, 5) == 257);
     CHECK(length_of(CKM_ECDSA, 521, false, 5) == 132);
     CHECK(length_of(CKM_EDDSA, 255, false, 5) == 64);
+    CHECK(length_of(CKM_EDDSA, 448, false, 5) == 114);
+    CHECK(length_of(CKM_SHA3_384_HMAC, 256, false, 5) == 48);
     CHECK(length_of(CKM_SHA384_HMAC, 256, false, 5) == 48);
     CHECK(length_of(CKM_SHA384_HMAC_GENERAL, 256, false, 5) == 12);
     CHECK(length_of(CKM_AES_CBC_PAD, 256, false, 16) == 32);
@@ -135,6 +188,7 @@ static void test_table(void)
     CHECK(cv_mechanism_find(~0UL) == NULL);
     CHECK(cv_mechanism_fits(cv_mechanism_find(CKM_SHA256_HMAC), CKK_SHA256_HMAC));
     CHECK(!cv_mechanism_fits(cv_mechanism_find(CKM_SHA256_HMAC), CKK_AES));
+    CHECK(cv_mechanism_fits(cv_mechanism_find(CKM_SHA3_512_HMAC), CKK_SHA3_512_HMAC));
     CHECK(!cv_mechanism_fits(cv_mechanism_find(CKM_ECDSA), CKK_EC_EDWARDS));
 }
 
@@ -145,6 +199,8 @@ int main(void)
     test_counter();
     test_gcm();
     test_rsa();
+    test_eddsa();
+    test_digests();
     test_mac_length();
     test_lengths();
     test_table();

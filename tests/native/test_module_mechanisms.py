@@ -1,0 +1,99 @@
+"""Mechanisms beyond the first table through the module, judged by pyca/cryptography outside."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, padding, rsa, utils
+
+from conclave.crypto.curves import CURVES, EDWARDS, MONTGOMERY
+from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
+from conclave.errors import Ckr
+from tests.native.module_fixtures import place, session
+from tests.support.crypto_vectors import Case, cases, octets
+from tests.support.cryptoki import Mechanism, Session, mechanism
+
+__all__ = ["place", "session"]
+pytestmark = pytest.mark.system
+
+SHA3: dict[str, hashes.HashAlgorithm] = {
+    "SHA3_224": hashes.SHA3_224(),
+    "SHA3_256": hashes.SHA3_256(),
+    "SHA3_384": hashes.SHA3_384(),
+    "SHA3_512": hashes.SHA3_512(),
+}
+PARTS = [b"some", b"", b" data that come ", b"in parts" * 300]
+DATA = b"".join(PARTS)
+
+
+def signed(session: Session, with_mechanism: Mechanism, pair: tuple[int, int]) -> bytes:
+    """Sign in parts; the module takes it, and refuses it for other data."""
+    made = session.signed_in_parts(with_mechanism, pair[1], PARTS)
+    whole = session.whole("Sign", with_mechanism, pair[1], DATA)
+    for signature in (made, whole):
+        assert session.verified(with_mechanism, pair[0], DATA, signature) == Ckr.OK
+    assert session.verified(with_mechanism, pair[0], DATA + b".", made) == Ckr.SIGNATURE_INVALID
+    return made
+
+
+def point_of(session: Session, key: int) -> bytes:
+    """Return what is inside CKA_EC_POINT."""
+    point = session.get(key, Cka.EC_POINT)
+    return point[3:] if point[1] & 0x80 else point[2:]
+
+
+@pytest.mark.parametrize("case", cases("digests")[::8])
+def test_digests_are_the_published_ones(session: Session, case: Case) -> None:
+    message = octets(case["message"])
+    made = session.digest(Ckm[case["hash"].upper()], [message[:1], message[1:]])
+    assert made == octets(case["digest"])
+
+
+def test_rsa_with_sha3(session: Session) -> None:
+    pair = session.generate_pair(
+        Ckm.RSA_PKCS_KEY_PAIR_GEN, {Cka.MODULUS_BITS: 2048, Cka.PUBLIC_EXPONENT: b"\1\0\1"}
+    )
+    modulus = int.from_bytes(session.get(pair[0], Cka.MODULUS), "big")
+    key = rsa.RSAPublicNumbers(65537, modulus).public_key()
+    for name, algorithm in SHA3.items():
+        made = signed(session, mechanism(Ckm[f"{name}_RSA_PKCS"]), pair)
+        key.verify(made, DATA, padding.PKCS1v15(), algorithm)
+
+
+@pytest.mark.parametrize("name", [row.name for row in CURVES])
+def test_ecdsa_with_sha3_on_every_curve(session: Session, name: str) -> None:
+    row = next(row for row in CURVES if row.name == name)
+    pair = session.generate_pair(Ckm.EC_KEY_PAIR_GEN, {Cka.EC_PARAMS: row.params})
+    key = ec.EllipticCurvePublicKey.from_encoded_point(row.curve, point_of(session, pair[0]))
+    for stem, algorithm in SHA3.items():
+        made = signed(session, mechanism(Ckm[f"ECDSA_{stem}"]), pair)
+        r, s = (int.from_bytes(made[i : i + row.order_bytes]) for i in (0, row.order_bytes))
+        key.verify(utils.encode_dss_signature(r, s), DATA, ec.ECDSA(algorithm))
+
+
+def test_ed448(session: Session) -> None:
+    pair = session.generate_pair(Ckm.EC_EDWARDS_KEY_PAIR_GEN, {Cka.EC_PARAMS: EDWARDS[1].params})
+    made = signed(session, mechanism(Ckm.EDDSA), pair)
+    ed448.Ed448PublicKey.from_public_bytes(point_of(session, pair[0])).verify(made, DATA)
+
+
+@pytest.mark.parametrize("index", range(len(MONTGOMERY)))
+def test_key_pairs_of_x25519_and_x448(session: Session, index: int) -> None:
+    row = MONTGOMERY[index]
+    pair = session.generate_pair(Ckm.EC_MONTGOMERY_KEY_PAIR_GEN, {Cka.EC_PARAMS: row.params})
+    assert len(point_of(session, pair[0])) == row.key_bytes
+    assert point_of(session, pair[1]) == point_of(session, pair[0])
+
+
+@pytest.mark.parametrize("name", SHA3)
+def test_hmac_with_sha3(session: Session, name: str) -> None:
+    value = bytes(range(32))
+    key = session.create(
+        {Cka.CLASS: Cko.SECRET_KEY, Cka.KEY_TYPE: Ckk[f"{name}_HMAC"], Cka.VALUE: value}
+    )
+    expected = hmac.digest(value, DATA, name.lower())
+    assert signed(session, mechanism(Ckm[f"{name}_HMAC"]), (key, key)) == expected
+    assert hashlib.new(name.lower(), DATA).digest() == session.digest(Ckm[name], PARTS)
