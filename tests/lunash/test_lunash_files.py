@@ -18,6 +18,7 @@ from conclave.audit.events import AuditEvent, EventKind, Outcome
 from conclave.audit.log import AuditLog
 from conclave.errors import InternalFault
 from conclave.lunash.file_records import FileChange, FileRecords
+from conclave.lunash.files import MAX_READ_BYTES
 from conclave.settings import FileSettings
 from tests.support.rest_house import ADMIN, OPERATOR
 from tests.support.ssh_house import SshHouse, open_ssh_house
@@ -150,6 +151,40 @@ def test_an_upload_that_breaks_off_is_recorded_and_leaves_nothing(house: SshHous
     assert house.appliance.files.list("admin") == ()
 
 
+@pytest.mark.parametrize("protocol", ["sftp", "scp"])
+def test_downloads_are_recorded_as_over_rest(
+    house: SshHouse, tmp_path: Path, protocol: str
+) -> None:
+    house.appliance.files.store("admin", "a.txt", [b"content"])
+    flag = "-s" if protocol == "sftp" else "-O"
+    target = tmp_path / "a.txt"
+    assert house.scp("{}:a.txt", str(target), options=[flag]).status == 0
+    assert target.read_bytes() == b"content"
+    assert house.sftp("get b.txt\n").status != 0
+    (downloaded,) = records(house)
+    assert words(house) == [("file.download", "done", "a.txt")]
+    assert downloaded["arguments"] == {"protocol": protocol}
+    assert (downloaded["user"], downloaded["source"]) == ("admin", "127.0.0.1")
+
+
+def test_one_answer_has_a_bounded_part_of_a_file(tmp_path: Path) -> None:
+    async def read(house: SshHouse) -> None:
+        async with (
+            await connect(house) as connection,
+            connection.start_sftp_client() as sftp,
+            # The size is asked for as it is, by one request.
+            sftp.open("a.bin", "rb", block_size=0) as opened,
+        ):
+            part = await opened.read((1 << 32) - 1, 0)
+            assert len(part) == MAX_READ_BYTES
+            assert len(await opened.read((1 << 32) - 1, len(part))) == 1000
+            assert not await opened.read(1000, (1 << 64) - 1)
+
+    with open_ssh_house(tmp_path / "house") as house:
+        house.appliance.files.store("admin", "a.bin", [bytes(MAX_READ_BYTES + 1000)])
+        house.loop.run(read(house))
+
+
 def test_bytes_beyond_the_quota_are_refused_before_they_are_written(house: SshHouse) -> None:
     house.appliance.files.store("admin", "a.bin", [bytes(2 * MIB - 1000)])
 
@@ -203,6 +238,7 @@ def test_nothing_is_changed_while_nothing_can_be_recorded(house: SshHouse) -> No
                 with pytest.raises(InternalFault):
                     await audit.write(AuditEvent(kind=EventKind.LOG, outcome=Outcome.DONE))
                 for change in (
+                    sftp.open("kept.txt", "rb"),
                     sftp.open("new.txt", "wb"),
                     sftp.remove("kept.txt"),
                     sftp.rename("kept.txt", "other.txt"),

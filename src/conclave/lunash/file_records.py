@@ -1,4 +1,4 @@
-"""What the audit log says about changes of a user's files over scp and sftp."""
+"""What the audit log says about changes and downloads of a user's files over scp and sftp."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BrokenOff(ConclaveError):
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """One change: its operation's name, and the paths as the client sent them."""
+    """One change, or download: its operation's name, and the paths as the client sent them."""
 
     operation: str
     path: bytes

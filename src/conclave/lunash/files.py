@@ -42,6 +42,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 ROOT: Final = b"/"
 MAX_OPEN_FILES: Final = 16
+MAX_READ_BYTES: Final = 4 << 20
+"""What asyncssh tells clients by limits@openssh.com; those who ask for more get so much."""
 _SEPARATOR: Final = "/"
 
 
@@ -99,10 +101,12 @@ class ConfinedFiles(SFTPServer):
                 self._records.require_writable()
                 with self._records.refusals(FileChange("file.upload", path)):
                     opened = await _in_thread(self._open_new, _name(path))
-            else:
+                self._open_files.add(opened)
+                return opened
+            async with self._recording(FileChange("file.download", path)):
                 opened = await _in_thread(self._open, _name(path))
-        self._open_files.add(opened)
-        return opened
+                self._open_files.add(opened)
+            return opened
 
     def _require_login(self) -> None:
         """Refuse whoever was disabled, deleted or changed since the session began."""
@@ -137,7 +141,10 @@ class ConfinedFiles(SFTPServer):
     async def read(self, file_obj: object, offset: int, size: int) -> bytes:
         """Read a part of a file."""
         self._require_login()
-        return await _in_thread(os.pread, _opened(file_obj).stream.fileno(), size, offset)
+        if offset > self._files.max_file_bytes:
+            return b""
+        length = min(size, MAX_READ_BYTES)
+        return await _in_thread(os.pread, _opened(file_obj).stream.fileno(), length, offset)
 
     async def write(self, file_obj: object, offset: int, data: bytes) -> int:
         """Write a part of a file, within the limit."""
@@ -221,10 +228,15 @@ class ConfinedFiles(SFTPServer):
         """Record a change, or what refuses it, and answer as sftp does."""
         self._require_login()
         with _answering():
-            self._records.require_writable()
-            with self._records.refusals(change):
+            async with self._recording(change):
                 yield
-            await self._records.done(change)
+
+    @contextlib.asynccontextmanager
+    async def _recording(self, change: FileChange) -> AsyncIterator[None]:
+        self._records.require_writable()
+        with self._records.refusals(change):
+            yield
+        await self._records.done(change)
 
     def setstat(self, path: bytes, attrs: SFTPAttrs) -> None:
         """Pass over modes and times, which clients set after an upload."""
