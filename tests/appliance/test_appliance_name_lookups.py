@@ -14,27 +14,33 @@ from typing import Any
 import pytest
 
 from conclave.appliance.name_lookups import MAX_AT_ONCE, look_up
+from conclave.appliance.ntp import NtpService
 from conclave.appliance.remote_log_trust import RemoteLogTrust
 from conclave.appliance.remote_logs import RemoteHost, RemoteLog
 from conclave.errors import Unavailable
+from tests.support.appliance_bench import random_loopback
 from tests.support.rest_house import House, open_house
+from tests.support.time_server import TimeServer
 
 DEAD = "dead.example"
 PATIENCE_SECONDS = 60.0
 
 
 class DeadNames:
-    """The host's resolver, which answers for DEAD only once it is released."""
+    """The host's resolver, which answers for DEAD once it is released."""
 
     def __init__(self) -> None:
         self.asked = threading.Semaphore(0)
         self.released = threading.Event()
+        self.late_address = ""
         self._real = socket.getaddrinfo
 
     def __call__(self, host: Any, *args: Any, **options: Any) -> Any:
         if host == DEAD:
             self.asked.release()
             self.released.wait(2 * PATIENCE_SECONDS)
+            if self.late_address:
+                return self._real(self.late_address, *args, **options)
             raise socket.gaierror(socket.EAI_AGAIN, "no name server answers")
         return self._real(host, *args, **options)
 
@@ -76,6 +82,32 @@ def test_a_dead_time_server_holds_no_thread_of_the_pool(house: House, names: Dea
             await asking
 
     house.loop.run(scene())
+
+
+@pytest.mark.parametrize("how", ["switched off", "removed", "left as it is"])
+def test_an_answer_that_comes_after_the_service_was_changed_sets_no_clock(
+    house: House, names: DeadNames, how: str
+) -> None:
+    async def scene(server: TimeServer) -> None:
+        names.late_address, _, port = server.name.partition(":")
+        # One of its own, of which only the round below asks.
+        ntp = await NtpService.open(house.appliance.documents, house.appliance.time)
+        await ntp.add(f"{DEAD}:{port}")
+        await ntp.set_enabled(True)
+        asking = asyncio.create_task(ntp._round())
+        await asyncio.to_thread(names.wait_for, 1)
+        if how == "switched off":
+            await ntp.set_enabled(False)
+        elif how == "removed":
+            await ntp.remove(f"{DEAD}:{port}")
+        names.released.set()
+        await asking
+        assert server.asked == 1
+        moved = abs(house.appliance.time.offset_ms - 100_000) < 5000
+        assert moved == (how == "left as it is")
+
+    with TimeServer(random_loopback(), ahead_seconds=100.0) as server:
+        house.loop.run(scene(server))
 
 
 @pytest.mark.parametrize("protocol", ["udp", "tcp", "tls"])

@@ -167,6 +167,8 @@ def test_t3_the_hsm_has_a_clock_of_its_own(house: SshHouse) -> None:
     assert warning in house.ssh("service start cluster").out
     for command in ("cluster enable", f"cluster create -label lab -password {SO}"):
         assert warning in house.ssh(command).out, command
+    created = house.ssh(f"cluster create -label lab -password {SO} -json")
+    assert (warning in created.out, warning in created.err) == (False, True)
     before = json.loads(house.ssh("hsm time get -json").out)
     assert (before["synchronized"], warning in before["warning"]) == (False, True)
     assert house.ssh("hsm time sync", user="monitor").status == 1

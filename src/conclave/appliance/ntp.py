@@ -187,6 +187,9 @@ class NtpService:
             return POLL_SECONDS
         try:
             measured = await self._ask(self.servers, 4)
+            if not self.enabled or measured.server not in self.servers:
+                # Switched off or removed meanwhile: what was set by hand since then stays.
+                return 0.0
             moved_ms = measured.offset_ms - self._time.offset_ms
             if abs(moved_ms) > PANIC_SECONDS * 1000:
                 message = (

@@ -107,6 +107,7 @@ class Execution:
         self._terminal = terminal
         self._command = command
         self._confirmed = False
+        self._prints_json = False
 
     @property
     def appliance(self) -> Appliance:
@@ -141,6 +142,7 @@ class Execution:
         for line in () if command.caution is None else command.caution(self):
             self.say(line)
         answers = await self._answers(invocation)
+        self._prints_json = "json" in answers
         await self._confirm(answers)
         if command.run is not None:
             return await command.run(self, answers)
@@ -318,7 +320,9 @@ class Execution:
         return task.reply
 
     def _show_progress(self, how_far: str) -> None:
-        self._terminal.write(f"   {how_far}\n")
+        # Beside -json as the trailer: what a script reads is JSON and nothing else.
+        write = self._terminal.write_error if self._prints_json else self._terminal.write
+        write(f"   {how_far}\n")
 
     async def _wait_for(self, task: Task) -> None:
         """Wait for the end of a task, or for the user to give up waiting."""
