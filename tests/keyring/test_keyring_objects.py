@@ -285,7 +285,9 @@ def test_any_template_makes_an_object_or_a_refusal_and_hides_what_is_secret(
             continue
         answers = readable(attributes, [int(number) for number in Cka])
         assert all(value is None for number, _, value in answers if number in EVER_SECRET)
-        assert SECRET_VALUE not in [value for _, _, value in answers if value == made[Cka.VALUE]]
+        # What the caller himself put into an open attribute as well may be read there.
+        if SECRET_VALUE not in [value for _, value in (*template, *changes)]:
+            assert SECRET_VALUE not in [value for _, _, value in answers]
         assert not any(number in EVER_SECRET for number, _ in disclosed(attributes))
         if closed(made) and attributes is not made:
             assert closed(attributes)

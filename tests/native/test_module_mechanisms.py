@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import hmac
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, padding, rsa, utils
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 
 from conclave.crypto.curves import CURVES, EDWARDS, MONTGOMERY
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr
 from tests.native.module_fixtures import place, session
 from tests.support.crypto_vectors import Case, cases, octets
-from tests.support.cryptoki import Mechanism, Session, mechanism
+from tests.support.cryptoki import GcmParameter, Mechanism, Session, mechanism
 
 __all__ = ["place", "session"]
 pytestmark = pytest.mark.system
@@ -97,3 +99,71 @@ def test_hmac_with_sha3(session: Session, name: str) -> None:
     expected = hmac.digest(value, DATA, name.lower())
     assert signed(session, mechanism(Ckm[f"{name}_HMAC"]), (key, key)) == expected
     assert hashlib.new(name.lower(), DATA).digest() == session.digest(Ckm[name], PARTS)
+
+
+class CcmParameter(ctypes.Structure):
+    """CK_CCM_PARAMS."""
+
+    _fields_ = (
+        ("data_length", ctypes.c_ulong),
+        ("nonce", ctypes.c_char_p),
+        ("nonce_length", ctypes.c_ulong),
+        ("associated", ctypes.c_char_p),
+        ("associated_length", ctypes.c_ulong),
+        ("tag_length", ctypes.c_ulong),
+    )
+
+
+class ChaChaParameter(ctypes.Structure):
+    """CK_SALSA20_CHACHA20_POLY1305_PARAMS."""
+
+    _fields_ = (
+        ("nonce", ctypes.c_char_p),
+        ("nonce_length", ctypes.c_ulong),
+        ("associated", ctypes.c_char_p),
+        ("associated_length", ctypes.c_ulong),
+    )
+
+
+NONCE = b"nonce of 12."
+
+
+def _ciphers(length: int) -> dict[str, tuple[Ckk, int, Mechanism]]:
+    ccm = CcmParameter(length, NONCE, 12, b"associated", 10, 8)
+    chacha = ChaChaParameter(NONCE, 12, b"associated", 10)
+    return {
+        "AES_CCM": (Ckk.AES, 32, mechanism(Ckm.AES_CCM, ccm)),
+        "AES_XTS": (Ckk.AES_XTS, 64, mechanism(Ckm.AES_XTS, bytes(16))),
+        "CHACHA20_POLY1305": (Ckk.CHACHA20, 32, mechanism(Ckm.CHACHA20_POLY1305, chacha)),
+    }
+
+
+@pytest.mark.parametrize("name", list(_ciphers(0)))
+def test_ciphers(session: Session, name: str) -> None:
+    kind, key_length, cipher = _ciphers(len(DATA))[name]
+    value = bytes(range(key_length))
+    key = session.create({Cka.CLASS: Cko.SECRET_KEY, Cka.KEY_TYPE: kind, Cka.VALUE: value})
+    whole = session.whole("Encrypt", cipher, key, DATA)
+    assert session.crypted_in_parts("Encrypt", cipher, key, PARTS) == whole
+    assert session.whole("Decrypt", cipher, key, whole) == DATA
+    expected = {
+        "AES_CCM": lambda: AESCCM(value, 8).encrypt(NONCE, DATA, b"associated"),
+        "CHACHA20_POLY1305": lambda: ChaCha20Poly1305(value).encrypt(NONCE, DATA, b"associated"),
+    }
+    if name in expected:
+        assert whole == expected[name]()
+
+
+def test_cmac_and_gmac(session: Session) -> None:
+    value = bytes(range(32))
+    uses = {Cka.SIGN: True, Cka.VERIFY: True}
+    key = session.create(
+        {Cka.CLASS: Cko.SECRET_KEY, Cka.KEY_TYPE: Ckk.AES, Cka.VALUE: value, **uses}
+    )
+    cmac = signed(session, mechanism(Ckm.AES_CMAC), (key, key))
+    general = mechanism(Ckm.AES_CMAC_GENERAL, (7).to_bytes(8, "little"))
+    assert session.whole("Sign", general, key, DATA) == cmac[:7]
+    tag = AESGCM(value).encrypt(NONCE, b"", DATA)
+    assert signed(session, mechanism(Ckm.AES_GMAC, NONCE), (key, key)) == tag
+    gcm = mechanism(Ckm.AES_GMAC, GcmParameter(NONCE, 12, 96, None, 0, 96))
+    assert session.whole("Sign", gcm, key, DATA) == tag[:12]

@@ -103,6 +103,18 @@ def key_wrap(root: Path, mode: str) -> list[Case]:
     return [{"key": case["K"], "plaintext": case["P"], "wrapped": case["C"]} for case in cases]
 
 
+def aes_xts(root: Path) -> list[Case]:
+    """Return five XTS cases of each length of whole bytes, half of them with stealing."""
+    cases: list[Case] = []
+    for bits in (128, 256):
+        text = (root / f"ciphers/AES/XTS/tweak-128hexstr/XTSGenAES{bits}.rsp").read_text()
+        found = (c for c in fields(text.partition("[DECRYPT]")[0]) if "Key" in c)
+        whole = (c for c in found if int(c["DataUnitLen"]) % 8 == 0)
+        cases += first_of_each(whole, ("DataUnitLen",), 5)
+    names = {"Key": "key", "i": "iv", "PT": "plaintext", "CT": "ciphertext"}
+    return [{ours: case[theirs] for theirs, ours in names.items()} for case in cases]
+
+
 def aes_gcm(root: Path) -> list[Case]:
     """Return one GCM case of each supported combination of lengths, and one that must fail."""
     cases: list[Case] = []
@@ -313,6 +325,7 @@ def main(root: Path) -> None:
     write("aes_ecb", "NIST AESAVS, multi-block messages", NIST, aes_blocks(root, "ECB"))
     write("aes_cbc", "NIST AESAVS, multi-block messages", NIST, aes_blocks(root, "CBC"))
     write("aes_ctr", "RFC 3686, section 6", IETF, aes_ctr(root))
+    write("aes_xts", "NIST XTSVS, selected lengths", NIST, aes_xts(root))
     write("aes_gcm", "NIST GCMVS, selected lengths", NIST, aes_gcm(root))
     for mode in ("KW", "KWP"):
         cases = key_wrap(root, mode)

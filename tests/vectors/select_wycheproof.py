@@ -60,11 +60,6 @@ def write(name: str, title: str, cases: list[Case]) -> None:
     (HERE / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
-def fields(**names: str) -> Callable[[Found, Found], Case]:
-    """Return a maker of cases that takes fields of the test under other names."""
-    return lambda _, test: {ours: test[theirs] for ours, theirs in names.items()}
-
-
 def hash_name(sha: str) -> str:
     """Return hashlib's name of a hash function."""
     return sha.lower().replace("sha-", "sha").replace("sha3-", "sha3_").replace("/", "_")
@@ -126,6 +121,25 @@ def rsa(group: Found, test: Found) -> Case | None:
     return case
 
 
+def aead(group: Found, test: Found) -> Case | None:
+    """Return an AEAD case."""
+    return {
+        "key": test["key"],
+        "nonce": test["iv"],
+        "aad": test["aad"],
+        "plaintext": test["msg"],
+        "ciphertext": test["ct"],
+        "tag": test["tag"],
+    }
+
+
+def cmac(group: Found, test: Found) -> Case | None:
+    """Return a CMAC case of AES's own key sizes."""
+    if group["keySize"] not in {128, 192, 256}:
+        return None
+    return {"key": test["key"], "message": test["msg"], "mac": test["tag"]}
+
+
 def main(root: Path) -> None:
     """Write all files."""
     signatures = root / "Signature/wycheproof"
@@ -151,6 +165,14 @@ def main(root: Path) -> None:
         signatures / "rsa_pss_misc_test.json", rsa, "sha", "mgfSha", "keySize", right=1, wrong=0
     )
     write("rsa_pss_masks", "RSASSA-PSS with each hash and mask generation", cases)
+
+    sizes = ("ivSize", "keySize", "tagSize")
+    ciphers = root / "Cipher/wycheproof"
+    write("aes_ccm", "AES-CCM", some(ciphers / "aes_ccm_test.json", aead, *sizes, wrong=1))
+    cases = some(ciphers / "chacha20_poly1305_test.json", aead, *sizes, right=40, wrong=20)
+    write("chacha20_poly1305", "ChaCha20-Poly1305", cases)
+    cases = some(root / "Hash/wycheproof/aes_cmac_test.json", cmac, "keySize", "tagSize", right=9)
+    write("aes_cmac", "AES-CMAC", cases)
 
 
 if __name__ == "__main__":

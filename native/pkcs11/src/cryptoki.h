@@ -218,6 +218,33 @@ typedef CK_RSA_AES_KEY_WRAP_PARAMS *CK_RSA_AES_KEY_WRAP_PARAMS_PTR;
 #ifndef CKK_CHACHA20
 #define CKK_CHACHA20 0x00000033UL
 #endif
+/* p11-kit 0.24 has the mechanism without its parameter. */
+typedef struct CV_CCM_PARAMS {
+    CK_ULONG ulDataLen;
+    CK_BYTE_PTR pNonce;
+    CK_ULONG ulNonceLen;
+    CK_BYTE_PTR pAAD;
+    CK_ULONG ulAADLen;
+    CK_ULONG ulMACLen;
+} CV_CCM_PARAMS;
+#ifndef CKK_AES_XTS
+#define CKK_AES_XTS 0x00000035UL
+#endif
+#ifndef CKM_AES_XTS
+#define CKM_AES_XTS 0x00001071UL
+#define CKM_AES_XTS_KEY_GEN 0x00001072UL
+#endif
+#ifndef CKM_CHACHA20_POLY1305
+#define CKM_CHACHA20_KEY_GEN 0x00001225UL
+#define CKM_CHACHA20_POLY1305 0x00004021UL
+
+typedef struct CK_SALSA20_CHACHA20_POLY1305_PARAMS {
+    CK_BYTE_PTR pNonce;
+    CK_ULONG ulNonceLen;
+    CK_BYTE_PTR pAAD;
+    CK_ULONG ulAADLen;
+} CK_SALSA20_CHACHA20_POLY1305_PARAMS;
+#endif
 #ifndef CKK_HKDF
 #define CKK_HKDF 0x00000042UL
 #endif

@@ -157,6 +157,62 @@ static CK_RV put_gcm(const struct cv_mechanism *row, const CK_MECHANISM *given, 
     return CKR_OK;
 }
 
+static CK_RV put_ccm(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                     struct cv_parameter *facts)
+{
+    (void)row;
+    CV_CCM_PARAMS ccm;
+    if (given->ulParameterLen != sizeof ccm)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&ccm, given->pParameter, sizeof ccm);
+    if (ccm.pNonce == NULL || ccm.ulNonceLen < 7 || ccm.ulNonceLen > 13)
+        return CKR_MECHANISM_PARAM_INVALID;
+    if (ccm.ulAADLen > ASSOCIATED_MAX || (ccm.pAAD == NULL && ccm.ulAADLen > 0))
+        return CKR_MECHANISM_PARAM_INVALID;
+    if (ccm.ulMACLen < 4 || ccm.ulMACLen > CV_BLOCK || ccm.ulMACLen % 2 != 0)
+        return CKR_MECHANISM_PARAM_INVALID;
+    facts->result_bytes = ccm.ulMACLen;
+    cv_write_array(out, 4);
+    cv_write_uint(out, ccm.ulDataLen);
+    cv_write_bin(out, ccm.pNonce, ccm.ulNonceLen);
+    cv_write_bin(out, ccm.pAAD, ccm.ulAADLen);
+    cv_write_uint(out, ccm.ulMACLen);
+    return CKR_OK;
+}
+
+/* 2.40 has a bare nonce of 12 bytes and a tag of 16, 3.2 the parameter of GCM. */
+static CK_RV put_gmac(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                      struct cv_parameter *facts)
+{
+    if (given->ulParameterLen != 12)
+        return put_gcm(row, given, out, facts);
+    facts->result_bytes = CV_BLOCK;
+    cv_write_array(out, 3);
+    cv_write_bin(out, given->pParameter, given->ulParameterLen);
+    cv_write_bin(out, NULL, 0);
+    cv_write_uint(out, 8 * CV_BLOCK);
+    return CKR_OK;
+}
+
+static CK_RV put_chacha(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                        struct cv_parameter *facts)
+{
+    (void)row;
+    CK_SALSA20_CHACHA20_POLY1305_PARAMS chacha;
+    if (given->ulParameterLen != sizeof chacha)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&chacha, given->pParameter, sizeof chacha);
+    if (chacha.pNonce == NULL || chacha.ulNonceLen != 12)
+        return CKR_MECHANISM_PARAM_INVALID;
+    if (chacha.ulAADLen > ASSOCIATED_MAX || (chacha.pAAD == NULL && chacha.ulAADLen > 0))
+        return CKR_MECHANISM_PARAM_INVALID;
+    facts->result_bytes = CV_BLOCK;
+    cv_write_array(out, 2);
+    cv_write_bin(out, chacha.pNonce, chacha.ulNonceLen);
+    cv_write_bin(out, chacha.pAAD, chacha.ulAADLen);
+    return CKR_OK;
+}
+
 static CK_RV put_mac_length(const struct cv_mechanism *row, const CK_MECHANISM *given,
                             cv_writer *out, struct cv_parameter *facts)
 {
@@ -164,7 +220,8 @@ static CK_RV put_mac_length(const struct cv_mechanism *row, const CK_MECHANISM *
     if (given->ulParameterLen != sizeof length)
         return CKR_MECHANISM_PARAM_INVALID;
     memcpy(&length, given->pParameter, sizeof length);
-    if (length < 1 || length > cv_digest_length(row->digest))
+    size_t most = row->digest == CV_NO_DIGEST ? CV_BLOCK : cv_digest_length(row->digest);
+    if (length < 1 || length > most)
         return CKR_MECHANISM_PARAM_INVALID;
     facts->result_bytes = length;
     cv_write_uint(out, length);
@@ -245,6 +302,12 @@ static const struct cv_mechanism table[] = {
     {CKM_AES_KEY_WRAP_KWP, CIPHERS | WRAPS, CV_AES, put_initial_value, CV_COLLECT,
      CV_LENGTH_WRAPPED, 0},
     {CKM_RSA_AES_KEY_WRAP, WRAPS, CV_RSA, put_rsa_aes, CV_COLLECT, CV_LENGTH_DATA, 0},
+    {CKM_AES_CCM, CIPHERS, CV_AES, put_ccm, CV_COLLECT, CV_LENGTH_TAGGED, 0},
+    {CKM_AES_CMAC, SIGNS, CV_AES, put_none, CV_COLLECT, CV_LENGTH_BLOCK, 0},
+    {CKM_AES_CMAC_GENERAL, SIGNS, CV_AES, put_mac_length, CV_COLLECT, CV_LENGTH_PARAMETER, 0},
+    {CKM_AES_GMAC, SIGNS, CV_AES, put_gmac, CV_COLLECT, CV_LENGTH_PARAMETER, 0},
+    {CKM_AES_XTS, CIPHERS, CV_AES_XTS, put_iv, CV_COLLECT, CV_LENGTH_DATA, 0},
+    {CKM_CHACHA20_POLY1305, CIPHERS, CV_CHACHA20, put_chacha, CV_COLLECT, CV_LENGTH_TAGGED, 0},
     MAC(SHA_1, CV_SHA_1),
     MAC(SHA224, CV_SHA_224),
     MAC(SHA256, CV_SHA_256),
@@ -257,6 +320,8 @@ static const struct cv_mechanism table[] = {
     DIGEST(SHA512_224, CV_SHA_512_224),
     DIGEST(SHA512_256, CV_SHA_512_256),
     GENERATES(CKM_AES_KEY_GEN, CKF_GENERATE),
+    GENERATES(CKM_AES_XTS_KEY_GEN, CKF_GENERATE),
+    GENERATES(CKM_CHACHA20_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_GENERIC_SECRET_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_SHA_1_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_SHA224_KEY_GEN, CKF_GENERATE),
@@ -294,6 +359,10 @@ bool cv_mechanism_fits(const struct cv_mechanism *row, CK_KEY_TYPE key_type)
         return key_type == CKK_EC_EDWARDS;
     case CV_AES:
         return key_type == CKK_AES;
+    case CV_AES_XTS:
+        return key_type == CKK_AES_XTS;
+    case CV_CHACHA20:
+        return key_type == CKK_CHACHA20;
     case CV_MAC:
         return key_type == CKK_GENERIC_SECRET || key_type == CKK_SHA_1_HMAC ||
                (key_type >= CKK_SHA256_HMAC && key_type <= CKK_SHA224_HMAC) ||
@@ -326,6 +395,8 @@ size_t cv_mechanism_result_length(const struct cv_mechanism *row, const struct c
         return bits > 255 ? 114 : 64;
     case CV_LENGTH_DIGEST:
         return cv_digest_length(row->digest);
+    case CV_LENGTH_BLOCK:
+        return CV_BLOCK;
     case CV_LENGTH_PARAMETER:
         return facts->result_bytes;
     case CV_LENGTH_DATA:

@@ -47,6 +47,7 @@ enum cv_length {
     CV_LENGTH_TWICE,      /* two numbers of the key's size */
     CV_LENGTH_EDWARDS,    /* of Ed25519 or Ed448 (RFC 8032) */
     CV_LENGTH_DIGEST,     /* of the digest */
+    CV_LENGTH_BLOCK,      /* of a block of AES */
     CV_LENGTH_PARAMETER,  /* the parameter says it */
     CV_LENGTH_DATA,       /* of the data */
     CV_LENGTH_PADDED,     /* of the data, padded to blocks */
@@ -54,7 +55,7 @@ enum cv_length {
     CV_LENGTH_TAGGED      /* of the data and the tag that the parameter names */
 };
 
-enum cv_family { CV_ANY_KEY, CV_RSA, CV_EC, CV_EDWARDS, CV_AES, CV_MAC };
+enum cv_family { CV_ANY_KEY, CV_RSA, CV_EC, CV_EDWARDS, CV_AES, CV_AES_XTS, CV_CHACHA20, CV_MAC };
 
 /* What the module itself needs from a parameter. */
 struct cv_parameter {

@@ -39,6 +39,9 @@ RSA_MIN_BITS: Final = 2048
 RSA_MAX_BITS: Final = 4096
 RSA_MAX_EXPONENT_BITS: Final = 64
 AES_SIZES: Final = (16, 24, 32)
+XTS_SIZES: Final = (32, 64)
+"""Two AES keys of the same length."""
+CHACHA20_BYTES: Final = 32
 SECRET_MAX_BYTES: Final = 512
 CHECK_VALUE_BYTES: Final = 3
 
@@ -215,6 +218,23 @@ def _aes(attributes: Attributes) -> Attributes:
     return _secret_facts(attributes, encryptor.update(bytes(16)))
 
 
+def _aes_xts(attributes: Attributes) -> Attributes:
+    value = attributes[Cka.VALUE]
+    if len(value) not in XTS_SIZES:
+        raise _invalid(f"CKA_VALUE of an AES-XTS key has 32 or 64 bytes, not {len(value)}.")
+    middle = len(value) // 2
+    if hmac.compare_digest(value[:middle], value[middle:]):
+        raise _invalid("The two halves of an AES-XTS key must differ (SP 800-38E).")
+    return _secret_facts(attributes, _sha1(value))
+
+
+def _chacha20(attributes: Attributes) -> Attributes:
+    value = attributes[Cka.VALUE]
+    if len(value) != CHACHA20_BYTES:
+        raise _invalid(f"CKA_VALUE of a ChaCha20 key has 32 bytes, not {len(value)}.")
+    return _secret_facts(attributes, _sha1(value))
+
+
 def _generic(attributes: Attributes) -> Attributes:
     value = attributes[Cka.VALUE]
     if not 1 <= len(value) <= SECRET_MAX_BYTES:
@@ -296,5 +316,7 @@ _CHECKS: Final[dict[tuple[int, int], Callable[[Attributes], Attributes]]] = {
     (Cko.PUBLIC_KEY, Ckk.EC_MONTGOMERY): _octet_curve_public,
     (Cko.PRIVATE_KEY, Ckk.EC_MONTGOMERY): _octet_curve_private,
     (Cko.SECRET_KEY, Ckk.AES): _aes,
+    (Cko.SECRET_KEY, Ckk.AES_XTS): _aes_xts,
+    (Cko.SECRET_KEY, Ckk.CHACHA20): _chacha20,
     **{(Cko.SECRET_KEY, kind): _generic for kind in MAC_KEYS},
 }

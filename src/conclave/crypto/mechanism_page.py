@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from conclave.crypto import parameters, wrap_mechanisms
+from conclave.crypto import cipher_mechanisms, parameters, wrap_mechanisms
 from conclave.crypto.mechanism_row import Mechanism
 from conclave.crypto.mechanisms import MECHANISMS
 from conclave.crypto.standard import Ckf
@@ -48,6 +48,10 @@ _TAIL: Final = """
   with SHA-512/224 and SHA-512/256 waits for vectors too; the standard has no signatures with them.
 * AES-GCM takes nonces of 8 to 128 bytes and tags of 96 to 128 bits. The caller chooses the nonce
   and must never use one twice with the same key.
+* CK_CCM_PARAMS must name the length of the data without the MAC, as the standard says.
+* CKM_AES_GMAC takes a CK_GCM_PARAMS (PKCS #11 3.2) or a bare nonce of 12 bytes (2.40).
+* CKM_AES_XTS takes the tweak, 16 bytes, and a data unit of at least 16, with ciphertext stealing.
+* CKM_CHACHA20_POLY1305 takes nonces of 12 bytes. CMAC and GMAC need keys with CKA_SIGN.
 * AES-CTR refuses data that would overflow the counter's own bits (CKR_DATA_LEN_RANGE).
 * A wrong PKCS #1 v1.5 padding decrypts to random bytes instead of an error, so that the answer
   tells an attacker nothing.
@@ -82,6 +86,8 @@ _PARAMETERS: Final = {
     parameters.block_vector: "16-byte IV",
     parameters.ctr: "CK_AES_CTR_PARAMS",
     parameters.gcm: "CK_GCM_PARAMS",
+    cipher_mechanisms.ccm: "CK_CCM_PARAMS",
+    cipher_mechanisms.chacha20_poly1305: "CK_SALSA20_CHACHA20_POLY1305_PARAMS",
     parameters.output_length: "CK_MAC_GENERAL_PARAMS",
     wrap_mechanisms.default_vector: "none, or 8-byte IV of RFC 3394",
     wrap_mechanisms.default_padded_vector: "none, or 4-byte IV of RFC 5649",

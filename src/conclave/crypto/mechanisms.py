@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from conclave.crypto import (
+    cipher_mechanisms,
     curve_mechanisms,
     rsa_mechanisms,
     secret_mechanisms,
@@ -68,6 +69,7 @@ MECHANISMS: Final = _table(
         *rsa_mechanisms.ROWS,
         *curve_mechanisms.ROWS,
         *secret_mechanisms.ROWS,
+        *cipher_mechanisms.ROWS,
         *wrap_mechanisms.ROWS,
     )
 )

@@ -48,7 +48,7 @@ def no_parameter(raw: bytes) -> None:
 @lru_cache(maxsize=256)
 def pss(raw: bytes) -> PssChoice:
     """Decode CK_RSA_PKCS_PSS_PARAMS."""
-    parameter = _decode(_PSS, raw)
+    parameter = decode(_PSS, raw)
     hash_row, mask_row = _hashes(parameter.hash_mechanism, parameter.mask_generation)
     if not 0 <= parameter.salt_bytes <= _MAX_SALT_BYTES:
         raise _refused(f"The salt must have 0 to {_MAX_SALT_BYTES} bytes.")
@@ -61,7 +61,7 @@ def pss(raw: bytes) -> PssChoice:
 
 def oaep(raw: bytes) -> OaepChoice:
     """Decode CK_RSA_PKCS_OAEP_PARAMS."""
-    parameter = _decode(_OAEP, raw)
+    parameter = decode(_OAEP, raw)
     hash_row, mask_row = _hashes(parameter.hash_mechanism, parameter.mask_generation)
     if len(parameter.label) > MAX_LABEL_BYTES:
         raise _refused(f"The label must have at most {MAX_LABEL_BYTES} bytes.")
@@ -73,7 +73,7 @@ def oaep(raw: bytes) -> OaepChoice:
 
 def block_vector(raw: bytes) -> bytes:
     """Decode the initialisation vector of CBC: 16 bytes."""
-    vector = _decode(_BYTES, raw)
+    vector = decode(_BYTES, raw)
     if len(vector) != AES_BLOCK_BYTES:
         raise _refused(f"The initialisation vector has 16 bytes; {len(vector)} were given.")
     return vector
@@ -81,7 +81,7 @@ def block_vector(raw: bytes) -> bytes:
 
 def ctr(raw: bytes) -> CtrParameter:
     """Decode CK_AES_CTR_PARAMS."""
-    parameter = _decode(_CTR, raw)
+    parameter = decode(_CTR, raw)
     if not 1 <= parameter.counter_bits <= 8 * AES_BLOCK_BYTES:
         raise _refused(f"The counter has 1 to 128 bits, not {parameter.counter_bits}.")
     if len(parameter.counter_block) != AES_BLOCK_BYTES:
@@ -91,7 +91,7 @@ def ctr(raw: bytes) -> CtrParameter:
 
 def gcm(raw: bytes) -> GcmParameter:
     """Decode CK_GCM_PARAMS; nonces of fewer than 8 bytes are refused, as weak and never needed."""
-    parameter = _decode(_GCM, raw)
+    parameter = decode(_GCM, raw)
     if len(parameter.nonce) not in GCM_NONCE_BYTES:
         raise _refused(f"The nonce must have 8 to 128 bytes, not {len(parameter.nonce)}.")
     if parameter.tag_bits not in GCM_TAG_BITS:
@@ -101,7 +101,7 @@ def gcm(raw: bytes) -> GcmParameter:
 
 def output_length(raw: bytes) -> int:
     """Decode CK_MAC_GENERAL_PARAMS: the length of the MAC in bytes."""
-    return _decode(_LENGTH, raw)
+    return decode(_LENGTH, raw)
 
 
 T = TypeVar("T")
@@ -114,7 +114,8 @@ _GCM: Final = msgspec.msgpack.Decoder(GcmParameter)
 _LENGTH: Final = msgspec.msgpack.Decoder(int)
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[T], raw: bytes) -> T:
+def decode(decoder: msgspec.msgpack.Decoder[T], raw: bytes) -> T:
+    """Return a parameter; raise CKR_MECHANISM_PARAM_INVALID for one of another shape."""
     try:
         return decoder.decode(raw)
     except msgspec.DecodeError as error:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers import algorithms
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from conclave.crypto.curves import (
     OctetPrivateKey,
@@ -182,6 +182,10 @@ def _load_aes(attributes: Attributes) -> algorithms.AES:
     return algorithms.AES(attributes[Cka.VALUE])
 
 
+def _load_chacha20(attributes: Attributes) -> ChaCha20Poly1305:
+    return ChaCha20Poly1305(attributes[Cka.VALUE])
+
+
 def _load_bytes(attributes: Attributes) -> bytes:
     return attributes[Cka.VALUE]
 
@@ -196,5 +200,7 @@ _LOADERS: Final[dict[tuple[int, int], Callable[[Attributes], object]]] = {
     (Cko.PRIVATE_KEY, Ckk.EC_MONTGOMERY): _load_octet_curve_private,
     (Cko.PUBLIC_KEY, Ckk.EC_MONTGOMERY): _load_octet_curve_public,
     (Cko.SECRET_KEY, Ckk.AES): _load_aes,
+    (Cko.SECRET_KEY, Ckk.AES_XTS): _load_aes,
+    (Cko.SECRET_KEY, Ckk.CHACHA20): _load_chacha20,
     **{(Cko.SECRET_KEY, kind): _load_bytes for kind in MAC_KEYS},
 }

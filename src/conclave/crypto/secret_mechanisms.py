@@ -31,7 +31,8 @@ _Unauthenticated = modes.ECB | modes.CBC | modes.CTR
 _PADDING: Final = PKCS7(8 * AES_BLOCK_BYTES)
 
 
-def _does_not_decrypt() -> ConclaveError:
+def does_not_decrypt() -> ConclaveError:
+    """Return the error for a ciphertext that is not the key's."""
     return refused(Ckr.ENCRYPTED_DATA_INVALID, "The ciphertext does not decrypt under this key.")
 
 
@@ -86,7 +87,7 @@ def _decrypt_cbc_pad(key: ReadyKey, vector: bytes, data: bytes) -> bytes:
     try:
         return unpadder.update(padded) + unpadder.finalize()
     except ValueError:
-        raise _does_not_decrypt() from None
+        raise does_not_decrypt() from None
 
 
 # ------------------------------------------------------------------ CTR
@@ -142,7 +143,7 @@ def _decrypt_gcm(key: ReadyKey, parameter: GcmParameter, data: bytes) -> bytes:
         context.authenticate_additional_data(parameter.additional_data)
         return context.update(data[:-tag_bytes]) + context.finalize()
     except InvalidTag:
-        raise _does_not_decrypt() from None
+        raise does_not_decrypt() from None
 
 
 # ------------------------------------------------------------------ HMAC
@@ -188,8 +189,11 @@ def _truncated_hmac(row: HashRow) -> tuple[Sign, Verify]:
 # ------------------------------------------------------------------ generation
 
 
-def _generator(sizes: range | tuple[int, ...], default: int | None = None) -> Generate:
-    rule = f"{sizes[0]} to {sizes[-1]}" if isinstance(sizes, range) else "16, 24 or 32"
+def generator(sizes: range | tuple[int, ...], default: int | None = None) -> Generate:
+    """Return what makes secret keys of these sizes in bytes; one is given, or the default."""
+    rule = f"{sizes[0]} to {sizes[-1]}"
+    if not isinstance(sizes, range):
+        rule = " or ".join(map(str, sizes))
 
     def generate(planned: Attributes) -> Attributes:
         given = planned.get(Cka.VALUE_LEN)
@@ -247,13 +251,13 @@ def _hash_rows(row: HashRow) -> tuple[Mechanism, ...]:
             min_key_size=_SECRET_SIZES[0],
             max_key_size=_SECRET_SIZES[-1],
             unit="bytes",
-            generate=_generator(_SECRET_SIZES, default=row.digest_bytes),
+            generate=generator(_SECRET_SIZES, default=row.digest_bytes),
         ),
     )
 
 
 ROWS: Final = (
-    _aes(number=Ckm.AES_KEY_GEN, generate=_generator(AES_SIZES)),
+    _aes(number=Ckm.AES_KEY_GEN, generate=generator(AES_SIZES)),
     _cipher(Ckm.AES_ECB, parameters.no_parameter, _encrypt_ecb, _decrypt_ecb),
     _cipher(Ckm.AES_CBC, parameters.block_vector, _encrypt_cbc, _decrypt_cbc),
     _cipher(Ckm.AES_CBC_PAD, parameters.block_vector, _encrypt_cbc_pad, _decrypt_cbc_pad),
@@ -265,7 +269,7 @@ ROWS: Final = (
         min_key_size=8 * _SECRET_SIZES[0],
         max_key_size=8 * _SECRET_SIZES[-1],
         unit="bits",
-        generate=_generator(_SECRET_SIZES),
+        generate=generator(_SECRET_SIZES),
     ),
     *(Mechanism(number=number, digest=True) for number in DIGEST_ONLY),
     *(mechanism for row in HASHES for mechanism in _hash_rows(row)),

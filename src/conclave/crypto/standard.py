@@ -31,6 +31,8 @@ class Ckk(enum.IntEnum):
     SHA384_HMAC = 0x2C
     SHA512_HMAC = 0x2D
     SHA224_HMAC = 0x2E
+    CHACHA20 = 0x33
+    AES_XTS = 0x35
     SHA3_224_HMAC = 0x36
     SHA3_256_HMAC = 0x37
     SHA3_384_HMAC = 0x38
@@ -179,12 +181,19 @@ class Ckm(enum.IntEnum):
     EC_EDWARDS_KEY_PAIR_GEN = 0x1055
     EC_MONTGOMERY_KEY_PAIR_GEN = 0x1056
     EDDSA = 0x1057
+    AES_XTS = 0x1071
+    AES_XTS_KEY_GEN = 0x1072
     AES_KEY_GEN = 0x1080
     AES_ECB = 0x1081
     AES_CBC = 0x1082
     AES_CBC_PAD = 0x1085
     AES_CTR = 0x1086
     AES_GCM = 0x1087
+    AES_CCM = 0x1088
+    AES_CMAC = 0x108A
+    AES_CMAC_GENERAL = 0x108B
+    AES_GMAC = 0x108E
+    CHACHA20_KEY_GEN = 0x1225
     AES_KEY_WRAP = 0x2109
     AES_KEY_WRAP_KWP = 0x210B
     SHA_1_KEY_GEN = 0x4003
@@ -192,6 +201,7 @@ class Ckm(enum.IntEnum):
     SHA256_KEY_GEN = 0x4005
     SHA384_KEY_GEN = 0x4006
     SHA512_KEY_GEN = 0x4007
+    CHACHA20_POLY1305 = 0x4021
 
 
 class Ckg(enum.IntEnum):

@@ -289,7 +289,10 @@ SCHEMAS: Final[dict[tuple[int, int | None], Schema]] = {
     (Cko.PRIVATE_KEY, Ckk.EC_EDWARDS): _schema(_private(_EDWARDS_PRIVATE, Cka.SIGN)),
     (Cko.PUBLIC_KEY, Ckk.EC_MONTGOMERY): _schema(_public(_EC_PUBLIC)),
     (Cko.PRIVATE_KEY, Ckk.EC_MONTGOMERY): _schema(_private(_EDWARDS_PRIVATE)),
-    (Cko.SECRET_KEY, Ckk.AES): _schema(_secret(Cka.ENCRYPT, Cka.DECRYPT)),
+    **{
+        (Cko.SECRET_KEY, kind): _schema(_secret(Cka.ENCRYPT, Cka.DECRYPT))
+        for kind in (Ckk.AES, Ckk.AES_XTS, Ckk.CHACHA20)
+    },
     **{(Cko.SECRET_KEY, kind): _schema(_secret(Cka.SIGN, Cka.VERIFY)) for kind in MAC_KEYS},
 }
 """By object class and key type (or certificate type)."""

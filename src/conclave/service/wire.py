@@ -447,6 +447,22 @@ class GcmParameter(Message, frozen=True):
     tag_bits: int
 
 
+class CcmParameter(Message, frozen=True):
+    """CK_CCM_PARAMS: length of the data without the MAC, nonce, additional data, MAC length."""
+
+    data_bytes: int
+    nonce: bytes
+    additional_data: bytes
+    tag_bytes: int
+
+
+class ChaChaParameter(Message, frozen=True):
+    """CK_SALSA20_CHACHA20_POLY1305_PARAMS: nonce, additional data."""
+
+    nonce: bytes
+    additional_data: bytes
+
+
 class CtrParameter(Message, frozen=True):
     """CK_AES_CTR_PARAMS: how many bits count, and the counter block."""
 

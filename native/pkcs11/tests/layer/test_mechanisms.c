@@ -80,6 +80,52 @@ static void test_gcm(void)
     CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_GCM, &gcm, sizeof gcm - 8));
 }
 
+static void test_ccm(void)
+{
+    uint8_t nonce[13] = "0123456789abc";
+    const CV_CCM_PARAMS good = {5, nonce, 7, nonce, 2, 8};
+    CV_CCM_PARAMS ccm = good;
+    CHECK_RV(CKR_OK, put(CKM_AES_CCM, &ccm, sizeof ccm));
+    CHECK(is("\x94\x05\xc4\x07" "0123456\xc4\x02" "01\x08", 16));
+    CHECK(facts.result_bytes == 8);
+    ccm.ulNonceLen = 14;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_CCM, &ccm, sizeof ccm));
+    ccm = good;
+    ccm.ulAADLen = ~0UL;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_CCM, &ccm, sizeof ccm));
+    ccm = good;
+    ccm.pAAD = NULL;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_CCM, &ccm, sizeof ccm));
+    ccm = good;
+    ccm.ulMACLen = 5;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_CCM, &ccm, sizeof ccm));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_CCM, &ccm, 16));
+}
+
+static void test_chacha(void)
+{
+    uint8_t nonce[12] = "0123456789ab";
+    CK_SALSA20_CHACHA20_POLY1305_PARAMS chacha = {nonce, 12, nonce, 1};
+    CHECK_RV(CKR_OK, put(CKM_CHACHA20_POLY1305, &chacha, sizeof chacha));
+    CHECK(is("\x92\xc4\x0c" "0123456789ab\xc4\x01" "0", 18));
+    CHECK(facts.result_bytes == 16);
+    chacha.ulNonceLen = 24;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_CHACHA20_POLY1305, &chacha, sizeof chacha));
+    chacha = (CK_SALSA20_CHACHA20_POLY1305_PARAMS){nonce, 12, NULL, 1UL << 60};
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_CHACHA20_POLY1305, &chacha, sizeof chacha));
+}
+
+static void test_gmac(void)
+{
+    uint8_t nonce[13] = "0123456789abc";
+    CK_GCM_PARAMS gcm = {.pIv = nonce, .ulIvLen = 8, .ulTagBits = 96};
+    CHECK_RV(CKR_OK, put(CKM_AES_GMAC, nonce, 12));
+    CHECK(is("\x93\xc4\x0c" "0123456789ab\xc4\x00\xcc\x80", 19) && facts.result_bytes == 16);
+    CHECK_RV(CKR_OK, put(CKM_AES_GMAC, &gcm, sizeof gcm));
+    CHECK(is("\x93\xc4\x08" "01234567\xc4\x00\x60", 14) && facts.result_bytes == 12);
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_GMAC, nonce, 13));
+}
+
 static void test_rsa(void)
 {
     CK_RSA_PKCS_PSS_PARAMS pss = {CKM_SHA256, CKG_MGF1_SHA256, 32};
@@ -153,6 +199,10 @@ static void test_mac_length(void)
     CK_ULONG length = 16;
     CHECK_RV(CKR_OK, put(CKM_SHA256_HMAC_GENERAL, &length, sizeof length));
     CHECK(is("\x10", 1) && facts.result_bytes == 16);
+    length = 16;
+    CHECK_RV(CKR_OK, put(CKM_AES_CMAC_GENERAL, &length, sizeof length));
+    length = 17;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_CMAC_GENERAL, &length, sizeof length));
     length = 33;
     CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_SHA256_HMAC_GENERAL, &length, sizeof length));
     length = 0;
@@ -176,6 +226,8 @@ static void test_lengths(void)
     CHECK(length_of(CKM_SHA384_HMAC, 256, false, 5) == 48);
     CHECK(length_of(CKM_SHA384_HMAC_GENERAL, 256, false, 5) == 12);
     CHECK(length_of(CKM_AES_CBC_PAD, 256, false, 16) == 32);
+    CHECK(length_of(CKM_AES_CMAC, 256, false, 5) == 16);
+    CHECK(length_of(CKM_CHACHA20_POLY1305, 256, true, 17) == 5);
     CHECK(length_of(CKM_AES_CBC_PAD, 256, true, 32) == 32);
     CHECK(length_of(CKM_AES_GCM, 256, false, 5) == 17);
     CHECK(length_of(CKM_AES_GCM, 256, true, 17) == 5);
@@ -198,6 +250,9 @@ int main(void)
     test_iv();
     test_counter();
     test_gcm();
+    test_ccm();
+    test_chacha();
+    test_gmac();
     test_rsa();
     test_eddsa();
     test_digests();
