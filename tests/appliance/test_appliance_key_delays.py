@@ -76,5 +76,5 @@ def test_long_names_are_told_apart_and_take_no_memory() -> None:
     with pytest.raises(Unavailable):
         delays.check(names[0] + "y", THERE)
     delays.check(names[0] + "z", THERE)
-    delays.succeeded(names[0] + "y")
+    delays.forget(names[0] + "y")
     delays.check(names[0] + "y", THERE)

@@ -179,14 +179,16 @@ def test_an_attempt_that_comes_too_early_costs_nothing(tmp_path: Path) -> None:
         await settle(bench)
         for _ in range(5):
             with pytest.raises(CredentialRefused):
-                await bench.users.authenticate("admin", "Wrong-password-1", source=SOURCE)
+                await bench.users.authenticate("admin", "Wrong-password-1", source="203.0.113.1")
         hashed = bench.hasher.calls
         with pytest.raises(Unavailable) as refusal:
-            await bench.users.authenticate("admin", GOOD, source="203.0.113.1")
+            await bench.users.authenticate("admin", GOOD, source="203.0.113.2")
         assert refusal.value.fault.rest_id == "SERVER_LOGIN_DELAYED"
         assert bench.hasher.calls == hashed
-        bench.clock.ms += 1000
+        # From where it was proven before, nobody's guesses hold it up.
         await bench.users.authenticate("admin", GOOD, source=SOURCE)
+        bench.clock.ms += 1000
+        await bench.users.authenticate("admin", GOOD, source="203.0.113.2")
 
     play(tmp_path, scene)
 
@@ -409,7 +411,7 @@ def test_delays_grow_are_bounded_and_are_forgotten() -> None:
     delays.check("other", "other")
     clock.ms += 100
     delays.check("joe", SOURCE)
-    delays.succeeded("joe")
+    delays.forget("joe")
     delays.failed("joe", "other")
     delays.check("joe", "other")
     delays.failed("x", SOURCE)
@@ -420,8 +422,36 @@ def test_delays_grow_are_bounded_and_are_forgotten() -> None:
     delays.check("y", SOURCE)
 
 
+def test_strangers_guesses_do_not_hold_up_who_proved_the_password_before() -> None:
+    rule = DelayRule(free_failures=2, first_ms=100, longest_ms=200)
+    delays = LoginDelays(now_ms=Moment(), user_rule=rule)
+    delays.proven("joe", "desk")
+    for number in range(5):
+        delays.failed("joe", f"stranger{number}")
+    with pytest.raises(Unavailable):
+        delays.check("joe", "elsewhere")
+    delays.check("joe", "desk")
+    # Its login gives strangers no new guesses.
+    delays.proven("joe", "desk")
+    with pytest.raises(Unavailable):
+        delays.check("joe", "elsewhere")
+    # Whoever else sits there is held up as anywhere, and so is one who makes a name of both.
+    for _ in range(5):
+        delays.failed("joe desk", "stranger")
+    delays.check("joe", "desk")
+    for _ in range(3):
+        delays.failed("joe", "desk")
+    with pytest.raises(Unavailable):
+        delays.check("joe", "desk")
+    delays.proven("joe", "desk")
+    delays.check("joe", "desk")
+
+
 def test_the_memory_of_failures_is_bounded() -> None:
     delays = LoginDelays(now_ms=Moment())
+    for number in range(login_delays.MAX_ENTRIES + 100):
+        delays.proven("joe", f"desk{number}")
+    assert len(delays._proven) == login_delays.MAX_ENTRIES
     for number in range(login_delays.MAX_ENTRIES + 100):
         delays.failed(f"name{number}", f"source{number}")
     assert len(delays._users._entries) == login_delays.MAX_ENTRIES

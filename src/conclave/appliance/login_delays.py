@@ -81,7 +81,11 @@ class _Ledger:
 
 
 class LoginDelays:
-    """Remember wrong passwords and say when the next attempt may come."""
+    """Remember wrong passwords and say when the next attempt may come.
+
+    A name's failures hold for every source, but for those that proved its password before: such a
+    source has an account of its own, or strangers' guesses in the name would keep its user out.
+    """
 
     def __init__(
         self,
@@ -91,12 +95,14 @@ class LoginDelays:
         source_rule: DelayRule = SOURCE_RULE,
     ) -> None:
         self._users = _Ledger(user_rule, now_ms)
+        self._known = _Ledger(user_rule, now_ms)
+        self._proven: OrderedDict[str, None] = OrderedDict()
         self._sources = _Ledger(source_rule, now_ms)
 
     def check(self, user_id: str, source: str) -> None:
         """Raise Unavailable (LOGIN_DELAYED) when the name or the source must wait."""
-        wait_ms = max(self._users.wait_ms(user_id), self._sources.wait_ms(source))
-        _check("wrong passwords", wait_ms)
+        ledger, key = self._account(user_id, source)
+        _check("wrong passwords", max(ledger.wait_ms(key), self._sources.wait_ms(source)))
 
     def source_waits(self, source: str) -> bool:
         """Tell whether a source must wait, whoever it names."""
@@ -108,12 +114,31 @@ class LoginDelays:
 
     def failed(self, user_id: str, source: str) -> None:
         """Count a wrong password."""
-        self._users.add(user_id)
+        ledger, key = self._account(user_id, source)
+        ledger.add(key)
         self._sources.add(source)
 
-    def succeeded(self, user_id: str) -> None:
-        """Forget a name's failures; a source's stay, or one's own account would clear them."""
+    def proven(self, user_id: str, source: str) -> None:
+        """Forget what held a user up, and know the source from now on.
+
+        A source's failures stay, or one's own account would clear them.
+        """
+        ledger, key = self._account(user_id, source)
+        ledger.forget(key)
+        pair = _pair(user_id, source)
+        self._proven.pop(pair, None)
+        self._proven[pair] = None
+        while len(self._proven) > MAX_ENTRIES:
+            self._proven.popitem(last=False)
+
+    def forget(self, user_id: str) -> None:
+        """Forget a name's failures, since its password is another now."""
         self._users.forget(user_id)
+
+    def _account(self, user_id: str, source: str) -> tuple[_Ledger, str]:
+        """Return where failures of a user from a source are counted."""
+        pair = _pair(user_id, source)
+        return (self._known, pair) if pair in self._proven else (self._users, user_id)
 
 
 class KeyDelays:

@@ -283,7 +283,7 @@ class Users:
             self._delays.failed(user_id, source)
             message = "The user name or the password is wrong, or the user is disabled."
             raise CredentialRefused(faults.NOT_AUTHENTICATED, message)
-        self._delays.succeeded(user_id)
+        self._delays.proven(user_id, source)
         login = Login(user_id, stored.version)
         self._remembered.add(user_id, password, source, login)
         return login
@@ -371,7 +371,7 @@ class Users:
         check_new_password(password)
         made = await self._credential(password, source)
         await self.apply(user_list.setting_password(user_id, made, proven=proven))
-        self._delays.succeeded(user_id)
+        self._delays.forget(user_id)
         return Login(user_id, made.version)
 
     async def _credential(self, password: str, source: str) -> Credential:
