@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ class FileRecords:
         except ConclaveError as error:
             self._log.note(self._event(change, Outcome.REFUSED, error.fault))
             raise
-        except OSError:
+        except (OSError, asyncio.CancelledError):
+            # A thread goes on where its caller is cancelled, so it may have been made.
             self._log.note(self._event(change, Outcome.FAILED, faults.INTERNAL))
             raise
 
