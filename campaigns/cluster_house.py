@@ -16,6 +16,7 @@ from conclave.errors import ConclaveError
 from conclave.service.channel import ChannelClient
 from conclave.service.messages import AuthorizeResult, Notice, Watch
 from conclave.service.page import SharedPage
+from conclave.settings import Limits
 from conclave.store.postgresql import account as accounts
 from tests.support.cluster_bench import ClusterBench
 from tests.support.several import Several
@@ -157,6 +158,8 @@ class HouseWithVolumes(Several):
             postgresql_directory=self.postgresql_directory,
             address=address,
             listener=listener,
+            # What writes of unknown outcome leave stays: an hour of them fills a keyring.
+            limits=Limits(max_objects=0),
         )
         self.serving[directory] = bench
         bench.follow()
