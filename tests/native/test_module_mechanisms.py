@@ -9,9 +9,11 @@ import hmac
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey, MLKEM1024PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 
 from conclave.crypto.curves import CURVES, EDWARDS, MONTGOMERY
+from conclave.crypto.lattices import ML_DSA, ML_KEM
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr
 from tests.native.module_fixtures import place, session
@@ -167,3 +169,32 @@ def test_cmac_and_gmac(session: Session) -> None:
     assert signed(session, mechanism(Ckm.AES_GMAC, NONCE), (key, key)) == tag
     gcm = mechanism(Ckm.AES_GMAC, GcmParameter(NONCE, 12, 96, None, 0, 96))
     assert session.whole("Sign", gcm, key, DATA) == tag[:12]
+
+
+class SignContext(ctypes.Structure):
+    """CK_SIGN_ADDITIONAL_CONTEXT."""
+
+    _fields_ = (
+        ("hedge", ctypes.c_ulong),
+        ("context", ctypes.c_char_p),
+        ("length", ctypes.c_ulong),
+    )
+
+
+@pytest.mark.parametrize("index", range(len(ML_DSA)))
+def test_ml_dsa(session: Session, index: int) -> None:
+    row = ML_DSA[index]
+    pair = session.generate_pair(Ckm.ML_DSA_KEY_PAIR_GEN, {Cka.PARAMETER_SET: row.number})
+    key = row.public.from_public_bytes(session.get(pair[0], Cka.VALUE))
+    assert not isinstance(key, MLKEM768PublicKey | MLKEM1024PublicKey)
+    key.verify(signed(session, mechanism(Ckm.ML_DSA), pair), DATA)
+    with_context = mechanism(Ckm.ML_DSA, SignContext(0, b"context", 7))
+    key.verify(signed(session, with_context, pair), DATA, b"context")
+
+
+@pytest.mark.parametrize("index", range(len(ML_KEM)))
+def test_key_pairs_of_ml_kem(session: Session, index: int) -> None:
+    row = ML_KEM[index]
+    pair = session.generate_pair(Ckm.ML_KEM_KEY_PAIR_GEN, {Cka.PARAMETER_SET: row.number})
+    assert len(session.get(pair[0], Cka.VALUE)) == row.public_bytes
+    assert session.get(pair[1], Cka.PUBLIC_KEY_INFO) == session.get(pair[0], Cka.PUBLIC_KEY_INFO)

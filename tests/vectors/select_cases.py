@@ -115,6 +115,22 @@ def aes_xts(root: Path) -> list[Case]:
     return [{ours: case[theirs] for theirs, ours in names.items()} for case in cases]
 
 
+def ml_kem(root: Path) -> list[Case]:
+    """Return the first four key pairs of each parameter set."""
+    cases = []
+    for level in (768, 1024):
+        text = (root / f"asymmetric/MLKEM/kat_MLKEM_{level}.rsp").read_text()
+        lines = [line.partition(" = ") for line in text.splitlines()]
+        values: dict[str, list[str]] = {}
+        for name, _, value in lines:
+            values.setdefault(name, []).append(value)
+        cases += [
+            {"set": f"ML-KEM-{level}", "seed": d + z, "public": public}
+            for d, z, public in zip(values["d"][:4], values["z"], values["pk"], strict=False)
+        ]
+    return cases
+
+
 def aes_gcm(root: Path) -> list[Case]:
     """Return one GCM case of each supported combination of lengths, and one that must fail."""
     cases: list[Case] = []
@@ -312,6 +328,7 @@ def oaep(folder: Path) -> list[Case]:
 
 NIST = "Public domain (work of the United States government)"
 IETF = "IETF Trust, Simplified BSD License for code components"
+PYCA = "Apache-2.0 OR BSD-3-Clause"
 LABORATORIES = "RSA Laboratories, published with PKCS #1 for free use"
 
 
@@ -326,6 +343,8 @@ def main(root: Path) -> None:
     write("aes_cbc", "NIST AESAVS, multi-block messages", NIST, aes_blocks(root, "CBC"))
     write("aes_ctr", "RFC 3686, section 6", IETF, aes_ctr(root))
     write("aes_xts", "NIST XTSVS, selected lengths", NIST, aes_xts(root))
+    known = "pyca/cryptography-vectors, asymmetric/MLKEM/kat_MLKEM_*.rsp, the first pairs"
+    write("ml_kem_pairs", known, PYCA, ml_kem(root))
     write("aes_gcm", "NIST GCMVS, selected lengths", NIST, aes_gcm(root))
     for mode in ("KW", "KWP"):
         cases = key_wrap(root, mode)

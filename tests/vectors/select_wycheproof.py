@@ -140,6 +140,21 @@ def cmac(group: Found, test: Found) -> Case | None:
     return {"key": test["key"], "message": test["msg"], "mac": test["tag"]}
 
 
+def ml_dsa(group: Found, test: Found) -> Case | None:
+    """Return an ML-DSA verification case."""
+    return {
+        "public": group["publicKey"],
+        "message": test["msg"],
+        "context": test.get("ctx", ""),
+        "signature": test["sig"],
+    }
+
+
+def ml_dsa_pair(group: Found, test: Found) -> Case | None:
+    """Return the key pair of an ML-DSA signing case."""
+    return {"seed": group["privateSeed"], "public": group["publicKey"]}
+
+
 def main(root: Path) -> None:
     """Write all files."""
     signatures = root / "Signature/wycheproof"
@@ -166,6 +181,19 @@ def main(root: Path) -> None:
     )
     write("rsa_pss_masks", "RSASSA-PSS with each hash and mask generation", cases)
 
+    cases, pairs = [], []
+    for level in ("44", "65", "87"):
+        file = signatures / f"mldsa_{level}_verify_test.json"
+        named = {"set": f"ML-DSA-{level}"}
+        chosen = some(file, ml_dsa, "type", right=3, wrong=0)
+        chosen += some(file, ml_dsa, "publicKey", right=0, wrong=1)[:8]
+        chosen += [c for c in some(file, ml_dsa, right=999, wrong=999) if c["context"]][:4]
+        cases += [{**named, **case} for case in chosen]
+        seeds = signatures / f"mldsa_{level}_sign_seed_test.json"
+        for case in some(seeds, ml_dsa_pair, "privateSeed", right=1, wrong=0)[:4]:
+            pairs.append({**named, **case})
+    write("ml_dsa_verify", "ML-DSA", cases)
+    write("ml_dsa_pairs", "ML-DSA, seeds and public keys", pairs)
     sizes = ("ivSize", "keySize", "tagSize")
     ciphers = root / "Cipher/wycheproof"
     write("aes_ccm", "AES-CCM", some(ciphers / "aes_ccm_test.json", aead, *sizes, wrong=1))

@@ -106,6 +106,23 @@ static CK_RV put_eddsa(const struct cv_mechanism *row, const CK_MECHANISM *given
     return CKR_OK;
 }
 
+static CK_RV put_context(const struct cv_mechanism *row, const CK_MECHANISM *given,
+                         cv_writer *out, struct cv_parameter *facts)
+{
+    CK_SIGN_ADDITIONAL_CONTEXT extra;
+    if (given->ulParameterLen == 0)
+        return put_none(row, given, out, facts);
+    if (given->ulParameterLen != sizeof extra)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&extra, given->pParameter, sizeof extra);
+    if (extra.ulContextLen > 255 || (extra.pContext == NULL && extra.ulContextLen > 0))
+        return CKR_MECHANISM_PARAM_INVALID;
+    cv_write_array(out, 2);
+    cv_write_uint(out, extra.hedgeVariant);
+    cv_write_bin(out, extra.pContext, extra.ulContextLen);
+    return CKR_OK;
+}
+
 static CK_RV put_iv(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
                     struct cv_parameter *facts)
 {
@@ -293,6 +310,7 @@ static const struct cv_mechanism table[] = {
     ECDSA_HASHED(SHA3_384, CV_SHA3_384),
     ECDSA_HASHED(SHA3_512, CV_SHA3_512),
     {CKM_EDDSA, SIGNS, CV_EDWARDS, put_eddsa, CV_COLLECT, CV_LENGTH_EDWARDS, 0},
+    {CKM_ML_DSA, SIGNS, CV_ML_DSA, put_context, CV_COLLECT, CV_LENGTH_ML_DSA, 0},
     {CKM_AES_ECB, CIPHERS, CV_AES, put_none, CV_CHAIN_ECB, CV_LENGTH_DATA, 0},
     {CKM_AES_CBC, CIPHERS, CV_AES, put_iv, CV_CHAIN_CBC, CV_LENGTH_DATA, 0},
     {CKM_AES_CBC_PAD, CIPHERS | WRAPS, CV_AES, put_iv, CV_CHAIN_CBC_PAD, CV_LENGTH_PADDED, 0},
@@ -336,6 +354,8 @@ static const struct cv_mechanism table[] = {
     GENERATES(CKM_EC_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
     GENERATES(CKM_EC_EDWARDS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
     GENERATES(CKM_EC_MONTGOMERY_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
+    GENERATES(CKM_ML_DSA_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
+    GENERATES(CKM_ML_KEM_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR),
 };
 
 const struct cv_mechanism *cv_mechanism_find(CK_MECHANISM_TYPE type)
@@ -361,6 +381,8 @@ bool cv_mechanism_fits(const struct cv_mechanism *row, CK_KEY_TYPE key_type)
         return key_type == CKK_AES;
     case CV_AES_XTS:
         return key_type == CKK_AES_XTS;
+    case CV_ML_DSA:
+        return key_type == CKK_ML_DSA;
     case CV_CHACHA20:
         return key_type == CKK_CHACHA20;
     case CV_MAC:
@@ -383,6 +405,18 @@ CK_RV cv_mechanism_put_parameter(const struct cv_mechanism *row, const CK_MECHAN
     return value;
 }
 
+static size_t ml_dsa_length(CK_ULONG public_key_bits)
+{
+    switch (public_key_bits / 8) {
+    case 1312:
+        return 2420;
+    case 1952:
+        return 3309;
+    default:
+        return 4627;
+    }
+}
+
 size_t cv_mechanism_result_length(const struct cv_mechanism *row, const struct cv_parameter *facts,
                                   CK_ULONG bits, bool decrypting, size_t data_length)
 {
@@ -393,6 +427,8 @@ size_t cv_mechanism_result_length(const struct cv_mechanism *row, const struct c
         return 2 * ((bits + 7) / 8);
     case CV_LENGTH_EDWARDS:
         return bits > 255 ? 114 : 64;
+    case CV_LENGTH_ML_DSA:
+        return ml_dsa_length(bits);
     case CV_LENGTH_DIGEST:
         return cv_digest_length(row->digest);
     case CV_LENGTH_BLOCK:

@@ -30,6 +30,7 @@ from conclave.crypto.curves import (
     write_point,
 )
 from conclave.crypto.faults import refused
+from conclave.crypto.lattices import LATTICES, LatticePublicKey, row_of
 from conclave.crypto.ready_key import rsa_private_numbers, rsa_public_numbers
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko, name_of
 from conclave.errors import Ckr
@@ -45,7 +46,7 @@ CHACHA20_BYTES: Final = 32
 SECRET_MAX_BYTES: Final = 512
 CHECK_VALUE_BYTES: Final = 3
 
-PublicKey = ec.EllipticCurvePublicKey | OctetPublicKey | rsa.RSAPublicKey
+PublicKey = ec.EllipticCurvePublicKey | OctetPublicKey | LatticePublicKey | rsa.RSAPublicKey
 
 
 def complete_material(attributes: Attributes) -> Attributes:
@@ -206,6 +207,27 @@ def _octet_curve_private(attributes: Attributes) -> Attributes:
     return computed
 
 
+# ------------------------------------------------------------------ lattices
+
+
+def _lattice_public(attributes: Attributes) -> Attributes:
+    row = row_of(attributes)
+    try:
+        key = row.public.from_public_bytes(attributes[Cka.VALUE])
+    except ValueError:
+        raise _invalid(f"CKA_VALUE is no public key of {row.name}.") from None
+    info = public_key_info(key)
+    return {Cka.PUBLIC_KEY_INFO: _agreed(attributes, Cka.PUBLIC_KEY_INFO, info)}
+
+
+def _lattice_private(attributes: Attributes) -> Attributes:
+    row, seed = row_of(attributes), attributes[Cka.SEED]
+    if len(seed) != row.seed_bytes:
+        raise _invalid(f"CKA_SEED of {row.name} has {row.seed_bytes} bytes, not {len(seed)}.")
+    info = public_key_info(row.private.from_seed_bytes(seed).public_key())
+    return {Cka.PUBLIC_KEY_INFO: _agreed(attributes, Cka.PUBLIC_KEY_INFO, info)}
+
+
 # ------------------------------------------------------------------ secret keys
 
 
@@ -315,6 +337,8 @@ _CHECKS: Final[dict[tuple[int, int], Callable[[Attributes], Attributes]]] = {
     (Cko.PRIVATE_KEY, Ckk.EC_EDWARDS): _octet_curve_private,
     (Cko.PUBLIC_KEY, Ckk.EC_MONTGOMERY): _octet_curve_public,
     (Cko.PRIVATE_KEY, Ckk.EC_MONTGOMERY): _octet_curve_private,
+    **{(Cko.PUBLIC_KEY, kind): _lattice_public for kind in LATTICES},
+    **{(Cko.PRIVATE_KEY, kind): _lattice_private for kind in LATTICES},
     (Cko.SECRET_KEY, Ckk.AES): _aes,
     (Cko.SECRET_KEY, Ckk.AES_XTS): _aes_xts,
     (Cko.SECRET_KEY, Ckk.CHACHA20): _chacha20,

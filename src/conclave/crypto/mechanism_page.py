@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from conclave.crypto import cipher_mechanisms, parameters, wrap_mechanisms
+from conclave.crypto import cipher_mechanisms, lattice_mechanisms, parameters, wrap_mechanisms
 from conclave.crypto.mechanism_row import Mechanism
 from conclave.crypto.mechanisms import MECHANISMS
 from conclave.crypto.standard import Ckf
@@ -46,6 +46,11 @@ _TAIL: Final = """
 * PSS and OAEP take SHA-1 and SHA-2 in all combinations of hash and mask generation, and not SHA-3:
   pyca/cryptography has no OAEP with it, and no published PSS vectors with it were at hand. HMAC
   with SHA-512/224 and SHA-512/256 waits for vectors too; the standard has no signatures with them.
+* ML-DSA and ML-KEM keys are named by CKA_PARAMETER_SET; key sizes are the public key's in bytes.
+  A private key is its seed (CKA_SEED); the expanded form (CKA_VALUE) is neither taken nor given,
+  as pyca/cryptography has no call for it. Signatures are hedged; CKH_DETERMINISTIC_REQUIRED is
+  refused (CKR_MECHANISM_PARAM_INVALID), and so is HashML-DSA. ML-KEM-512 and SLH-DSA are missing
+  because pyca/cryptography 50 has neither, although its OpenSSL does.
 * AES-GCM takes nonces of 8 to 128 bytes and tags of 96 to 128 bits. The caller chooses the nonce
   and must never use one twice with the same key.
 * CK_CCM_PARAMS must name the length of the data without the MAC, as the standard says.
@@ -88,6 +93,7 @@ _PARAMETERS: Final = {
     parameters.gcm: "CK_GCM_PARAMS",
     cipher_mechanisms.ccm: "CK_CCM_PARAMS",
     cipher_mechanisms.chacha20_poly1305: "CK_SALSA20_CHACHA20_POLY1305_PARAMS",
+    lattice_mechanisms.sign_context: "none, or CK_SIGN_ADDITIONAL_CONTEXT",
     parameters.output_length: "CK_MAC_GENERAL_PARAMS",
     wrap_mechanisms.default_vector: "none, or 8-byte IV of RFC 3394",
     wrap_mechanisms.default_padded_vector: "none, or 4-byte IV of RFC 5649",

@@ -20,6 +20,7 @@ import msgspec
 from conclave.crypto import (
     cipher_mechanisms,
     curve_mechanisms,
+    lattice_mechanisms,
     rsa_mechanisms,
     secret_mechanisms,
     wrap_mechanisms,
@@ -70,6 +71,7 @@ MECHANISMS: Final = _table(
         *curve_mechanisms.ROWS,
         *secret_mechanisms.ROWS,
         *cipher_mechanisms.ROWS,
+        *lattice_mechanisms.ROWS,
         *wrap_mechanisms.ROWS,
     )
 )

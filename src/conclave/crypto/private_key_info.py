@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from conclave.crypto.curves import CURVES, OCTET_CURVES
 from conclave.crypto.faults import refused
+from conclave.crypto.lattices import LATTICES
 from conclave.crypto.ready_key import ReadyKey
 from conclave.crypto.rsa_mechanisms import rsa_material
 from conclave.crypto.standard import Cka, Ckk
@@ -44,6 +45,14 @@ def read_private_key(encoded: bytes) -> Attributes:
                     Cka.KEY_TYPE: ulong(kind),
                     Cka.EC_PARAMS: row.params,
                     Cka.VALUE: key.private_bytes_raw(),
+                }
+    for kind, parameter_sets in LATTICES.items():
+        for lattice in parameter_sets:
+            if isinstance(key, lattice.private):
+                return {
+                    Cka.KEY_TYPE: ulong(kind),
+                    Cka.PARAMETER_SET: ulong(lattice.number),
+                    Cka.SEED: key.private_bytes_raw(),
                 }
     raise _not_a_key("a private key of a type that is not supported")
 

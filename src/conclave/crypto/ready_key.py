@@ -24,6 +24,7 @@ from conclave.crypto.curves import (
     read_point,
 )
 from conclave.crypto.faults import refused
+from conclave.crypto.lattices import LATTICES, LatticePrivateKey, LatticePublicKey, row_of
 from conclave.crypto.standard import Cka, Ckf, Ckk, Cko
 from conclave.errors import Ckr
 from conclave.keyring.attributes import (
@@ -88,6 +89,8 @@ def key_size_bits(attributes: Attributes) -> int:
         return curve_of(attributes[Cka.EC_PARAMS]).order_bits
     if kind in {Ckk.EC_EDWARDS, Ckk.EC_MONTGOMERY}:
         return octet_curve_of(kind, attributes[Cka.EC_PARAMS]).bits
+    if kind in LATTICES:
+        return 8 * row_of(attributes).public_bytes
     return 8 * len(attributes[Cka.VALUE])
 
 
@@ -178,6 +181,14 @@ def _load_octet_curve_public(attributes: Attributes) -> OctetPublicKey:
     return row.public.from_public_bytes(content)
 
 
+def _load_lattice_private(attributes: Attributes) -> LatticePrivateKey:
+    return row_of(attributes).private.from_seed_bytes(attributes[Cka.SEED])
+
+
+def _load_lattice_public(attributes: Attributes) -> LatticePublicKey:
+    return row_of(attributes).public.from_public_bytes(attributes[Cka.VALUE])
+
+
 def _load_aes(attributes: Attributes) -> algorithms.AES:
     return algorithms.AES(attributes[Cka.VALUE])
 
@@ -199,6 +210,8 @@ _LOADERS: Final[dict[tuple[int, int], Callable[[Attributes], object]]] = {
     (Cko.PUBLIC_KEY, Ckk.EC_EDWARDS): _load_octet_curve_public,
     (Cko.PRIVATE_KEY, Ckk.EC_MONTGOMERY): _load_octet_curve_private,
     (Cko.PUBLIC_KEY, Ckk.EC_MONTGOMERY): _load_octet_curve_public,
+    **{(Cko.PRIVATE_KEY, kind): _load_lattice_private for kind in LATTICES},
+    **{(Cko.PUBLIC_KEY, kind): _load_lattice_public for kind in LATTICES},
     (Cko.SECRET_KEY, Ckk.AES): _load_aes,
     (Cko.SECRET_KEY, Ckk.AES_XTS): _load_aes,
     (Cko.SECRET_KEY, Ckk.CHACHA20): _load_chacha20,

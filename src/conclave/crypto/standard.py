@@ -1,4 +1,4 @@
-"""The numbers of PKCS #11 3.1 that Conclave knows: classes, key types, attributes, mechanisms."""
+"""The numbers of PKCS #11 3.2 that Conclave knows: classes, key types, attributes, mechanisms."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class Ckk(enum.IntEnum):
     SHA3_512_HMAC = 0x39
     EC_EDWARDS = 0x40
     EC_MONTGOMERY = 0x41
+    ML_KEM = 0x49
+    ML_DSA = 0x4A
 
 
 class Ckc(enum.IntEnum):
@@ -107,6 +109,8 @@ class Cka(enum.IntEnum):
     EC_POINT = 0x181
     ALWAYS_AUTHENTICATE = 0x202
     WRAP_WITH_TRUSTED = 0x210
+    PARAMETER_SET = 0x61D
+    SEED = 0x637
     ALLOWED_MECHANISMS = 0x40000600
 
 
@@ -120,6 +124,9 @@ class Ckm(enum.IntEnum):
     RSA_PKCS_OAEP = 0x0009
     RSA_PKCS_PSS = 0x000D
     SHA1_RSA_PKCS_PSS = 0x000E
+    ML_KEM_KEY_PAIR_GEN = 0x000F
+    ML_DSA_KEY_PAIR_GEN = 0x001C
+    ML_DSA = 0x001D
     SHA256_RSA_PKCS = 0x0040
     SHA384_RSA_PKCS = 0x0041
     SHA512_RSA_PKCS = 0x0042

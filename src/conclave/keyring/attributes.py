@@ -201,6 +201,14 @@ _EDWARDS_PRIVATE: Final = (
     *_EC_PRIVATE[:2],
     _Row(Cka.VALUE, _BYTES, _NEEDED | _PART | _S),
 )
+_LATTICE_PUBLIC: Final = (
+    _Row(Cka.PARAMETER_SET, _ULONG, _NEEDED),
+    _Row(Cka.VALUE, _BYTES, _NEEDED | _PART),
+)
+_LATTICE_PRIVATE: Final = (
+    _Row(Cka.PARAMETER_SET, _ULONG, _NEEDED),
+    _Row(Cka.SEED, _BYTES, _NEEDED | _PART | _S),
+)
 _SECRET: Final = (
     _Row(Cka.VALUE, _BYTES, _NEEDED | _PART | _S),
     _Row(Cka.VALUE_LEN, _ULONG),
@@ -289,6 +297,10 @@ SCHEMAS: Final[dict[tuple[int, int | None], Schema]] = {
     (Cko.PRIVATE_KEY, Ckk.EC_EDWARDS): _schema(_private(_EDWARDS_PRIVATE, Cka.SIGN)),
     (Cko.PUBLIC_KEY, Ckk.EC_MONTGOMERY): _schema(_public(_EC_PUBLIC)),
     (Cko.PRIVATE_KEY, Ckk.EC_MONTGOMERY): _schema(_private(_EDWARDS_PRIVATE)),
+    (Cko.PUBLIC_KEY, Ckk.ML_DSA): _schema(_public(_LATTICE_PUBLIC, Cka.VERIFY)),
+    (Cko.PRIVATE_KEY, Ckk.ML_DSA): _schema(_private(_LATTICE_PRIVATE, Cka.SIGN)),
+    (Cko.PUBLIC_KEY, Ckk.ML_KEM): _schema(_public(_LATTICE_PUBLIC)),
+    (Cko.PRIVATE_KEY, Ckk.ML_KEM): _schema(_private(_LATTICE_PRIVATE)),
     **{
         (Cko.SECRET_KEY, kind): _schema(_secret(Cka.ENCRYPT, Cka.DECRYPT))
         for kind in (Ckk.AES, Ckk.AES_XTS, Ckk.CHACHA20)

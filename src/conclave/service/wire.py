@@ -463,6 +463,13 @@ class ChaChaParameter(Message, frozen=True):
     additional_data: bytes
 
 
+class SignContextParameter(Message, frozen=True):
+    """CK_SIGN_ADDITIONAL_CONTEXT: hedge variant, context."""
+
+    hedge: int
+    context: bytes
+
+
 class CtrParameter(Message, frozen=True):
     """CK_AES_CTR_PARAMS: how many bits count, and the counter block."""
 

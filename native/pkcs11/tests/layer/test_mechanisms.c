@@ -126,6 +126,21 @@ static void test_gmac(void)
     CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_AES_GMAC, nonce, 13));
 }
 
+static void test_ml_dsa(void)
+{
+    CK_SIGN_ADDITIONAL_CONTEXT extra = {CKH_HEDGE_PREFERRED, (CK_BYTE *)"ab", 2};
+    CHECK_RV(CKR_OK, put(CKM_ML_DSA, NULL, 0));
+    CHECK(is("\xc0", 1));
+    CHECK_RV(CKR_OK, put(CKM_ML_DSA, &extra, sizeof extra));
+    CHECK(is("\x92\x00\xc4\x02" "ab", 6));
+    extra.ulContextLen = 256;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_ML_DSA, &extra, sizeof extra));
+    extra = (CK_SIGN_ADDITIONAL_CONTEXT){CKH_HEDGE_PREFERRED, NULL, 1};
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_ML_DSA, &extra, sizeof extra));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_ML_DSA, &extra, 16));
+    CHECK_RV(CKR_ARGUMENTS_BAD, put(CKM_ML_DSA, NULL, sizeof extra));
+}
+
 static void test_rsa(void)
 {
     CK_RSA_PKCS_PSS_PARAMS pss = {CKM_SHA256, CKG_MGF1_SHA256, 32};
@@ -226,6 +241,9 @@ static void test_lengths(void)
     CHECK(length_of(CKM_SHA384_HMAC, 256, false, 5) == 48);
     CHECK(length_of(CKM_SHA384_HMAC_GENERAL, 256, false, 5) == 12);
     CHECK(length_of(CKM_AES_CBC_PAD, 256, false, 16) == 32);
+    CHECK(length_of(CKM_ML_DSA, 8 * 1312, false, 5) == 2420);
+    CHECK(length_of(CKM_ML_DSA, 8 * 1952, false, 5) == 3309);
+    CHECK(length_of(CKM_ML_DSA, 8 * 2592, false, 5) == 4627);
     CHECK(length_of(CKM_AES_CMAC, 256, false, 5) == 16);
     CHECK(length_of(CKM_CHACHA20_POLY1305, 256, true, 17) == 5);
     CHECK(length_of(CKM_AES_CBC_PAD, 256, true, 32) == 32);
@@ -253,6 +271,7 @@ int main(void)
     test_ccm();
     test_chacha();
     test_gmac();
+    test_ml_dsa();
     test_rsa();
     test_eddsa();
     test_digests();
