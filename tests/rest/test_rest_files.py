@@ -267,3 +267,17 @@ def test_a_body_over_the_quota_is_refused_before_its_end(
     assert (refused.status_code, len(sent) < 1000) == (413, True)
     assert "files.max_user_bytes" in refused.text
     assert names(client) == []
+
+
+def test_a_body_of_a_user_who_was_disabled_meanwhile_is_not_kept(house: House) -> None:
+    client, users = house.client(OPERATOR), house.appliance.users
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'--XX\r\nContent-Disposition: form-data; name="f"; filename="a.bin"\r\n\r\n'
+        await users.set_enabled("operator", enabled=False)
+        yield b"whole\r\n--XX--\r\n"
+
+    form = {"Content-Type": "multipart/form-data; boundary=XX"}
+    refused = client.post("/users/operator/files", headers=form, content=body())
+    assert (refused.status_code, refused.json()["id"]) == (401, "FRAMEWORK_NOT_AUTHENTICATED")
+    assert house.appliance.files.list("operator") == ()

@@ -26,6 +26,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.rights import current_user
 from conclave.operations.users import USER, USERS, check_user
 
 FILES: Final = f"{USER}/files"
@@ -221,6 +222,8 @@ async def upload_file(call: Call, _arguments: NoArguments) -> Reply:
     upload = call.upload
     if upload is None:
         raise BadInput(faults.UPLOAD_BODY, "There is no file in the body.")
+    # A body may take an hour, and its user be disabled or deleted meanwhile.
+    current_user(call.appliance.users, call.by.login)
     await asyncio.to_thread(call.appliance.files.keep, upload.incoming)
     return Reply(location=_url(call, upload.incoming.name))
 
