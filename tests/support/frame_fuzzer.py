@@ -102,6 +102,14 @@ def seed_requests() -> dict[str, list[Any]]:
             Operation.UNWRAP_KEY,
             [KEYRING, SECRET, int(Ckm.AES_CBC_PAD), iv, b"d" * 32, aes, write],
         ),
+        "derive": (
+            Operation.DERIVE_KEY,
+            [KEYRING, SECRET, int(Ckm.CONCATENATE_BASE_AND_KEY), SECRET, aes[:2], None],
+        ),
+        "derive-token": (
+            Operation.DERIVE_KEY,
+            [KEYRING, PRIVATE, int(Ckm.ECDH1_DERIVE), [1, b"", bytes(65)], aes[:2], write],
+        ),
         "sign": (Operation.SIGN, use),
         "sign-blob": (Operation.SIGN, [KEYRING, PRIVATE_BLOB, *use[2:]]),
         "verify": (Operation.VERIFY, [KEYRING, PUBLIC, *use[2:5], bytes(64), False]),

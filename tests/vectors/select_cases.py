@@ -88,6 +88,86 @@ def aes_ctr(root: Path) -> list[Case]:
     ]
 
 
+def ecdh(root: Path) -> list[Case]:
+    """Return right agreements of SP 800-56A on P-224 to P-521, and points that are none."""
+    name = "KASValidityTest_ECCStaticUnified_NOKC_ZZOnly_init.fax"
+    text = (root / "asymmetric/ECDH" / name).read_text()
+    curves = {"EB": "P-224", "EC": "P-256", "ED": "P-384", "EE": "P-521"}
+    cases: list[Case] = []
+    for part in re.split(r"\[(?=E\w - SHA)", text)[1:]:
+        curve = curves.get(part[:2])
+        if curve is None:
+            continue
+        chosen = [case for case in fields(part.partition("]")[2]) if "Z" in case]
+        for case in chosen:
+            right, no_point = case["Result"][0] == "P", case["Result"][3] in "12"
+            # The other wrong ones are wrong in what an exchange does not look at.
+            if right or no_point:
+                cases.append(
+                    {
+                        "curve": curve,
+                        "private": case["dsIUT"],
+                        "x": case["QsCAVSx"],
+                        "y": case["QsCAVSy"],
+                        "secret": case["Z"] if right else "FAIL",
+                    }
+                )
+    return cases
+
+
+def montgomery(root: Path) -> list[Case]:
+    """Return the vectors of RFC 7748, section 5.2."""
+    return [
+        {
+            "curve": curve,
+            "private": case["INPUT_SCALAR"],
+            "public": case["INPUT_U"],
+            "secret": case["OUTPUT_U"],
+        }
+        for curve in ("X25519", "X448")
+        for case in fields((root / f"asymmetric/{curve}/rfc7748.txt").read_text())
+    ]
+
+
+def x963(root: Path) -> list[Case]:
+    """Return two cases of the X9.63 KDF for each hash and set of lengths."""
+    text = (root / "KDF/ansx963_2001.txt").read_text()
+    cases: list[Case] = []
+    for part in re.split(r"\[(?=SHA-)", text)[1:]:
+        name, _, rest = part.partition("]")
+        cases += [
+            {
+                "hash": name.replace("-", "").lower(),
+                "secret": case["Z"],
+                "shared": case["SharedInfo"],
+                "derived": case["key_data"],
+            }
+            for case in fields(rest)
+            if "key_data" in case
+        ]
+    return cases[::2]
+
+
+def hkdf(root: Path) -> list[Case]:
+    """Return RFC 5869's vectors."""
+    cases: list[Case] = []
+    for name in ("SHA1", "SHA256"):
+        text = (root / f"KDF/rfc-5869-HKDF-{name}.txt").read_text()
+        cases += [
+            {
+                "hash": name.lower(),
+                "secret": case["IKM"],
+                "salt": case.get("salt", ""),
+                "info": case.get("info", ""),
+                "prk": case["PRK"],
+                "derived": case["OKM"],
+            }
+            for case in fields(re.sub(r"\nL .*\n\n", "\n", text))
+            if "OKM" in case
+        ]
+    return cases
+
+
 def key_wrap(root: Path, mode: str) -> list[Case]:
     """Return one case of each size of key and plaintext, and some that must fail (SP 800-38F)."""
     folder = root / "keywrap/kwtestvectors"
@@ -349,6 +429,10 @@ def main(root: Path) -> None:
     for mode in ("KW", "KWP"):
         cases = key_wrap(root, mode)
         write(f"aes_{mode.lower()}", f"NIST SP 800-38F {mode}-AE and -AD, selected", NIST, cases)
+    write("ecdh", "NIST SP 800-56A KASValidityTest, selected", NIST, ecdh(root))
+    write("x25519_x448", "RFC 7748, section 5.2", IETF, montgomery(root))
+    write("x963_kdf", "NIST ANS X9.63-2001, selected", NIST, x963(root))
+    write("hkdf", "RFC 5869, appendix A", IETF, hkdf(root))
     write("hmac", "RFC 2202 (SHA-1) and RFC 4231 (SHA-2)", IETF, hmacs(root))
     write("ed25519", reference, "Public domain", ed25519(root))
     write("ed448_sign", "RFC 8032, section 7.4, without context", IETF, ed448(root))

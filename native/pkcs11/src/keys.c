@@ -1,4 +1,4 @@
-/* keys.c - generating, wrapping and unwrapping keys (PKCS#11 3.0, section 5.18). */
+/* keys.c - generating, wrapping, unwrapping and deriving keys (PKCS#11 3.0, section 5.18). */
 #include <string.h>
 
 #include "objects.h"
@@ -104,6 +104,23 @@ static CK_RV generate_key_pair(struct cv_session *session, const CK_MECHANISM *m
     return value;
 }
 
+static CK_RV of_handle(CK_RV value, CK_RV invalid)
+{
+    return value == CKR_OBJECT_HANDLE_INVALID ? invalid : value;
+}
+
+static CK_RV put_target(struct cv_session *session, CK_OBJECT_HANDLE handle)
+{
+    struct cv_object *object = NULL;
+    CK_RV value = cv_object_take(session->slot, handle, &object);
+    if (value == CKR_OK)
+        value = cv_object_check_login(object);
+    if (value == CKR_OK)
+        value = cv_object_put_reference(object, &session->args);
+    cv_object_release(object);
+    return of_handle(value, CKR_KEY_HANDLE_INVALID);
+}
+
 /* Begins the arguments: keyring, reference of the key that is used, mechanism, parameter. */
 static CK_RV put_use(struct cv_session *session, const CK_MECHANISM *mechanism, CK_FLAGS usage,
                      CK_OBJECT_HANDLE handle, size_t elements)
@@ -125,24 +142,10 @@ static CK_RV put_use(struct cv_session *session, const CK_MECHANISM *mechanism, 
     if (value != CKR_OK)
         return value;
     cv_write_uint(&session->args, mechanism->mechanism);
-    return cv_mechanism_put_parameter(row, mechanism, &session->args, &facts);
-}
-
-static CK_RV of_handle(CK_RV value, CK_RV invalid)
-{
-    return value == CKR_OBJECT_HANDLE_INVALID ? invalid : value;
-}
-
-static CK_RV put_target(struct cv_session *session, CK_OBJECT_HANDLE handle)
-{
-    struct cv_object *object = NULL;
-    CK_RV value = cv_object_take(session->slot, handle, &object);
-    if (value == CKR_OK)
-        value = cv_object_check_login(object);
-    if (value == CKR_OK)
-        value = cv_object_put_reference(object, &session->args);
-    cv_object_release(object);
-    return of_handle(value, CKR_KEY_HANDLE_INVALID);
+    value = cv_mechanism_put_parameter(row, mechanism, &session->args, &facts);
+    if (value == CKR_OK && facts.has_second_key)
+        value = put_target(session, facts.second_key);
+    return value;
 }
 
 /* The length of a wrapped key follows from the key, which only the worker knows: it is asked for
@@ -198,6 +201,26 @@ static CK_RV unwrap_key(struct cv_session *session, const CK_MECHANISM *mechanis
     return value;
 }
 
+static CK_RV derive_key(struct cv_session *session, const CK_MECHANISM *mechanism,
+                        CK_OBJECT_HANDLE base, struct template template, CK_OBJECT_HANDLE *key)
+{
+    struct cv_reply reply = {0};
+    if (key == NULL)
+        return CKR_ARGUMENTS_BAD;
+    CK_RV value = put_use(session, mechanism, CKF_DERIVE, base, 6);
+    value = of_handle(value, CKR_KEY_HANDLE_INVALID);
+    if (value == CKR_OK)
+        value = put_template(session, &template);
+    if (value == CKR_OK)
+        value = cv_put_write_if(session, is_token(&template), &session->args);
+    if (value == CKR_OK)
+        value = cv_call_and_reply(session, CV_DERIVE_KEY, &reply);
+    if (value == CKR_OK)
+        value = cv_keep_object(session, is_token(&template), &reply.result, key);
+    cv_reply_free(&reply);
+    return value;
+}
+
 CK_RV C_GenerateKey(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
                     CK_ATTRIBUTE_PTR template, CK_ULONG count, CK_OBJECT_HANDLE_PTR key)
 {
@@ -230,5 +253,12 @@ CK_RV C_UnwrapKey(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
 {
     CV_IN_SESSION(handle, unwrap_key(session, mechanism, unwrapping,
                                      (struct wrapped){wrapped, wrapped_length},
+                                     (struct template){template, count}, key));
+}
+
+CK_RV C_DeriveKey(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism, CK_OBJECT_HANDLE base,
+                  CK_ATTRIBUTE_PTR template, CK_ULONG count, CK_OBJECT_HANDLE_PTR key)
+{
+    CV_IN_SESSION(handle, derive_key(session, mechanism, base,
                                      (struct template){template, count}, key));
 }

@@ -123,6 +123,94 @@ static CK_RV put_context(const struct cv_mechanism *row, const CK_MECHANISM *giv
     return CKR_OK;
 }
 
+static bool bad_text(const void *text, CK_ULONG length)
+{
+    return length > LABEL_MAX || (text == NULL && length > 0);
+}
+
+static CK_RV put_ecdh(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                      struct cv_parameter *facts)
+{
+    (void)row;
+    (void)facts;
+    CK_ECDH1_DERIVE_PARAMS ecdh;
+    if (given->ulParameterLen != sizeof ecdh)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&ecdh, given->pParameter, sizeof ecdh);
+    if (bad_text(ecdh.pSharedData, ecdh.ulSharedDataLen) ||
+        bad_text(ecdh.pPublicData, ecdh.ulPublicDataLen))
+        return CKR_MECHANISM_PARAM_INVALID;
+    cv_write_array(out, 3);
+    cv_write_uint(out, ecdh.kdf);
+    cv_write_bin(out, ecdh.pSharedData, ecdh.ulSharedDataLen);
+    cv_write_bin(out, ecdh.pPublicData, ecdh.ulPublicDataLen);
+    return CKR_OK;
+}
+
+static CK_RV put_hkdf(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                      struct cv_parameter *facts)
+{
+    (void)row;
+    CK_HKDF_PARAMS hkdf;
+    if (given->ulParameterLen != sizeof hkdf)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&hkdf, given->pParameter, sizeof hkdf);
+    bool data = hkdf.ulSaltType == CKF_HKDF_SALT_DATA;
+    if (bad_text(hkdf.pInfo, hkdf.ulInfoLen) || (data && bad_text(hkdf.pSalt, hkdf.ulSaltLen)))
+        return CKR_MECHANISM_PARAM_INVALID;
+    cv_write_array(out, 6);
+    cv_write_bool(out, hkdf.bExtract != CK_FALSE);
+    cv_write_bool(out, hkdf.bExpand != CK_FALSE);
+    cv_write_uint(out, hkdf.prfHashMechanism);
+    cv_write_uint(out, hkdf.ulSaltType);
+    cv_write_bin(out, hkdf.pInfo, hkdf.ulInfoLen);
+    facts->has_second_key = hkdf.bExtract != CK_FALSE && hkdf.ulSaltType == CKF_HKDF_SALT_KEY;
+    facts->second_key = hkdf.hSaltKey;
+    if (!facts->has_second_key)
+        cv_write_bin(out, hkdf.pSalt, data ? hkdf.ulSaltLen : 0);
+    return CKR_OK;
+}
+
+static CK_RV put_other_key(const struct cv_mechanism *row, const CK_MECHANISM *given,
+                           cv_writer *out, struct cv_parameter *facts)
+{
+    (void)row;
+    (void)out;
+    if (given->ulParameterLen != sizeof facts->second_key)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&facts->second_key, given->pParameter, sizeof facts->second_key);
+    facts->has_second_key = true;
+    return CKR_OK;
+}
+
+static CK_RV put_text(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                      struct cv_parameter *facts)
+{
+    (void)row;
+    (void)facts;
+    CK_KEY_DERIVATION_STRING_DATA text;
+    if (given->ulParameterLen != sizeof text)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&text, given->pParameter, sizeof text);
+    if (bad_text(text.pData, text.ulLen))
+        return CKR_MECHANISM_PARAM_INVALID;
+    cv_write_bin(out, text.pData, text.ulLen);
+    return CKR_OK;
+}
+
+static CK_RV put_first_bit(const struct cv_mechanism *row, const CK_MECHANISM *given,
+                           cv_writer *out, struct cv_parameter *facts)
+{
+    (void)row;
+    (void)facts;
+    CK_ULONG bit;
+    if (given->ulParameterLen != sizeof bit)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&bit, given->pParameter, sizeof bit);
+    cv_write_uint(out, bit);
+    return CKR_OK;
+}
+
 static CK_RV put_iv(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
                     struct cv_parameter *facts)
 {
@@ -277,6 +365,8 @@ static CK_RV put_mac_length(const struct cv_mechanism *row, const CK_MECHANISM *
     {CKM_##name##_HMAC, SIGNS, CV_MAC, put_none, CV_COLLECT, CV_LENGTH_DIGEST, hash},    \
     {CKM_##name##_HMAC_GENERAL, SIGNS, CV_MAC, put_mac_length, CV_COLLECT,               \
      CV_LENGTH_PARAMETER, hash}
+#define DERIVES(name, put)                                                               \
+    {name, CKF_DERIVE, CV_ANY_KEY, put, CV_COLLECT, CV_LENGTH_DATA, CV_NO_DIGEST}
 #define GENERATES(name, flag)                                                            \
     {name, flag, CV_ANY_KEY, put_none, CV_COLLECT, CV_LENGTH_DATA, CV_NO_DIGEST}
 
@@ -337,6 +427,15 @@ static const struct cv_mechanism table[] = {
     MAC(SHA3_512, CV_SHA3_512),
     DIGEST(SHA512_224, CV_SHA_512_224),
     DIGEST(SHA512_256, CV_SHA_512_256),
+    DERIVES(CKM_ECDH1_DERIVE, put_ecdh),
+    DERIVES(CKM_ECDH1_COFACTOR_DERIVE, put_ecdh),
+    DERIVES(CKM_HKDF_DERIVE, put_hkdf),
+    DERIVES(CKM_HKDF_DATA, put_hkdf),
+    DERIVES(CKM_CONCATENATE_BASE_AND_KEY, put_other_key),
+    DERIVES(CKM_CONCATENATE_BASE_AND_DATA, put_text),
+    DERIVES(CKM_CONCATENATE_DATA_AND_BASE, put_text),
+    DERIVES(CKM_XOR_BASE_AND_DATA, put_text),
+    DERIVES(CKM_EXTRACT_KEY_FROM_KEY, put_first_bit),
     GENERATES(CKM_AES_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_AES_XTS_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_CHACHA20_KEY_GEN, CKF_GENERATE),

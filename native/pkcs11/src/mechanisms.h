@@ -63,6 +63,8 @@ struct cv_parameter {
     uint8_t block[CV_BLOCK]; /* IV or counter block */
     unsigned counter_bits;
     size_t result_bytes; /* length of a tag or of a shortened MAC */
+    bool has_second_key; /* whose reference is still to be appended: C_DeriveKey */
+    CK_OBJECT_HANDLE second_key;
 };
 
 struct cv_mechanism {

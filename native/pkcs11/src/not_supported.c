@@ -46,7 +46,6 @@ REFUSED(C_DigestEncryptUpdate, S s, B d, N n, B o, L on)
 REFUSED(C_DecryptDigestUpdate, S s, B d, N n, B o, L on)
 REFUSED(C_SignEncryptUpdate, S s, B d, N n, B o, L on)
 REFUSED(C_DecryptVerifyUpdate, S s, B d, N n, B o, L on)
-REFUSED(C_DeriveKey, S s, M m, O key, A t, N tn, CK_OBJECT_HANDLE_PTR o)
 
 REFUSED(C_LoginUser, S s, CK_USER_TYPE u, CK_UTF8CHAR_PTR p, N pn, CK_UTF8CHAR_PTR n, N nn)
 REFUSED(C_MessageEncryptInit, S s, M m, O key)

@@ -26,6 +26,7 @@ enum cv_operation_number {
     CV_GENERATE_KEY_PAIR = 31,
     CV_WRAP_KEY = 32,
     CV_UNWRAP_KEY = 33,
+    CV_DERIVE_KEY = 34,
     CV_SIGN = 40,
     CV_VERIFY = 41,
     CV_ENCRYPT = 42,

@@ -150,6 +150,7 @@ OPERATION_KINDS: Final[dict[Operation, tuple[Kind, str]]] = {
     Operation.GENERATE_KEY_PAIR: (Kind.CHANGE, "C_GenerateKeyPair"),
     Operation.WRAP_KEY: (Kind.LOCAL, "C_WrapKey"),
     Operation.UNWRAP_KEY: (Kind.CHANGE, "C_UnwrapKey"),
+    Operation.DERIVE_KEY: (Kind.CHANGE, "C_DeriveKey"),
     Operation.SIGN: (Kind.LOCAL, "C_Sign"),
     Operation.VERIFY: (Kind.LOCAL, "C_Verify"),
     Operation.ENCRYPT: (Kind.LOCAL, "C_Encrypt"),

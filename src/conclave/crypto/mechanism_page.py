@@ -9,7 +9,13 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from conclave.crypto import cipher_mechanisms, lattice_mechanisms, parameters, wrap_mechanisms
+from conclave.crypto import (
+    cipher_mechanisms,
+    derive_mechanisms,
+    lattice_mechanisms,
+    parameters,
+    wrap_mechanisms,
+)
 from conclave.crypto.mechanism_row import Mechanism
 from conclave.crypto.mechanisms import MECHANISMS
 from conclave.crypto.standard import Ckf
@@ -66,6 +72,14 @@ _TAIL: Final = """
   (CKM_RSA_PKCS, CKM_RSA_PKCS_OAEP) does not take. CKM_AES_KEY_WRAP takes whole groups of 8 bytes,
   at least two, and therefore hardly any private key: CKM_AES_KEY_WRAP_KWP does. An unwrapped key
   is extractable unless the template says otherwise, and never counts as always sensitive.
+* A derived key is a CKK_GENERIC_SECRET unless the template says otherwise. CKM_ECDH1_DERIVE takes
+  CKD_NULL and the KDFs of ANSI X9.63 with SHA-1 and SHA-2, the point bare or as an OCTET STRING,
+  and refuses points off the curve and of low order; without CKA_VALUE_LEN it gives the whole
+  secret, or one hash. With CKD_NULL a shorter key has the secret's last bytes.
+* What concatenation, exclusive or and extraction derive is sensitive when a source is, and
+  extractable only when all sources are; a template that says otherwise is inconsistent. Every key
+  that takes part, also as a salt, needs CKA_DERIVE.
+* CKM_HKDF_DATA makes a data object of CKA_VALUE_LEN bytes; like any data object it can be read.
 * CKM_RSA_PKCS unwraps what has a wrong padding to a random key, or to CKR_WRAPPED_KEY_INVALID where
   its random length is none of the type's: one more reason to wrap with CKM_RSA_PKCS_OAEP.
 * CKA_WRAP, CKA_UNWRAP and CKA_DERIVE are false unless asked for; the uses that a key's type is for
@@ -83,6 +97,7 @@ _ABILITIES: Final = (
     (Ckf.DECRYPT, "decrypt"),
     (Ckf.WRAP, "wrap"),
     (Ckf.UNWRAP, "unwrap"),
+    (Ckf.DERIVE, "derive"),
 )
 _PARAMETERS: Final = {
     parameters.no_parameter: "none",
@@ -97,6 +112,11 @@ _PARAMETERS: Final = {
     parameters.output_length: "CK_MAC_GENERAL_PARAMS",
     wrap_mechanisms.default_vector: "none, or 8-byte IV of RFC 3394",
     wrap_mechanisms.default_padded_vector: "none, or 4-byte IV of RFC 5649",
+    derive_mechanisms.ecdh: "CK_ECDH1_DERIVE_PARAMS",
+    derive_mechanisms.hkdf: "CK_HKDF_PARAMS",
+    derive_mechanisms.octets: "CK_KEY_DERIVATION_STRING_DATA",
+    derive_mechanisms.other_key: "CK_OBJECT_HANDLE",
+    derive_mechanisms.first_bit: "CK_EXTRACT_PARAMS",
     wrap_mechanisms.rsa_aes: "CK_RSA_AES_KEY_WRAP_PARAMS",
 }
 

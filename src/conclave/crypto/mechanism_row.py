@@ -17,6 +17,8 @@ Verify = Callable[[ReadyKey, Any, bytes, bytes, bool], None]
 """Key, decoded parameter, data, signature, digest already; raises for a wrong signature."""
 Crypt = Callable[[ReadyKey, Any, bytes], bytes]
 """Key, decoded parameter, input → output."""
+Derive = Callable[[ReadyKey, ReadyKey | None, Any, int | None], bytes]
+"""Base key, second key, decoded parameter, length that is wanted → value."""
 Generate = Callable[[Attributes], Attributes]
 """Planned secret key → material."""
 GeneratePair = Callable[[Attributes, Attributes], tuple[Attributes, Attributes]]
@@ -44,6 +46,13 @@ class Mechanism:
     unwrap: Crypt | None = None
     wraps_private_keys: bool = False
     """Private keys too, in the form of PKCS #8; secret keys are wrapped by their value."""
+    derive: Derive | None = None
+    second_key: Callable[[Any], bytes | None] | None = None
+    """From the decoded parameter to the reference of another key that takes part."""
+    derives_data: bool = False
+    """It makes a data object, not a key."""
+    inherits_protection: bool = False
+    """What it derives is as sensitive and as little extractable as the keys it came from."""
     generate: Generate | None = None
     generate_pair: GeneratePair | None = None
     digest: bool = False
@@ -62,6 +71,7 @@ class Mechanism:
             (self.decrypt, Ckf.DECRYPT),
             (self.wrap, Ckf.WRAP),
             (self.unwrap, Ckf.UNWRAP),
+            (self.derive, Ckf.DERIVE),
             (self.generate, Ckf.GENERATE),
             (self.generate_pair, Ckf.GENERATE_KEY_PAIR),
             (self.digest or None, Ckf.DIGEST),

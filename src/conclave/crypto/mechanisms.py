@@ -20,6 +20,7 @@ import msgspec
 from conclave.crypto import (
     cipher_mechanisms,
     curve_mechanisms,
+    derive_mechanisms,
     lattice_mechanisms,
     rsa_mechanisms,
     secret_mechanisms,
@@ -73,6 +74,7 @@ MECHANISMS: Final = _table(
         *cipher_mechanisms.ROWS,
         *lattice_mechanisms.ROWS,
         *wrap_mechanisms.ROWS,
+        *derive_mechanisms.ROWS,
     )
 )
 _SIGN: Final = int(Ckf.SIGN)

@@ -7,7 +7,7 @@ has been checked, and no secret key that may be read without a login unless a po
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ from conclave.keyring.attributes import (
     TRUE,
     AttributeRow,
     Attributes,
+    Kind,
     Rule,
     Schema,
     boolean,
@@ -129,6 +130,69 @@ def complete_unwrapped_key(planned: Attributes, material: Attributes) -> Attribu
     """Return a planned key with the material that was unwrapped, checked once."""
     _require_agreement(planned, material)
     whole = {**planned, **material}
+    return _with_unique_id({**whole, **complete_material(whole)})
+
+
+def plan_derived(
+    template: Template,
+    wanted_class: Cko,
+    protecting: Sequence[Attributes],
+    *,
+    policy: ObjectPolicy = STRICT,
+) -> Attributes:
+    """Return what a derived object will hold, without its value.
+
+    It is as well protected as each of `protecting`.  For a data object CKA_VALUE_LEN is here too.
+    """
+    fields = read_template(template)
+    if fields.setdefault(Cka.CLASS, ulong(wanted_class)) != ulong(wanted_class):
+        raise refused(
+            Ckr.TEMPLATE_INCONSISTENT,
+            f"The mechanism makes a {wanted_class.name}; CKA_CLASS says otherwise.",
+        )
+    length: Attributes = {}
+    if wanted_class == Cko.SECRET_KEY:
+        fields.setdefault(Cka.KEY_TYPE, ulong(Ckk.GENERIC_SECRET))
+    elif Cka.VALUE_LEN in fields:
+        length[Cka.VALUE_LEN] = normalized(Kind.ULONG, Cka.VALUE_LEN, fields.pop(Cka.VALUE_LEN))
+    if Cka.VALUE in fields:
+        raise refused(
+            Ckr.TEMPLATE_INCONSISTENT, "Derivation makes CKA_VALUE; it must not be given."
+        )
+    schema = schema_of(fields)
+    given = fit(schema, fields, forbidden=Rule.OWNED | Rule.MATERIAL)
+    planned = {**schema.defaults, **_protected(given, protecting), **length}
+    check_policy(planned, policy)
+    return planned
+
+
+def _protected(given: Attributes, protecting: Sequence[Attributes]) -> Attributes:
+    kept = dict(given)
+    for number, strict in ((Cka.SENSITIVE, TRUE), (Cka.EXTRACTABLE, FALSE)):
+        guarded = any(source[number] == strict for source in protecting)
+        if guarded and kept.setdefault(number, strict) != strict:
+            raise refused(
+                Ckr.TEMPLATE_INCONSISTENT,
+                f"{name_of(Cka, number)} contradicts that of a key it is derived from.",
+            )
+    return kept
+
+
+def complete_derived(
+    planned: Attributes, value: bytes, sources: Sequence[Attributes]
+) -> Attributes:
+    """Return a planned object with its derived value, checked once."""
+    if object_class(planned) == Cko.DATA:
+        kept = {number: held for number, held in planned.items() if number != Cka.VALUE_LEN}
+        return _with_unique_id({**kept, Cka.VALUE: value})
+    whole = {**planned, Cka.VALUE: value}
+    # PKCS #11: always so only if the keys it came from always were.
+    for number, now, strict in (
+        (Cka.ALWAYS_SENSITIVE, Cka.SENSITIVE, TRUE),
+        (Cka.NEVER_EXTRACTABLE, Cka.EXTRACTABLE, FALSE),
+    ):
+        always = whole[now] == strict and all(is_true(source, number) for source in sources)
+        whole[number] = boolean(value=always)
     return _with_unique_id({**whole, **complete_material(whole)})
 
 

@@ -43,6 +43,7 @@ HANDLERS: Final[dict[int, Handler]] = {
         (Operation.GENERATE_KEY_PAIR, change_handlers.generate_key_pair),
         (Operation.WRAP_KEY, wrap_handlers.wrap_key),
         (Operation.UNWRAP_KEY, wrap_handlers.unwrap_key),
+        (Operation.DERIVE_KEY, wrap_handlers.derive_key),
         (Operation.SIGN, key_handlers.sign),
         (Operation.VERIFY, key_handlers.verify),
         (Operation.ENCRYPT, key_handlers.encrypt),

@@ -52,6 +52,7 @@ class Operation(enum.IntEnum):
     GENERATE_KEY_PAIR = 31
     WRAP_KEY = 32
     UNWRAP_KEY = 33
+    DERIVE_KEY = 34
     SIGN = 40
     VERIFY = 41
     ENCRYPT = 42
@@ -369,6 +370,17 @@ class UnwrapKey(Message, frozen=True):
     write: Write | None
 
 
+class DeriveKey(Message, frozen=True):
+    """Arguments of DERIVE_KEY; `write` is needed when the new key is a token object."""
+
+    keyring_id: bytes
+    reference: bytes
+    mechanism: int
+    parameter: msgspec.Raw
+    template: Template
+    write: Write | None
+
+
 class ObjectResult(Message, frozen=True):
     """A new or changed object: its reference and, for a session object, what may be read of it."""
 
@@ -437,6 +449,25 @@ class RsaAesParameter(Message, frozen=True):
 
     aes_bits: int
     oaep: msgspec.Raw
+
+
+class EcdhParameter(Message, frozen=True):
+    """CK_ECDH1_DERIVE_PARAMS: key derivation function, shared data, the other's point."""
+
+    kdf: int
+    shared_data: bytes
+    public_data: bytes
+
+
+class HkdfParameter(Message, frozen=True):
+    """CK_HKDF_PARAMS; `salt` is empty, the salt, or the reference of a key, as its type says."""
+
+    extract: bool
+    expand: bool
+    hash_mechanism: int
+    salt_type: int
+    info: bytes
+    salt: bytes
 
 
 class GcmParameter(Message, frozen=True):

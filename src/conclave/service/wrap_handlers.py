@@ -1,9 +1,12 @@
-"""WRAP_KEY and UNWRAP_KEY: keys that leave under another key, and come back."""
+"""WRAP_KEY, UNWRAP_KEY and DERIVE_KEY: keys that leave under another one, or come of one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from conclave.crypto.derivation import derive_key as derived
 from conclave.crypto.faults import refused
 from conclave.crypto.ready_key import is_key
 from conclave.crypto.standard import Cka, Cko
@@ -17,10 +20,11 @@ from conclave.service.new_objects import changing, in_pool, made_later, place, p
 from conclave.service.object_handlers import reading
 from conclave.service.references import Access, resolve
 from conclave.service.requests import Caller, args_decoder, check_template
-from conclave.service.wire import Request, UnwrapKey, WrapKey
+from conclave.service.wire import DeriveKey, Request, UnwrapKey, WrapKey
 
 _decode_wrap = args_decoder(WrapKey)
 _decode_unwrap = args_decoder(UnwrapKey)
+_decode_derive = args_decoder(DeriveKey)
 
 
 def wrap_key(core: Core, caller: Caller, request: Request) -> bytes:
@@ -44,19 +48,13 @@ def unwrap_key(core: Core, caller: Caller, request: Request) -> Any:
     args: UnwrapKey = _decode_unwrap(request.args)
     template = args.template
     check_template(template)
-    access = changing(
-        core,
-        caller,
-        request,
-        args.keyring_id,
-        token=says(template, Cka.TOKEN, TRUE),
-        private=not says(template, Cka.PRIVATE, FALSE),
-        fresh=True,
-    )
+    access = _making(core, caller, request, args)
 
-    def make() -> Attributes:
+    def prepare() -> Callable[[], Attributes]:
         entry = _key(access, args.reference, Ckr.UNWRAPPING_KEY_HANDLE_INVALID)
-        return unwrapped(
+        core.watch.require_private_use()
+        return partial(
+            unwrapped,
             args.mechanism,
             args.parameter,
             entry.ready_key(),
@@ -66,15 +64,55 @@ def unwrap_key(core: Core, caller: Caller, request: Request) -> Any:
         )
 
     if args.write is None and not says(template, Cka.CLASS, ulong(Cko.PRIVATE_KEY)):
-        core.watch.require_private_use()
-        return place(access, request, None, [make()], pair=False)
+        return place(access, request, None, [prepare()()], pair=False)
 
     async def work() -> list[Attributes]:
-        core.watch.require_private_use()
         # A private key's parts are checked, which takes up to 40 ms.
-        return [await in_pool(core, make)]
+        return [await in_pool(core, prepare())]
 
     return made_later(access, request, args.write, work(), pair=False)
+
+
+def derive_key(core: Core, caller: Caller, request: Request) -> Any:
+    """Make a key of another one."""
+    args: DeriveKey = _decode_derive(request.args)
+    check_template(args.template)
+    access = _making(core, caller, request, args)
+
+    def find(reference: bytes) -> Attributes:
+        return _key(access, reference, Ckr.KEY_HANDLE_INVALID).attributes
+
+    def make() -> list[Attributes]:
+        core.watch.require_private_use()
+        attributes = derived(
+            args.mechanism,
+            args.parameter,
+            find,
+            args.reference,
+            args.template,
+            policy_of(core),
+        )
+        return [attributes]
+
+    if args.write is None:
+        return place(access, request, None, make(), pair=False)
+
+    async def work() -> list[Attributes]:
+        return make()
+
+    return made_later(access, request, args.write, work(), pair=False)
+
+
+def _making(core: Core, caller: Caller, request: Request, args: UnwrapKey | DeriveKey) -> Access:
+    return changing(
+        core,
+        caller,
+        request,
+        args.keyring_id,
+        token=says(args.template, Cka.TOKEN, TRUE),
+        private=not says(args.template, Cka.PRIVATE, FALSE),
+        fresh=True,
+    )
 
 
 def _key(access: Access, reference: bytes, ckr: Ckr) -> ObjectEntry:

@@ -1,0 +1,261 @@
+"""Derivation by published vectors, and how protected what comes out of it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from conclave.crypto.curves import CURVES, MONTGOMERY, octet_string
+from conclave.crypto.derivation import derive_key
+from conclave.crypto.derive_mechanisms import stretched
+from conclave.crypto.standard import UNAVAILABLE_INFORMATION, Cka, Ckk, Ckm, Cko
+from conclave.errors import Ckr, ConclaveError
+from conclave.keyring.attributes import FALSE, TRUE, Attributes, ulong
+from conclave.keyring.templates import build_object
+from tests.support.crypto_vectors import Case, each, hash_row, octets, packed
+
+BASE, OTHER = b"base", b"other"
+READABLE = [(int(Cka.SENSITIVE), FALSE), (int(Cka.EXTRACTABLE), TRUE)]
+DERIVES = (int(Cka.DERIVE), TRUE)
+KDFS = {"sha1": 2, "sha224": 5, "sha256": 6, "sha384": 7, "sha512": 8}
+NULL_KDF = 1
+SALT_NULL, SALT_DATA, SALT_KEY = 1, 2, 4
+
+Pair = tuple[int, bytes]
+
+
+def length(number: int) -> Pair:
+    return int(Cka.VALUE_LEN), ulong(number)
+
+
+def secret(value: bytes, *more: Pair) -> Attributes:
+    head = [(int(Cka.CLASS), ulong(Cko.SECRET_KEY)), (int(Cka.KEY_TYPE), ulong(Ckk.GENERIC_SECRET))]
+    return build_object([*head, DERIVES, (int(Cka.VALUE), value), *more])
+
+
+def curve_key(kind: Ckk, params: bytes, value: bytes) -> Attributes:
+    head = [(int(Cka.CLASS), ulong(Cko.PRIVATE_KEY)), (int(Cka.KEY_TYPE), ulong(kind))]
+    material = [(int(Cka.EC_PARAMS), params), (int(Cka.VALUE), value)]
+    return build_object([*head, DERIVES, *material])
+
+
+def derived(
+    mechanism: Ckm,
+    parameter: bytes,
+    base: Attributes,
+    *template: Pair,
+    other: Attributes | None = None,
+) -> Attributes:
+    keys = {BASE: base, OTHER: other or {}}
+    return derive_key(mechanism, parameter, keys.__getitem__, BASE, template)
+
+
+def value(mechanism: Ckm, parameter: bytes, base: Attributes, *template: Pair) -> bytes:
+    return derived(mechanism, parameter, base, *READABLE, *template)[Cka.VALUE]
+
+
+def refused_value(
+    mechanism: Ckm,
+    parameter: bytes,
+    base: Attributes,
+    *template: Pair,
+    other: Attributes | None = None,
+) -> int:
+    with pytest.raises(ConclaveError) as caught:
+        derived(mechanism, parameter, base, *template, other=other)
+    return caught.value.fault.ckr
+
+
+# ------------------------------------------------------------------ ECDH
+
+
+@each("ecdh")
+@pytest.mark.parametrize("mechanism", [Ckm.ECDH1_DERIVE, Ckm.ECDH1_COFACTOR_DERIVE])
+def test_ecdh_on_prime_curves(case: Case, mechanism: Ckm) -> None:
+    (row,) = [row for row in CURVES if row.name == case["curve"]]
+    x, y = (octets(case[name]).lstrip(b"\0").rjust(row.order_bytes, b"\0") for name in ("x", "y"))
+    base = curve_key(Ckk.EC, row.params, octets(case["private"]))
+    for point in (b"\x04" + x + y, octet_string(b"\x04" + x + y)):
+        parameter = packed(NULL_KDF, b"", point)
+        if case["secret"] == "FAIL":
+            wrong = refused_value(mechanism, parameter, base)
+            assert wrong == Ckr.MECHANISM_PARAM_INVALID
+            continue
+        whole = octets(case["secret"])
+        assert value(mechanism, parameter, base) == whole
+        # The standard cuts at the leading end.
+        assert value(mechanism, parameter, base, length(16)) == whole[-16:]
+        for name, kdf in KDFS.items():
+            made = value(mechanism, packed(kdf, b"shared", point), base)
+            first = whole + (1).to_bytes(4, "big") + b"shared"
+            assert made == hashlib.new(name, first).digest()
+
+
+@each("x25519_x448")
+def test_ecdh_on_montgomery_curves(case: Case) -> None:
+    (row,) = [row for row in MONTGOMERY if row.name == case["curve"]]
+    base = curve_key(Ckk.EC_MONTGOMERY, row.params, octets(case["private"]))
+    parameter = packed(NULL_KDF, b"", octets(case["public"]))
+    assert value(Ckm.ECDH1_DERIVE, parameter, base) == octets(case["secret"])
+    low_order = packed(NULL_KDF, b"", bytes(row.key_bytes))
+    wrong = refused_value(Ckm.ECDH1_DERIVE, low_order, base)
+    assert wrong == Ckr.MECHANISM_PARAM_INVALID
+
+
+@each("x963_kdf")
+def test_the_kdf_of_x963(case: Case) -> None:
+    wanted = octets(case["derived"])
+    shared = octets(case["shared"])
+    made = stretched(KDFS[case["hash"]], octets(case["secret"]), shared, len(wanted))
+    assert made == wanted
+
+
+def test_what_ecdh_does_not_take_is_told() -> None:
+    (row, *_) = [row for row in CURVES if row.name == "P-256"]
+    base = curve_key(Ckk.EC, row.params, os.urandom(31))
+    point = base[Cka.EC_POINT]
+    ecdh, invalid = Ckm.ECDH1_DERIVE, Ckr.MECHANISM_PARAM_INVALID
+    for parameter in (packed(3, b"", point), packed(NULL_KDF, b"x", point), packed(NULL_KDF)):
+        assert refused_value(ecdh, parameter, base) == invalid
+    assert refused_value(ecdh, packed(NULL_KDF, b"", point), base, length(33)) == Ckr.KEY_SIZE_RANGE
+    head = [(int(Cka.CLASS), ulong(Cko.PUBLIC_KEY)), (int(Cka.KEY_TYPE), ulong(Ckk.EC))]
+    material = [(int(Cka.EC_PARAMS), row.params), (int(Cka.EC_POINT), point)]
+    public = build_object([*head, DERIVES, *material])
+    parameter = packed(NULL_KDF, b"", point)
+    assert refused_value(ecdh, parameter, public) == Ckr.KEY_TYPE_INCONSISTENT
+    assert refused_value(ecdh, parameter, secret(bytes(32))) == Ckr.KEY_TYPE_INCONSISTENT
+
+
+# ------------------------------------------------------------------ HKDF
+
+
+def hkdf(case: Case, *, extract: bool, expand: bool, kind: int, salt: bytes) -> bytes:
+    digest = int(hash_row(case["hash"]).digest)
+    return packed(extract, expand, digest, kind, octets(case["info"]), salt)
+
+
+@each("hkdf")
+def test_hkdf(case: Case) -> None:
+    salt, wanted = octets(case["salt"]), octets(case["derived"])
+    kind = SALT_DATA if salt else SALT_NULL
+    base, size = secret(octets(case["secret"])), length(len(wanted))
+    both = hkdf(case, extract=True, expand=True, kind=kind, salt=salt)
+    assert value(Ckm.HKDF_DERIVE, both, base, size) == wanted
+    first = hkdf(case, extract=True, expand=False, kind=kind, salt=salt)
+    assert value(Ckm.HKDF_DERIVE, first, base) == octets(case["prk"])
+    second = hkdf(case, extract=False, expand=True, kind=SALT_NULL, salt=b"")
+    assert value(Ckm.HKDF_DERIVE, second, secret(octets(case["prk"])), size) == wanted
+    data = derived(Ckm.HKDF_DATA, both, base, size)
+    assert data[Cka.CLASS] == ulong(Cko.DATA)
+    assert data[Cka.VALUE] == wanted
+    assert Cka.VALUE_LEN not in data
+    if salt:
+        of_key = hkdf(case, extract=True, expand=True, kind=SALT_KEY, salt=OTHER)
+        made = derived(Ckm.HKDF_DERIVE, of_key, base, *READABLE, size, other=secret(salt))
+        assert made[Cka.VALUE] == wanted
+
+
+def test_hkdf_with_sha3_agrees_with_the_library() -> None:
+    digest = hash_row("sha3_256")
+    parameter = packed(True, True, int(digest.digest), SALT_DATA, b"info", b"salt")
+    made = value(Ckm.HKDF_DERIVE, parameter, secret(b"secret"), length(48))
+    assert made == HKDF(digest.algorithm, 48, b"salt", b"info").derive(b"secret")
+    other = packed(True, True, int(hash_row("sha256").digest), SALT_DATA, b"info", b"salt")
+    assert value(Ckm.HKDF_DERIVE, other, secret(b"secret"), length(48)) == (
+        HKDF(SHA256(), 48, b"salt", b"info").derive(b"secret")
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameter", "template", "ckr"),
+    [
+        ((True, True, int(Ckm.SHA256), SALT_NULL, b"", b""), [], Ckr.TEMPLATE_INCOMPLETE),
+        ((False, False, int(Ckm.SHA256), SALT_NULL, b"", b""), [], Ckr.MECHANISM_PARAM_INVALID),
+        ((True, True, int(Ckm.SHA256_HMAC), 1, b"", b""), [], Ckr.MECHANISM_PARAM_INVALID),
+        ((True, True, int(Ckm.SHA256), 3, b"", b""), [], Ckr.MECHANISM_PARAM_INVALID),
+        ((True, False, int(Ckm.SHA256), 1, b"", b""), [length(33)], Ckr.KEY_SIZE_RANGE),
+        ((True, True, int(Ckm.SHA256), 1, b"", b""), [length(513)], Ckr.KEY_SIZE_RANGE),
+        ((True, True, int(Ckm.SHA256), 1, b"", b""), [length(0)], Ckr.KEY_SIZE_RANGE),
+    ],
+)
+def test_what_hkdf_does_not_take_is_told(
+    parameter: tuple[object, ...], template: list[Pair], ckr: Ckr
+) -> None:
+    base = secret(bytes(32))
+    assert refused_value(Ckm.HKDF_DERIVE, packed(*parameter), base, *template) == ckr
+
+
+# ------------------------------------------------------------------ copying bits
+
+
+@each("derivation_examples")
+def test_the_standards_own_examples(case: Case) -> None:
+    mechanism, wanted = Ckm[case["mechanism"]], octets(case["derived"])
+    base, size = secret(octets(case["base"])), length(len(wanted))
+    if mechanism == Ckm.CONCATENATE_BASE_AND_KEY:
+        other = secret(octets(case["data"]))
+        parameter = msgspec.msgpack.encode(OTHER)
+        made = derived(mechanism, parameter, base, size, other=other)
+        assert made[Cka.VALUE] == wanted
+        return
+    data: object = int(case["bit"]) if "bit" in case else octets(case["data"])
+    assert derived(mechanism, msgspec.msgpack.encode(data), base, size)[Cka.VALUE] == wanted
+
+
+def test_bits_that_are_copied_stay_as_protected_as_their_source() -> None:
+    joined, data = Ckm.CONCATENATE_BASE_AND_DATA, msgspec.msgpack.encode(b"data")
+    hidden, open_key = secret(bytes(16)), secret(bytes(16), *READABLE)
+    made = derived(joined, data, hidden)
+    assert made[Cka.SENSITIVE] == TRUE
+    assert made[Cka.EXTRACTABLE] == FALSE
+    for number, given in READABLE:
+        assert refused_value(joined, data, hidden, (number, given)) == Ckr.TEMPLATE_INCONSISTENT
+    assert derived(joined, data, open_key, *READABLE)[Cka.VALUE] == bytes(16) + b"data"
+    both = Ckm.CONCATENATE_BASE_AND_KEY
+    other = msgspec.msgpack.encode(OTHER)
+    wrong = refused_value(both, other, open_key, *READABLE, other=hidden)
+    assert wrong == Ckr.TEMPLATE_INCONSISTENT
+
+
+def test_always_is_only_said_of_what_always_was() -> None:
+    joined, data = Ckm.CONCATENATE_BASE_AND_DATA, msgspec.msgpack.encode(b"data")
+    created = derived(joined, data, secret(bytes(16)))
+    assert created[Cka.ALWAYS_SENSITIVE] == FALSE
+    assert created[Cka.NEVER_EXTRACTABLE] == FALSE
+    generated = {
+        **secret(bytes(16)),
+        Cka.ALWAYS_SENSITIVE: TRUE,
+        Cka.NEVER_EXTRACTABLE: TRUE,
+    }
+    made = derived(joined, data, generated)
+    assert made[Cka.ALWAYS_SENSITIVE] == TRUE
+    assert made[Cka.NEVER_EXTRACTABLE] == TRUE
+    assert made[Cka.LOCAL] == FALSE
+    assert made[Cka.KEY_GEN_MECHANISM] == ulong(UNAVAILABLE_INFORMATION)
+
+
+def test_who_may_not_be_derived_from_is_told() -> None:
+    data = msgspec.msgpack.encode(b"data")
+    head = [(int(Cka.CLASS), ulong(Cko.SECRET_KEY)), (int(Cka.KEY_TYPE), ulong(Ckk.GENERIC_SECRET))]
+    idle = build_object([*head, (int(Cka.VALUE), bytes(16))])
+    joined, both = Ckm.CONCATENATE_BASE_AND_DATA, Ckm.CONCATENATE_BASE_AND_KEY
+    base, other = secret(bytes(16)), msgspec.msgpack.encode(OTHER)
+    assert refused_value(joined, data, idle) == Ckr.KEY_FUNCTION_NOT_PERMITTED
+    assert refused_value(both, other, base, other=idle) == Ckr.KEY_FUNCTION_NOT_PERMITTED
+    assert refused_value(Ckm.AES_ECB, data, base) == Ckr.MECHANISM_INVALID
+    given = (int(Cka.VALUE), bytes(4))
+    assert refused_value(joined, data, base, given) == Ckr.TEMPLATE_INCONSISTENT
+    private = (int(Cka.CLASS), ulong(Cko.PRIVATE_KEY))
+    assert refused_value(joined, data, base, private) == Ckr.TEMPLATE_INCONSISTENT
+    assert refused_value(joined, data, base, length(21)) == Ckr.KEY_SIZE_RANGE
+    aes = (int(Cka.KEY_TYPE), ulong(Ckk.AES))
+    assert refused_value(joined, data, base, aes) == Ckr.ATTRIBUTE_VALUE_INVALID
+    assert derived(joined, data, base, aes, length(16))[Cka.VALUE] == bytes(16)
+    extract = Ckm.EXTRACT_KEY_FROM_KEY
+    bit = msgspec.msgpack.encode(128)
+    assert refused_value(extract, bit, base, length(4)) == Ckr.MECHANISM_PARAM_INVALID

@@ -1,0 +1,204 @@
+"""C_DeriveKey through the module, with published vectors."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from pathlib import Path
+
+import pytest
+
+from conclave.crypto.curves import CURVES, MONTGOMERY
+from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
+from conclave.errors import Ckr
+from tests.native.module_fixtures import place, session
+from tests.support.cryptoki import Mechanism, Session, Template, attributes, mechanism
+
+__all__ = ["place", "session"]
+pytestmark = pytest.mark.system
+
+VECTORS = Path(__file__).parent.parent / "vectors"
+Case = dict[str, str]
+READABLE: Template = {Cka.SENSITIVE: False, Cka.EXTRACTABLE: True}
+SALT_DATA, SALT_KEY = 2, 4
+
+
+class EcdhParameter(ctypes.Structure):
+    """CK_ECDH1_DERIVE_PARAMS."""
+
+    _fields_ = (
+        ("kdf", ctypes.c_ulong),
+        ("shared_length", ctypes.c_ulong),
+        ("shared", ctypes.c_char_p),
+        ("public_length", ctypes.c_ulong),
+        ("public", ctypes.c_char_p),
+    )
+
+
+class HkdfParameter(ctypes.Structure):
+    """CK_HKDF_PARAMS."""
+
+    _fields_ = (
+        ("extract", ctypes.c_ubyte),
+        ("expand", ctypes.c_ubyte),
+        ("hash", ctypes.c_ulong),
+        ("salt_type", ctypes.c_ulong),
+        ("salt", ctypes.c_char_p),
+        ("salt_length", ctypes.c_ulong),
+        ("salt_key", ctypes.c_ulong),
+        ("info", ctypes.c_char_p),
+        ("info_length", ctypes.c_ulong),
+    )
+
+
+class Text(ctypes.Structure):
+    """CK_KEY_DERIVATION_STRING_DATA."""
+
+    _fields_ = (("data", ctypes.c_char_p), ("length", ctypes.c_ulong))
+
+
+def cases(name: str) -> list[Case]:
+    found: list[Case] = json.loads((VECTORS / f"{name}.json").read_text())["cases"]
+    return found
+
+
+def octets(digits: str) -> bytes:
+    return bytes.fromhex(digits)
+
+
+def secret(session: Session, value: bytes) -> int:
+    return session.create(
+        {
+            Cka.CLASS: Cko.SECRET_KEY,
+            Cka.KEY_TYPE: Ckk.GENERIC_SECRET,
+            Cka.DERIVE: True,
+            Cka.VALUE: value,
+            **READABLE,
+        }
+    )
+
+
+def private(session: Session, kind: Ckk, params: bytes, value: bytes) -> int:
+    return session.create(
+        {
+            Cka.CLASS: Cko.PRIVATE_KEY,
+            Cka.KEY_TYPE: kind,
+            Cka.EC_PARAMS: params,
+            Cka.DERIVE: True,
+            Cka.VALUE: value,
+        }
+    )
+
+
+def derive(
+    session: Session, how: Mechanism, base: int, template: Template
+) -> tuple[int, ctypes.c_ulong]:
+    made = ctypes.c_ulong()
+    value = session.value(
+        "C_DeriveKey",
+        ctypes.byref(how),
+        base,
+        attributes(template),
+        len(template),
+        ctypes.byref(made),
+    )
+    return value, made
+
+
+def derived(session: Session, how: Mechanism, base: int, template: Template | None = None) -> bytes:
+    value, made = derive(session, how, base, {**READABLE, **(template or {})})
+    assert value == Ckr.OK
+    return session.get(made.value, Cka.VALUE)
+
+
+def ecdh(point: bytes) -> Mechanism:
+    return mechanism(Ckm.ECDH1_DERIVE, EcdhParameter(1, 0, None, len(point), point))
+
+
+@pytest.mark.parametrize("case", cases("ecdh"))
+def test_ecdh_on_prime_curves(session: Session, case: Case) -> None:
+    (row,) = [row for row in CURVES if row.name == case["curve"]]
+    x, y = (octets(case[n]).lstrip(b"\0").rjust(row.order_bytes, b"\0") for n in ("x", "y"))
+    base = private(session, Ckk.EC, row.params, octets(case["private"]))
+    how = ecdh(b"\x04" + x + y)
+    if case["secret"] == "FAIL":
+        assert derive(session, how, base, READABLE)[0] == Ckr.MECHANISM_PARAM_INVALID
+        return
+    assert derived(session, how, base) == octets(case["secret"])
+
+
+@pytest.mark.parametrize("case", cases("x25519_x448"))
+def test_ecdh_on_montgomery_curves(session: Session, case: Case) -> None:
+    (row,) = [row for row in MONTGOMERY if row.name == case["curve"]]
+    base = private(session, Ckk.EC_MONTGOMERY, row.params, octets(case["private"]))
+    assert derived(session, ecdh(octets(case["public"])), base) == octets(case["secret"])
+
+
+@pytest.mark.parametrize("case", cases("hkdf"))
+def test_hkdf(session: Session, case: Case) -> None:
+    salt, info, wanted = (octets(case[name]) for name in ("salt", "info", "derived"))
+    base = secret(session, octets(case["secret"]))
+    digest = {"sha1": Ckm.SHA_1, "sha256": Ckm.SHA256}[case["hash"]]
+    size: Template = {Cka.VALUE_LEN: len(wanted)}
+    kind = SALT_DATA if salt else 1
+    choice = HkdfParameter(1, 1, digest, kind, salt, len(salt), 0, info, len(info))
+    assert derived(session, mechanism(Ckm.HKDF_DERIVE, choice), base, size) == wanted
+    value, data = derive(session, mechanism(Ckm.HKDF_DATA, choice), base, size)
+    assert value == Ckr.OK
+    assert session.get(data.value, Cka.VALUE) == wanted
+    if salt:
+        key = secret(session, salt)
+        choice = HkdfParameter(1, 1, digest, SALT_KEY, None, 0, key, info, len(info))
+        assert derived(session, mechanism(Ckm.HKDF_DERIVE, choice), base, size) == wanted
+
+
+@pytest.mark.parametrize("case", cases("derivation_examples"))
+def test_the_standards_own_examples(session: Session, case: Case) -> None:
+    kind, wanted = Ckm[case["mechanism"]], octets(case["derived"])
+    data = octets(case.get("data", ""))
+    if kind == Ckm.CONCATENATE_BASE_AND_KEY:
+        how = mechanism(kind, bytes(ctypes.c_ulong(secret(session, data))))
+    elif kind == Ckm.EXTRACT_KEY_FROM_KEY:
+        how = mechanism(kind, bytes(ctypes.c_ulong(int(case["bit"]))))
+    else:
+        how = mechanism(kind, Text(data, len(data)))
+    base = secret(session, octets(case["base"]))
+    assert derived(session, how, base, {Cka.VALUE_LEN: len(wanted)}) == wanted
+
+
+def test_a_derived_token_key_stays_and_encrypts(session: Session) -> None:
+    how = mechanism(Ckm.CONCATENATE_BASE_AND_DATA, Text(bytes(8), 8))
+    template: Template = {
+        Cka.KEY_TYPE: Ckk.AES,
+        Cka.TOKEN: True,
+        Cka.LABEL: b"derived",
+        Cka.VALUE_LEN: 16,
+    }
+    value, made = derive(session, how, secret(session, bytes(8)), template)
+    assert value == Ckr.OK
+    assert session.find({Cka.LABEL: b"derived"}) == [made.value]
+    sealed = session.whole("Encrypt", mechanism(Ckm.AES_ECB), made.value, bytes(16))
+    # H of the GCM specification's test case 1: AES-128 of zeros under zeros.
+    assert sealed.hex() == "66e94bd4ef8a2c3b884cfa59ca342b2e"
+    session.do("C_DestroyObject", made.value)
+
+
+def test_what_is_refused_has_its_name(session: Session) -> None:
+    base = secret(session, bytes(16))
+    text = mechanism(Ckm.CONCATENATE_BASE_AND_DATA, Text(b"data", 4))
+    for how, key, value in (
+        (text, 999_999, Ckr.KEY_HANDLE_INVALID),
+        (mechanism(Ckm.CONCATENATE_BASE_AND_KEY, bytes(8)), base, Ckr.KEY_HANDLE_INVALID),
+        (mechanism(Ckm.CONCATENATE_BASE_AND_KEY, b"x"), base, Ckr.MECHANISM_PARAM_INVALID),
+        (mechanism(Ckm.XOR_BASE_AND_DATA, Text(None, 4)), base, Ckr.MECHANISM_PARAM_INVALID),
+        (mechanism(Ckm.XOR_BASE_AND_DATA), base, Ckr.MECHANISM_PARAM_INVALID),
+        (mechanism(Ckm.HKDF_DERIVE, b"x"), base, Ckr.MECHANISM_PARAM_INVALID),
+        (mechanism(Ckm.ECDH1_DERIVE, b"x"), base, Ckr.MECHANISM_PARAM_INVALID),
+        (ecdh(bytes(65)), base, Ckr.KEY_TYPE_INCONSISTENT),
+        (mechanism(Ckm.AES_ECB), base, Ckr.MECHANISM_INVALID),
+    ):
+        assert derive(session, how, key, {})[0] == value
+    rows = attributes({})
+    assert session.value("C_DeriveKey", None, base, rows, 0, None) == Ckr.ARGUMENTS_BAD
+    arguments = (ctypes.byref(text), base, rows, 0, None)
+    assert session.value("C_DeriveKey", *arguments) == Ckr.ARGUMENTS_BAD
