@@ -46,6 +46,11 @@ def test_no_two_short_names_collide() -> None:
     [
         (["login"], 'Command "login" not found.'),
         (["role", "dance"], 'Subcommand "dance" not found.'),
+        (["rolle", "list"], 'Command "rolle" not found. Did you mean "role"'),
+        (["role", "lgin"], 'Did you mean "login"'),
+        (["role", "login", "-nam", "co"], 'Did you mean "-name"'),
+        (["HAGroup", "list"], "hagroup is not for keyrings: a cluster"),
+        (["par", "clone", "-objects", "1"], "partition clone is not for keyrings"),
         (["role"], "needs a subcommand: list, login"),
         (["role", "login"], "needs the option -name"),
         (["role", "login", "-name"], "-name needs a role"),

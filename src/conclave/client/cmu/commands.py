@@ -18,6 +18,7 @@ from conclave.client.templates import Value, template, ulong
 from conclave.crypto.standard import Cka, Cko
 from conclave.errors import BadInput
 from conclave.keyring.attributes import EVER_SECRET, KEY_CLASSES
+from conclave.service.wire import MAX_TEMPLATE_ATTRIBUTES
 
 SUBJECT_QUESTIONS: Final = {
     "C": "Enter Subject 2-letter Country Code (C) : ",
@@ -240,7 +241,10 @@ def _readable(
     """Return these attributes without a key's material, though the keyring may reveal it."""
     if not wanted:
         return {}
-    found = session.attributes(reference, list({Cka.CLASS, *wanted}))
+    types = list({Cka.CLASS, *wanted})
+    found: dict[int, bytes | None] = {}
+    for begin in range(0, len(types), MAX_TEMPLATE_ATTRIBUTES):
+        found |= session.attributes(reference, types[begin : begin + MAX_TEMPLATE_ATTRIBUTES])
     is_key = ulong(found[Cka.CLASS]) in KEY_CLASSES
     return {
         number: value for number, value in found.items() if not (is_key and number in EVER_SECRET)

@@ -12,7 +12,7 @@ from typing import Final
 
 from conclave import faults
 from conclave.errors import BadInput
-from conclave.shell_words import split_words
+from conclave.shell_words import nearest, split_words
 
 SEPARATOR: Final = "--"
 """Stands between two commands of one batch, which share the process and so the login."""
@@ -101,9 +101,25 @@ COMMANDS: Final = (
     Command(("role", "show"), ("ro", "sh"), "show the state of a role", (_ROLE,)),
     Command(("partition", "contents"), ("par", "con"), "list the objects of the current slot"),
     Command(("partition", "showinfo"), ("par", "si"), "show the keyring of the current slot"),
+    Command(
+        ("partition", "clear"),
+        ("par", "clear"),
+        "destroy all objects of the current slot that the role sees",
+        (Option("force", "f", None, "do not ask whether to proceed"),),
+    ),
     Command(("help",), ("?",), "list the commands, or explain one"),
     Command(("exit",), ("e",), "leave"),
 )
+
+NOT_FOR_KEYRINGS: Final = {
+    "hagroup": "a cluster spreads the load over its members and survives their loss by itself",
+    "clientconfig": "a client joins a cluster with LNHClientRegistration.sh",
+    "role createchallenge": "roles of keyrings have passwords, not challenges",
+    "partition clone": "a keyring is replicated to every member, and its keys do not leave it",
+    "partition showpolicies": "a keyring has no policies of its own",
+    "partition changepolicy": "a keyring has no policies of its own",
+}
+"""Commands of the reference that keyrings have no use for, and what they have instead."""
 
 
 def split_line(line: str) -> list[str]:
@@ -126,8 +142,14 @@ def parse(words: Sequence[str]) -> Invocation:
     """Return what the words ask for; raise BadInput naming the word that is not understood."""
     first = words[0].lower()
     family = [row for row in COMMANDS if first in (row.words[0], row.short[0])]
+    name = " ".join([family[0].words[0] if family else first, *words[1:2]]).lower()
+    for without in (first, name):
+        if without in NOT_FOR_KEYRINGS:
+            message = f"{without} is not for keyrings: {NOT_FOR_KEYRINGS[without]}."
+            raise BadInput(faults.COMMAND_LINE, message)
     if not family:
-        raise BadInput(faults.COMMAND_LINE, f'Command "{words[0]}" not found.')
+        hint = _hint(words[0], [row.words[0] for row in COMMANDS])
+        raise BadInput(faults.COMMAND_LINE, f'Command "{words[0]}" not found.{hint}')
     if len(family[0].words) == 1:
         return Invocation(family[0], rest=tuple(words[1:]))
     if len(words) == 1:
@@ -138,7 +160,13 @@ def parse(words: Sequence[str]) -> Invocation:
     for row in family:
         if second in (row.words[1], row.short[1]):
             return Invocation(row, _parse_options(row, words[2:]))
-    raise BadInput(faults.COMMAND_LINE, f'Subcommand "{words[1]}" not found.')
+    hint = _hint(words[1], [row.words[1] for row in family])
+    raise BadInput(faults.COMMAND_LINE, f'Subcommand "{words[1]}" not found.{hint}')
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    near = nearest(word, known)
+    return f' Did you mean "{near[0]}"?' if near else ""
 
 
 def _parse_options(command: Command, words: Sequence[str]) -> dict[str, str]:
@@ -165,7 +193,9 @@ def _find_option(command: Command, word: str) -> Option:
     known = ", ".join(f"-{option.name}" for option in command.options) or "none"
     # An unknown word may be a mistyped password, so it is not repeated.
     shown = f"Option {word}" if word.startswith("-") else "A word that is no option"
-    raise BadInput(faults.COMMAND_LINE, f"{shown} is unknown to {command.name}; it takes {known}.")
+    hint = _hint(word, [f"-{option.name}" for option in command.options])
+    message = f"{shown} is unknown to {command.name}; it takes {known}.{hint}"
+    raise BadInput(faults.COMMAND_LINE, message)
 
 
 def _value(option: Option, remaining: Iterator[str]) -> str:

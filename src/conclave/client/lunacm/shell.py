@@ -58,6 +58,7 @@ class Shell:
             "role show": self._role_show,
             "partition contents": self._partition_contents,
             "partition showinfo": self._partition_showinfo,
+            "partition clear": self._partition_clear,
             "help": self._help,
             "exit": self._exit,
         }
@@ -212,6 +213,18 @@ class Shell:
 
     def _partition_showinfo(self, _invocation: Invocation) -> str:
         return render.partition_info(self._session().info())
+
+    def _partition_clear(self, invocation: Invocation) -> str:
+        session = self._session()
+        self._demand(session, wire.Role.KRCO)
+        references = session.find()
+        if references and "force" not in invocation.values:
+            self._write(f"\n    All {len(references)} objects of this slot will be destroyed.\n")
+            if self._prompts.question("    Type 'proceed' to continue: ").strip() != "proceed":
+                raise Cancelled
+        for reference in references:
+            session.destroy_object(reference)
+        return f"    {len(references)} objects were destroyed."
 
     # ---- the rest
 
