@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import Literal
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from conclave.crypto.curves import CURVES, MONTGOMERY, octet_string
 from conclave.crypto.derivation import derive_key
 from conclave.crypto.derive_mechanisms import stretched
+from conclave.crypto.hashes import HASHES
 from conclave.crypto.standard import UNAVAILABLE_INFORMATION, Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr, ConclaveError
 from conclave.keyring.attributes import FALSE, TRUE, Attributes, ulong
@@ -188,6 +190,65 @@ def test_what_hkdf_does_not_take_is_told(
 ) -> None:
     base = secret(bytes(32))
     assert refused_value(Ckm.HKDF_DERIVE, packed(*parameter), base, *template) == ckr
+
+
+# ------------------------------------------------------------------ SP 800-108
+
+COUNTER, LENGTH, OCTETS = 1, 3, 4
+PRFS = {f"HMAC_{row.name.upper()}": int(row.hmac) for row in HASHES}
+
+
+def counter_base(case: Case) -> Attributes:
+    if case["prf"].startswith("HMAC"):
+        return secret(octets(case["key"]))
+    head = [(int(Cka.CLASS), ulong(Cko.SECRET_KEY)), (int(Cka.KEY_TYPE), ulong(Ckk.AES))]
+    return build_object([*head, DERIVES, (int(Cka.VALUE), octets(case["key"]))])
+
+
+@each("counter_kdf")
+def test_the_counter_kdf(case: Case) -> None:
+    prf = PRFS.get(case["prf"], int(Ckm.AES_CMAC))
+    before, after = ([OCTETS, octets(case[name]), 0, False, 0] for name in ("before", "after"))
+    parameter = packed(prf, [before, [COUNTER, b"", int(case["bits"]), False, 0], after])
+    wanted = octets(case["derived"])
+    base, size = counter_base(case), length(len(wanted))
+    assert value(Ckm.SP800_108_COUNTER_KDF, parameter, base, size) == wanted
+
+
+@pytest.mark.parametrize(
+    ("method", "order", "bits"), [(1, "big", 160), (1, "little", 160), (2, "big", 256)]
+)
+def test_the_counter_kdf_writes_lengths(
+    method: int, order: Literal["big", "little"], bits: int
+) -> None:
+    kdf, base = Ckm.SP800_108_COUNTER_KDF, secret(bytes(32))
+    counter = [COUNTER, b"", 32, False, 0]
+    parts = [counter, [LENGTH, b"", 32, order == "little", method]]
+    written = [counter, [OCTETS, bits.to_bytes(4, order), 0, False, 0]]
+    made = value(kdf, packed(int(Ckm.SHA256_HMAC), parts), base, length(20))
+    assert made == value(kdf, packed(int(Ckm.SHA256_HMAC), written), base, length(20))
+
+
+@pytest.mark.parametrize(
+    ("prf", "parts", "ckr"),
+    [
+        (Ckm.SHA256, [[COUNTER, b"", 32, False, 0]], Ckr.MECHANISM_PARAM_INVALID),
+        (Ckm.SHA256_HMAC, [], Ckr.MECHANISM_PARAM_INVALID),
+        (Ckm.SHA256_HMAC, [[COUNTER, b"", 32, False, 0]] * 2, Ckr.MECHANISM_PARAM_INVALID),
+        (Ckm.SHA256_HMAC, [[COUNTER, b"", 12, False, 0]], Ckr.MECHANISM_PARAM_INVALID),
+        (Ckm.SHA256_HMAC, [[COUNTER, b"", 32, True, 0]], Ckr.MECHANISM_PARAM_INVALID),
+        (
+            Ckm.SHA256_HMAC,
+            [[COUNTER, b"", 32, False, 0], [LENGTH, b"", 8, False, 1]],
+            Ckr.MECHANISM_PARAM_INVALID,
+        ),
+        (Ckm.AES_CMAC, [[COUNTER, b"", 32, False, 0]], Ckr.KEY_TYPE_INCONSISTENT),
+    ],
+)
+def test_what_the_counter_kdf_does_not_take_is_told(prf: Ckm, parts: object, ckr: Ckr) -> None:
+    base, size = secret(bytes(32)), length(64)
+    parameter = packed(int(prf), parts)
+    assert refused_value(Ckm.SP800_108_COUNTER_KDF, parameter, base, size) == ckr
 
 
 # ------------------------------------------------------------------ copying bits

@@ -51,6 +51,40 @@ class HkdfParameter(ctypes.Structure):
     )
 
 
+class CounterFormat(ctypes.Structure):
+    """CK_SP800_108_COUNTER_FORMAT."""
+
+    _fields_ = (("little_endian", ctypes.c_ubyte), ("bits", ctypes.c_ulong))
+
+
+class LengthFormat(ctypes.Structure):
+    """CK_SP800_108_DKM_LENGTH_FORMAT."""
+
+    _fields_ = (
+        ("method", ctypes.c_ulong),
+        ("little_endian", ctypes.c_ubyte),
+        ("bits", ctypes.c_ulong),
+    )
+
+
+class CounterPart(ctypes.Structure):
+    """CK_PRF_DATA_PARAM."""
+
+    _fields_ = (("kind", ctypes.c_ulong), ("value", ctypes.c_void_p), ("length", ctypes.c_ulong))
+
+
+class CounterParameter(ctypes.Structure):
+    """CK_SP800_108_KDF_PARAMS."""
+
+    _fields_ = (
+        ("prf", ctypes.c_ulong),
+        ("count", ctypes.c_ulong),
+        ("parts", ctypes.POINTER(CounterPart)),
+        ("additional_count", ctypes.c_ulong),
+        ("additional", ctypes.c_void_p),
+    )
+
+
 class Text(ctypes.Structure):
     """CK_KEY_DERIVATION_STRING_DATA."""
 
@@ -150,6 +184,57 @@ def test_hkdf(session: Session, case: Case) -> None:
         key = secret(session, salt)
         choice = HkdfParameter(1, 1, digest, SALT_KEY, None, 0, key, info, len(info))
         assert derived(session, mechanism(Ckm.HKDF_DERIVE, choice), base, size) == wanted
+
+
+COUNTER, LENGTH, OCTETS = 1, 3, 4
+
+
+def counter_kdf(prf: int, *parts: tuple[int, bytes | ctypes.Structure]) -> Mechanism:
+    rows = (CounterPart * len(parts))()
+    held = [
+        ctypes.create_string_buffer(part, len(part)) if isinstance(part, bytes) else part
+        for _, part in parts
+    ]
+    for row, (kind, _), buffer in zip(rows, parts, held, strict=True):
+        row.kind, row.value = kind, ctypes.addressof(buffer)
+        row.length = ctypes.sizeof(buffer)
+    built = mechanism(Ckm.SP800_108_COUNTER_KDF, CounterParameter(prf, len(parts), rows, 0, None))
+    built.parts = held
+    return built
+
+
+@pytest.mark.parametrize("case", cases("counter_kdf")[::4])
+def test_the_counter_kdf(session: Session, case: Case) -> None:
+    kind, _, name = case["prf"].partition("_")
+    value, wanted = octets(case["key"]), octets(case["derived"])
+    prf = Ckm.AES_CMAC if kind == "CMAC" else Ckm[f"{name.replace('SHA1', 'SHA_1')}_HMAC"]
+    base = session.create(
+        {
+            Cka.CLASS: Cko.SECRET_KEY,
+            Cka.KEY_TYPE: Ckk.AES if kind == "CMAC" else Ckk.GENERIC_SECRET,
+            Cka.DERIVE: True,
+            Cka.VALUE: value,
+        }
+    )
+    how = counter_kdf(
+        prf,
+        (OCTETS, octets(case["before"])),
+        (COUNTER, CounterFormat(0, int(case["bits"]))),
+        (OCTETS, octets(case["after"])),
+    )
+    assert derived(session, how, base, {Cka.VALUE_LEN: len(wanted)}) == wanted
+
+
+def test_the_counter_kdf_writes_the_length(session: Session) -> None:
+    base, size = secret(session, bytes(32)), {Cka.VALUE_LEN: 20}
+    counter = (COUNTER, CounterFormat(0, 32))
+    told = counter_kdf(Ckm.SHA256_HMAC, counter, (LENGTH, LengthFormat(1, 0, 32)))
+    written = counter_kdf(Ckm.SHA256_HMAC, counter, (OCTETS, (160).to_bytes(4, "big")))
+    template: Template = {**size}
+    assert derived(session, told, base, template) == derived(session, written, base, template)
+    for part in ((COUNTER, b"x"), (LENGTH, b"x"), (2, b"")):
+        how = counter_kdf(Ckm.SHA256_HMAC, counter, part)
+        assert derive(session, how, base, {})[0] == Ckr.MECHANISM_PARAM_INVALID
 
 
 @pytest.mark.parametrize("case", cases("derivation_examples"))

@@ -148,6 +148,30 @@ def x963(root: Path) -> list[Case]:
     return cases[::2]
 
 
+def counter_kdf(root: Path) -> list[Case]:
+    """Return a case of SP 800-108 for each PRF, place and width of the counter, without TDES."""
+    text = (root / "KDF/nist-800-108-KBKDF-CTR.txt").read_text()
+    cases = (case for case in fields(text) if "KO" in case and "TDES" not in case["PRF"])
+    chosen = first_of_each(cases, ("PRF", "CTRLOCATION", "RLEN"))
+    return [
+        {
+            "prf": case["PRF"],
+            "bits": case["RLEN"].partition("_")[0],
+            "key": case["KI"],
+            "before": {
+                "BEFORE_FIXED": "",
+                "AFTER_FIXED": case.get("FixedInputData", ""),
+            }.get(case["CTRLOCATION"], case.get("DataBeforeCtrData", "")),
+            "after": {
+                "BEFORE_FIXED": case.get("FixedInputData", ""),
+                "AFTER_FIXED": "",
+            }.get(case["CTRLOCATION"], case.get("DataAfterCtrData", "")),
+            "derived": case["KO"],
+        }
+        for case in chosen
+    ]
+
+
 def hkdf(root: Path) -> list[Case]:
     """Return RFC 5869's vectors."""
     cases: list[Case] = []
@@ -432,6 +456,7 @@ def main(root: Path) -> None:
     write("ecdh", "NIST SP 800-56A KASValidityTest, selected", NIST, ecdh(root))
     write("x25519_x448", "RFC 7748, section 5.2", IETF, montgomery(root))
     write("x963_kdf", "NIST ANS X9.63-2001, selected", NIST, x963(root))
+    write("counter_kdf", "NIST SP 800-108 KDF, counter mode, selected", NIST, counter_kdf(root))
     write("hkdf", "RFC 5869, appendix A", IETF, hkdf(root))
     write("hmac", "RFC 2202 (SHA-1) and RFC 4231 (SHA-2)", IETF, hmacs(root))
     write("ed25519", reference, "Public domain", ed25519(root))

@@ -6,6 +6,7 @@
 #define NONCE_MAX 256       /* PKCS#11 2.40, section 2.12.3: ulIvLen is 1 to 256 */
 #define ASSOCIATED_MAX ((1u << 20) - 8192) /* leaves room in a frame */
 #define LABEL_MAX 65536
+#define COUNTER_PARTS_MAX 16
 
 static CK_RV put_none(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
                       struct cv_parameter *facts)
@@ -168,6 +169,57 @@ static CK_RV put_hkdf(const struct cv_mechanism *row, const CK_MECHANISM *given,
     facts->second_key = hkdf.hSaltKey;
     if (!facts->has_second_key)
         cv_write_bin(out, hkdf.pSalt, data ? hkdf.ulSaltLen : 0);
+    return CKR_OK;
+}
+
+static bool put_counter_part(const CK_PRF_DATA_PARAM *part, cv_writer *out)
+{
+    CK_SP800_108_DKM_LENGTH_FORMAT format = {0};
+    const uint8_t *bytes = part->pValue;
+    CK_ULONG length = part->ulValueLen;
+    if (bad_text(bytes, length))
+        return false;
+    if (part->type == CK_SP800_108_ITERATION_VARIABLE) {
+        CK_SP800_108_COUNTER_FORMAT counter;
+        if (length != sizeof counter)
+            return false;
+        memcpy(&counter, bytes, sizeof counter);
+        format.bLittleEndian = counter.bLittleEndian;
+        format.ulWidthInBits = counter.ulWidthInBits;
+    } else if (part->type == CK_SP800_108_DKM_LENGTH) {
+        if (length != sizeof format)
+            return false;
+        memcpy(&format, bytes, sizeof format);
+    } else if (part->type != CK_SP800_108_BYTE_ARRAY) {
+        return false;
+    }
+    cv_write_array(out, 5);
+    cv_write_uint(out, part->type);
+    cv_write_bin(out, bytes, part->type == CK_SP800_108_BYTE_ARRAY ? length : 0);
+    cv_write_uint(out, format.ulWidthInBits);
+    cv_write_bool(out, format.bLittleEndian != CK_FALSE);
+    cv_write_uint(out, format.dkmLengthMethod);
+    return true;
+}
+
+static CK_RV put_counter_kdf(const struct cv_mechanism *row, const CK_MECHANISM *given,
+                             cv_writer *out, struct cv_parameter *facts)
+{
+    (void)row;
+    (void)facts;
+    CK_SP800_108_KDF_PARAMS kdf;
+    if (given->ulParameterLen != sizeof kdf)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&kdf, given->pParameter, sizeof kdf);
+    if (kdf.ulNumberOfDataParams > COUNTER_PARTS_MAX || kdf.ulAdditionalDerivedKeys != 0 ||
+        kdf.pDataParams == NULL)
+        return CKR_MECHANISM_PARAM_INVALID;
+    cv_write_array(out, 2);
+    cv_write_uint(out, kdf.prfType);
+    cv_write_array(out, kdf.ulNumberOfDataParams);
+    for (CK_ULONG i = 0; i < kdf.ulNumberOfDataParams; i++)
+        if (!put_counter_part(&kdf.pDataParams[i], out))
+            return CKR_MECHANISM_PARAM_INVALID;
     return CKR_OK;
 }
 
@@ -431,6 +483,7 @@ static const struct cv_mechanism table[] = {
     DERIVES(CKM_ECDH1_COFACTOR_DERIVE, put_ecdh),
     DERIVES(CKM_HKDF_DERIVE, put_hkdf),
     DERIVES(CKM_HKDF_DATA, put_hkdf),
+    DERIVES(CKM_SP800_108_COUNTER_KDF, put_counter_kdf),
     DERIVES(CKM_CONCATENATE_BASE_AND_KEY, put_other_key),
     DERIVES(CKM_CONCATENATE_BASE_AND_DATA, put_text),
     DERIVES(CKM_CONCATENATE_DATA_AND_BASE, put_text),

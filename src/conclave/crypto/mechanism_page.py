@@ -11,6 +11,7 @@ from typing import Final
 
 from conclave.crypto import (
     cipher_mechanisms,
+    counter_kdf,
     derive_mechanisms,
     lattice_mechanisms,
     parameters,
@@ -80,6 +81,8 @@ _TAIL: Final = """
   extractable only when all sources are; a template that says otherwise is inconsistent. Every key
   that takes part, also as a salt, needs CKA_DERIVE.
 * CKM_HKDF_DATA makes a data object of CKA_VALUE_LEN bytes; like any data object it can be read.
+* CKM_SP800_108_COUNTER_KDF takes HMAC and AES-CMAC, an iteration variable of 8 to 32 bits, big
+  endian, at any place, byte arrays and lengths; it derives one key a call.
 * CKM_RSA_PKCS unwraps what has a wrong padding to a random key, or to CKR_WRAPPED_KEY_INVALID where
   its random length is none of the type's: one more reason to wrap with CKM_RSA_PKCS_OAEP.
 * CKA_WRAP, CKA_UNWRAP and CKA_DERIVE are false unless asked for; the uses that a key's type is for
@@ -114,6 +117,7 @@ _PARAMETERS: Final = {
     wrap_mechanisms.default_padded_vector: "none, or 4-byte IV of RFC 5649",
     derive_mechanisms.ecdh: "CK_ECDH1_DERIVE_PARAMS",
     derive_mechanisms.hkdf: "CK_HKDF_PARAMS",
+    counter_kdf.counter_kdf: "CK_SP800_108_KDF_PARAMS",
     derive_mechanisms.octets: "CK_KEY_DERIVATION_STRING_DATA",
     derive_mechanisms.other_key: "CK_OBJECT_HANDLE",
     derive_mechanisms.first_bit: "CK_EXTRACT_PARAMS",

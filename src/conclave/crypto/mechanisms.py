@@ -19,6 +19,7 @@ import msgspec
 
 from conclave.crypto import (
     cipher_mechanisms,
+    counter_kdf,
     curve_mechanisms,
     derive_mechanisms,
     lattice_mechanisms,
@@ -75,6 +76,7 @@ MECHANISMS: Final = _table(
         *lattice_mechanisms.ROWS,
         *wrap_mechanisms.ROWS,
         *derive_mechanisms.ROWS,
+        *counter_kdf.ROWS,
     )
 )
 _SIGN: Final = int(Ckf.SIGN)

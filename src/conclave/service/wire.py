@@ -470,6 +470,23 @@ class HkdfParameter(Message, frozen=True):
     salt: bytes
 
 
+class CounterKdfPart(Message, frozen=True):
+    """CK_PRF_DATA_PARAM: of its last four, those count that its kind has."""
+
+    kind: int
+    octets: bytes
+    width_bits: int
+    little_endian: bool
+    method: int
+
+
+class CounterKdfParameter(Message, frozen=True):
+    """CK_SP800_108_KDF_PARAMS: PRF, and the parts of its input in their order."""
+
+    prf: int
+    parts: list[CounterKdfPart]
+
+
 class GcmParameter(Message, frozen=True):
     """CK_GCM_PARAMS: nonce, additional data, tag length in bits."""
 
