@@ -93,6 +93,27 @@ def seed_requests() -> dict[str, list[Any]]:
             Operation.GENERATE_KEY_PAIR,
             [KEYRING, int(Ckm.RSA_PKCS_KEY_PAIR_GEN), None, rsa, [], None],
         ),
+        "sign": (Operation.SIGN, use),
+        "sign-blob": (Operation.SIGN, [KEYRING, PRIVATE_BLOB, *use[2:]]),
+        "verify": (Operation.VERIFY, [KEYRING, PUBLIC, *use[2:5], bytes(64), False]),
+        "encrypt": (Operation.ENCRYPT, [KEYRING, SECRET, int(Ckm.AES_GCM), gcm, b"data"]),
+        "decrypt": (Operation.DECRYPT, [KEYRING, SECRET, int(Ckm.AES_CBC_PAD), iv, b"d" * 32]),
+        "counter": (Operation.ENCRYPT, [KEYRING, SECRET, int(Ckm.AES_CTR), [32, bytes(16)], b"d"]),
+        "random": (Operation.RANDOM, [32]),
+        "forward": (Operation.FORWARD, [KEYRING, "127.0.0.1", b"request", IDEMPOTENCY]),
+    }
+    arguments |= _seeds_of_moving_keys(aes, iv, write)
+    # A logout with the live ticket would make all that follows shallow.
+    return {
+        name: [1, int(operation), None if name == "logout" else TICKET, args]
+        for name, (operation, args) in arguments.items()
+    }
+
+
+def _seeds_of_moving_keys(
+    aes: list[Any], iv: bytes, write: list[Any]
+) -> dict[str, tuple[Operation, list[Any]]]:
+    return {
         "wrap": (Operation.WRAP_KEY, [KEYRING, SECRET, int(Ckm.AES_CBC_PAD), iv, SECRET]),
         "unwrap": (
             Operation.UNWRAP_KEY,
@@ -110,19 +131,6 @@ def seed_requests() -> dict[str, list[Any]]:
             Operation.DERIVE_KEY,
             [KEYRING, PRIVATE, int(Ckm.ECDH1_DERIVE), [1, b"", bytes(65)], aes[:2], write],
         ),
-        "sign": (Operation.SIGN, use),
-        "sign-blob": (Operation.SIGN, [KEYRING, PRIVATE_BLOB, *use[2:]]),
-        "verify": (Operation.VERIFY, [KEYRING, PUBLIC, *use[2:5], bytes(64), False]),
-        "encrypt": (Operation.ENCRYPT, [KEYRING, SECRET, int(Ckm.AES_GCM), gcm, b"data"]),
-        "decrypt": (Operation.DECRYPT, [KEYRING, SECRET, int(Ckm.AES_CBC_PAD), iv, b"d" * 32]),
-        "counter": (Operation.ENCRYPT, [KEYRING, SECRET, int(Ckm.AES_CTR), [32, bytes(16)], b"d"]),
-        "random": (Operation.RANDOM, [32]),
-        "forward": (Operation.FORWARD, [KEYRING, "127.0.0.1", b"request", IDEMPOTENCY]),
-    }
-    # A logout with the live ticket would make all that follows shallow.
-    return {
-        name: [1, int(operation), None if name == "logout" else TICKET, args]
-        for name, (operation, args) in arguments.items()
     }
 
 

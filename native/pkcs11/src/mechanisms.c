@@ -1,12 +1,13 @@
 /* mechanisms.c - the table of mechanisms, and how their parameters go on the wire. */
 #include "mechanisms.h"
 
+#include "derive_parameters.h"
+
 #include <string.h>
 
 #define NONCE_MAX 256       /* PKCS#11 2.40, section 2.12.3: ulIvLen is 1 to 256 */
 #define ASSOCIATED_MAX ((1u << 20) - 8192) /* leaves room in a frame */
 #define LABEL_MAX 65536
-#define COUNTER_PARTS_MAX 16
 
 static CK_RV put_none(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
                       struct cv_parameter *facts)
@@ -121,145 +122,6 @@ static CK_RV put_context(const struct cv_mechanism *row, const CK_MECHANISM *giv
     cv_write_array(out, 2);
     cv_write_uint(out, extra.hedgeVariant);
     cv_write_bin(out, extra.pContext, extra.ulContextLen);
-    return CKR_OK;
-}
-
-static bool bad_text(const void *text, CK_ULONG length)
-{
-    return length > LABEL_MAX || (text == NULL && length > 0);
-}
-
-static CK_RV put_ecdh(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
-                      struct cv_parameter *facts)
-{
-    (void)row;
-    (void)facts;
-    CK_ECDH1_DERIVE_PARAMS ecdh;
-    if (given->ulParameterLen != sizeof ecdh)
-        return CKR_MECHANISM_PARAM_INVALID;
-    memcpy(&ecdh, given->pParameter, sizeof ecdh);
-    if (bad_text(ecdh.pSharedData, ecdh.ulSharedDataLen) ||
-        bad_text(ecdh.pPublicData, ecdh.ulPublicDataLen))
-        return CKR_MECHANISM_PARAM_INVALID;
-    cv_write_array(out, 3);
-    cv_write_uint(out, ecdh.kdf);
-    cv_write_bin(out, ecdh.pSharedData, ecdh.ulSharedDataLen);
-    cv_write_bin(out, ecdh.pPublicData, ecdh.ulPublicDataLen);
-    return CKR_OK;
-}
-
-static CK_RV put_hkdf(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
-                      struct cv_parameter *facts)
-{
-    (void)row;
-    CK_HKDF_PARAMS hkdf;
-    if (given->ulParameterLen != sizeof hkdf)
-        return CKR_MECHANISM_PARAM_INVALID;
-    memcpy(&hkdf, given->pParameter, sizeof hkdf);
-    bool data = hkdf.ulSaltType == CKF_HKDF_SALT_DATA;
-    if (bad_text(hkdf.pInfo, hkdf.ulInfoLen) || (data && bad_text(hkdf.pSalt, hkdf.ulSaltLen)))
-        return CKR_MECHANISM_PARAM_INVALID;
-    cv_write_array(out, 6);
-    cv_write_bool(out, hkdf.bExtract != CK_FALSE);
-    cv_write_bool(out, hkdf.bExpand != CK_FALSE);
-    cv_write_uint(out, hkdf.prfHashMechanism);
-    cv_write_uint(out, hkdf.ulSaltType);
-    cv_write_bin(out, hkdf.pInfo, hkdf.ulInfoLen);
-    facts->has_second_key = hkdf.bExtract != CK_FALSE && hkdf.ulSaltType == CKF_HKDF_SALT_KEY;
-    facts->second_key = hkdf.hSaltKey;
-    if (!facts->has_second_key)
-        cv_write_bin(out, hkdf.pSalt, data ? hkdf.ulSaltLen : 0);
-    return CKR_OK;
-}
-
-static bool put_counter_part(const CK_PRF_DATA_PARAM *part, cv_writer *out)
-{
-    CK_SP800_108_DKM_LENGTH_FORMAT format = {0};
-    const uint8_t *bytes = part->pValue;
-    CK_ULONG length = part->ulValueLen;
-    if (bad_text(bytes, length))
-        return false;
-    if (part->type == CK_SP800_108_ITERATION_VARIABLE) {
-        CK_SP800_108_COUNTER_FORMAT counter;
-        if (length != sizeof counter)
-            return false;
-        memcpy(&counter, bytes, sizeof counter);
-        format.bLittleEndian = counter.bLittleEndian;
-        format.ulWidthInBits = counter.ulWidthInBits;
-    } else if (part->type == CK_SP800_108_DKM_LENGTH) {
-        if (length != sizeof format)
-            return false;
-        memcpy(&format, bytes, sizeof format);
-    } else if (part->type != CK_SP800_108_BYTE_ARRAY) {
-        return false;
-    }
-    cv_write_array(out, 5);
-    cv_write_uint(out, part->type);
-    cv_write_bin(out, bytes, part->type == CK_SP800_108_BYTE_ARRAY ? length : 0);
-    cv_write_uint(out, format.ulWidthInBits);
-    cv_write_bool(out, format.bLittleEndian != CK_FALSE);
-    cv_write_uint(out, format.dkmLengthMethod);
-    return true;
-}
-
-static CK_RV put_counter_kdf(const struct cv_mechanism *row, const CK_MECHANISM *given,
-                             cv_writer *out, struct cv_parameter *facts)
-{
-    (void)row;
-    (void)facts;
-    CK_SP800_108_KDF_PARAMS kdf;
-    if (given->ulParameterLen != sizeof kdf)
-        return CKR_MECHANISM_PARAM_INVALID;
-    memcpy(&kdf, given->pParameter, sizeof kdf);
-    if (kdf.ulNumberOfDataParams > COUNTER_PARTS_MAX || kdf.ulAdditionalDerivedKeys != 0 ||
-        kdf.pDataParams == NULL)
-        return CKR_MECHANISM_PARAM_INVALID;
-    cv_write_array(out, 2);
-    cv_write_uint(out, kdf.prfType);
-    cv_write_array(out, kdf.ulNumberOfDataParams);
-    for (CK_ULONG i = 0; i < kdf.ulNumberOfDataParams; i++)
-        if (!put_counter_part(&kdf.pDataParams[i], out))
-            return CKR_MECHANISM_PARAM_INVALID;
-    return CKR_OK;
-}
-
-static CK_RV put_other_key(const struct cv_mechanism *row, const CK_MECHANISM *given,
-                           cv_writer *out, struct cv_parameter *facts)
-{
-    (void)row;
-    (void)out;
-    if (given->ulParameterLen != sizeof facts->second_key)
-        return CKR_MECHANISM_PARAM_INVALID;
-    memcpy(&facts->second_key, given->pParameter, sizeof facts->second_key);
-    facts->has_second_key = true;
-    return CKR_OK;
-}
-
-static CK_RV put_text(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
-                      struct cv_parameter *facts)
-{
-    (void)row;
-    (void)facts;
-    CK_KEY_DERIVATION_STRING_DATA text;
-    if (given->ulParameterLen != sizeof text)
-        return CKR_MECHANISM_PARAM_INVALID;
-    memcpy(&text, given->pParameter, sizeof text);
-    if (bad_text(text.pData, text.ulLen))
-        return CKR_MECHANISM_PARAM_INVALID;
-    cv_write_bin(out, text.pData, text.ulLen);
-    return CKR_OK;
-}
-
-static CK_RV put_first_bit(const struct cv_mechanism *row, const CK_MECHANISM *given,
-                           cv_writer *out, struct cv_parameter *facts)
-{
-    (void)row;
-    (void)facts;
-    CK_ULONG bit;
-    if (given->ulParameterLen != sizeof bit)
-        return CKR_MECHANISM_PARAM_INVALID;
-    memcpy(&bit, given->pParameter, sizeof bit);
-    cv_write_uint(out, bit);
     return CKR_OK;
 }
 
@@ -479,16 +341,16 @@ static const struct cv_mechanism table[] = {
     MAC(SHA3_512, CV_SHA3_512),
     DIGEST(SHA512_224, CV_SHA_512_224),
     DIGEST(SHA512_256, CV_SHA_512_256),
-    DERIVES(CKM_ECDH1_DERIVE, put_ecdh),
-    DERIVES(CKM_ECDH1_COFACTOR_DERIVE, put_ecdh),
-    DERIVES(CKM_HKDF_DERIVE, put_hkdf),
-    DERIVES(CKM_HKDF_DATA, put_hkdf),
-    DERIVES(CKM_SP800_108_COUNTER_KDF, put_counter_kdf),
-    DERIVES(CKM_CONCATENATE_BASE_AND_KEY, put_other_key),
-    DERIVES(CKM_CONCATENATE_BASE_AND_DATA, put_text),
-    DERIVES(CKM_CONCATENATE_DATA_AND_BASE, put_text),
-    DERIVES(CKM_XOR_BASE_AND_DATA, put_text),
-    DERIVES(CKM_EXTRACT_KEY_FROM_KEY, put_first_bit),
+    DERIVES(CKM_ECDH1_DERIVE, cv_put_ecdh),
+    DERIVES(CKM_ECDH1_COFACTOR_DERIVE, cv_put_ecdh),
+    DERIVES(CKM_HKDF_DERIVE, cv_put_hkdf),
+    DERIVES(CKM_HKDF_DATA, cv_put_hkdf),
+    DERIVES(CKM_SP800_108_COUNTER_KDF, cv_put_counter_kdf),
+    DERIVES(CKM_CONCATENATE_BASE_AND_KEY, cv_put_other_key),
+    DERIVES(CKM_CONCATENATE_BASE_AND_DATA, cv_put_text),
+    DERIVES(CKM_CONCATENATE_DATA_AND_BASE, cv_put_text),
+    DERIVES(CKM_XOR_BASE_AND_DATA, cv_put_text),
+    DERIVES(CKM_EXTRACT_KEY_FROM_KEY, cv_put_first_bit),
     GENERATES(CKM_AES_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_AES_XTS_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_CHACHA20_KEY_GEN, CKF_GENERATE),
