@@ -68,6 +68,15 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clear_token_keys: bool = False
     """Secret and private token keys may have `CKA_PRIVATE` false: whoever has a registered client
     uses them without a login, and whoever holds the master key reads them."""
+    fips_mechanisms: bool = False
+    """Only mechanisms and curves that FIPS 140-3 approves; SHA-1 signs nothing. Set it alike on all
+    members, as the three below: each member's workers hold to their own."""
+    sha1_signatures: bool = True
+    """SHA-1 signs; false leaves its signatures for verification."""
+    min_rsa_bits: int = 2048
+    """Bits of an RSA key from which it is used and generated."""
+    min_curve_bits: int = 224
+    """Bits of an ECDSA key from which it is used and generated."""
 
 
 class RestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -246,6 +255,8 @@ NUMBER_RULES: Final[Mapping[str, tuple[int, int]]] = {
     "limits.lock_after": (1, 100),
     "limits.never_locks_from": (2, 255),
     "limits.uncounted_up_to": (0, 64),
+    "limits.min_rsa_bits": (2048, 4096),
+    "limits.min_curve_bits": (224, 521),
     "limits.ticket_idle_days": (1, 3650),
     "cluster.core_port": (1, 65_535),
     "cluster.heartbeat_ms": (20, 10_000),

@@ -280,6 +280,19 @@ typedef struct CV_CCM_PARAMS {
     CK_ULONG ulAADLen;
     CK_ULONG ulMACLen;
 } CV_CCM_PARAMS;
+#ifndef CKM_SHA_1_KEY_GEN /* of 3.0; p11-kit 0.24 lacks them */
+#define CKM_SHA_1_KEY_GEN 0x4003UL
+#define CKM_SHA224_KEY_GEN 0x4004UL
+#define CKM_SHA256_KEY_GEN 0x4005UL
+#define CKM_SHA384_KEY_GEN 0x4006UL
+#define CKM_SHA512_KEY_GEN 0x4007UL
+#endif
+#ifndef CKM_SHA3_224_KEY_GEN
+#define CKM_SHA3_256_KEY_GEN 0x02b3UL
+#define CKM_SHA3_224_KEY_GEN 0x02b8UL
+#define CKM_SHA3_384_KEY_GEN 0x02c3UL
+#define CKM_SHA3_512_KEY_GEN 0x02d3UL
+#endif
 #ifndef CKK_ML_DSA /* of 3.2 */
 #define CKK_ML_KEM 0x00000049UL
 #define CKK_ML_DSA 0x0000004aUL

@@ -247,21 +247,6 @@ static CK_RV put_mac_length(const struct cv_mechanism *row, const CK_MECHANISM *
     return CKR_OK;
 }
 
-#ifndef CKM_SHA_1_KEY_GEN /* of 3.0; p11-kit 0.24 lacks them */
-#define CKM_SHA_1_KEY_GEN 0x4003UL
-#define CKM_SHA224_KEY_GEN 0x4004UL
-#define CKM_SHA256_KEY_GEN 0x4005UL
-#define CKM_SHA384_KEY_GEN 0x4006UL
-#define CKM_SHA512_KEY_GEN 0x4007UL
-#endif
-
-#ifndef CKM_SHA3_224_KEY_GEN
-#define CKM_SHA3_256_KEY_GEN 0x02b3UL
-#define CKM_SHA3_224_KEY_GEN 0x02b8UL
-#define CKM_SHA3_384_KEY_GEN 0x02c3UL
-#define CKM_SHA3_512_KEY_GEN 0x02d3UL
-#endif
-
 #define SIGNS (CKF_SIGN | CKF_VERIFY)
 #define CIPHERS (CKF_ENCRYPT | CKF_DECRYPT)
 #define WRAPS (CKF_WRAP | CKF_UNWRAP)

@@ -11,7 +11,7 @@ from typing import Final
 
 from conclave.crypto.faults import refused
 from conclave.crypto.material import SECRET_MAX_BYTES
-from conclave.crypto.mechanisms import MECHANISMS, Parameter, admit, cannot, load_key
+from conclave.crypto.mechanisms import MECHANISMS, Parameter, Rows, admit, cannot, load_key
 from conclave.crypto.standard import Cka, Ckf, Cko
 from conclave.errors import Ckr
 from conclave.keyring.attributes import Attributes, object_class, read_ulong
@@ -37,9 +37,11 @@ def derive_key(  # noqa: PLR0917 - the shape of DERIVE_KEY on the wire
     base: bytes,
     template: Template,
     policy: ObjectPolicy = STRICT,
+    *,
+    rows: Rows = MECHANISMS,
 ) -> Attributes:
     """Return the key, or the data object, that a base key gives."""
-    row = MECHANISMS.get(mechanism)
+    row = rows.get(mechanism)
     if row is None or row.derive is None:
         raise cannot(mechanism, "derive keys")
     decoded = row.parameter(bytes(parameter))

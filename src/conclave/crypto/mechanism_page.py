@@ -67,6 +67,15 @@ _TAIL: Final = """
 * AES-CTR refuses data that would overflow the counter's own bits (CKR_DATA_LEN_RANGE).
 * A wrong PKCS #1 v1.5 padding decrypts to random bytes instead of an error, so that the answer
   tells an attacker nothing.
+* A policy (`limits.fips_mechanisms`, `sha1_signatures`, `min_rsa_bits` and `min_curve_bits` in
+  `conclave.toml`, the same on all members) takes rows and abilities out of this table;
+  C_GetMechanismList and C_GetMechanismInfo tell what is left, and the rest is
+  CKR_MECHANISM_INVALID. A key that is too small is CKR_KEY_SIZE_RANGE, another curve
+  CKR_CURVE_NOT_SUPPORTED, SHA-1 in a PSS parameter CKR_MECHANISM_PARAM_INVALID and in a
+  DigestInfo CKR_DATA_INVALID. CKM_ECDSA takes digests whose hash nobody can tell. A use is refused
+  by the worker: C_SignInit succeeds and C_Sign says it. `fips_mechanisms` leaves out raw RSA,
+  PKCS #1 v1.5 encryption (decryption stays), ChaCha20-Poly1305, X25519 and X448, and all curves but
+  P-224 to P-521 in ECDSA; it is no validation. Keys of any size and curve may still be imported.
 * SHA-1 serves signatures and MACs that exist already; choose another hash for new ones.
 * CKA_ALWAYS_AUTHENTICATE true is refused (CKR_ATTRIBUTE_VALUE_INVALID): there is no context login.
 * A secret key is wrapped by its value, a private key by its PKCS #8 PrivateKeyInfo, which RSA alone

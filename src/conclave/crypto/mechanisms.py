@@ -11,7 +11,7 @@ tag or padding raises, so that no caller can forget to look.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -85,15 +85,17 @@ _ENCRYPT: Final = int(Ckf.ENCRYPT)
 _DECRYPT: Final = int(Ckf.DECRYPT)
 _DEFAULT_ID_BYTES: Final = 20
 
+Rows = Mapping[int, Mechanism]
+"""Mechanisms by number: all, or what a cluster's policy leaves of them."""
 Parameter = msgspec.Raw | bytes
 """The msgpack form of a mechanism's parameter."""
 
 
-def mechanism_infos() -> list[MechanismInfo]:
+def mechanism_infos(rows: Rows = MECHANISMS) -> list[MechanismInfo]:
     """Return what C_GetMechanismList and C_GetMechanismInfo report."""
     return [
         MechanismInfo(int(row.number), row.min_key_size, row.max_key_size, int(row.flags))
-        for row in MECHANISMS.values()
+        for row in rows.values()
     ]
 
 
@@ -103,11 +105,16 @@ def takes_long(mechanism: int) -> bool:
     return row is not None and row.takes_long
 
 
-def sign(
-    mechanism: int, parameter: Parameter, key: ReadyKey, data: bytes, prehashed: bool = False
+def sign(  # noqa: PLR0917 - the shape of SIGN on the wire
+    mechanism: int,
+    parameter: Parameter,
+    key: ReadyKey,
+    data: bytes,
+    prehashed: bool = False,
+    rows: Rows = MECHANISMS,
 ) -> bytes:
     """Return the signature (or MAC) of data; with `prehashed` the data are the digest already."""
-    row = MECHANISMS.get(mechanism)
+    row = rows.get(mechanism)
     if row is None or row.sign is None:
         raise cannot(mechanism, "sign")
     admit(row, key, _SIGN, prehashed=prehashed)
@@ -121,27 +128,32 @@ def verify(  # noqa: PLR0917 - the shape of VERIFY on the wire
     data: bytes,
     signature: bytes,
     prehashed: bool = False,
+    rows: Rows = MECHANISMS,
 ) -> None:
     """Raise CKR_SIGNATURE_INVALID or CKR_SIGNATURE_LEN_RANGE unless the signature is right."""
-    row = MECHANISMS.get(mechanism)
+    row = rows.get(mechanism)
     if row is None or row.verify is None:
         raise cannot(mechanism, "verify")
     admit(row, key, _VERIFY, prehashed=prehashed)
     row.verify(key, row.parameter(bytes(parameter)), data, signature, prehashed)
 
 
-def encrypt(mechanism: int, parameter: Parameter, key: ReadyKey, data: bytes) -> bytes:
+def encrypt(
+    mechanism: int, parameter: Parameter, key: ReadyKey, data: bytes, rows: Rows = MECHANISMS
+) -> bytes:
     """Return the ciphertext of data."""
-    row = MECHANISMS.get(mechanism)
+    row = rows.get(mechanism)
     if row is None or row.encrypt is None:
         raise cannot(mechanism, "encrypt")
     admit(row, key, _ENCRYPT)
     return row.encrypt(key, row.parameter(bytes(parameter)), data)
 
 
-def decrypt(mechanism: int, parameter: Parameter, key: ReadyKey, data: bytes) -> bytes:
+def decrypt(
+    mechanism: int, parameter: Parameter, key: ReadyKey, data: bytes, rows: Rows = MECHANISMS
+) -> bytes:
     """Return the plaintext of data; raise CKR_ENCRYPTED_DATA_INVALID when there is none."""
-    row = MECHANISMS.get(mechanism)
+    row = rows.get(mechanism)
     if row is None or row.decrypt is None:
         raise cannot(mechanism, "decrypt")
     admit(row, key, _DECRYPT)
@@ -149,10 +161,15 @@ def decrypt(mechanism: int, parameter: Parameter, key: ReadyKey, data: bytes) ->
 
 
 def generate_key(
-    mechanism: int, parameter: Parameter, template: Template, *, policy: ObjectPolicy = STRICT
+    mechanism: int,
+    parameter: Parameter,
+    template: Template,
+    *,
+    policy: ObjectPolicy = STRICT,
+    rows: Rows = MECHANISMS,
 ) -> Attributes:
     """Return a new secret key."""
-    row = MECHANISMS.get(mechanism)
+    row = rows.get(mechanism)
     if row is None or row.generate is None:
         raise cannot(mechanism, "generate keys")
     row.parameter(bytes(parameter))
@@ -167,13 +184,14 @@ def generate_key_pair(
     private_template: Template,
     *,
     policy: ObjectPolicy = STRICT,
+    rows: Rows = MECHANISMS,
 ) -> tuple[Attributes, Attributes]:
     """Return a new public and private key, in this order.
 
     A half without CKA_ID, or with an empty one, gets the other's; if neither has one, both get the
     SHA-256 of the public key cut to 20 bytes, so that applications which pair keys by it find them.
     """
-    row = MECHANISMS.get(mechanism)
+    row = rows.get(mechanism)
     if row is None or row.generate_pair is None:
         raise cannot(mechanism, "generate key pairs")
     row.parameter(bytes(parameter))

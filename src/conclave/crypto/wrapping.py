@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from conclave.crypto.faults import refused
-from conclave.crypto.mechanisms import MECHANISMS, Parameter, admit, cannot, load_key
+from conclave.crypto.mechanisms import MECHANISMS, Parameter, Rows, admit, cannot, load_key
 from conclave.crypto.private_key_info import read_private_key, write_private_key
 from conclave.crypto.ready_key import ReadyKey
 from conclave.crypto.standard import Cka, Ckf, Ckm, Cko, name_of
@@ -41,10 +41,16 @@ _OF_MATERIAL: Final = {Ckr.ATTRIBUTE_VALUE_INVALID: Ckr.WRAPPED_KEY_INVALID}
 
 
 def wrap_key(
-    mechanism: int, parameter: Parameter, key: ReadyKey, target: Attributes, *, trusted: bool
+    mechanism: int,
+    parameter: Parameter,
+    key: ReadyKey,
+    target: Attributes,
+    *,
+    trusted: bool,
+    rows: Rows = MECHANISMS,
 ) -> bytes:
     """Return `target` wrapped under `key`, which is `trusted` or not; raise when it must not be."""
-    row = MECHANISMS.get(mechanism)
+    row = rows.get(mechanism)
     if row is None or row.wrap is None:
         raise cannot(mechanism, "wrap keys")
     with _renamed(_OF_WRAPPING):
@@ -64,9 +70,11 @@ def unwrap_key(  # noqa: PLR0917 - the shape of UNWRAP_KEY on the wire
     wrapped: bytes,
     template: Template,
     policy: ObjectPolicy = STRICT,
+    *,
+    rows: Rows = MECHANISMS,
 ) -> Attributes:
     """Return the key that was wrapped, as the template wants it."""
-    row = MECHANISMS.get(mechanism)
+    row = rows.get(mechanism)
     if row is None or row.unwrap is None:
         raise cannot(mechanism, "unwrap keys")
     planned = plan_unwrapped_key(template, policy=policy)

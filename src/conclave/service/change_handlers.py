@@ -93,7 +93,9 @@ def generate_key(core: Core, caller: Caller, request: Request) -> Any:
 
     def make() -> list[Attributes]:
         return [
-            mechanisms.generate_key(args.mechanism, args.parameter, args.template, policy=policy)
+            mechanisms.generate_key(
+                args.mechanism, args.parameter, args.template, policy=policy, rows=core.rows
+            )
         ]
 
     return _generate(access, request, args, make, pair=False)
@@ -118,7 +120,7 @@ def generate_key_pair(core: Core, caller: Caller, request: Request) -> Any:
 
     def make() -> list[Attributes]:
         pair = mechanisms.generate_key_pair(
-            args.mechanism, args.parameter, public, private, policy=policy
+            args.mechanism, args.parameter, public, private, policy=policy, rows=core.rows
         )
         return list(pair)
 

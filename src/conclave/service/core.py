@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from conclave import faults
+from conclave.crypto.mechanisms import MECHANISMS, Rows
+from conclave.crypto.policy import MechanismPolicy, governed
 from conclave.crypto.seal import derive
 from conclave.errors import CredentialRefused, NotAllowed, NotFound
 from conclave.ids import ClientId, ClusterId, KeyringId, LoginId, MemberId
@@ -86,6 +88,16 @@ class Keys:
         )
 
 
+def _left_by_policy(limits: Limits) -> Rows:
+    policy = MechanismPolicy(
+        fips=limits.fips_mechanisms,
+        sha1_signatures=limits.sha1_signatures,
+        min_rsa_bits=limits.min_rsa_bits,
+        min_curve_bits=limits.min_curve_bits,
+    )
+    return governed(MECHANISMS, policy)
+
+
 class Core:
     """One worker's shared state; everything runs in its event loop."""
 
@@ -104,6 +116,7 @@ class Core:
         self.watch = PageWatch(page, read_only_limit_seconds=read_only_limit_seconds)
         self.reader = reader
         self.limits = limits
+        self.rows = _left_by_policy(limits)
         self.views = views
         self.keys: Keys | None = None
         self.tokens: LoadedTokens | None = None

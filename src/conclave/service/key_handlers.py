@@ -35,7 +35,7 @@ def sign(core: Core, caller: Caller, request: Request) -> bytes:
     key = _key(core, caller, core.view(args.keyring_id), request.ticket, args.reference)
     started = now_ns()
     try:
-        signature = _sign(args.mechanism, args.parameter, key, args.data, args.prehashed)
+        signature = _sign(args.mechanism, args.parameter, key, args.data, args.prehashed, core.rows)
     except ConclaveError:
         core.meters.failed(_SIGN, args.mechanism)
         raise
@@ -49,7 +49,15 @@ def verify(core: Core, caller: Caller, request: Request) -> None:
     key = _key(core, caller, core.view(args.keyring_id), request.ticket, args.reference)
     started = now_ns()
     try:
-        _verify(args.mechanism, args.parameter, key, args.data, args.signature, args.prehashed)
+        _verify(
+            args.mechanism,
+            args.parameter,
+            key,
+            args.data,
+            args.signature,
+            args.prehashed,
+            core.rows,
+        )
     except ConclaveError:
         core.meters.failed(_VERIFY, args.mechanism)
         raise
@@ -62,7 +70,7 @@ def encrypt(core: Core, caller: Caller, request: Request) -> bytes:
     key = _key(core, caller, core.view(args.keyring_id), request.ticket, args.reference)
     started = now_ns()
     try:
-        result = _encrypt(args.mechanism, args.parameter, key, args.data)
+        result = _encrypt(args.mechanism, args.parameter, key, args.data, core.rows)
     except ConclaveError:
         core.meters.failed(_ENCRYPT, args.mechanism)
         raise
@@ -76,7 +84,7 @@ def decrypt(core: Core, caller: Caller, request: Request) -> bytes:
     key = _key(core, caller, core.view(args.keyring_id), request.ticket, args.reference)
     started = now_ns()
     try:
-        result = _decrypt(args.mechanism, args.parameter, key, args.data)
+        result = _decrypt(args.mechanism, args.parameter, key, args.data, core.rows)
     except ConclaveError:
         core.meters.failed(_DECRYPT, args.mechanism)
         raise

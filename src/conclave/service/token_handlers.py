@@ -56,7 +56,6 @@ _decode_empty = args_decoder(Empty)
 _decode_list = args_decoder(ListTokens)
 _decode_info = args_decoder(TokenInfo)
 _decode_random = args_decoder(Random)
-_MECHANISMS: Final[list[MechanismInfo]] = mechanism_infos()
 
 
 def hello(_core: Core, caller: Caller, request: Request) -> None:
@@ -76,10 +75,10 @@ def ping(_core: Core, _caller: Caller, request: Request) -> None:
     _decode_empty(request.args)
 
 
-def mechanisms(_core: Core, _caller: Caller, request: Request) -> list[MechanismInfo]:
+def mechanisms(core: Core, _caller: Caller, request: Request) -> list[MechanismInfo]:
     """List the mechanisms."""
     _decode_empty(request.args)
-    return _MECHANISMS
+    return mechanism_infos(core.rows)
 
 
 def random_bytes(_core: Core, _caller: Caller, request: Request) -> bytes:

@@ -40,6 +40,7 @@ def wrap_key(core: Core, caller: Caller, request: Request) -> bytes:
         wrapping.ready_key(),
         key.attributes,
         trusted=is_true(wrapping.attributes, Cka.TRUSTED),
+        rows=core.rows,
     )
 
 
@@ -61,6 +62,7 @@ def unwrap_key(core: Core, caller: Caller, request: Request) -> Any:
             args.wrapped,
             template,
             policy_of(core),
+            rows=core.rows,
         )
 
     if args.write is None and not says(template, Cka.CLASS, ulong(Cko.PRIVATE_KEY)):
@@ -91,6 +93,7 @@ def derive_key(core: Core, caller: Caller, request: Request) -> Any:
             args.reference,
             args.template,
             policy_of(core),
+            rows=core.rows,
         )
         return [attributes]
 
