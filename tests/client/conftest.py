@@ -22,7 +22,11 @@ from tests.support.worker_bench import worker_bench
 
 BENCH_SECONDS = 240.0
 TOOL_SECONDS = 120.0
-TOOLS = {"cmu": "conclave.client.cmu.main", "vtl": "conclave.client.vtl"}
+TOOLS = {
+    "cmu": "conclave.client.cmu.main",
+    "vtl": "conclave.client.vtl",
+    "multitoken": "conclave.client.multitoken.main",
+}
 PAGE = Path(__file__).parents[2] / "docs/client.md"
 
 

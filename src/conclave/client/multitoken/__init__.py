@@ -1,0 +1,1 @@
+"""multitoken: load on a keyring, with what it gives as it runs."""
