@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conclave.cluster.configuration import KEPT_FORKS, Configuration, Peer, Standing, fork_above
+from conclave.cluster.configuration import KEPT_FORKS, Configuration, Peer, Standing
 from conclave.cluster.epochs import Epoch
 from conclave.cluster.extra_rows import (
     Client,
@@ -21,33 +21,50 @@ from conclave.cluster.extra_rows import (
     export,
     load,
 )
+from conclave.cluster.histories import History, fork_above, parted, parting
 from conclave.ids import ClientId, ClusterId, KeyringId, MemberId, ObjectId
 from conclave.store.repository import ClusterWriter
 from conclave.store.rows import ClientRow, ClusterStateRow, UserRow
 from tests.support.store_bench import store_context
 
-A = MemberId("a")
+A, B = MemberId("a"), MemberId("b")
 
 
 def after(*forks: tuple[int, int]) -> Configuration:
     """Return the configuration after deletions of primaries: epoch's number, and revision."""
     configuration = Configuration(Epoch(1, A), A, ())
     for number, revision in forks:
-        configuration = Configuration(Epoch(number, A), A, (), forks=configuration.forks).forked(
-            revision
-        )
+        configuration = configuration.succeeded(Epoch(number, A)).forked(revision)
     return configuration
 
 
 @pytest.mark.parametrize(
     ("epoch", "above"),
-    [(2, 10), (3, 40), (4, 40), (5, None), (6, None)],
-    ids=["both", "the later", "between", "its own", "newer"],
+    [
+        (Epoch(2, A), 10),
+        (Epoch(3, A), 40),
+        (Epoch(5, A), None),
+        (Epoch(5, B), 10),
+        (Epoch(6, B), 10),
+    ],
+    ids=["both", "the later", "its own", "the same number elsewhere", "a higher one elsewhere"],
 )
-def test_a_copy_is_held_against_the_first_fork_after_its_epoch(
-    epoch: int, above: int | None
+def test_a_copy_is_held_against_the_forks_that_its_history_lacks(
+    epoch: Epoch, above: int | None
 ) -> None:
-    assert fork_above(after((3, 10), (5, 40)), epoch) == above
+    """Where nobody knows from which epoch another side went on, all forks may be what parted it."""
+    assert fork_above(after((2, 10), (3, 10), (5, 40)).history, (), epoch) == above
+
+
+def test_what_parted_two_histories_is_a_fork_of_either_side() -> None:
+    one, other = after((2, 10), (3, 70)), after((2, 10), (3, 80))
+    theirs = History((Epoch(2, A), Epoch(3, B), Epoch(4, B)), other.forks)
+    assert parting(one.history, theirs) == 70
+    assert parting(theirs, one.history) == 70
+    assert parting(one.history, one.history) is None
+    (epoch, above), *_ = parted((), one.history, theirs)
+    assert (epoch, above) == (Epoch(3, A), 70)
+    assert fork_above(theirs, ((epoch, above),), epoch) == 70
 
 
 def test_forks_are_kept_over_removals_and_in_a_bounded_number() -> None:

@@ -184,7 +184,7 @@ def test_a_primary_that_changed_something_while_it_was_deleted_gives_way() -> No
     simulation = Simulation(3, Random(0))
     cut(simulation, "a", "bc")
     state = simulation.nodes[A].state
-    later = replace(state.configuration, epoch=Epoch(7, A))
+    later = state.configuration.succeeded(Epoch(7, A))
     simulation.nodes[A].state = replace(state, configuration=later, accepted=later.epoch)
     delete(simulation, B, A)
     assert simulation.nodes[A].state.may_write

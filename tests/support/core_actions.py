@@ -12,6 +12,7 @@ from conclave.cluster.configuration import (
     Configuration,
     MemberState,
     Standing,
+    surely_held,
 )
 from conclave.cluster.survivors import NO_EPOCH, Survey
 from conclave.errors import ConclaveError, Conflict, NotAllowed, Unavailable
@@ -290,6 +291,7 @@ class Actions(Stores):
             len(node.log),
             sees,
             0,
+            revision=surely_held(state, node.stored.epoch, len(node.log)),
             gave_up=state.gave_up,
             store_epoch=node.stored.epoch if state.standing is Standing.MEMBER else NO_EPOCH,
         )

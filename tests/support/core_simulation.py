@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from conclave.cluster import sequences as seq
-from conclave.cluster.configuration import (
-    Standing,
-)
+from conclave.cluster.configuration import MemberState, Standing
+from conclave.cluster.histories import parting
 from conclave.cluster.lineage import Refusal, gives_way
 from conclave.errors import ConclaveError
 from conclave.ids import MemberId
@@ -106,7 +105,16 @@ class Simulation(Actions):
         node.deleted_by[other] = Refusal(state.epoch, listed)
         epoch = gives_way(node.state, node.deleted_by)
         if epoch is not None:
+            if node.state.is_primary:
+                self.close(name, state)
             self.begin(name, lambda s: seq.end_membership(s, Standing.DELETED, epoch))
+
+    def close(self, name: MemberId, teller: MemberState) -> None:
+        """Export what only a deleted primary has."""
+        mine, theirs = self.nodes[name].state.configuration, teller.configuration
+        leader = self.nodes[theirs.primary]
+        if leader.stored.epoch in theirs.history.epochs:
+            self.give_up(name, parting(mine.history, theirs.history), leader)
 
     def check(self) -> None:
         """Look at every invariant."""

@@ -10,6 +10,7 @@ from conclave.cluster.configuration import (
     MemberState,
     Peer,
     Standing,
+    fork_above,
 )
 from conclave.cluster.epochs import Epoch
 from conclave.ids import ClusterId, MemberId
@@ -53,6 +54,8 @@ class Stores:
         self.acknowledged: list[Acknowledged] = []
         self.openers: dict[Epoch, MemberId] = {configuration.epoch: ids[0]}
         self.forced: set[Epoch] = set()
+        self.exported: set[int] = set()
+        """What was exported of what others lacked."""
         self.writes = 0
         self.steps = 0
         self.mishap_at = -1
@@ -104,7 +107,20 @@ class Stores:
     def copy(self, name: MemberId, primary: MemberId) -> None:
         """Make a member's store like the primary's."""
         node, leader = self.nodes[name], self.nodes[primary]
+        if node.state.standing is Standing.MEMBER:
+            self.give_up(name, fork_above(node.state, node.stored.epoch), leader)
         node.log, node.stored = list(leader.log), leader.stored
+
+    def give_up(self, name: MemberId, fork: int | None, leader: Node) -> None:
+        """Export what a copy has above the fork; all that the primary lacks is in it (C18)."""
+        node, theirs = self.nodes[name], set(leader.log)
+        exported = node.log[fork:] if fork is not None else []
+        lost = [number for number in node.log if number not in theirs]
+        self.exported.update(lost)
+        if not {*lost} <= {*exported}:
+            raise AssertionError(
+                f"{name} keeps {exported} above {fork}, not {lost}: {node.state}, {node.stored}"
+            )
 
     def writable(self, name: MemberId) -> bool:
         """Tell whether writes pass on a member."""

@@ -19,7 +19,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from conclave import faults
+from conclave.cluster import histories
 from conclave.cluster.epochs import Epoch
+from conclave.cluster.histories import KEPT_EPOCHS, History
 from conclave.errors import Conflict
 from conclave.ids import ClusterId, MemberId
 
@@ -62,6 +64,19 @@ class Configuration:
     new primary surely had what the deleted one had (rule C18)."""
     unannounced: tuple[MemberId, ...] = ()
     """New members that perhaps not all others know of: no write is acknowledged because of them."""
+    former_epochs: tuple[Epoch, ...] = ()
+    """The epochs that this one came after, oldest first."""
+
+    @property
+    def history(self) -> History:
+        """Return the epochs up to this one, and their forks."""
+        return History((*self.former_epochs, self.epoch), self.forks)
+
+    def succeeded(self, epoch: Epoch, primary: MemberId | None = None) -> Configuration:
+        """Return the same members in a next epoch, perhaps under another primary."""
+        former = (*self.former_epochs, self.epoch)[-KEPT_EPOCHS:]
+        primary = self.primary if primary is None else primary
+        return replace(self, epoch=epoch, primary=primary, former_epochs=former)
 
     def peer(self, member_id: MemberId) -> Peer | None:
         """Return a member, None when it is not in the cluster."""
@@ -93,22 +108,20 @@ class Configuration:
         peers = (*(p for p in self.peers if p.member_id != peer.member_id), peer)
         new = () if self.peer(peer.member_id) else (peer.member_id,)
         unannounced = (*self.unannounced, *new)
-        return replace(self, epoch=epoch, peers=peers, former=former, unannounced=unannounced)
+        return replace(self.succeeded(epoch), peers=peers, former=former, unannounced=unannounced)
 
     def announced(self, epoch: Epoch) -> Configuration:
         """Return the configuration of which every member knows every other."""
-        return replace(self, epoch=epoch, unannounced=())
+        return replace(self.succeeded(epoch), unannounced=())
 
     def without(
         self, epoch: Epoch, member_id: MemberId, how: Standing, primary: MemberId
     ) -> Configuration:
         """Return the configuration without a member, under a primary that stays."""
-        return Configuration(
-            epoch=epoch,
-            primary=primary,
+        return replace(
+            self.succeeded(epoch, primary),
             peers=tuple(peer for peer in self.peers if peer.member_id != member_id),
             former=(*(entry for entry in self.former if entry[0] != member_id), (member_id, how)),
-            forks=self.forks,
             unannounced=tuple(each for each in self.unannounced if each != member_id),
         )
 
@@ -134,6 +147,8 @@ class MemberState:
     """Whom this primary has handed the accepted epoch to; it has closed for good."""
     gave_up: bool = False
     """It has promised to do without its primary, and takes nothing more from it."""
+    parted: histories.Parted = ()
+    """Of the epochs that it lived in and gave up for another history, up to where they are one."""
     certificate_authorities: tuple[bytes, ...] = field(default=(), repr=False)
     """Certificates of the cluster CA, DER, newest first."""
     certificate: bytes = field(default=b"", repr=False)
@@ -169,13 +184,26 @@ class MemberState:
         return tuple(p for p in self.configuration.peers if p.member_id != self.member_id)
 
 
-def fork_above(configuration: Configuration, epoch_number: int) -> int | None:
+def fork_above(state: MemberState, epoch: Epoch) -> int | None:
     """Return up to which revision a copy of that epoch has what the present primary has.
 
     None when no primary was deleted since: then a copy has nothing that the primary lacks.
     """
-    later = [revision for number, revision in configuration.forks if number > epoch_number]
-    return min(later, default=None)
+    configuration = state.configuration
+    if epoch.promoter == configuration.primary and epoch > configuration.epoch:
+        # Its next epoch, which the copy has before its member was told of it.
+        return None
+    return histories.fork_above(configuration.history, state.parted, epoch)
+
+
+def surely_held(state: MemberState, epoch: Epoch, revision: int) -> int:
+    """Return up to which revision a copy, of that epoch, has what the present primary has."""
+    fork = fork_above(state, epoch)
+    return revision if fork is None else min(fork, revision)
+
+
+def _parted(state: MemberState, configuration: Configuration) -> histories.Parted:
+    return histories.parted(state.parted, state.configuration.history, configuration.history)
 
 
 def accepts(state: MemberState, epoch: Epoch) -> bool:
@@ -256,6 +284,7 @@ def adopt(state: MemberState, configuration: Configuration) -> MemberState:
         standing=standing,
         handing_over=NOBODY,
         gave_up=False,
+        parted=_parted(state, configuration),
     )
 
 
@@ -296,6 +325,7 @@ def opened(state: MemberState, configuration: Configuration) -> MemberState:
         standing=Standing.MEMBER,
         handing_over=NOBODY,
         gave_up=False,
+        parted=_parted(state, configuration),
         visible=(state.member_id,),
         list_version=state.list_version + 1,
     )

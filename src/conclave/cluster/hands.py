@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from conclave import faults
-from conclave.cluster.configuration import Configuration, MemberState, Standing
+from conclave.cluster.configuration import Configuration, MemberState, Standing, surely_held
 from conclave.cluster.context import Context
 from conclave.cluster.coordinator import Coordinator
 from conclave.cluster.epochs import Epoch
@@ -127,6 +127,7 @@ class MemberHands:
             if row is not None:
                 visible = row.visible
                 store_epoch = Epoch(row.epoch_number, MemberId(row.epoch_member))
+                revision = surely_held(state, store_epoch, revision)
         except ConclaveError as error:
             logger.warning("The visible list was not read from the store: %s", error.message)
         return Survey(

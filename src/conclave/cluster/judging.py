@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hmac
 
-import msgspec
-
 from conclave import __version__, faults
-from conclave.cluster.configuration import MemberState, Standing, fork_above
+from conclave.cluster.configuration import MemberState, Standing
 from conclave.cluster.link.hello import PROTOCOL_VERSION, Channel, Hello, ListedMember, Verdict
 from conclave.errors import Fault
 from conclave.ids import MemberId
@@ -77,10 +75,7 @@ def judge_peer(state: MemberState, hello: Hello, key_sha256: bytes | None) -> Ve
             else "it left, and may join again"
         )
         message = f"Member {member_id} is not in the cluster any more: {cure}."
-        verdict = _refuse(state, faults.MEMBER_REMOVED, message, former.value)
-        elsewhere = hello.epoch > state.epoch
-        fork = fork_above(state.configuration, 0 if elsewhere else hello.epoch.number)
-        return msgspec.structs.replace(verdict, fork_revision=fork)
+        return _refuse(state, faults.MEMBER_REMOVED, message, former.value)
     message = f"Member {hello.member_id[:36]!r} with this key is not in the list of members."
     return _refuse(state, faults.MEMBER_NOT_FOUND, message, REASON_UNKNOWN)
 
@@ -97,4 +92,5 @@ def _refuse(state: MemberState, fault: Fault, message: str, reason: str) -> Verd
         epoch=state.epoch,
         primary=state.configuration.primary,
         members=members,
+        history=state.configuration.history,
     )

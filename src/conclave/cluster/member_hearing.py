@@ -13,6 +13,7 @@ from conclave import faults
 from conclave.cluster import lineage, sequences
 from conclave.cluster.configuration import Standing
 from conclave.cluster.epochs import Epoch
+from conclave.cluster.histories import parting
 from conclave.cluster.judging import REASON_DELETED, REASON_LEFT, judge
 from conclave.cluster.link.hello import Hello, LinkRefused, Verdict
 from conclave.cluster.link.messages import (
@@ -62,15 +63,14 @@ class MemberHearing(MemberLeaving):
         genuine = peer is not None and refusal.key_sha256 == peer.key_sha256
         if not genuine or not refusal.by_peer or verdict.epoch is None:
             return
+        fork = parting(state.configuration.history, verdict.history)
         if verdict.reason == REASON_LEFT and verdict.epoch > state.epoch:
-            self.run_beside(
-                self.end_membership(Standing.LEFT, verdict.epoch, verdict.fork_revision)
-            )
+            self.run_beside(self.end_membership(Standing.LEFT, verdict.epoch, fork))
         elif verdict.reason == REASON_DELETED:
             listed = frozenset(MemberId(each.member_id) for each in verdict.members)
             known = member_id in self.deleted_by
             self.deleted_by[member_id] = lineage.Refusal(verdict.epoch, listed)
-            if not self._gives_way(verdict.fork_revision) and not known:
+            if not self._gives_way(fork) and not known:
                 logger.error(
                     "Member %s has deleted this one in epoch %s, by force, but this side goes on in"
                     " %s: there are two clusters unless one of the two sides is reset.",
@@ -94,9 +94,6 @@ class MemberHearing(MemberLeaving):
                 epoch,
                 state.epoch,
             )
-            # Its own deletions say, too, where the two parted: the earliest exports the most.
-            own = (revision for _, revision in state.configuration.forks)
-            fork = min((*own, *(() if fork is None else (fork,))), default=None)
         self.run_beside(self.end_membership(Standing.DELETED, epoch, fork))
         return True
 

@@ -104,12 +104,12 @@ class MemberLeaving(MemberBase):
 
         When that cannot be done, return where the whole copy has to be kept instead.
         """
-        configuration = self.state.configuration
-        if fork_above(configuration, 0) is None:
+        if not self.state.configuration.forks and not self.state.parted:
             return None  # no primary was ever deleted: no copy has what the primary lacks
         try:
             row = await self._own_row()
-            fork = fork_above(configuration, row.epoch_number) if row is not None else None
+            epoch = Epoch(row.epoch_number, row.epoch_member) if row is not None else None
+            fork = fork_above(self.state, epoch) if epoch is not None else None
             if fork is not None:
                 await self._export(fork)
         except ConclaveError as error:

@@ -29,6 +29,7 @@ from conclave.cluster.configuration import (
     next_epoch,
     opened,
     promised_past,
+    surely_held,
 )
 from conclave.cluster.epochs import Epoch
 from conclave.cluster.survivors import Survey, choose_survivor, require_deletable
@@ -251,7 +252,7 @@ def finish_promotion(state: MemberState, position: int | None) -> Steps:
     if state.accepted.promoter != target:
         # A deletion was begun since (`delete_closed`): nothing is given to this one any more.
         return (yield from _take_back(state))
-    configuration = replace(state.configuration, epoch=state.accepted, primary=target)
+    configuration = state.configuration.succeeded(state.accepted, target)
     try:
         yield Ask(target, AskOpen(configuration, position))
     except (Conflict, NotAllowed):
@@ -267,7 +268,7 @@ def _take_back(state: MemberState) -> Steps:
     epoch = _renewed(state, (yield from _all_there(state)))
     yield from _all_renew(state, epoch)
     state = replace(state, accepted=epoch, handing_over=NOBODY)
-    configuration = replace(state.configuration, epoch=epoch)
+    configuration = state.configuration.succeeded(epoch)
     return (yield from open_epoch(state, configuration, None))
 
 
@@ -405,7 +406,7 @@ def renew(state: MemberState) -> Steps:
     state = accept(state, epoch)
     yield Save(state)
     yield from _all_renew(state, epoch)
-    state = yield from change(state, replace(state.configuration, epoch=epoch))
+    state = yield from change(state, state.configuration.succeeded(epoch))
     yield from _tell(state)
     return state
 
@@ -524,7 +525,9 @@ def delete_primary(state: MemberState, *, force: bool) -> Steps:
     require_deletable(target, latest.surveys, latest.unreached, force=force)
     chosen = choose_survivor(target, latest.surveys, force=force)
     configuration = state.configuration.without(epoch, target, Standing.DELETED, chosen)
-    configuration = configuration.forked(latest.surveys[chosen].revision)
+    best = latest.surveys[chosen]
+    # It may not have heard yet of a fork that is known here.
+    configuration = configuration.forked(surely_held(state, best.store_epoch, best.revision))
     if chosen == state.member_id:
         state = yield from open_epoch(state, configuration, None)
     else:

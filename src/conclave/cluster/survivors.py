@@ -126,8 +126,9 @@ def _require_shown(candidates: Sequence[Survey], living: Epoch, newest: Epoch) -
         raise NotAllowed(faults.MEMBERS_UNREACHABLE, message)
     if newest < living:
         message = (
-            f"The remaining members live in epoch {living}, but the newest copy here is of epoch"
-            f" {newest}: bring one back that followed the primary in it, or force the deletion and"
-            " lose what was written since."
+            f"The remaining members live in epoch {living}, but no copy here has reached it (the"
+            f" newest is of epoch {newest}): whether writes were acknowledged in it by the lost"
+            " primary alone is not known here. Bring that one back, or force the deletion and lose"
+            " what it alone may have written."
         )
         raise NotAllowed(faults.MEMBERS_UNREACHABLE, message)

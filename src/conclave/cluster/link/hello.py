@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from conclave.cluster.epochs import Epoch
+from conclave.cluster.histories import History
 from conclave.cluster.link.identity import certificate_key_sha256
 from conclave.cluster.link.streams import read_frame
 from conclave.errors import Fault, Unavailable
@@ -23,6 +24,7 @@ from conclave.service.frames import frame
 
 PROTOCOL_VERSION: Final = 1
 MAX_HELLO_BYTES: Final = 64 << 10
+NO_HISTORY: Final = History()
 
 Channel = Literal["calls", "postgresql", "join"]
 _Word = Annotated[str, msgspec.Meta(max_length=64)]
@@ -62,8 +64,8 @@ class Verdict(msgspec.Struct, array_like=True, frozen=True, gc=False):
     primary: _Word = ""
     members: Annotated[tuple[ListedMember, ...], msgspec.Meta(max_length=16)] = ()
     reason: _Word = ""
-    fork_revision: int | None = None
-    """Up to which revision the caller's copy of the store is the cluster's, None: all of it."""
+    history: History = NO_HISTORY
+    """Of the refusing side's store: it tells a primary that it has deleted where the two part."""
 
     @classmethod
     def accept(cls) -> Verdict:
@@ -80,9 +82,10 @@ class Verdict(msgspec.Struct, array_like=True, frozen=True, gc=False):
         epoch: Epoch | None = None,
         primary: str = "",
         members: tuple[ListedMember, ...] = (),
+        history: History = NO_HISTORY,
     ) -> Verdict:
         """Send the peer away."""
-        return cls(False, fault_name(fault), message, epoch, primary, members, reason)
+        return cls(False, fault_name(fault), message, epoch, primary, members, reason, history)
 
     def for_stranger(self) -> Verdict:
         """Return it without what is no stranger's business."""
