@@ -70,9 +70,11 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     uses them without a login, and whoever holds the master key reads them."""
     fips_mechanisms: bool = False
     """Only mechanisms and curves that FIPS 140-3 approves; SHA-1 signs nothing. Set it alike on all
-    members, as the three below: each member's workers hold to their own."""
+    members, as the four below: each member's workers hold to their own."""
     sha1_signatures: bool = True
     """SHA-1 signs; false leaves its signatures for verification."""
+    legacy_mechanisms: bool = False
+    """Triple DES decrypts and verifies, for what exists; nothing encrypts or signs with it."""
     min_rsa_bits: int = 2048
     """Bits of an RSA key from which it is used and generated."""
     min_curve_bits: int = 224

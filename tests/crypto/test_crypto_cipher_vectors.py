@@ -6,9 +6,12 @@ import os
 
 import msgspec
 import pytest
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
 from conclave.crypto import mechanisms
 from conclave.crypto.mechanisms import ReadyKey, load_key
+from conclave.crypto.policy import MechanismPolicy, governed
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr, ConclaveError
 from conclave.keyring.attributes import TRUE, ulong
@@ -154,3 +157,44 @@ def test_generated_keys_work(generation: Ckm, use: Ckm, length: int) -> None:
     data = os.urandom(100)
     sealed = mechanisms.encrypt(use, parameter, key, data)
     assert mechanisms.decrypt(use, parameter, key, sealed) == data
+
+
+# ------------------------------------------------------------------ triple DES
+
+
+@each("des3_ecb")
+def test_des3_ecb(case: Case) -> None:
+    key = secret_key(Ckk.DES3, octets(case["key"]))
+    opened = mechanisms.decrypt(Ckm.DES3_ECB, NIL, key, octets(case["ciphertext"]))
+    assert opened == octets(case["plaintext"])
+
+
+@each("des3_cbc")
+def test_des3_cbc(case: Case) -> None:
+    value, iv = octets(case["key"]), octets(case["iv"])
+    key, vector = secret_key(Ckk.DES3, value), msgspec.msgpack.encode(iv)
+    plaintext = octets(case["plaintext"])
+    opened = mechanisms.decrypt(Ckm.DES3_CBC, vector, key, octets(case["ciphertext"]))
+    assert opened == plaintext
+    cipher = Cipher(TripleDES(value), modes.CBC(iv)).encryptor()
+    padded = cipher.update(plaintext + bytes([8]) * 8)
+    assert mechanisms.decrypt(Ckm.DES3_CBC_PAD, vector, key, padded) == plaintext
+    broken = (Ckm.DES3_CBC_PAD, vector, key, padded[:-1])
+    refuse(Ckr.ENCRYPTED_DATA_LEN_RANGE, mechanisms.decrypt, *broken)
+
+
+@each("des3_cmac")
+def test_des3_cmac(case: Case) -> None:
+    key, mac = secret_key(Ckk.DES3, octets(case["key"])), octets(case["mac"])
+    judge("P", Ckm.DES3_CMAC, NIL, key, octets(case["message"]), mac)
+    judge("F", Ckm.DES3_CMAC, NIL, key, octets(case["message"]) + b".", mac)
+
+
+def test_triple_des_protects_nothing_and_is_off_by_default() -> None:
+    key, vector = secret_key(Ckk.DES3, bytes(range(24))), msgspec.msgpack.encode(bytes(8))
+    refuse(Ckr.MECHANISM_INVALID, mechanisms.encrypt, Ckm.DES3_CBC, vector, key, bytes(8))
+    refuse(Ckr.MECHANISM_INVALID, mechanisms.sign, Ckm.DES3_CMAC, NIL, key, bytes(8))
+    numbers = {Ckm.DES3_ECB, Ckm.DES3_CBC, Ckm.DES3_CBC_PAD, Ckm.DES3_CMAC}
+    assert not numbers & set(governed(mechanisms.MECHANISMS, MechanismPolicy()))
+    assert numbers <= set(governed(mechanisms.MECHANISMS, MechanismPolicy(legacy=True)))
+    refuse(Ckr.ATTRIBUTE_VALUE_INVALID, secret_key, Ckk.DES3, bytes(16))

@@ -235,6 +235,33 @@ def ml_kem(root: Path) -> list[Case]:
     return cases
 
 
+def des3_key(case: Case) -> str:
+    """Return the three keys of a case as one."""
+    return "".join(case[f"KEY{number}"] for number in (1, 2, 3))
+
+
+def des3(root: Path, mode: str) -> list[Case]:
+    """Return the multi-block messages that are decrypted with three keys."""
+    text = (root / f"ciphers/3DES/{mode}/T{mode}MMT3.rsp").read_text()
+    found = fields(text.partition("[DECRYPT]")[2])
+    names = ("IV", "PLAINTEXT", "CIPHERTEXT")
+    return [
+        {"key": des3_key(case), **{name.lower(): case[name] for name in names if name in case}}
+        for case in found
+        if "KEY1" in case
+    ]
+
+
+def des3_cmac(root: Path) -> list[Case]:
+    """Return the examples of SP 800-38B with triple DES."""
+    text = (root / "CMAC/nist-800-38b-3des.txt").read_text()
+    return [
+        {"key": des3_key(case), "message": case["MESSAGE"], "mac": case["OUTPUT"]}
+        for case in fields(text)
+        if "OUTPUT" in case
+    ]
+
+
 def aes_gcm(root: Path) -> list[Case]:
     """Return one GCM case of each supported combination of lengths, and one that must fail."""
     cases: list[Case] = []
@@ -449,6 +476,9 @@ def main(root: Path) -> None:
     write("aes_xts", "NIST XTSVS, selected lengths", NIST, aes_xts(root))
     known = "pyca/cryptography-vectors, asymmetric/MLKEM/kat_MLKEM_*.rsp, the first pairs"
     write("ml_kem_pairs", known, PYCA, ml_kem(root))
+    write("des3_ecb", "NIST TMOVS, multi-block messages", NIST, des3(root, "ECB"))
+    write("des3_cbc", "NIST TMOVS, multi-block messages", NIST, des3(root, "CBC"))
+    write("des3_cmac", "NIST SP 800-38B, examples", NIST, des3_cmac(root))
     write("aes_gcm", "NIST GCMVS, selected lengths", NIST, aes_gcm(root))
     for mode in ("KW", "KWP"):
         cases = key_wrap(root, mode)

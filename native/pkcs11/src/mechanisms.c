@@ -136,6 +136,17 @@ static CK_RV put_iv(const struct cv_mechanism *row, const CK_MECHANISM *given, c
     return CKR_OK;
 }
 
+static CK_RV put_des_iv(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                        struct cv_parameter *facts)
+{
+    (void)row;
+    (void)facts;
+    if (given->ulParameterLen != 8)
+        return CKR_MECHANISM_PARAM_INVALID;
+    cv_write_bin(out, given->pParameter, given->ulParameterLen);
+    return CKR_OK;
+}
+
 static CK_RV put_counter(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
                          struct cv_parameter *facts)
 {
@@ -315,6 +326,10 @@ static const struct cv_mechanism table[] = {
     {CKM_AES_GMAC, SIGNS, CV_AES, put_gmac, CV_COLLECT, CV_LENGTH_PARAMETER, 0},
     {CKM_AES_XTS, CIPHERS, CV_AES_XTS, put_iv, CV_COLLECT, CV_LENGTH_DATA, 0},
     {CKM_CHACHA20_POLY1305, CIPHERS, CV_CHACHA20, put_chacha, CV_COLLECT, CV_LENGTH_TAGGED, 0},
+    {CKM_DES3_ECB, CKF_DECRYPT, CV_DES3, put_none, CV_COLLECT, CV_LENGTH_DATA, 0},
+    {CKM_DES3_CBC, CKF_DECRYPT, CV_DES3, put_des_iv, CV_COLLECT, CV_LENGTH_DATA, 0},
+    {CKM_DES3_CBC_PAD, CKF_DECRYPT, CV_DES3, put_des_iv, CV_COLLECT, CV_LENGTH_PADDED, 0},
+    {CKM_DES3_CMAC, CKF_VERIFY, CV_DES3, put_none, CV_COLLECT, CV_LENGTH_DATA, 0},
     MAC(SHA_1, CV_SHA_1),
     MAC(SHA224, CV_SHA_224),
     MAC(SHA256, CV_SHA_256),
@@ -382,6 +397,8 @@ bool cv_mechanism_fits(const struct cv_mechanism *row, CK_KEY_TYPE key_type)
         return key_type == CKK_AES_XTS;
     case CV_ML_DSA:
         return key_type == CKK_ML_DSA;
+    case CV_DES3:
+        return key_type == CKK_DES3;
     case CV_CHACHA20:
         return key_type == CKK_CHACHA20;
     case CV_MAC:

@@ -56,7 +56,7 @@ enum cv_length {
     CV_LENGTH_TAGGED      /* of the data and the tag that the parameter names */
 };
 
-enum cv_family { CV_ANY_KEY, CV_RSA, CV_EC, CV_EDWARDS, CV_AES, CV_AES_XTS, CV_CHACHA20, CV_ML_DSA, CV_MAC };
+enum cv_family { CV_ANY_KEY, CV_RSA, CV_EC, CV_EDWARDS, CV_AES, CV_AES_XTS, CV_CHACHA20, CV_ML_DSA, CV_DES3, CV_MAC };
 
 /* What the module itself needs from a parameter. */
 struct cv_parameter {

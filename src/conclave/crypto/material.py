@@ -16,6 +16,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -43,6 +44,7 @@ AES_SIZES: Final = (16, 24, 32)
 XTS_SIZES: Final = (32, 64)
 """Two AES keys of the same length."""
 CHACHA20_BYTES: Final = 32
+DES3_BYTES: Final = 24
 SECRET_MAX_BYTES: Final = 512
 CHECK_VALUE_BYTES: Final = 3
 
@@ -250,6 +252,14 @@ def _aes_xts(attributes: Attributes) -> Attributes:
     return _secret_facts(attributes, _sha1(value))
 
 
+def _des3(attributes: Attributes) -> Attributes:
+    value = attributes[Cka.VALUE]
+    if len(value) != DES3_BYTES:
+        raise _invalid(f"CKA_VALUE of a triple DES key has 24 bytes, not {len(value)}.")
+    encryptor = Cipher(TripleDES(value), modes.ECB()).encryptor()  # noqa: S305
+    return _secret_facts(attributes, encryptor.update(bytes(8)))
+
+
 def _chacha20(attributes: Attributes) -> Attributes:
     value = attributes[Cka.VALUE]
     if len(value) != CHACHA20_BYTES:
@@ -342,5 +352,6 @@ _CHECKS: Final[dict[tuple[int, int], Callable[[Attributes], Attributes]]] = {
     (Cko.SECRET_KEY, Ckk.AES): _aes,
     (Cko.SECRET_KEY, Ckk.AES_XTS): _aes_xts,
     (Cko.SECRET_KEY, Ckk.CHACHA20): _chacha20,
+    (Cko.SECRET_KEY, Ckk.DES3): _des3,
     **{(Cko.SECRET_KEY, kind): _generic for kind in MAC_KEYS},
 }

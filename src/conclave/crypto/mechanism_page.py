@@ -14,6 +14,7 @@ from conclave.crypto import (
     counter_kdf,
     derive_mechanisms,
     lattice_mechanisms,
+    legacy_mechanisms,
     parameters,
     wrap_mechanisms,
 )
@@ -76,6 +77,8 @@ _TAIL: Final = """
   by the worker: C_SignInit succeeds and C_Sign says it. `fips_mechanisms` leaves out raw RSA,
   PKCS #1 v1.5 encryption (decryption stays), ChaCha20-Poly1305, X25519 and X448, and all curves but
   P-224 to P-521 in ECDSA; it is no validation. Keys of any size and curve may still be imported.
+* CKM_DES3_* decrypt and verify only, and are listed only with `limits.legacy_mechanisms`.
+  CKK_DES3 keys may always be imported.
 * SHA-1 serves signatures and MACs that exist already; choose another hash for new ones.
 * CKA_ALWAYS_AUTHENTICATE true is refused (CKR_ATTRIBUTE_VALUE_INVALID): there is no context login.
 * A secret key is wrapped by its value, a private key by its PKCS #8 PrivateKeyInfo, which RSA alone
@@ -120,6 +123,7 @@ _PARAMETERS: Final = {
     parameters.gcm: "CK_GCM_PARAMS",
     cipher_mechanisms.ccm: "CK_CCM_PARAMS",
     cipher_mechanisms.chacha20_poly1305: "CK_SALSA20_CHACHA20_POLY1305_PARAMS",
+    legacy_mechanisms.des_vector: "8-byte IV",
     lattice_mechanisms.sign_context: "none, or CK_SIGN_ADDITIONAL_CONTEXT",
     parameters.output_length: "CK_MAC_GENERAL_PARAMS",
     wrap_mechanisms.default_vector: "none, or 8-byte IV of RFC 3394",

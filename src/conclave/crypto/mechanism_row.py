@@ -58,6 +58,8 @@ class Mechanism:
     digest: bool = False
     """The module carries it out; it is advertised here."""
     curve_flags: int = 0
+    legacy: bool = False
+    """Offered only while a setting says so."""
     takes_long: bool = False
     """Milliseconds, not microseconds: not for an event loop."""
 

@@ -29,13 +29,15 @@ PairCheck = Callable[[Attributes], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MechanismPolicy:
-    """What a cluster forbids; without rules, nothing."""
+    """What a cluster forbids; without rules, only what is there for legacy."""
 
     fips: bool = False
     """Only what FIPS 140-3 approves; SHA-1 signs nothing."""
     sha1_signatures: bool = True
     min_rsa_bits: int = RSA_MIN_BITS
     min_curve_bits: int = 0
+    legacy: bool = False
+    """Mechanisms for what exists are there as well."""
 
 
 _USES: Final = ("sign", "verify", "encrypt", "decrypt", "wrap", "unwrap", "derive")
@@ -59,6 +61,8 @@ def governed(rows: Mapping[int, Mechanism], policy: MechanismPolicy) -> dict[int
     """Return the rows that a policy leaves, without what it forbids of each."""
     kept = {}
     for number, row in rows.items():
+        if row.legacy and not policy.legacy:
+            continue
         if policy.fips and row.number in _NOT_APPROVED:
             continue
         left = _sized(_signing(row, policy), policy)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
@@ -197,6 +198,10 @@ def _load_chacha20(attributes: Attributes) -> ChaCha20Poly1305:
     return ChaCha20Poly1305(attributes[Cka.VALUE])
 
 
+def _load_des3(attributes: Attributes) -> TripleDES:
+    return TripleDES(attributes[Cka.VALUE])
+
+
 def _load_bytes(attributes: Attributes) -> bytes:
     return attributes[Cka.VALUE]
 
@@ -215,5 +220,6 @@ _LOADERS: Final[dict[tuple[int, int], Callable[[Attributes], object]]] = {
     (Cko.SECRET_KEY, Ckk.AES): _load_aes,
     (Cko.SECRET_KEY, Ckk.AES_XTS): _load_aes,
     (Cko.SECRET_KEY, Ckk.CHACHA20): _load_chacha20,
+    (Cko.SECRET_KEY, Ckk.DES3): _load_des3,
     **{(Cko.SECRET_KEY, kind): _load_bytes for kind in MAC_KEYS},
 }

@@ -25,6 +25,7 @@ class Ckk(enum.IntEnum):
     RSA = 0x00
     EC = 0x03
     GENERIC_SECRET = 0x10
+    DES3 = 0x15
     AES = 0x1F
     SHA_1_HMAC = 0x28
     SHA256_HMAC = 0x2B
@@ -141,6 +142,10 @@ class Ckm(enum.IntEnum):
     SHA3_384_RSA_PKCS = 0x0061
     SHA3_512_RSA_PKCS = 0x0062
     SHA3_224_RSA_PKCS = 0x0066
+    DES3_ECB = 0x0132
+    DES3_CBC = 0x0133
+    DES3_CBC_PAD = 0x0136
+    DES3_CMAC = 0x0138
     SHA_1 = 0x0220
     SHA_1_HMAC = 0x0221
     SHA_1_HMAC_GENERAL = 0x0222

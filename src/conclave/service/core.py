@@ -94,6 +94,7 @@ def _left_by_policy(limits: Limits) -> Rows:
         sha1_signatures=limits.sha1_signatures,
         min_rsa_bits=limits.min_rsa_bits,
         min_curve_bits=limits.min_curve_bits,
+        legacy=limits.legacy_mechanisms,
     )
     return governed(MECHANISMS, policy)
 
@@ -125,8 +126,7 @@ class Core:
         self.meters: Meters
         self.spreader: Spreader
         """Both are given by the worker."""
-        self.now_ms = 0
-        """Cluster time of the batch under way."""
+        self.now_ms = 0  # cluster time of the batch under way
         self.serving = False
         """True while the member is authorized and this worker has its keys."""
         self.pinned: Pins = {}

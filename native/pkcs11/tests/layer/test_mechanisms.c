@@ -141,6 +141,16 @@ static void test_ml_dsa(void)
     CHECK_RV(CKR_ARGUMENTS_BAD, put(CKM_ML_DSA, NULL, sizeof extra));
 }
 
+static void test_des3(void)
+{
+    char iv[8] = "01234567";
+    CHECK_RV(CKR_OK, put(CKM_DES3_CBC, iv, 8));
+    CHECK(is("\xc4\x08" "01234567", 10));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, put(CKM_DES3_CBC_PAD, iv, 16));
+    CHECK(cv_mechanism_find(CKM_DES3_CBC)->usage == CKF_DECRYPT);
+    CHECK(cv_mechanism_find(CKM_DES3_CMAC)->usage == CKF_VERIFY);
+}
+
 static void test_rsa(void)
 {
     CK_RSA_PKCS_PSS_PARAMS pss = {CKM_SHA256, CKG_MGF1_SHA256, 32};
@@ -272,6 +282,7 @@ int main(void)
     test_chacha();
     test_gmac();
     test_ml_dsa();
+    test_des3();
     test_rsa();
     test_eddsa();
     test_digests();
