@@ -6,6 +6,7 @@ except that a primary which nobody sees is deleted by the member that is asked.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -40,9 +41,33 @@ from conclave.store.rows import MemberRow
 
 MAX_GROUPS: Final = 64
 LEAVE_SECONDS: Final = 15.0
+ASK_AGAIN_SECONDS: Final = 5.0
+"""How long it is found out whether a member has left whose primary's answer was lost."""
+PAUSE_SECONDS: Final = 0.1
 FORWARD_SECONDS: Final = 40.0
 
 logger = logging.getLogger(__name__)
+
+
+async def be_removed(ask: Callable[[], Awaitable[object]]) -> None:
+    """Ask the primary to be removed, until it is known to be done.
+
+    The primary cuts who has left off, and its answer may be lost with that; asked again, it refuses
+    the link of one that has left.  Raises what the last question raised.
+    """
+    again_until_ms = boot_time_ms() + ASK_AGAIN_SECONDS * 1000
+    while True:
+        try:
+            await ask()
+        except LinkRefused as refusal:
+            if refusal.verdict.reason != Standing.LEFT.value:
+                raise
+        except Unavailable:
+            if boot_time_ms() >= again_until_ms:
+                raise
+            await asyncio.sleep(PAUSE_SECONDS)
+            continue
+        return
 
 
 @dataclass(slots=True)
@@ -183,13 +208,11 @@ class ClusterOperations:
             raise NotAllowed(faults.MEMBER_NOT_VISIBLE, message)
         member.follower.retire()
         try:
-            await member.neighbours.call(
-                primary, "remove_me", Nothing(), timeout_seconds=LEAVE_SECONDS
+            await be_removed(
+                lambda: member.neighbours.call(
+                    primary, "remove_me", Nothing(), timeout_seconds=LEAVE_SECONDS
+                )
             )
-        except LinkRefused as refusal:
-            if refusal.verdict.reason != Standing.LEFT.value:
-                member.follower.come_back()
-                raise
         except BaseException:
             member.follower.come_back()
             raise

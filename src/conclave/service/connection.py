@@ -356,6 +356,9 @@ class Connection(asyncio.Protocol):
         except ConclaveError as error:
             self._answers.look()
             self._answer_error(request, error)
+        except Later:
+            # Nothing is run again that has begun; the client repeats it under its own key.
+            self._answers.say(Response(request.request_id, BUSY))
         except Exception:  # noqa: BLE001 - the boundary of a request: logged, answered
             self._answers.fail(request)
         else:

@@ -66,6 +66,7 @@ def change_of(access: Access, request: Request, write: Write | None) -> TokenCha
         request=request,
         keyring_id=KeyringId(access.view.keyring_id),
         write=check_write(write, core.page.cluster_time_ms()),
+        keys=core.require_serving(),
     )
 
 

@@ -22,7 +22,7 @@ from conclave.errors import ConclaveError, Conflict, InternalFault, Unavailable
 from conclave.ids import KeyringId, ObjectId
 from conclave.keyring.attributes import Attributes, encode_attributes
 from conclave.keyring.objects import is_private
-from conclave.service.core import Core
+from conclave.service.core import Core, Keys
 from conclave.service.messages import (
     LookupWrite,
     ObjectDelete,
@@ -63,6 +63,7 @@ class TokenChange:
     request: Request
     keyring_id: KeyringId
     write: Write
+    keys: Keys
 
     async def carry_out(self, access: Access, plan: Plan) -> Any:
         """Plan and commit, planning again when somebody else changed the same object meanwhile."""
@@ -130,7 +131,8 @@ class TokenChange:
         return Access(self.core, old.caller, view, session)
 
     def _request_mac(self) -> bytes:
-        keys = self.core.require_serving()
+        # The keys that the request began with: those of the member may be on their way again.
+        keys = self.keys
         text = self.request.operation.to_bytes(4, "big") + bytes(self.request.args)
         return hmac.digest(keys.request_mac_key, text, hashlib.sha256)
 
