@@ -149,6 +149,13 @@ static CK_RV crypt_update(struct cv_session *session, const struct cv_direction 
     return CKR_OK;
 }
 
+CK_RV cv_crypt_update(struct cv_session *session, bool decrypt, const uint8_t *part,
+                      CK_ULONG length, uint8_t *out, CK_ULONG *out_length)
+{
+    return crypt_update(session, decrypt ? &decrypting : &encrypting, (struct text){part, length},
+                        (struct place){out, out_length});
+}
+
 static CK_RV crypt_final(struct cv_session *session, const struct cv_direction *direction,
                          struct place out)
 {

@@ -27,7 +27,7 @@ static CK_RV digest_init(struct cv_session *session, const CK_MECHANISM *mechani
     return value;
 }
 
-static CK_RV digest_update(struct cv_session *session, const uint8_t *part, CK_ULONG length)
+CK_RV cv_digest_update(struct cv_session *session, const uint8_t *part, CK_ULONG length)
 {
     if (session->digest == NULL)
         return CKR_OPERATION_NOT_INITIALIZED;
@@ -88,7 +88,7 @@ CK_RV C_Digest(CK_SESSION_HANDLE handle, CK_BYTE_PTR data, CK_ULONG length, CK_B
 
 CK_RV C_DigestUpdate(CK_SESSION_HANDLE handle, CK_BYTE_PTR part, CK_ULONG length)
 {
-    CV_IN_SESSION(handle, digest_update(session, part, length));
+    CV_IN_SESSION(handle, cv_digest_update(session, part, length));
 }
 
 CK_RV C_DigestFinal(CK_SESSION_HANDLE handle, CK_BYTE_PTR out, CK_ULONG_PTR out_length)

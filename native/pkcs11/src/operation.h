@@ -29,6 +29,12 @@ void cv_operations_reset(struct cv_session *session);
 /* Keeps a part of data that go out as one; CKR_DATA_LEN_RANGE beyond CV_DATA_MAX. */
 CK_RV cv_operation_collect(struct cv_operation *operation, const uint8_t *data, size_t length);
 
+/* The update functions of each operation, for calls that go on with two at once. */
+CK_RV cv_digest_update(struct cv_session *session, const uint8_t *part, CK_ULONG length);
+CK_RV cv_sign_add(struct cv_operation *operation, const uint8_t *part, CK_ULONG length);
+CK_RV cv_crypt_update(struct cv_session *session, bool decrypt, const uint8_t *part,
+                      CK_ULONG length, uint8_t *out, CK_ULONG *out_length);
+
 /* What is sent: data under a mechanism, a signature if it is to be verified. */
 struct cv_use {
     unsigned operation; /* CV_SIGN, CV_VERIFY, CV_ENCRYPT or CV_DECRYPT */

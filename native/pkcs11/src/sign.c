@@ -60,7 +60,7 @@ static struct cv_use use_of(const struct cv_operation *operation, unsigned numbe
                            .prehashed = operation->mechanism->parts == CV_HASH};
 }
 
-static CK_RV add_part(struct cv_operation *operation, const uint8_t *part, CK_ULONG length)
+CK_RV cv_sign_add(struct cv_operation *operation, const uint8_t *part, CK_ULONG length)
 {
     CK_RV value = cv_operation_check(operation, false);
     if (value != CKR_OK)
@@ -160,7 +160,7 @@ CK_RV C_Sign(CK_SESSION_HANDLE handle, CK_BYTE_PTR data, CK_ULONG length, CK_BYT
 
 CK_RV C_SignUpdate(CK_SESSION_HANDLE handle, CK_BYTE_PTR part, CK_ULONG length)
 {
-    CV_IN_SESSION(handle, add_part(&session->sign, part, length));
+    CV_IN_SESSION(handle, cv_sign_add(&session->sign, part, length));
 }
 
 CK_RV C_SignFinal(CK_SESSION_HANDLE handle, CK_BYTE_PTR signature, CK_ULONG_PTR signature_length)
@@ -184,7 +184,7 @@ CK_RV C_Verify(CK_SESSION_HANDLE handle, CK_BYTE_PTR data, CK_ULONG length, CK_B
 
 CK_RV C_VerifyUpdate(CK_SESSION_HANDLE handle, CK_BYTE_PTR part, CK_ULONG length)
 {
-    CV_IN_SESSION(handle, add_part(&session->verify, part, length));
+    CV_IN_SESSION(handle, cv_sign_add(&session->verify, part, length));
 }
 
 CK_RV C_VerifyFinal(CK_SESSION_HANDLE handle, CK_BYTE_PTR signature, CK_ULONG signature_length)
