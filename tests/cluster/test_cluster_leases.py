@@ -19,7 +19,8 @@ from conclave.cluster.link.messages import Heartbeat, HeartbeatAnswer
 from conclave.cluster.link.tunnel import Tunnel
 from conclave.cluster.member_state import MemberStateFile
 from conclave.cluster.neighbours import Neighbours
-from conclave.cluster.replication import Places, Replication
+from conclave.cluster.replication import Replication
+from conclave.cluster.replication_base import Places
 from conclave.cluster.store_handle import StoreHandle
 from conclave.ids import ClusterTimeMs, MemberId
 from conclave.service.page import SharedPage

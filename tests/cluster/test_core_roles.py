@@ -11,7 +11,8 @@ import pytest
 from conclave import faults
 from conclave.cluster.link.streams import StreamPair
 from conclave.cluster.link.tunnel import Tunnel
-from conclave.cluster.replication import Places, Replication
+from conclave.cluster.replication import Replication
+from conclave.cluster.replication_base import Places
 from conclave.cluster.store_handle import StoreHandle
 from conclave.errors import Conflict
 from conclave.ids import MemberId

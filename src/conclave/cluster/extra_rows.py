@@ -31,6 +31,7 @@ from conclave import faults
 from conclave.cluster.context import require_cluster
 from conclave.errors import Conflict, InternalFault
 from conclave.ids import KeyringId, ObjectId
+from conclave.store.postgresql import replacing
 from conclave.store.repository import ClusterReader
 from conclave.store.rows import ClientRow, ClusterStateRow, KeyringRow, ObjectRow, UserRow
 
@@ -159,7 +160,8 @@ def place_for_copy(directory: Path) -> Path:
 
     Raises Conflict (STORE_DIVERGED) when KEPT_COPIES are there, since none of them may be deleted.
     """
-    kept = list(directory.glob("postgresql-*"))
+    found = directory.glob("postgresql-*")
+    kept = [path for path in found if path.suffix != replacing.PART]
     if len(kept) >= KEPT_COPIES:
         message = (
             f"{directory} has {len(kept)} copies of the store whose rows could not be read, and the"

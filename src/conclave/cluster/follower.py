@@ -17,6 +17,7 @@ from conclave.clock import boot_time_ms
 from conclave.cluster import keeper
 from conclave.cluster.configuration import MemberState, Standing
 from conclave.cluster.coordinator import Coordinator
+from conclave.cluster.copy_watch import CopyWatch
 from conclave.cluster.epochs import Epoch
 from conclave.cluster.link.messages import Heartbeat, HeartbeatAnswer
 from conclave.cluster.neighbours import Neighbours
@@ -25,13 +26,8 @@ from conclave.errors import ConclaveError
 from conclave.ids import MemberId, RowRevision
 from conclave.service.page import SharedPage
 from conclave.settings import ClusterTimes
-from conclave.store.postgresql import Lsn, Positions
 
 CALL_SECONDS: Final = 1.0
-STUCK_MS: Final = 4000
-"""How long a copy may fail to follow a primary that answers until it is mended."""
-MENDED_MS: Final = 30_000
-"""A copy that does not follow so soon after it was mended has to be made anew."""
 POLL_SECONDS: Final = 0.02
 STEP_MS: Final = 20
 """Smaller differences of cluster time are the network's."""
@@ -64,9 +60,7 @@ class Follower:
         self._position = position
         self._on_newer = on_newer
         self._on_users = on_users
-        self._stuck_since_ms = 0
-        self._replayed = Lsn(0)
-        self._mended_ms = 0
+        self._watch = CopyWatch()
         self._retired = False
         self._lost_ms = 0
         """Boot time of the primary's goodbye, or of the end of this member's own copy of the store;
@@ -112,7 +106,7 @@ class Follower:
                 except ConclaveError as error:
                     logger.debug("No heartbeat was answered: %s", error.message)
             else:
-                self._stuck_since_ms = 0
+                self._watch = self._watch.anew()
             await asyncio.sleep(self._times.heartbeat_ms / 1000)
 
     async def _beat(self, state: MemberState) -> None:
@@ -125,7 +119,7 @@ class Follower:
         )
         epoch = Epoch(answer.epoch_number, MemberId(answer.epoch_promoter))
         if epoch > self._coordinator.state.epoch:
-            self._stuck_since_ms = 0  # the copy begins to follow anew
+            self._watch = self._watch.anew()  # the copy begins to follow anew
             await self._on_newer(primary)
             return
         if epoch != self._coordinator.state.epoch:
@@ -176,42 +170,22 @@ class Follower:
             self._page.set_cluster_time_offset(offset_ms)
 
     async def _watch_copy(self, state: MemberState, timeline: int) -> None:
-        """Mend a copy that does not follow although its primary answers.
-
-        One that receives but replays nothing of it does not follow either: its log is broken. Nor
-        does one that streams an earlier timeline than the primary's: it has more of that than the
-        primary had, and PostgreSQL looks for the rest of it for ever.  One that still replays the
-        log on its own disk is not expected to stream, only to go on.
-        """
+        """Mend a copy that does not follow although its primary answers."""
         if self._replication.changing:
             return  # what comes of it is looked at; one that never starts is stuck all the same
-        positions = await self._replication.positions()
+        openings = self._replication.openings
+        copy = await self._replication.positions()
         now = boot_time_ms()
-        if positions is not None and _follows(positions, timeline):
-            through = positions.own_log_replayed and positions.replayed >= positions.written
-            goes_on = through or positions.replayed > self._replayed
-            self._replayed = positions.replayed
-            if goes_on:
-                self._stuck_since_ms = 0
-                return
-        self._stuck_since_ms = self._stuck_since_ms or now
-        if state.standing is not Standing.MEMBER or now - self._stuck_since_ms < STUCK_MS:
+        self._watch = self._watch.after(copy, timeline=timeline, openings=openings, now_ms=now)
+        mending = self._watch.mending(now)
+        if state.standing is not Standing.MEMBER or mending == "none":
             return
-        self._stuck_since_ms = 0
-        again = self._mended_ms and now - self._mended_ms < MENDED_MS
-        self._mended_ms = now
+        if not self._replication.may_mend:
+            return  # it was tried in vain a moment ago
+        self._watch = self._watch.mended(now)
         self.lose_primary()  # another copy takes the place of the one that was granted a lease
-        if again:
-            logger.warning("The copy of this member still does not follow: it is made anew.")
-            await self._replication.mend(log_progress, anew=True)
-            return
-        logger.warning("The copy of this member does not follow the primary: it is mended.")
-        await self._replication.mend(log_progress)
-
-
-def _follows(copy: Positions, timeline: int) -> bool:
-    """Tell whether a copy follows a primary of that timeline, or will once it is through."""
-    return not copy.own_log_replayed or (copy.streaming and copy.timeline >= timeline)
+        logger.warning("The copy of this member does not follow the primary: it is %s.", mending)
+        await self._replication.mend(log_progress, anew=mending == "made anew")
 
 
 def log_progress(step: str, fraction: float) -> None:

@@ -26,7 +26,8 @@ from conclave.cluster.neighbours import Neighbours
 from conclave.cluster.notices import Notices
 from conclave.cluster.primary import Primary
 from conclave.cluster.pulse import Pulse
-from conclave.cluster.replication import Places, Replication
+from conclave.cluster.replication import Replication
+from conclave.cluster.replication_base import Places
 from conclave.errors import ConclaveError
 from conclave.ids import RowRevision
 from conclave.settings import ClusterTimes, PostgresqlSettings

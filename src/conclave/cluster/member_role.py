@@ -51,6 +51,8 @@ class MemberRole(MemberHearing):
                 await self.complete_copy(log_progress)
             return
         elif self.replication.broken:
+            if not self.replication.may_mend:
+                return  # it was tried in vain a moment ago
             await self.replication.mend(log_progress)
         elif self.replication.replicated:
             await self.replication.follow(wait=False)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from conclave.clock import ApplianceClock, boot_time_ms
 from conclave.cluster.context import Context, Settings, publish_to
 from conclave.cluster.member_base import Home
-from conclave.cluster.replication import Places
+from conclave.cluster.replication_base import Places
 from conclave.cluster.runtime import Runtime
 from conclave.cluster.store_handle import StoreHandle
 from conclave.errors import ConclaveError, Unavailable

@@ -1,9 +1,9 @@
 """Whether this member's PostgreSQL answers; one that hangs is killed, so that it starts anew.
 
 Invariant: PostgreSQL is killed only after it left a question on a connection that nothing else
-uses without answer for long enough, while nobody was changing its role: a long order of ours is no
-hang (rule C27).  Time in which it waited for a processor or for the disk, or in which this process
-did, is no silence of its own: on a busy machine everybody is slow.
+uses without answer for long enough, while no change of its role gave it work to do: a long order of
+ours is no hang (rule C27).  Time in which it waited for a processor or for the disk, or in which
+this process did, is no silence of its own: on a busy machine everybody is slow.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Pulse:
 
     def _pid(self) -> int | None:
         """Return which process is to answer, None while none must."""
-        if self._replication.changing or not self._replication.running:
+        if self._replication.under_orders or not self._replication.running:
             return None
         return self._replication.instance.pid
 

@@ -10,31 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
-
 from conclave import faults
-from conclave.cluster.link.tunnel import Tunnel
-from conclave.cluster.store_handle import StoreHandle
+from conclave.clock import boot_time_ms
+from conclave.cluster.copy_watch import MendPause
+from conclave.cluster.replication_base import Places, ReplicationBase
 from conclave.errors import ConclaveError, Conflict, NotAllowed, Unavailable
-from conclave.ids import MemberId, RowRevision
+from conclave.ids import MemberId
 from conclave.store import conversion
 from conclave.store.engine import (
-    open_postgresql_reader,
     open_postgresql_writer,
     open_writer_engine,
 )
-from conclave.store.location import StoreLocation, open_reader
-from conclave.store.migrations import migrate
 from conclave.store.postgresql import Instance, Positions, replacing
-from conclave.store.postgresql import account as accounts
-from conclave.store.postgresql.account import Account, Directories
-from conclave.store.repository import ClusterReader
+from conclave.store.postgresql.account import Directories
 
 REPLAY_SECONDS: Final = 10.0
 FOLLOW_SECONDS: Final = 3.0
@@ -47,87 +39,8 @@ Progress = Callable[[str, float], None]
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the two engines keep the store."""
-
-    location: StoreLocation
-    sqlite: Path
-    postgresql: Directories
-
-
-class Replication:
+class Replication(ReplicationBase):
     """The store of this member, on the engine and in the role that it has now."""
-
-    def __init__(
-        self,
-        places: Places,
-        make_instance: Callable[[], Instance],
-        tunnel: Tunnel,
-        store: StoreHandle,
-        *,
-        member_id: MemberId,
-        account: Account,
-        on_open: Callable[[RowRevision], None],
-        may_lead: Callable[[], bool],
-    ) -> None:
-        self._places = places
-        self._make_instance = make_instance
-        self._instance: Instance | None = None
-        self.tunnel = tunnel
-        self._store = store
-        self._member_id = member_id
-        self._account = account
-        self._on_open = on_open
-        self._may_lead = may_lead
-        """What the durable state says; asked again once it is this change's turn, since the state
-        may have moved on while an earlier change of the role was under way."""
-        self._tunnelled = False
-        self._changing = asyncio.Lock()
-        self.before_loss: Callable[[], Awaitable[Path | None]] | None = None
-        """Awaited before anything of this copy is taken back or replaced; it returns where the
-        whole copy is to be kept, which must not be rewound then."""
-        self.leads = False
-        """True while the store is open for writing."""
-
-    @property
-    def replicated(self) -> bool:
-        """Tell whether PostgreSQL serves; a cluster of one may be on SQLite."""
-        return self._places.location.choice().engine == "postgresql"
-
-    @property
-    def instance(self) -> Instance:
-        """Return the PostgreSQL of this member, which exists once it was needed."""
-        if self._instance is None:
-            message = "PostgreSQL does not run on this member yet."
-            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message)
-        return self._instance
-
-    @property
-    def running(self) -> bool:
-        """Tell whether PostgreSQL runs."""
-        return self._instance is not None and self._instance.running
-
-    async def _prepare(self) -> Instance:
-        """Find PostgreSQL, which a cluster of one need not have; NotFound when there is none."""
-        if self._instance is None:
-            self._instance = await asyncio.to_thread(self._make_instance)
-        return self._instance
-
-    @property
-    def broken(self) -> bool:
-        """Tell whether this copy was rewound in part: it cannot be started, only replaced."""
-        return self.replicated and replacing.is_half_rewound(self._places.postgresql.data)
-
-    @property
-    def changing(self) -> bool:
-        """Tell whether the role or the copy is being changed now."""
-        return self._changing.locked()
-
-    @property
-    def follows(self) -> bool:
-        """Tell whether PostgreSQL runs as a copy."""
-        return self.replicated and not self.leads and self.running
 
     # ------------------------------------------------------------------ roles
 
@@ -175,12 +88,19 @@ class Replication:
             await self.instance.checkpoint()
 
     async def follow(self, *, wait: bool = True) -> None:
-        """Run PostgreSQL as a copy of whatever primary the tunnel leads to."""
+        """Run PostgreSQL as a copy of whatever primary the tunnel leads to.
+
+        A copy that was rewound in part is left to `mend`, which may begin at once.
+        """
         # At once: a copy that is being made of the former primary ends only by that.
         self.tunnel.cut()
         async with self._changing:
             if self._may_lead():
                 return  # it was made primary meanwhile
+            if self.broken:
+                # No failure of whoever told of a new primary, whose copy is yet to be made.
+                self._pause = MendPause()
+                return
             await self._open_tunnel()
             instance = await self._prepare()
             if self.leads or (instance.running and not await self._in_recovery()):
@@ -190,7 +110,8 @@ class Replication:
             if not instance.running:
                 await instance.start("standby")
             if wait:
-                await _streams_within(self.instance, FOLLOW_SECONDS)
+                with self._question():
+                    await _streams_within(self.instance, FOLLOW_SECONDS)
             await self._open(writable=False)
 
     async def stop(self) -> int | None:
@@ -226,7 +147,8 @@ class Replication:
         async with self._changing:
             await self._copy_anew(progress)
 
-    async def _copy_anew(self, progress: Progress, kept: Path | None = None) -> None:
+    async def _copy_anew(self, progress: Progress, kept: Path | None = None) -> bool:
+        """Copy, open the copy, and tell whether it streams."""
         self._require_follower()
         self.leads = False
         await self._close()
@@ -239,30 +161,48 @@ class Replication:
             kept=kept,
         )
         await self.instance.start("standby")
-        await _streams_within(self.instance, FOLLOW_SECONDS)
+        streams = await _streams_within(self.instance, FOLLOW_SECONDS)
         self._places.location.choose_postgresql(self._places.postgresql.run)
         await self._open(writable=False)
+        return streams
 
     async def mend(self, progress: Progress, *, anew: bool = False) -> None:
-        """Bring a copy back that cannot follow: take back what differs, or copy `anew`."""
+        """Bring a copy back that cannot follow: take back what differs, or copy `anew`.
+
+        Does nothing until the pause is over after it failed, or the copy did not stream then.
+        """
+        if not self.may_mend:
+            return
+        try:
+            streams = await self._mend(progress, anew=anew)
+        except ConclaveError as error:
+            # Unavailable is the primary, of which nothing was copied then.
+            reached = not isinstance(error, Unavailable)
+            self._pause = self._pause.longer(boot_time_ms(), reached=reached)
+            raise
+        if streams is not None:
+            longer = self._pause.longer(boot_time_ms(), reached=True)
+            self._pause = MendPause() if streams else longer
+
+    async def _mend(self, progress: Progress, *, anew: bool) -> bool | None:
+        """Tell whether the copy streams, None when there is nothing to be mended any more."""
         broken = self.broken
         # What only a broken copy had was kept before it was broken.
         kept = await self.before_loss() if self.before_loss and not broken else None
         async with self._changing:
             self._require_follower()
-            if broken and not self.broken:
-                return  # replaced meanwhile
+            if (broken and not self.broken) or not self.may_mend:
+                return None  # replaced meanwhile, or tried in vain
             if anew or kept is not None or self.broken:
-                await self._copy_anew(progress, kept)
-                return
+                return await self._copy_anew(progress, kept)
             await self._close()
             # What hangs is killed soon: a copy that did not end cleanly is made anew.
             await self.instance.stop("fast", MEND_STOP_SECONDS)
             if await _rewound(self.instance, self._places.postgresql):
                 await self._open(writable=False)
-                return
+                return True
             # Not later: nobody may start what was rewound in part.
-            await self._copy_anew(progress)
+            return await self._copy_anew(progress)
 
     async def positions(self) -> Positions | None:
         """Return how far this copy reaches, None while PostgreSQL does not answer."""
@@ -300,76 +240,20 @@ class Replication:
             await self._open(writable=True)
             self.leads = True
 
-    # ------------------------------------------------------------------ parts
-
-    async def _open_tunnel(self) -> None:
-        """Let PostgreSQL find the present primary; whoever it followed is cut off."""
-        if self._tunnelled:
-            self.tunnel.cut()
-            return
-        try:
-            await asyncio.to_thread(accounts.prepare, self._places.postgresql, self._account)
-            await self.tunnel.start()
-        except OSError as error:
-            message = f"PostgreSQL's directories cannot be prepared: {error}."
-            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message) from error
-        self._tunnelled = True
-
-    async def _use_sqlite(self) -> None:
-        engine = open_writer_engine(self._places.sqlite)
-        await asyncio.to_thread(migrate, engine)
-        self._store.use(lambda: open_reader(self._places.location), engine)
-        self.leads = True
-
-    async def _open(self, *, writable: bool) -> None:
-        engine: Engine | None = None
-        await asyncio.to_thread(self._store.close)
-        await self.instance.admit_readers()
-        try:
-            if writable:
-                engine = open_postgresql_writer(self._places.postgresql.run)
-                await asyncio.to_thread(migrate, engine)
-            self._store.use(self._open_reader, engine)
-            position = await self._store.read(lambda reader: reader.revision())
-        except DBAPIError as error:
-            message = f"PostgreSQL does not open the store: {error.orig}."
-            raise Unavailable(faults.POSTGRESQL_UNAVAILABLE, message) from error
-        self._on_open(position)
-
-    def _open_reader(self) -> ClusterReader:
-        return ClusterReader(open_postgresql_reader(self._places.postgresql.run).connect())
-
-    async def _close(self) -> None:
-        """Let go of the store; a commit that waits for others ends with its outcome unknown."""
-        if self._store.busy and self.replicated and self.running:
-            try:
-                await self.instance.set_synchronous(())
-            except ConclaveError as error:
-                logger.warning("Commits under way could not be released: %s", error.message)
-        await asyncio.to_thread(self._store.close)
-
-    def _require_follower(self) -> None:
-        """Refuse to replace the store of a primary by whatever the tunnel leads to."""
-        if self._may_lead():
-            message = "This member leads: there is nobody whose store it could copy."
-            raise Conflict(faults.EPOCH_STALE, message)
-
-    async def _in_recovery(self) -> bool:
-        return (await self.instance.positions()).in_recovery
-
 
 async def _rewound(instance: Instance, places: Directories) -> bool:
-    """Rewind a copy and see it stream; tell whether that was done."""
+    """Rewind a copy and see it stream; tell whether that was done.
+
+    Once it has started it is whole, whether it streams or not; see the invariant of `replacing`.
+    """
     try:
         await instance.rewind(places.run / "upstream")
         await instance.start("standby", rewound=True)
-        if not await _streams_within(instance, FOLLOW_SECONDS):
-            return False
         await asyncio.to_thread(replacing.unmark, places.data)
+        return await _streams_within(instance, FOLLOW_SECONDS)
     except ConclaveError as error:
         logger.warning("This member's copy cannot be rewound: %s", error.message)
         return False
-    return True
 
 
 async def _streams_within(instance: Instance, seconds: float) -> bool:

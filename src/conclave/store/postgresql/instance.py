@@ -182,25 +182,25 @@ class Instance:
 
         `progress` is told the done part, 0 to 1.  The old data stay until the copy is complete, and
         are moved to `kept` then if that is given; after an interruption it may be called again.
-        Raises Conflict when the other server has another major version.
+        First raises Conflict for another major version, InternalFault without room for `kept`.
         """
         self._require_stopped("copied")
         await asyncio.to_thread(accounts.prepare, self._places, self._account)
         await self._server.end_leftovers()
         slot = member_name(member_id)
         await upstream.prepare(upstream_dir, slot, self._binaries.major)
+        keep = kept if self.initialized else None
+        await asyncio.to_thread(replacing.prepare_to_keep, self._places.data, keep)
 
         def note(line: str) -> None:
-            found = _PERCENT.search(line)
-            if found:
+            if found := _PERCENT.search(line):
                 progress(min(int(found[1]), 100) / 100)
 
         fresh = await self._fresh_directory()
         source = upstream.conninfo(upstream_dir, "pg_basebackup")
-        options = ["-D", str(fresh), "-d", source, "-S", slot]
-        options += ["-X", "stream", "-c", "fast", "-P", "--no-password"]
+        options = ["-D", str(fresh), "-d", source, "-S", slot, "-X", "stream"]
+        options += ["-c", "fast", "-P", "--no-password"]
         await self._run("pg_basebackup", options, COPY_SECONDS, on_line=note)
-        keep = kept if self.initialized else None
         await asyncio.to_thread(replacing.take_over, self._places.data, fresh, keep)
         progress(1.0)
 
