@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from conclave.client.cmu import attributes, certificates, files, grammar, keys
 from conclave.client.handles import handle_of, reference_of
 from conclave.client.lunacm import render
+from conclave.crypto.curves import CURVES
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import BadInput, NotFound
 from conclave.keyring.attributes import ulong
@@ -86,6 +87,11 @@ def test_pairs_are_planned_as_the_options_say() -> None:
     assert plan.private[Cka.SIGN] is True
     assert Cka.SIGN not in plan.public
     assert Cka.VERIFY not in plan.public, "what is not said is left to the keyring"
+    for number, name in (("3", "P-256"), ("4", "P-384"), ("5", "P-521")):
+        (params,) = (row.params for row in CURVES if row.name == name)
+        for text in (number, name):
+            curve = keys.plan_pair({"keyType": "ECDSA", "curveType": text})
+            assert curve.public[Cka.EC_PARAMS] == params
     edwards = keys.plan_pair({"keyType": "EDDSA"})
     assert edwards.mechanism is Ckm.EC_EDWARDS_KEY_PAIR_GEN
     mechanism, wanted = keys.plan_key({"keyType": "sha256hmac", "keyLength": "20", "id": "0Aff"})
@@ -99,7 +105,7 @@ def test_pairs_are_planned_as_the_options_say() -> None:
         ({"keyType": "DSA"}, "-keyType is one of"),
         ({"keyType": "AES"}, "use generatekey"),
         ({"keyType": "RSA", "curveType": "3"}, "-curveType does not go"),
-        ({"keyType": "ECDSA", "curveType": "1"}, "-curveType is one of 3, 4, 5"),
+        ({"keyType": "ECDSA", "curveType": "1"}, "-curveType is one of"),
         ({"keyType": "ECDSA", "modulusBits": "2048"}, "-modulusBits does not go"),
         ({"keyType": "RSA", "keygenmech": "2"}, "must be 1"),
         ({"keyType": "RSA", "modulusBits": "big"}, "-modulusBits must be a number"),

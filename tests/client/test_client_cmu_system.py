@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from conclave.client import Client, template
+from conclave.client.cmu import certificates
 from conclave.crypto.standard import Cka, Cko
 from tests.client.conftest import Owner, documented
 from tests.support.cluster_bench import WRONG
+from tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.system
 
@@ -166,10 +169,12 @@ def test_nothing_is_made_when_the_file_is_there_already(owner: Owner, tmp_path: 
     taken = tmp_path / "taken.pem"
     taken.write_text("mine")
     for command in ("requestcertificate", "selfsigncertificate"):
-        options = (f"-privateHandle={private}", "-CN=x", f"-outputFile={taken}")
+        options = (f"-privateHandle={private}", "-O=taken", f"-outputFile={taken}")
         assert "is there already" in owner.cmu(command, *options, expect=1)
     assert taken.read_text() == "mine"
-    assert owner.cmu("list", "-class=certificate") == ""
+    with Client.from_environment(owner.environment) as client:
+        subject = certificates.subject_of({"O": "taken"}).public_bytes()
+        assert owner.session(client).find(template({Cka.SUBJECT: subject})) == []
     other, _ = handles(owner.cmu("gen", "-keyType=ECDSA", "-label=file"))
     wrong = (f"-privateHandle={private}", f"-publicHandle={other}", "-CN=x")
     assert "different pairs" in owner.cmu("self", *wrong, expect=1)
@@ -186,4 +191,24 @@ def test_the_documentation_s_script_does_what_it_says(owner: Owner) -> None:
     owner.openssl("req", "-in", "server.csr", "-verify", "-noout")
     owner.openssl("verify", "-CAfile", "server.pem", "server.pem")
     assert owner.cmu("list", "-label=web") == ""
-    assert len(handles(owner.cmu("list", "-label=server"))) == 2
+    left = handles(owner.cmu("list", "-label=server"))
+    assert len(left) == 2
+    for handle in left:
+        owner.cmu("delete", f"-handle={handle}", "-force")
+
+
+def test_a_person_at_a_terminal_is_asked_and_the_password_is_not_shown(owner: Owner) -> None:
+    made, _ = handles(owner.cmu("generatekeypair", "-keyType=ECDSA", "-label=asked"))
+    command = [sys.executable, "-m", "conclave.client.cmu.main", "delete"]
+    quiet = {"PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "vt100"}
+    with Terminal(command, {**owner.environment, **quiet}) as terminal:
+        terminal.wait_for("Please enter password for token in slot")
+        terminal.send(f"{owner.environment['PIN']}\r")
+        terminal.wait_for("Enter handler (or 0 for exit)")
+        terminal.send(f"{made}\r")
+        terminal.wait_for("Delete this object? (yes/no)")
+        terminal.send("yes\r")
+        assert terminal.status() == 0
+    assert owner.environment["PIN"] not in terminal.seen
+    (left,) = handles(owner.cmu("list", "-label=asked"))
+    owner.cmu("delete", f"-handle={left}", "-force")

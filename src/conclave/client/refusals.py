@@ -76,3 +76,8 @@ def refusal(value: int, operation: str) -> ConclaveError:
 def ckr_name(ckr: Ckr) -> str:
     """Return the standard's name of a return value."""
     return f"CKR_{ckr.name}"
+
+
+def misused(sentence: str) -> BadInput:
+    """Return the error of a command line that cannot be carried out."""
+    return BadInput(faults.COMMAND_LINE, sentence)

@@ -9,10 +9,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from conclave import faults
+from conclave.client.refusals import misused
 from conclave.client.templates import Value, ulong
 from conclave.crypto.standard import UNAVAILABLE_INFORMATION, Cka, Ckc, Ckk, Ckm, Cko, name_of
-from conclave.errors import BadInput
 from conclave.keyring.attributes import SCHEMAS, Kind, kinds
 
 CLASS_NAMES: Final = {
@@ -68,7 +67,7 @@ def attributes_named(text: str) -> tuple[Cka, ...]:
         number = ATTRIBUTE_NAMES.get(word.strip().lower())
         if number is None:
             known = ", ".join(name_of_attribute(each) for each in READABLE)
-            raise _bad(f"There is no attribute {word.strip()!r}; there are {known}.")
+            raise misused(f"There is no attribute {word.strip()!r}; there are {known}.")
         found.append(number)
     return tuple(found)
 
@@ -79,7 +78,7 @@ def class_named(text: str) -> Cko:
         return _CLASSES[text.lower()]
     except KeyError:
         known = ", ".join(_CLASSES)
-        raise _bad(f"Option -class is one of {known}; it is {text!r}.") from None
+        raise misused(f"Option -class is one of {known}; it is {text!r}.") from None
 
 
 def key_type_named(text: str) -> Ckk:
@@ -88,7 +87,7 @@ def key_type_named(text: str) -> Ckk:
         return KEY_TYPES[text.lower()]
     except KeyError:
         known = ", ".join(name.upper() for name in KEY_TYPES)
-        raise _bad(f"Option -keyType is one of {known}; it is {text!r}.") from None
+        raise misused(f"Option -keyType is one of {known}; it is {text!r}.") from None
 
 
 def boolean(name: str, text: str) -> bool:
@@ -96,13 +95,13 @@ def boolean(name: str, text: str) -> bool:
     lower = text.lower()
     if lower in _TRUE or lower in _FALSE:
         return lower in _TRUE
-    raise _bad(f"Option -{name} must be 1, 0, T or F; it is {text!r}.")
+    raise misused(f"Option -{name} must be 1, 0, T or F; it is {text!r}.")
 
 
 def number(name: str, text: str) -> int:
     """Return a whole number."""
     if not re.fullmatch(r"[0-9]{1,15}", text):
-        raise _bad(f"Option -{name} must be a number; it is {text!r}.")
+        raise misused(f"Option -{name} must be a number; it is {text!r}.")
     return int(text)
 
 
@@ -111,7 +110,7 @@ def hexadecimal(name: str, text: str) -> bytes:
     try:
         return bytes.fromhex(text.removeprefix("0x"))
     except ValueError:
-        raise _bad(f"Option -{name} must be pairs of hexadecimal digits.") from None
+        raise misused(f"Option -{name} must be pairs of hexadecimal digits.") from None
 
 
 def given(values: Mapping[str, str], *names: str) -> dict[int, Value]:
@@ -130,7 +129,7 @@ def _value(name: str, attribute: Cka, text: str) -> Value:
         return boolean(name, text)
     if Kind.DATE in form:
         if not re.fullmatch(r"([0-9]{8})?", text):
-            raise _bad(f"Option -{name} must be YYYYMMDD; it is {text!r}.")
+            raise misused(f"Option -{name} must be YYYYMMDD; it is {text!r}.")
         return text
     if attribute in _TEXTS:
         return text
@@ -165,7 +164,3 @@ def _shown_number(attribute: Cka, value: int) -> str:
     if attribute is Cka.KEY_GEN_MECHANISM:
         return name_of(Ckm, value)
     return str(value)
-
-
-def _bad(sentence: str) -> BadInput:
-    return BadInput(faults.COMMAND_LINE, sentence)

@@ -12,11 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from conclave import faults
+from conclave.client.refusals import misused
 from conclave.client.signing_keys import Ed25519Key, PublicKey, SigningKey
 from conclave.client.templates import Value
 from conclave.crypto.standard import Cka, Ckc, Cko
-from conclave.errors import BadInput
 
 SUBJECT_PARTS: Final = {
     "C": NameOID.COUNTRY_NAME,
@@ -45,9 +44,9 @@ def subject_of(parts: Mapping[str, str]) -> x509.Name:
             try:
                 attributes.append(x509.NameAttribute(identifier, parts[part]))
             except ValueError as cause:
-                raise _bad(f"Option -{part} is not valid: {cause}.") from cause
+                raise misused(f"Option -{part} is not valid: {cause}.") from cause
     if not attributes:
-        raise _bad("A subject needs at least one of -C, -S, -L, -O, -OU, -CN, -E.")
+        raise misused("A subject needs at least one of -C, -S, -L, -O, -OU, -CN, -E.")
     return x509.Name(attributes)
 
 
@@ -88,7 +87,7 @@ def validity(values: Mapping[str, str], now: datetime) -> tuple[datetime, dateti
     first = _day("startDate", values.get("startDate")) or now
     last = _day("endDate", values.get("endDate")) or first + DEFAULT_LIFE
     if last < first:
-        raise _bad("Option -endDate must not be before the first day.")
+        raise misused("Option -endDate must not be before the first day.")
     return first, last
 
 
@@ -98,13 +97,13 @@ def hash_for(
     """Return the hash that was asked for, or that is as strong as the key; Ed25519 has its own."""
     if isinstance(key, Ed25519Key):
         if name is not None:
-            raise _bad("Option -hash does not go with an Ed25519 key, which has its own.")
+            raise misused("Option -hash does not go with an Ed25519 key, which has its own.")
         return None
     if name is None:
         strong = isinstance(key, ec.EllipticCurvePrivateKey) and key.key_size > 256
         name = ("sha384" if key.key_size == 384 else "sha512") if strong else "sha256"
     if name.lower() not in HASHES:
-        raise _bad(f"Option -hash is one of {', '.join(HASHES)}; it is {name!r}.")
+        raise misused(f"Option -hash is one of {', '.join(HASHES)}; it is {name!r}.")
     return HASHES[name.lower()]
 
 
@@ -157,7 +156,7 @@ def _day(name: str, text: str | None) -> datetime | None:
     try:
         return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC)
     except ValueError:
-        raise _bad(f"Option -{name} must be YYYYMMDD; it is {text!r}.") from None
+        raise misused(f"Option -{name} must be YYYYMMDD; it is {text!r}.") from None
 
 
 def serial_number(text: str | None) -> int:
@@ -169,9 +168,5 @@ def serial_number(text: str | None) -> int:
     except ValueError:
         number = 0
     if not 0 < number < 1 << (8 * MAX_SERIAL_BYTES - 1):
-        raise _bad(f"Option -serialNumber must be hexadecimal, 1 to {MAX_SERIAL_BYTES} bytes.")
+        raise misused(f"Option -serialNumber must be hexadecimal, 1 to {MAX_SERIAL_BYTES} bytes.")
     return number
-
-
-def _bad(sentence: str) -> BadInput:
-    return BadInput(faults.COMMAND_LINE, sentence)

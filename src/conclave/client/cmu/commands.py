@@ -6,17 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from conclave import faults
 from conclave.client.cmu import attributes, certificates, files, grammar, keys
 from conclave.client.handles import handle_of, reference_of
 from conclave.client.keyring_login import Logins
 from conclave.client.lunacm.grammar import Invocation
 from conclave.client.lunacm.prompts import Cancelled, Prompts
+from conclave.client.refusals import misused
 from conclave.client.session import KeyringSession
 from conclave.client.signing_keys import public_key_of, signing_key
 from conclave.client.templates import Value, template, ulong
 from conclave.crypto.standard import Cka, Cko
-from conclave.errors import BadInput
 from conclave.keyring.attributes import EVER_SECRET, KEY_CLASSES
 from conclave.service.wire import MAX_TEMPLATE_ATTRIBUTES
 
@@ -103,7 +102,7 @@ class Desk:
     def _set(self, values: Mapping[str, str]) -> str:
         changes = attributes.given(values, *_SET)
         if not changes:
-            raise _bad(f"setattribute needs one of -{', -'.join(_SET)}.")
+            raise misused(f"setattribute needs one of -{', -'.join(_SET)}.")
         session = self._logins.session(values)
         session.set_attributes(self._chosen(session, values), template(changes))
         return ""
@@ -189,7 +188,7 @@ class Desk:
             public = template({Cka.CLASS: Cko.PUBLIC_KEY})
             other = self._object(session, session.find(public), values["publicHandle"])
             if public_key_of(session, other) != public_key_of(session, reference):
-                raise _bad("Options -publicHandle and -privateHandle are of different pairs.")
+                raise misused("Options -publicHandle and -privateHandle are of different pairs.")
         return reference
 
     def _chosen(self, session: KeyringSession, values: Mapping[str, str]) -> bytes:
@@ -257,7 +256,3 @@ def _line(reference: bytes, kind: str) -> str:
 
 def _identifier(values: Mapping[str, str]) -> bytes | None:
     return attributes.hexadecimal("id", values["id"]) if "id" in values else None
-
-
-def _bad(sentence: str) -> BadInput:
-    return BadInput(faults.COMMAND_LINE, sentence)

@@ -14,14 +14,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from conclave import faults
 from conclave.client.cmu.certificates import certificate_template, key_identifier
+from conclave.client.refusals import misused
 from conclave.client.session import KeyringSession
 from conclave.client.signing_keys import PublicKey, public_key_of
 from conclave.client.templates import Value, ulong
 from conclave.crypto.curves import CURVES, ED25519_PARAMS, octet_string
 from conclave.crypto.standard import Cka, Ckk, Cko
-from conclave.errors import BadInput
 
 MAX_FILE_BYTES = 60_000
 """An attribute holds no more."""
@@ -33,9 +32,9 @@ def read_file(name: str) -> bytes:
         with Path(name).open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as cause:
-        raise _bad(f"File {name!r} cannot be read: {cause.strerror}.") from cause
+        raise misused(f"File {name!r} cannot be read: {cause.strerror}.") from cause
     if len(content) > MAX_FILE_BYTES:
-        raise _bad(f"File {name!r} is longer than {MAX_FILE_BYTES} bytes.")
+        raise misused(f"File {name!r} is longer than {MAX_FILE_BYTES} bytes.")
     return content
 
 
@@ -44,21 +43,21 @@ def write_file(name: str, content: bytes) -> None:
     try:
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except OSError as cause:
-        raise _bad(f"File {name!r} cannot be written: {cause.strerror}.") from cause
+        raise misused(f"File {name!r} cannot be written: {cause.strerror}.") from cause
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
     except OSError as cause:
         Path(name).unlink(missing_ok=True)
-        raise _bad(f"File {name!r} cannot be written: {cause.strerror}.") from cause
+        raise misused(f"File {name!r} cannot be written: {cause.strerror}.") from cause
 
 
 def require_new_file(name: str) -> None:
     """Return when a file can be written anew there; else raise BadInput before anything is done."""
     if os.path.lexists(name):
-        raise _bad(f"File {name!r} is there already.")
+        raise misused(f"File {name!r} is there already.")
     if not Path(name).absolute().parent.is_dir():
-        raise _bad(f"File {name!r} cannot be written: its directory is not there.")
+        raise misused(f"File {name!r} cannot be written: its directory is not there.")
 
 
 def exported(session: KeyringSession, reference: bytes) -> bytes:
@@ -69,10 +68,10 @@ def exported(session: KeyringSession, reference: bytes) -> bytes:
         try:
             certificate = x509.load_der_x509_certificate(found[Cka.VALUE] or b"")
         except ValueError as cause:
-            raise _bad("The object holds no certificate that can be read.") from cause
+            raise misused("The object holds no certificate that can be read.") from cause
         return certificate.public_bytes(Encoding.PEM)
     if klass not in {Cko.PUBLIC_KEY, Cko.PRIVATE_KEY}:
-        raise _bad("Only certificates and public keys are exported.")
+        raise misused("Only certificates and public keys are exported.")
     key = public_key_of(session, reference)
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
@@ -80,7 +79,7 @@ def exported(session: KeyringSession, reference: bytes) -> bytes:
 def imported(content: bytes, label: str, identifier: bytes | None) -> dict[int, Value]:
     """Return the token object of a certificate or public key, PEM or DER; raise BadInput."""
     if b"PRIVATE KEY-----" in content:
-        raise _bad("The file holds a private key; cmu import takes certificates and public keys.")
+        raise misused("The file holds a private key; import takes certificates and public keys.")
     pem = content.lstrip().startswith(b"-----BEGIN ")
     if not pem or b"-----BEGIN CERTIFICATE-----" in content:
         try:
@@ -93,9 +92,9 @@ def imported(content: bytes, label: str, identifier: bytes | None) -> dict[int, 
     try:
         key = load_pem_public_key(content) if pem else load_der_public_key(content)
     except ValueError as cause:
-        raise _bad("The file holds no certificate and no public key that can be read.") from cause
+        raise misused("The file holds no certificate and no public key that is known.") from cause
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
-        raise _bad("Public keys of this type are not supported.")
+        raise misused("Public keys of this type are not supported.")
     return {
         Cka.CLASS: Cko.PUBLIC_KEY,
         Cka.TOKEN: True,
@@ -127,11 +126,7 @@ def _public_material(key: PublicKey) -> dict[int, Value]:
     else:
         rows = [row for row in CURVES if row.curve.name == key.curve.name]
         if not rows:
-            raise _bad(f"Curve {key.curve.name} is not supported.")
+            raise misused(f"Curve {key.curve.name} is not supported.")
         point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         kind, params = Ckk.EC, rows[0].params
     return {Cka.KEY_TYPE: kind, Cka.EC_PARAMS: params, Cka.EC_POINT: octet_string(point)}
-
-
-def _bad(sentence: str) -> BadInput:
-    return BadInput(faults.COMMAND_LINE, sentence)

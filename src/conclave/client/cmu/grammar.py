@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from conclave import faults
 from conclave.client.lunacm.grammar import Command, Invocation, Option, credential
-from conclave.errors import BadInput
+from conclave.client.refusals import misused
 from conclave.shell_words import nearest
 
 BOOLEAN: Final = "T|F"
@@ -71,7 +70,7 @@ COMMANDS: Final = (
             _text("keyType", "type", "RSA, ECDSA or EDDSA"),
             _text("modulusBits", "number", "of an RSA key: 2048 to 4096"),
             _text("publicExponent", "number", "of an RSA key: 65537"),
-            _text("curveType", "number", "of an ECDSA key: 3, 4, 5 for P-256, P-384, P-521"),
+            _text("curveType", "number", "of an ECDSA key: 2 to 5 for P-224 to P-521, or a name"),
             Option("keygenmech", "mech", "number", "of an RSA key: 1 (PKCS)"),
             _LABEL,
             _text("labelPublic", "text", "the public key's label"),
@@ -187,7 +186,7 @@ def parse(words: Sequence[str]) -> Invocation:
     for word in words[1:]:
         option, value = _option(command, word)
         if option.name in values:
-            raise _bad(f"Option -{option.name} was given twice.")
+            raise misused(f"Option -{option.name} was given twice.")
         values[option.name] = value
     return Invocation(command, values)
 
@@ -200,24 +199,24 @@ def find_command(word: str) -> Command:
             return row
     near = nearest(word, [row.name for row in COMMANDS])
     hint = f'Did you mean "{near[0]}"?' if near else "cmu help lists all."
-    raise _bad(f"There is no such command. {hint}")
+    raise misused(f"There is no such command. {hint}")
 
 
 def _option(command: Command, word: str) -> tuple[Option, str]:
     name, equals, value = word.partition("=")
     if not name.startswith("-"):
         # It may be a password behind a blank, so it is not repeated.
-        raise _bad(f"A word is no option of {command.name}: options are -name=value.")
+        raise misused(f"A word is no option of {command.name}: options are -name=value.")
     option = _find(command, name)
     if option.value is None:
         if equals:
-            raise _bad(f"Option -{option.name} takes no value.")
+            raise misused(f"Option -{option.name} takes no value.")
         return option, ""
     if equals:
         return option, value
     if option.value == BOOLEAN:
         return option, "T"
-    raise _bad(f"Option -{option.name} needs a value: -{option.name}=<{option.value}>.")
+    raise misused(f"Option -{option.name} needs a value: -{option.name}=<{option.value}>.")
 
 
 def _find(command: Command, word: str) -> Option:
@@ -229,7 +228,7 @@ def _find(command: Command, word: str) -> Option:
     near = nearest(word, known)
     shown = f"option {near[1]}" if near and near[1] else "such option"
     hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}."
-    raise _bad(f"{command.name} has no {shown}; {hint}")
+    raise misused(f"{command.name} has no {shown}; {hint}")
 
 
 def help_text(words: Sequence[str]) -> str:
@@ -242,7 +241,3 @@ def help_text(words: Sequence[str]) -> str:
         usage = f"-{option.name}" if option.value is None else f"-{option.name}=<{option.value}>"
         lines.append(f"        {usage:<30}{option.summary}")
     return "\n".join(lines)
-
-
-def _bad(sentence: str) -> BadInput:
-    return BadInput(faults.COMMAND_LINE, sentence)

@@ -6,22 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from conclave import faults
 from conclave.client.cmu.attributes import given, key_type_named, name_of_attribute, number
+from conclave.client.refusals import misused
 from conclave.client.templates import Value
 from conclave.crypto.curves import CURVES, ED25519_PARAMS
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
-from conclave.errors import BadInput
 from conclave.keyring.attributes import SCHEMAS
 
 USES: Final = ("encrypt", "decrypt", "sign", "verify", "wrap", "unwrap", "derive")
 _SHARED: Final = ("id", "modifiable", "startDate", "endDate")
 _GUARDED: Final = ("private", "sensitive", "extractable")
+_BY_NAME: Final = {row.name.lower(): row for row in CURVES}
 _CURVES: Final = {
-    **{str(place): row for place, row in enumerate(CURVES, start=3)},
-    **{row.name.lower(): row for row in CURVES},
+    **{
+        number: _BY_NAME[name]
+        for number, name in (("2", "p-224"), ("3", "p-256"), ("4", "p-384"), ("5", "p-521"))
+        if name in _BY_NAME
+    },
+    **_BY_NAME,
 }
-"""The reference counts NIST's curves from P-192; those before P-256 are not supported."""
+"""The reference counts NIST's curves from P-192, which is not supported."""
 _SECRET_MECHANISMS: Final = {
     Ckk.AES: Ckm.AES_KEY_GEN,
     Ckk.GENERIC_SECRET: Ckm.GENERIC_SECRET_KEY_GEN,
@@ -71,7 +75,7 @@ def plan_key(values: Mapping[str, str]) -> tuple[Ckm, dict[int, Value]]:
     """Return mechanism and template of the secret key that these options ask for."""
     kind = key_type_named(values.get("keyType", "AES"))
     if kind not in _SECRET_MECHANISMS:
-        raise _bad("Option -keyType names a key pair; use generatekeypair.")
+        raise misused("Option -keyType names a key pair; use generatekeypair.")
     _require_all_used(values, Cko.SECRET_KEY, Cko.SECRET_KEY, kind)
     length = number("keyLength", values.get("keyLength", DEFAULT_KEY_BYTES))
     return _SECRET_MECHANISMS[kind], {
@@ -87,7 +91,7 @@ def _material(kind: Ckk, values: Mapping[str, str]) -> tuple[Ckm, dict[int, Valu
     if kind is Ckk.RSA:
         _refuse(values, "RSA", "curveType")
         if values.get("keygenmech", "1") != "1":
-            raise _bad("Option -keygenmech must be 1 (PKCS): no other mechanism is supported.")
+            raise misused("Option -keygenmech must be 1 (PKCS): no other mechanism is supported.")
         bits = number("modulusBits", values.get("modulusBits", DEFAULT_MODULUS_BITS))
         exponent = number("publicExponent", values.get("publicExponent", "65537"))
         encoded = exponent.to_bytes((exponent.bit_length() + 7) // 8)
@@ -97,12 +101,12 @@ def _material(kind: Ckk, values: Mapping[str, str]) -> tuple[Ckm, dict[int, Valu
     if kind is Ckk.EC:
         curve = _CURVES.get(values.get("curveType", DEFAULT_CURVE).lower())
         if curve is None:
-            raise _bad(f"Option -curveType is one of {', '.join(_CURVES)}.")
+            raise misused(f"Option -curveType is one of {', '.join(_CURVES)}.")
         return Ckm.EC_KEY_PAIR_GEN, {Cka.EC_PARAMS: curve.params}
     if kind is Ckk.EC_EDWARDS:
         _refuse(values, "EDDSA", "curveType")
         return Ckm.EC_EDWARDS_KEY_PAIR_GEN, {Cka.EC_PARAMS: ED25519_PARAMS}
-    raise _bad("Option -keyType names a secret key; use generatekey.")
+    raise misused("Option -keyType names a secret key; use generatekey.")
 
 
 def _uses(values: Mapping[str, str], object_class: Cko, kind: Ckk) -> dict[int, Value]:
@@ -115,14 +119,10 @@ def _require_all_used(values: Mapping[str, str], one: Cko, other: Cko, kind: Ckk
     possible = {*SCHEMAS[one, kind].rows, *SCHEMAS[other, kind].rows}
     for use, value in given(values, *USES).items():
         if value and use not in possible:
-            raise _bad(f"Option -{name_of_attribute(Cka(use))} does not go with such a key.")
+            raise misused(f"Option -{name_of_attribute(Cka(use))} does not go with such a key.")
 
 
 def _refuse(values: Mapping[str, str], kind: str, *names: str) -> None:
     for name in names:
         if name in values:
-            raise _bad(f"Option -{name} does not go with a key of {kind} type.")
-
-
-def _bad(sentence: str) -> BadInput:
-    return BadInput(faults.COMMAND_LINE, sentence)
+            raise misused(f"Option -{name} does not go with a key of {kind} type.")

@@ -72,7 +72,7 @@ def _random(client: Client, _session: KeyringSession, load: Load) -> Operation:
 Start = Callable[[Client, KeyringSession, Load], Operation]
 MODES: Final[dict[str, tuple[Start, tuple[int, ...]]]] = {
     "rsasign": (_rsa_sign, (2048, 3072, 4096)),
-    "ecdsasign": (_ecdsa_sign, tuple(row.order_bits for row in CURVES if row.name[:2] == "P-")),
+    "ecdsasign": (_ecdsa_sign, (256, 384, 521)),
     "eddsasign": (_eddsa_sign, (255,)),
     "hmac": (_hmac, (256, 384, 512)),
     "aesgcm": (_aes_gcm, (256, 192, 128)),
