@@ -29,7 +29,7 @@ from conclave.keyring.attributes import (
 from conclave.keyring.templates import ObjectPolicy, build_object
 
 NIL = b"\xc0"
-P256 = CURVES[0]
+P256 = next(row for row in CURVES if row.name == "P-256")
 Fields = dict[Cka, bytes]
 
 

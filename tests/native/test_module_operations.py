@@ -234,13 +234,14 @@ def test_random(session: Session) -> None:
 
 
 def test_every_mechanism_that_is_listed_is_known(place: Place, session: Session) -> None:
-    """An operation with each begins as far as the missing key, or the mechanism is a generator."""
+    """An operation with each that signs or encrypts begins as far as the missing key."""
     for kind in place.library.mechanisms(place.slot):
         values = {
             session.value(f"C_{name}Init", ctypes.byref(mechanism(kind)), 0)
             for name in ("Sign", "Encrypt")
         }
-        if MECHANISMS[kind].digest:
+        row = MECHANISMS[kind]
+        if row.digest:
             session.digest(Ckm(kind), [])
-        elif kind.to_bytes(8, "big") and "KEY" not in Ckm(kind).name:
+        elif row.sign is not None or row.encrypt is not None:
             assert Ckr.KEY_HANDLE_INVALID in values, Ckm(kind)
