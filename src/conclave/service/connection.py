@@ -298,8 +298,7 @@ class Connection(asyncio.Protocol):
         return handler
 
     def _take_ticket(self) -> bytes | None:
-        ticket: bytes | None = self.core.fresh_ticket
-        self.core.fresh_ticket = None
+        ticket, self.core.fresh_ticket = self.core.fresh_ticket, None
         return ticket
 
     def _start(self, work: Rest) -> None:
@@ -349,7 +348,7 @@ class Connection(asyncio.Protocol):
             self._answers.fail(request)
 
     async def _answer_task(self, request: Request, work: Rest, ticket: bytes | None) -> None:
-        """Await the rest of a handler; it may bring a ticket of its own."""
+        """Await the rest of a handler, which is not run again; it may bring a ticket of its own."""
         try:
             result = await work
             self._answers.look()
@@ -357,7 +356,6 @@ class Connection(asyncio.Protocol):
             self._answers.look()
             self._answer_error(request, error)
         except Later:
-            # Nothing is run again that has begun; the client repeats it under its own key.
             self._answers.say(Response(request.request_id, BUSY))
         except Exception:  # noqa: BLE001 - the boundary of a request: logged, answered
             self._answers.fail(request)
