@@ -339,7 +339,12 @@ async def test_a_conversion_ends_when_its_joiner_goes_away(house: Several) -> No
         assert StoreLocation(first.directory).choice().engine == "sqlite"
         joiner.start_cluster()
         await joiner.ready()
-        await house.join_with(joiner, first)
+
+        async def joined() -> bool:
+            await house.join_with(joiner, first)
+            return True
+
+        await until(joined)  # the store may be between two roles at a moment
         await house.all_read_write()
         await has_all(joiner, ["before", "goes-on"])
         # Its programs end with the directory: so must whoever runs them.

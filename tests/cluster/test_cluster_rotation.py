@@ -437,8 +437,13 @@ async def test_c3_a_rotation_is_made_by_the_primary_that_was_killed_before_its_c
         assert (await deletion).fault in (faults.OUTCOME_UNKNOWN, faults.BUSY)
     first.start_cluster(with_smk=True)
     house.members.remove(third)
+
+    async def made() -> bool:
+        return await authority_at(second) != former
+
     try:
         await house.all_read_write()
+        await until(made)
         newest = await authority_at(second)
         assert identifier_of(newest) != identifier_of(former)
         for bench in (first, second):

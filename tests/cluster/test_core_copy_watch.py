@@ -16,7 +16,7 @@ from conclave.cluster.copy_watch import (
     CopyWatch,
     MendPause,
 )
-from conclave.store.postgresql import Lsn, Positions
+from conclave.store.postgresql.status import Lsn, Positions
 
 STREAMS = Positions(
     timeline=1,

@@ -13,7 +13,7 @@ from conclave.cluster import keeper
 from conclave.cluster.keeper import Watched
 from conclave.ids import MemberId
 from conclave.settings import ClusterTimes
-from conclave.store.postgresql import Lsn, Positions
+from conclave.store.postgresql.status import Lsn, Positions
 
 TIMES = ClusterTimes()
 FOLLOWER = MemberId("b")

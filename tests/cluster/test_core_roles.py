@@ -17,8 +17,8 @@ from conclave.cluster.store_handle import StoreHandle
 from conclave.errors import Conflict
 from conclave.ids import MemberId
 from conclave.store.location import StoreLocation
-from conclave.store.postgresql import Instance
 from conclave.store.postgresql import account as accounts
+from conclave.store.postgresql.instance import Instance
 
 A = MemberId("00000000-0000-4000-8000-00000000000a")
 

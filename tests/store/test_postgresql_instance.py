@@ -17,11 +17,20 @@ import pytest
 from conclave import faults
 from conclave.errors import Conflict, InternalFault, Unavailable
 from conclave.ids import MemberId
-from conclave.store.postgresql import Binaries, Instance, Lsn, member_name, replacing
+from conclave.store.postgresql import replacing
 from conclave.store.postgresql.account import Directories
+from conclave.store.postgresql.binaries import Binaries
 from conclave.store.postgresql.control import Control
+from conclave.store.postgresql.instance import Instance
 from conclave.store.postgresql.server import processes_in
-from conclave.store.postgresql.status import format_lsn, member_of, parse_lsn, shutdown_position
+from conclave.store.postgresql.status import (
+    Lsn,
+    format_lsn,
+    member_name,
+    member_of,
+    parse_lsn,
+    shutdown_position,
+)
 from tests.support.postgresql import (
     Member,
     copy_data,

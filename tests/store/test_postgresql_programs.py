@@ -33,7 +33,8 @@ AS_ROOT = os.geteuid() == 0
 STARTER = """
 import asyncio, sys
 from pathlib import Path
-from conclave.store.postgresql import Instance, account, binaries
+from conclave.store.postgresql import account, binaries
+from conclave.store.postgresql.instance import Instance
 async def main():
     owner = account.find()
     places = account.directories(Path(sys.argv[1]), owner)

@@ -117,6 +117,7 @@ def test_a_standby_takes_no_changes(tmp_path: Path, pristine: Directories) -> No
             async with threads(primary) as first:
                 await first.insert(new_keyring("a", 0))
             await follow_from(pristine, standby, primary)
+            await standby.instance.admit_readers()
             async with threads(standby) as store:
                 with pytest.raises(NotAllowed) as error:
                     await store.insert(new_keyring("b", 1))

@@ -19,8 +19,10 @@ import psycopg
 from psycopg import sql
 
 from conclave.ids import MemberId
-from conclave.store.postgresql import Binaries, Instance, account, binaries
+from conclave.store.postgresql import account, binaries
 from conclave.store.postgresql.account import SOCKET_NAME, Account, Directories
+from conclave.store.postgresql.binaries import Binaries
+from conclave.store.postgresql.instance import Instance
 from conclave.store.postgresql.server import processes_in
 
 DEADLINE_SECONDS = 90.0

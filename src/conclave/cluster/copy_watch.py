@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from conclave.store.postgresql import Lsn, Positions
+from conclave.store.postgresql.status import Lsn, Positions
 
 STUCK_MS: Final = 4000
 """How long a copy may fail to follow a primary that answers until it is mended."""

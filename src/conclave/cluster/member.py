@@ -39,9 +39,9 @@ from conclave.cluster.rotation import rotate_keys
 from conclave.ids import MemberId
 from conclave.service.channel import Handler
 from conclave.service.messages import Authorize, Nothing
-from conclave.store.postgresql import Instance
 from conclave.store.postgresql import account as accounts
 from conclave.store.postgresql import binaries as programs
+from conclave.store.postgresql.instance import Instance
 from conclave.store.repository import Touched
 from conclave.store.rows import ClusterStateRow, MemberRow
 

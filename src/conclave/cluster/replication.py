@@ -25,8 +25,10 @@ from conclave.store.engine import (
     open_postgresql_writer,
     open_writer_engine,
 )
-from conclave.store.postgresql import Instance, Positions, replacing
+from conclave.store.postgresql import replacing
 from conclave.store.postgresql.account import Directories
+from conclave.store.postgresql.instance import Instance
+from conclave.store.postgresql.status import Positions
 
 REPLAY_SECONDS: Final = 10.0
 FOLLOW_SECONDS: Final = 3.0

@@ -30,9 +30,10 @@ from conclave.store.engine import (
 )
 from conclave.store.location import StoreLocation, open_reader
 from conclave.store.migrations import migrate
-from conclave.store.postgresql import Instance, replacing
 from conclave.store.postgresql import account as accounts
+from conclave.store.postgresql import replacing
 from conclave.store.postgresql.account import Account, Directories
+from conclave.store.postgresql.instance import Instance
 from conclave.store.repository import ClusterReader
 
 logger = logging.getLogger(__name__)
