@@ -55,7 +55,7 @@ def _row(name: str, algorithm: hashes.HashAlgorithm, stem: str, rsa_stem: str = 
 
 
 # SHA-1 is here for signatures and MACs that exist already; applications choose it knowingly.
-SHA1: Final = _row("sha1", hashes.SHA1(), "SHA_1", "SHA1")  # noqa: S303
+SHA1: Final = _row("sha1", hashes.SHA1(), "SHA_1", "SHA1")  # noqa: S303 - a setting ends it
 _SHA2: Final = (
     _row("sha224", hashes.SHA224(), "SHA224"),
     _row("sha256", hashes.SHA256(), "SHA256"),
