@@ -33,7 +33,8 @@ from tests.support.cluster_bench import ClusterBench
 from tests.support.several import until
 
 LONGEST_SECONDS: Final = 6.0
-JOIN_ATTEMPTS: Final = 5
+UNFORCED_SECONDS: Final = 40.0
+"""So long a deletion may be refused before an administrator would force it."""
 SKEWS_MS: Final = (-3_600_000, -20_000, 20_000, 3_600_000)
 
 Fault = Callable[["Faults", ClusterBench], Awaitable[None]]
@@ -210,16 +211,24 @@ class Faults:
             views = [await self.house.seen_by(other) for other in remaining]
             return not any(view[bench.member_id].visible for view in views)
 
-        async def deleted() -> bool:
+        async def deleted(force: bool) -> bool:
             at = self.chance.choice(remaining)
             if bench.member_id not in await self.house.seen_by(at):
                 return True
-            request = DeleteMember(member_id=bench.member_id)
-            await at.daemon.call("delete_member", request, timeout_seconds=30)
-            return True
+            request = DeleteMember(member_id=bench.member_id, force=force)
+            # One that is told to go on without what is lost does so: it counts as done.
+            return await self._try(
+                "forced deletion" if force else "deletion",
+                at.daemon.call("delete_member", request, timeout_seconds=30),
+            )
 
         await until(unseen)
-        await until(deleted, 60)
+        try:
+            await until(lambda: deleted(False), UNFORCED_SECONDS)
+        except TimeoutError:
+            # The last epoch's record has reached nobody but the one that is lost, for instance.
+            self.load.history.counts["deletions forced"] += 1
+            await until(lambda: deleted(True), 60)
 
     async def _refuses_writes(self, bench: ClusterBench) -> None:
         label = f"after-the-end-{self.chance.random()}"
@@ -238,7 +247,7 @@ class Faults:
         house = self.house
         client_id = bench.client_id
         await house.forget(bench)
-        await asyncio.to_thread(shutil.rmtree, bench.directory)
+        await asyncio.to_thread(keep_logs_alone, bench.directory)
         newcomer = await house.alone()
         newcomer.client_id = client_id
         self.load.absent.add(newcomer.directory)
@@ -316,6 +325,15 @@ def postgresql_of(bench: ClusterBench) -> list[int]:
 def worker_of(bench: ClusterBench) -> list[int]:
     """Return the pid of a member's worker, if it has one at present."""
     return [bench.processes[WORKER].pid] if WORKER in bench.processes else []
+
+
+def keep_logs_alone(directory: Path) -> None:
+    """Remove a member's directory, but for the logs that say what it went through."""
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.suffix != ".log":
+            path.unlink()
 
 
 def signal_all(pids: list[int], number: signal.Signals) -> None:

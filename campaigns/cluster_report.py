@@ -77,7 +77,8 @@ def report(outcome: Outcome, commit: str) -> list[str]:
         f" deleted but signing: {counts['deleted key signs']},"
         f" read-your-writes: {counts['read-your-writes']},"
         f" changed: {counts['changed']}, wrong passwords: {counts['password']},"
-        f" written twice: {counts['idempotency']}",
+        f" written twice: {counts['idempotency']};"
+        f" deletions forced after refusals: {counts['deletions forced']}",
         f"- longest time without an acknowledged write, s: {_listed(outcome.write_stalls)}",
         *(
             f"- longest time without a signature, {name}, s: {_listed(stalls)}"
