@@ -32,6 +32,7 @@ from conclave.appliance.public_keys import PublicKeys
 from conclave.appliance.users import Login, Users
 from conclave.clock import ApplianceClock, boot_time_ms
 from conclave.errors import Unavailable
+from conclave.source_networks import network_of
 
 CHALLENGE_BYTES: Final = 32
 LIVES_MS: Final = 60_000
@@ -56,7 +57,7 @@ class Challenge:
 class _Pending:
     user_id: str
     certificate_der: bytes
-    source: str
+    network: str
     good_until_ms: int
 
 
@@ -78,8 +79,8 @@ class _Waiting:
         for digest in [d for d, each in self._pending.items() if each.good_until_ms < now_ms]:
             del self._pending[digest]
 
-    def count_of(self, source: str) -> int:
-        return sum(each.source == source for each in self._pending.values())
+    def count_of(self, network: str) -> int:
+        return sum(each.network == network for each in self._pending.values())
 
 
 class CertificateLogins:
@@ -109,7 +110,8 @@ class CertificateLogins:
         """Return a challenge; raise Unavailable when the source has too many or must wait."""
         self._users.key_delays.check(user_id, source)
         self._expire()
-        waiting = self._answerable.count_of(source) + self._strangers.count_of(source)
+        network = network_of(source)
+        waiting = self._answerable.count_of(network) + self._strangers.count_of(network)
         if waiting >= MAX_PER_SOURCE:
             message = f"{MAX_PER_SOURCE} challenges wait for an answer already; answer one first."
             raise Unavailable(faults.BUSY, message)
@@ -121,7 +123,7 @@ class CertificateLogins:
         der = certificate.public_bytes(Encoding.DER)
         known = self._is_valid(certificate) and der in self._keys.certificates_of(user_id)
         answer = bytes(a ^ b for a, b in zip(challenge, nonce, strict=True))
-        pending = _Pending(user_id, der, source, self._now_ms() + LIVES_MS)
+        pending = _Pending(user_id, der, network, self._now_ms() + LIVES_MS)
         (self._answerable if known else self._strangers).add(answer, pending)
         return Challenge(
             base64.b64encode(encrypted).decode(), base64.b64encode(nonce).decode(), server_pem

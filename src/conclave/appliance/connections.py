@@ -10,6 +10,8 @@ import socket
 from collections import Counter
 from typing import Any, Self
 
+from conclave.source_networks import network_of
+
 
 class ConnectionBudget:
     """Count the open connections of one door, in all and by source address."""
@@ -69,7 +71,7 @@ class BoundedListener(socket.socket):
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection; raise ConnectionAbortedError, which event loops pass over."""
         connection, address = super().accept()
-        source = str(address[0])
+        source = network_of(str(address[0]))
         if not self._budget.take(source):
             connection.close()
             raise ConnectionAbortedError(f"{source} has too many connections, or the door has.")

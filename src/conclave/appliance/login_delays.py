@@ -1,4 +1,4 @@
-"""Slow down guessing at user passwords and keys, by user name and by source.
+"""Slow down guessing at user passwords and keys, by user name and by source (a /64 of IPv6 is one).
 
 Invariant: an attempt inside a delay is refused before its password is looked at, costs nothing and
 is not counted; a name that belongs to nobody is treated as one that does.  Memory is bounded: the
@@ -17,6 +17,7 @@ from typing import Final
 from conclave import faults
 from conclave.clock import boot_time_ms
 from conclave.errors import Unavailable
+from conclave.source_networks import network_of
 
 MAX_ENTRIES: Final = 4096
 MAX_KEY_CHARACTERS: Final = 128
@@ -102,11 +103,13 @@ class LoginDelays:
     def check(self, user_id: str, source: str) -> None:
         """Raise Unavailable (LOGIN_DELAYED) when the name or the source must wait."""
         ledger, key = self._account(user_id, source)
-        _check("wrong passwords", max(ledger.wait_ms(key), self._sources.wait_ms(source)))
+        _check(
+            "wrong passwords", max(ledger.wait_ms(key), self._sources.wait_ms(network_of(source)))
+        )
 
     def source_waits(self, source: str) -> bool:
         """Tell whether a source must wait, whoever it names."""
-        return self._sources.wait_ms(source) > 0
+        return self._sources.wait_ms(network_of(source)) > 0
 
     def waiting_sources(self) -> dict[str, int]:
         """Return for how many seconds which sources must wait."""
@@ -116,7 +119,7 @@ class LoginDelays:
         """Count a wrong password."""
         ledger, key = self._account(user_id, source)
         ledger.add(key)
-        self._sources.add(source)
+        self._sources.add(network_of(source))
 
     def proven(self, user_id: str, source: str) -> None:
         """Forget what held a user up, and know the source from now on.
@@ -168,12 +171,14 @@ class KeyDelays:
         _check("refused keys", self._wait_ms(user_id, source))
 
     def _wait_ms(self, user_id: str, source: str) -> int:
-        return max(self._users.wait_ms(_pair(user_id, source)), self._sources.wait_ms(source))
+        return max(
+            self._users.wait_ms(_pair(user_id, source)), self._sources.wait_ms(network_of(source))
+        )
 
     def failed(self, user_id: str, source: str) -> None:
         """Count a connection, or an answer, without a proof; `user_id` "" is nobody's name."""
         self._users.add(_pair(user_id, source))
-        self._sources.add(source)
+        self._sources.add(network_of(source))
 
     def waiting_sources(self) -> dict[str, int]:
         """Return for how many seconds which sources must wait."""
@@ -185,7 +190,7 @@ class KeyDelays:
 
 
 def _pair(user_id: str, source: str) -> str:
-    return f"{user_id} {source}"
+    return f"{user_id} {network_of(source)}"
 
 
 def _check(what: str, wait_ms: int) -> None:

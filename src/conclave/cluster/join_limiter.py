@@ -17,6 +17,7 @@ from conclave import faults
 from conclave.clock import boot_time_ms
 from conclave.errors import ConclaveError, Unavailable
 from conclave.ids import MemberId
+from conclave.source_networks import network_of
 
 FREE_FAILURES: Final = 5
 FIRST_DELAY_MS: Final = 1000
@@ -58,6 +59,7 @@ class JoinLimiter:
         An end without an error forgets the source's failures. Raises Unavailable: JOIN_DELAYED
         with the seconds to wait, or JOIN_IN_PROGRESS while the source, or many, have one running.
         """
+        source = network_of(source)
         self._require_may_try(source)
         self._running.add(source)
         try:
