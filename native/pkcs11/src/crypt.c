@@ -57,20 +57,12 @@ static CK_RV crypt_at_once(struct cv_session *session, const struct cv_direction
                            struct text in, struct place out)
 {
     struct cv_operation *operation = operation_of(session, direction);
-    struct cv_reply reply = {0};
     struct cv_use use = {.operation = direction->operation,
                          .mechanism = operation->mechanism->type,
                          .parameter = &operation->parameter,
                          .data = in.bytes,
                          .length = in.length};
-    CK_RV value = cv_use_key(session, operation, &use, &reply);
-    if (value == CKR_OK) {
-        size_t length;
-        const uint8_t *result = cv_read_bin(&reply.result, &length);
-        value = reply.result.broken ? CKR_DEVICE_ERROR
-                                    : cv_give(result, length, out.bytes, out.length);
-    }
-    cv_reply_free(&reply);
+    CK_RV value = cv_use_key_and_give(session, operation, &use, out.bytes, out.length);
     return value == CKR_DATA_LEN_RANGE ? direction->length_error : value;
 }
 

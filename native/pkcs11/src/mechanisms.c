@@ -261,6 +261,7 @@ static CK_RV put_mac_length(const struct cv_mechanism *row, const CK_MECHANISM *
 #define SIGNS (CKF_SIGN | CKF_VERIFY)
 #define CIPHERS (CKF_ENCRYPT | CKF_DECRYPT)
 #define WRAPS (CKF_WRAP | CKF_UNWRAP)
+#define RECOVERS (CKF_SIGN_RECOVER | CKF_VERIFY_RECOVER)
 
 #define RSA_HASHED(name, hash)                                                           \
     {CKM_##name##_RSA_PKCS, SIGNS, CV_RSA, put_none, CV_HASH, CV_LENGTH_MODULUS, hash}
@@ -281,8 +282,9 @@ static CK_RV put_mac_length(const struct cv_mechanism *row, const CK_MECHANISM *
     {name, flag, CV_ANY_KEY, put_none, CV_COLLECT, CV_LENGTH_DATA, CV_NO_DIGEST}
 
 static const struct cv_mechanism table[] = {
-    {CKM_RSA_PKCS, SIGNS | CIPHERS | WRAPS, CV_RSA, put_none, CV_COLLECT, CV_LENGTH_MODULUS, 0},
-    {CKM_RSA_X_509, SIGNS | CIPHERS, CV_RSA, put_none, CV_COLLECT, CV_LENGTH_MODULUS, 0},
+    {CKM_RSA_PKCS, SIGNS | RECOVERS | CIPHERS | WRAPS, CV_RSA, put_none, CV_COLLECT,
+     CV_LENGTH_MODULUS, 0},
+    {CKM_RSA_X_509, SIGNS | RECOVERS | CIPHERS, CV_RSA, put_none, CV_COLLECT, CV_LENGTH_MODULUS, 0},
     {CKM_RSA_PKCS_OAEP, CIPHERS | WRAPS, CV_RSA, put_oaep, CV_COLLECT, CV_LENGTH_MODULUS, 0},
     {CKM_RSA_PKCS_PSS, SIGNS, CV_RSA, put_pss, CV_COLLECT, CV_LENGTH_MODULUS, 0},
     RSA_HASHED(SHA1, CV_SHA_1),

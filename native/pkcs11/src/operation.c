@@ -51,6 +51,8 @@ void cv_operations_reset(struct cv_session *session)
     reset(&session->verify);
     reset(&session->encrypt);
     reset(&session->decrypt);
+    reset(&session->sign_recover);
+    reset(&session->verify_recover);
     session->digest = NULL;
     session->find.active = false;
     free(session->find.handles);
@@ -157,6 +159,20 @@ CK_RV cv_use_key(struct cv_session *session, struct cv_operation *operation,
     if (value == CKR_KEY_FUNCTION_NOT_PERMITTED)
         cv_object_forget_key_info(operation->key);
     return value == CKR_OBJECT_HANDLE_INVALID ? CKR_KEY_HANDLE_INVALID : value;
+}
+
+CK_RV cv_use_key_and_give(struct cv_session *session, struct cv_operation *operation,
+                          const struct cv_use *use, uint8_t *out, CK_ULONG *out_length)
+{
+    struct cv_reply reply = {0};
+    CK_RV value = cv_use_key(session, operation, use, &reply);
+    if (value == CKR_OK) {
+        size_t length;
+        const uint8_t *result = cv_read_bin(&reply.result, &length);
+        value = reply.result.broken ? CKR_DEVICE_ERROR : cv_give(result, length, out, out_length);
+    }
+    cv_reply_free(&reply);
+    return value;
 }
 
 bool cv_only_length(size_t length, const uint8_t *out, CK_ULONG *out_length, CK_RV *value)

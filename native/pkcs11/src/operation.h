@@ -37,7 +37,7 @@ CK_RV cv_crypt_update(struct cv_session *session, bool decrypt, const uint8_t *p
 
 /* What is sent: data under a mechanism, a signature if it is to be verified. */
 struct cv_use {
-    unsigned operation; /* CV_SIGN, CV_VERIFY, CV_ENCRYPT or CV_DECRYPT */
+    unsigned operation; /* CV_SIGN, CV_VERIFY, CV_ENCRYPT, CV_DECRYPT or a CV_x_RECOVER */
     CK_MECHANISM_TYPE mechanism;
     const cv_writer *parameter;
     const uint8_t *data;
@@ -50,6 +50,9 @@ struct cv_use {
 /* One round trip.  The reply is to be freed. */
 CK_RV cv_use_key(struct cv_session *session, struct cv_operation *operation,
                  const struct cv_use *use, struct cv_reply *reply);
+/* The same where the answer is what the caller wants: gives it as cv_give does. */
+CK_RV cv_use_key_and_give(struct cv_session *session, struct cv_operation *operation,
+                          const struct cv_use *use, uint8_t *out, CK_ULONG *out_length);
 
 /* Gives a result as the standard wants it (section 5.2): with `out` NULL its length only, with
  * too small a buffer the length and CKR_BUFFER_TOO_SMALL. */

@@ -27,6 +27,8 @@ enum cv_operation_number {
     CV_WRAP_KEY = 32,
     CV_UNWRAP_KEY = 33,
     CV_DERIVE_KEY = 34,
+    CV_SIGN_RECOVER = 35,
+    CV_VERIFY_RECOVER = 36,
     CV_SIGN = 40,
     CV_VERIFY = 41,
     CV_ENCRYPT = 42,

@@ -59,7 +59,8 @@ static CK_RV get_session_info(struct cv_session *session, CK_SESSION_INFO *info)
 static bool any_operation(const struct cv_session *session)
 {
     return session->sign.mechanism != NULL || session->verify.mechanism != NULL ||
-           session->encrypt.mechanism != NULL || session->decrypt.mechanism != NULL;
+           session->encrypt.mechanism != NULL || session->decrypt.mechanism != NULL ||
+           session->sign_recover.mechanism != NULL || session->verify_recover.mechanism != NULL;
 }
 
 static CK_RV login(struct cv_session *session, CK_USER_TYPE user, const uint8_t *pin,
@@ -164,6 +165,10 @@ static CK_RV cancel(struct cv_session *session, CK_FLAGS flags)
         cv_operation_end(&session->sign, CKR_OK);
     if (flags & CKF_VERIFY)
         cv_operation_end(&session->verify, CKR_OK);
+    if (flags & CKF_SIGN_RECOVER)
+        cv_operation_end(&session->sign_recover, CKR_OK);
+    if (flags & CKF_VERIFY_RECOVER)
+        cv_operation_end(&session->verify_recover, CKR_OK);
     if (flags & CKF_DIGEST)
         session->digest = NULL;
     if (flags & CKF_FIND_OBJECTS)

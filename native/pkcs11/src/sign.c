@@ -84,20 +84,11 @@ static CK_RV sign_now(struct cv_session *session, bool whole, struct text data, 
 {
     struct cv_operation *operation = &session->sign;
     uint8_t digest[CV_DIGEST_MAX];
-    struct cv_reply reply = {0};
     CK_RV value = prepare(operation, whole, &data, digest);
-    if (value == CKR_OK) {
-        struct cv_use use = use_of(operation, CV_SIGN, data);
-        value = cv_use_key(session, operation, &use, &reply);
-    }
-    if (value == CKR_OK) {
-        size_t length;
-        const uint8_t *signature = cv_read_bin(&reply.result, &length);
-        value = reply.result.broken ? CKR_DEVICE_ERROR
-                                    : cv_give(signature, length, out, out_length);
-    }
-    cv_reply_free(&reply);
-    return value;
+    if (value != CKR_OK)
+        return value;
+    struct cv_use use = use_of(operation, CV_SIGN, data);
+    return cv_use_key_and_give(session, operation, &use, out, out_length);
 }
 
 static CK_RV sign(struct cv_session *session, bool whole, struct text data, uint8_t *out,

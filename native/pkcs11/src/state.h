@@ -226,7 +226,7 @@ struct cv_session {
     bool read_write;
     bool so_pin_expired; /* C_Login as SO said so: the next C_SetPIN is the SO's */
     cv_writer args;      /* kept from one call to the next */
-    struct cv_operation sign, verify, encrypt, decrypt;
+    struct cv_operation sign, verify, encrypt, decrypt, sign_recover, verify_recover;
     const struct cv_mechanism *digest; /* NULL when no digest is active */
     bool digest_multi_part;
     void *digest_context;

@@ -151,6 +151,8 @@ OPERATION_KINDS: Final[dict[Operation, tuple[Kind, str]]] = {
     Operation.WRAP_KEY: (Kind.LOCAL, "C_WrapKey"),
     Operation.UNWRAP_KEY: (Kind.CHANGE, "C_UnwrapKey"),
     Operation.DERIVE_KEY: (Kind.CHANGE, "C_DeriveKey"),
+    Operation.SIGN_RECOVER: (Kind.LOCAL, "C_SignRecover"),
+    Operation.VERIFY_RECOVER: (Kind.LOCAL, "C_VerifyRecover"),
     Operation.SIGN: (Kind.LOCAL, "C_Sign"),
     Operation.VERIFY: (Kind.LOCAL, "C_Verify"),
     Operation.ENCRYPT: (Kind.LOCAL, "C_Encrypt"),

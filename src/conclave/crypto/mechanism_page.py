@@ -40,6 +40,9 @@ _TAIL: Final = """
 * RSA keys have 2048 to 4096 bits in whole bytes. New keys have the public exponent 65537; imported
   ones any odd exponent from 3 to 2^64. An imported private key must bring its primes, exponents and
   coefficient (CKA_PRIME_1 and so on).
+* CKM_RSA_PKCS and CKM_RSA_X_509 sign with recovery under keys that say CKA_SIGN_RECOVER, and give
+  the data back under keys that say CKA_VERIFY_RECOVER; both are false unless asked for. With
+  CKM_RSA_X_509 they come back as long as the modulus.
 * CKM_RSA_X_509 runs in the system's libcrypto.so.3 and is not advertised where that is missing.
 * CKM_ECDSA takes a digest of any length from 1 byte on; only the leftmost bits count, as many as
   the order of the curve has (FIPS 186-5, 6.4.1). Signatures are r ‖ s, each as long as the order.
@@ -108,6 +111,8 @@ _ABILITIES: Final = (
     (Ckf.GENERATE_KEY_PAIR, "generate a pair"),
     (Ckf.SIGN, "sign"),
     (Ckf.VERIFY, "verify"),
+    (Ckf.SIGN_RECOVER, "sign with recovery"),
+    (Ckf.VERIFY_RECOVER, "recover"),
     (Ckf.ENCRYPT, "encrypt"),
     (Ckf.DECRYPT, "decrypt"),
     (Ckf.WRAP, "wrap"),

@@ -40,6 +40,10 @@ class Mechanism:
     """It hashes the data first, and takes a digest in their place."""
     sign: Sign | None = None
     verify: Verify | None = None
+    sign_recover: Crypt | None = None
+    """Data to a signature that they can be recovered from."""
+    verify_recover: Crypt | None = None
+    """Signature to the data; raises for a wrong one."""
     encrypt: Crypt | None = None
     decrypt: Crypt | None = None
     wrap: Crypt | None = None
@@ -69,6 +73,8 @@ class Mechanism:
         abilities = (
             (self.sign, Ckf.SIGN),
             (self.verify, Ckf.VERIFY),
+            (self.sign_recover, Ckf.SIGN_RECOVER),
+            (self.verify_recover, Ckf.VERIFY_RECOVER),
             (self.encrypt, Ckf.ENCRYPT),
             (self.decrypt, Ckf.DECRYPT),
             (self.wrap, Ckf.WRAP),

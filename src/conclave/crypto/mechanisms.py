@@ -50,8 +50,10 @@ __all__ = [
     "load_key",
     "mechanism_infos",
     "sign",
+    "sign_recover",
     "takes_long",
     "verify",
+    "verify_recover",
 ]
 
 
@@ -138,6 +140,28 @@ def verify(  # noqa: PLR0917 - the shape of VERIFY on the wire
         raise cannot(mechanism, "verify")
     admit(row, key, _VERIFY, prehashed=prehashed)
     row.verify(key, row.parameter(bytes(parameter)), data, signature, prehashed)
+
+
+def sign_recover(
+    mechanism: int, parameter: Parameter, key: ReadyKey, data: bytes, rows: Rows = MECHANISMS
+) -> bytes:
+    """Return a signature of data that gives them back."""
+    row = rows.get(mechanism)
+    if row is None or row.sign_recover is None:
+        raise cannot(mechanism, "sign with recovery")
+    admit(row, key, Ckf.SIGN_RECOVER)
+    return row.sign_recover(key, row.parameter(bytes(parameter)), data)
+
+
+def verify_recover(
+    mechanism: int, parameter: Parameter, key: ReadyKey, signature: bytes, rows: Rows = MECHANISMS
+) -> bytes:
+    """Return the data of a signature; raise as `verify` does when it is wrong."""
+    row = rows.get(mechanism)
+    if row is None or row.verify_recover is None:
+        raise cannot(mechanism, "recover data from signatures")
+    admit(row, key, Ckf.VERIFY_RECOVER)
+    return row.verify_recover(key, row.parameter(bytes(parameter)), signature)
 
 
 def encrypt(

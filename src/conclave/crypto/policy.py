@@ -40,7 +40,17 @@ class MechanismPolicy:
     """Mechanisms for what exists are there as well."""
 
 
-_USES: Final = ("sign", "verify", "encrypt", "decrypt", "wrap", "unwrap", "derive")
+_USES: Final = (
+    "sign",
+    "verify",
+    "sign_recover",
+    "verify_recover",
+    "encrypt",
+    "decrypt",
+    "wrap",
+    "unwrap",
+    "derive",
+)
 _NOT_APPROVED: Final = frozenset(
     {
         Ckm.RSA_X_509,
@@ -82,7 +92,7 @@ def _signing(row: Mechanism, policy: MechanismPolicy) -> Mechanism:
     if row.number == Ckm.RSA_PKCS_PSS:
         return _checked(row, _no_sha1_pss, "sign")
     if row.number == Ckm.RSA_PKCS:
-        return _checked(row, _no_sha1_digest_info, "sign")
+        return _checked(row, _no_sha1_digest_info, "sign", "sign_recover")
     return row
 
 

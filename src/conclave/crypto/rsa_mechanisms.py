@@ -70,6 +70,19 @@ def _verify_pkcs(key: ReadyKey, _: None, data: bytes, signature: bytes, _prehash
     _verify(key, signature, data, _PKCS1, _NO_DIGEST_INFO)
 
 
+def _sign_recover_pkcs(key: ReadyKey, _: None, data: bytes) -> bytes:
+    return _sign_pkcs(key, None, data, False)
+
+
+def _verify_recover_pkcs(key: ReadyKey, _: None, signature: bytes) -> bytes:
+    require_signature_length(signature, key.size_bytes)
+    try:
+        data: bytes = key.handle.recover_data_from_signature(signature, _PKCS1, None)
+    except InvalidSignature:
+        raise wrong_signature() from None
+    return data
+
+
 def _encrypt_pkcs(key: ReadyKey, _: None, data: bytes) -> bytes:
     _require_room(key, data, 0)
     ciphertext: bytes = key.handle.encrypt(data, _PKCS1)
@@ -190,12 +203,20 @@ def _sign_raw(key: ReadyKey, _: None, data: bytes, _prehashed: bool) -> bytes:
 
 
 def _verify_raw(key: ReadyKey, _: None, data: bytes, signature: bytes, _prehashed: bool) -> None:
-    require_signature_length(signature, key.size_bytes)
-    recovered = raw_rsa.public_operation(key, signature, out_of_range=Ckr.SIGNATURE_INVALID)
+    recovered = _verify_recover_raw(key, None, signature)
     if len(data) > key.size_bytes:
         raise refused(Ckr.DATA_LEN_RANGE, f"The data must have at most {key.size_bytes} bytes.")
     if not hmac.compare_digest(recovered, data.rjust(key.size_bytes, b"\0")):
         raise wrong_signature()
+
+
+def _sign_recover_raw(key: ReadyKey, _: None, data: bytes) -> bytes:
+    return raw_rsa.private_operation(key, data)
+
+
+def _verify_recover_raw(key: ReadyKey, _: None, signature: bytes) -> bytes:
+    require_signature_length(signature, key.size_bytes)
+    return raw_rsa.public_operation(key, signature, out_of_range=Ckr.SIGNATURE_INVALID)
 
 
 def _encrypt_raw(key: ReadyKey, _: None, data: bytes) -> bytes:
@@ -285,6 +306,8 @@ _RAW_ROWS: Final = (
         number=Ckm.RSA_X_509,
         sign=_sign_raw,
         verify=_verify_raw,
+        sign_recover=_sign_recover_raw,
+        verify_recover=_verify_recover_raw,
         encrypt=_encrypt_raw,
         decrypt=_decrypt_raw,
     ),
@@ -295,6 +318,8 @@ ROWS: Final = (
         number=Ckm.RSA_PKCS,
         sign=_sign_pkcs,
         verify=_verify_pkcs,
+        sign_recover=_sign_recover_pkcs,
+        verify_recover=_verify_recover_pkcs,
         encrypt=_encrypt_pkcs,
         decrypt=_decrypt_pkcs,
     ),

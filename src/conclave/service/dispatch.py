@@ -44,6 +44,8 @@ HANDLERS: Final[dict[int, Handler]] = {
         (Operation.WRAP_KEY, wrap_handlers.wrap_key),
         (Operation.UNWRAP_KEY, wrap_handlers.unwrap_key),
         (Operation.DERIVE_KEY, wrap_handlers.derive_key),
+        (Operation.SIGN_RECOVER, key_handlers.sign_recover),
+        (Operation.VERIFY_RECOVER, key_handlers.verify_recover),
         (Operation.SIGN, key_handlers.sign),
         (Operation.VERIFY, key_handlers.verify),
         (Operation.ENCRYPT, key_handlers.encrypt),

@@ -31,6 +31,8 @@ ID_BYTES: Final = 16
 FORWARDED: Final[dict[int, Handler]] = {
     int(Operation.SIGN): key_handlers.sign,
     int(Operation.VERIFY): key_handlers.verify,
+    int(Operation.SIGN_RECOVER): key_handlers.sign_recover,
+    int(Operation.VERIFY_RECOVER): key_handlers.verify_recover,
     int(Operation.ENCRYPT): key_handlers.encrypt,
     int(Operation.DECRYPT): key_handlers.decrypt,
 }

@@ -1,10 +1,12 @@
-"""SIGN, VERIFY, ENCRYPT and DECRYPT: the straight line that everything else is laid out for.
+"""SIGN, VERIFY, ENCRYPT, DECRYPT and their like: the straight line that all else is laid out for.
 
 Invariant: a private key works only under a proven ticket of the KRCO.  `Session.ready` holds keys
 that passed that test under the view's present generation, so a hit there needs no further one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from conclave.crypto import mechanisms
 from conclave.crypto.faults import refused
@@ -89,6 +91,31 @@ def decrypt(core: Core, caller: Caller, request: Request) -> bytes:
         core.meters.failed(_DECRYPT, args.mechanism)
         raise
     core.meters.done(_DECRYPT, args.mechanism, started)
+    return result
+
+
+def sign_recover(core: Core, caller: Caller, request: Request) -> bytes:
+    """Sign data so that the signature gives them back."""
+    return _recovering(core, caller, request, mechanisms.sign_recover, _SIGN)
+
+
+def verify_recover(core: Core, caller: Caller, request: Request) -> bytes:
+    """Return the data of a signature."""
+    return _recovering(core, caller, request, mechanisms.verify_recover, _VERIFY)
+
+
+def _recovering(
+    core: Core, caller: Caller, request: Request, operate: Callable[..., bytes], use: Use
+) -> bytes:
+    args = _decode_use(request.args)
+    key = _key(core, caller, core.view(args.keyring_id), request.ticket, args.reference)
+    started = now_ns()
+    try:
+        result = operate(args.mechanism, args.parameter, key, args.data, core.rows)
+    except ConclaveError:
+        core.meters.failed(use, args.mechanism)
+        raise
+    core.meters.done(use, args.mechanism, started)
     return result
 
 

@@ -53,6 +53,8 @@ class Operation(enum.IntEnum):
     WRAP_KEY = 32
     UNWRAP_KEY = 33
     DERIVE_KEY = 34
+    SIGN_RECOVER = 35
+    VERIFY_RECOVER = 36
     SIGN = 40
     VERIFY = 41
     ENCRYPT = 42
@@ -390,7 +392,7 @@ class ObjectResult(Message, frozen=True):
 
 
 class UseKey(Message, frozen=True):
-    """Arguments of SIGN, ENCRYPT and DECRYPT; `prehashed` means `data` is the digest already."""
+    """Arguments of all uses of a key but VERIFY; `prehashed` means `data` is the digest already."""
 
     keyring_id: bytes
     reference: bytes

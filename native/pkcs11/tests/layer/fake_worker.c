@@ -289,6 +289,30 @@ static CK_RV verify(unsigned object, cv_reader *args)
     return memcmp(given, made, length) == 0 ? value : CKR_SIGNATURE_INVALID;
 }
 
+/* A signature is the data behind their length, filled up to that of the modulus. */
+static CK_RV sign_recover(cv_reader *args, cv_writer *out)
+{
+    struct use use;
+    uint8_t made[256] = {0};
+    read_use(args, &use);
+    if (use.length > sizeof made - 11)
+        return CKR_DATA_LEN_RANGE;
+    made[0] = (uint8_t)use.length;
+    memcpy(made + 1, use.data, use.length);
+    cv_write_bin(out, made, sizeof made);
+    return CKR_OK;
+}
+
+static CK_RV verify_recover(cv_reader *args, cv_writer *out)
+{
+    struct use use;
+    read_use(args, &use);
+    if (use.length != 256)
+        return CKR_SIGNATURE_LEN_RANGE;
+    cv_write_bin(out, use.data + 1, use.data[0]);
+    return CKR_OK;
+}
+
 static const EVP_CIPHER *cipher_of(uint64_t mechanism)
 {
     return mechanism == CKM_AES_ECB   ? EVP_aes_256_ecb()
@@ -352,6 +376,10 @@ static CK_RV with_object(unsigned operation, cv_reader *args, bool logged_in, cv
         return sign(object, args, out);
     case CV_VERIFY:
         return verify(object, args);
+    case CV_SIGN_RECOVER:
+        return sign_recover(args, out);
+    case CV_VERIFY_RECOVER:
+        return verify_recover(args, out);
     case CV_ENCRYPT:
     case CV_DECRYPT:
         return cipher(args, operation == CV_ENCRYPT, out);
