@@ -6,16 +6,6 @@
 static const struct cv_direction encrypting = {CV_ENCRYPT, false, CKR_DATA_LEN_RANGE};
 static const struct cv_direction decrypting = {CV_DECRYPT, true, CKR_ENCRYPTED_DATA_LEN_RANGE};
 
-struct text {
-    const uint8_t *bytes;
-    size_t length;
-};
-
-struct place {
-    uint8_t *bytes;
-    CK_ULONG *length;
-};
-
 static struct cv_operation *operation_of(struct cv_session *session,
                                          const struct cv_direction *direction)
 {
@@ -54,7 +44,7 @@ static bool length_is_wrong(const struct cv_operation *operation,
 
 /* Everything in one round trip. */
 static CK_RV crypt_at_once(struct cv_session *session, const struct cv_direction *direction,
-                           struct text in, struct place out)
+                           struct cv_text in, struct cv_place out)
 {
     struct cv_operation *operation = operation_of(session, direction);
     struct cv_use use = {.operation = direction->operation,
@@ -68,7 +58,7 @@ static CK_RV crypt_at_once(struct cv_session *session, const struct cv_direction
 
 /* More than fits a frame, of a mechanism that can be chained. */
 static CK_RV crypt_in_chunks(struct cv_session *session, const struct cv_direction *direction,
-                             struct text in, struct place out)
+                             struct cv_text in, struct cv_place out)
 {
     struct cv_operation *operation = operation_of(session, direction);
     size_t done = cv_chain_output(operation, direction, in.length);
@@ -84,7 +74,7 @@ static CK_RV crypt_in_chunks(struct cv_session *session, const struct cv_directi
 
 /* The whole of the data, be it from C_Encrypt or collected from parts. */
 static CK_RV crypt_whole(struct cv_session *session, const struct cv_direction *direction,
-                         struct text in, struct place out)
+                         struct cv_text in, struct cv_place out)
 {
     struct cv_operation *operation = operation_of(session, direction);
     CK_RV value;
@@ -102,7 +92,7 @@ static CK_RV crypt_whole(struct cv_session *session, const struct cv_direction *
 }
 
 static CK_RV crypt_single(struct cv_session *session, const struct cv_direction *direction,
-                          struct text in, struct place out)
+                          struct cv_text in, struct cv_place out)
 {
     struct cv_operation *operation = operation_of(session, direction);
     CK_RV value = cv_operation_check(operation, true);
@@ -116,7 +106,7 @@ static CK_RV crypt_single(struct cv_session *session, const struct cv_direction 
 }
 
 static CK_RV crypt_update(struct cv_session *session, const struct cv_direction *direction,
-                          struct text part, struct place out)
+                          struct cv_text part, struct cv_place out)
 {
     struct cv_operation *operation = operation_of(session, direction);
     CK_RV value = cv_operation_check(operation, false);
@@ -144,12 +134,12 @@ static CK_RV crypt_update(struct cv_session *session, const struct cv_direction 
 CK_RV cv_crypt_update(struct cv_session *session, bool decrypt, const uint8_t *part,
                       CK_ULONG length, uint8_t *out, CK_ULONG *out_length)
 {
-    return crypt_update(session, decrypt ? &decrypting : &encrypting, (struct text){part, length},
-                        (struct place){out, out_length});
+    return crypt_update(session, decrypt ? &decrypting : &encrypting, (struct cv_text){part, length},
+                        (struct cv_place){out, out_length});
 }
 
 static CK_RV crypt_final(struct cv_session *session, const struct cv_direction *direction,
-                         struct place out)
+                         struct cv_place out)
 {
     struct cv_operation *operation = operation_of(session, direction);
     CK_RV value = cv_operation_check(operation, false);
@@ -160,7 +150,7 @@ static CK_RV crypt_final(struct cv_session *session, const struct cv_direction *
     if (cv_chains(operation)) {
         value = cv_chain_final(session, operation, direction, out.bytes, out.length);
     } else {
-        struct text all = {operation->collected.bytes, operation->collected.length};
+        struct cv_text all = {operation->collected.bytes, operation->collected.length};
         value = crypt_whole(session, direction, all, out);
     }
     return cv_operation_end_unless(operation, value, out.bytes == NULL);
@@ -175,20 +165,20 @@ CK_RV C_EncryptInit(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism, CK_OBJ
 CK_RV C_Encrypt(CK_SESSION_HANDLE handle, CK_BYTE_PTR data, CK_ULONG length, CK_BYTE_PTR out,
                 CK_ULONG_PTR out_length)
 {
-    CV_IN_SESSION(handle, crypt_single(session, &encrypting, (struct text){data, length},
-                                       (struct place){out, out_length}));
+    CV_IN_SESSION(handle, crypt_single(session, &encrypting, (struct cv_text){data, length},
+                                       (struct cv_place){out, out_length}));
 }
 
 CK_RV C_EncryptUpdate(CK_SESSION_HANDLE handle, CK_BYTE_PTR part, CK_ULONG length, CK_BYTE_PTR out,
                       CK_ULONG_PTR out_length)
 {
-    CV_IN_SESSION(handle, crypt_update(session, &encrypting, (struct text){part, length},
-                                       (struct place){out, out_length}));
+    CV_IN_SESSION(handle, crypt_update(session, &encrypting, (struct cv_text){part, length},
+                                       (struct cv_place){out, out_length}));
 }
 
 CK_RV C_EncryptFinal(CK_SESSION_HANDLE handle, CK_BYTE_PTR out, CK_ULONG_PTR out_length)
 {
-    CV_IN_SESSION(handle, crypt_final(session, &encrypting, (struct place){out, out_length}));
+    CV_IN_SESSION(handle, crypt_final(session, &encrypting, (struct cv_place){out, out_length}));
 }
 
 CK_RV C_DecryptInit(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism, CK_OBJECT_HANDLE key)
@@ -200,18 +190,18 @@ CK_RV C_DecryptInit(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism, CK_OBJ
 CK_RV C_Decrypt(CK_SESSION_HANDLE handle, CK_BYTE_PTR data, CK_ULONG length, CK_BYTE_PTR out,
                 CK_ULONG_PTR out_length)
 {
-    CV_IN_SESSION(handle, crypt_single(session, &decrypting, (struct text){data, length},
-                                       (struct place){out, out_length}));
+    CV_IN_SESSION(handle, crypt_single(session, &decrypting, (struct cv_text){data, length},
+                                       (struct cv_place){out, out_length}));
 }
 
 CK_RV C_DecryptUpdate(CK_SESSION_HANDLE handle, CK_BYTE_PTR part, CK_ULONG length, CK_BYTE_PTR out,
                       CK_ULONG_PTR out_length)
 {
-    CV_IN_SESSION(handle, crypt_update(session, &decrypting, (struct text){part, length},
-                                       (struct place){out, out_length}));
+    CV_IN_SESSION(handle, crypt_update(session, &decrypting, (struct cv_text){part, length},
+                                       (struct cv_place){out, out_length}));
 }
 
 CK_RV C_DecryptFinal(CK_SESSION_HANDLE handle, CK_BYTE_PTR out, CK_ULONG_PTR out_length)
 {
-    CV_IN_SESSION(handle, crypt_final(session, &decrypting, (struct place){out, out_length}));
+    CV_IN_SESSION(handle, crypt_final(session, &decrypting, (struct cv_place){out, out_length}));
 }

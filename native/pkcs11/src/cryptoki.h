@@ -1,8 +1,8 @@
 /*
  * cryptoki.h - PKCS#11 as this module speaks it.
  *
- * p11-kit's header gives version 2.40; what follows adds the names of 3.0 that it lacks, and the
- * Luna vendor codes that a Conclave worker answers.  Everything is guarded, so that a later
+ * p11-kit's header gives version 2.40; what follows adds the names of 3.0 and 3.2 that it lacks, and
+ * the Luna vendor codes that a Conclave worker answers.  Everything is guarded, so that a later
  * p11-kit which brings a name wins.
  *
  * Exported: the declarations below carry default visibility, everything else in the module is
@@ -143,6 +143,8 @@ typedef struct CK_EDDSA_PARAMS {
 } CK_EDDSA_PARAMS;
 typedef CK_EDDSA_PARAMS *CK_EDDSA_PARAMS_PTR;
 #endif /* CKF_INTERFACE_FORK_SAFE */
+
+#include "cryptoki_3_2.h"
 
 #ifndef CKM_HKDF_DERIVE
 #define CKM_HKDF_DERIVE 0x0000402AUL

@@ -1,4 +1,4 @@
-/* general.c - general purpose functions and interfaces (PKCS#11 3.0, sections 5.4 and 5.5). */
+/* general.c - general purpose functions and interfaces (PKCS#11 3.2, sections 5.4 and 5.5). */
 #include "state.h"
 #include "text.h"
 
@@ -9,10 +9,14 @@ static CK_FUNCTION_LIST functions_2_40 = {.version = {2, 40}, CV_FUNCTIONS_2_40(
 static CK_FUNCTION_LIST_3_0 functions_3_0 = {.version = {3, 0},
                                              CV_FUNCTIONS_2_40(ENTRY) CV_FUNCTIONS_3_0(ENTRY)};
 
+static CK_FUNCTION_LIST_3_2 functions_3_2 = {
+    .version = {3, 2}, CV_FUNCTIONS_2_40(ENTRY) CV_FUNCTIONS_3_0(ENTRY) CV_FUNCTIONS_3_2(ENTRY)};
+
 static CK_UTF8CHAR interface_name[] = "PKCS 11";
 
 /* The first is the one an application gets that names none. */
 static CK_INTERFACE interfaces[] = {
+    {interface_name, &functions_3_2, 0},
     {interface_name, &functions_3_0, 0},
     {interface_name, &functions_2_40, 0},
 };
@@ -33,7 +37,7 @@ static CK_RV get_info(CK_INFO *info)
     if (info == NULL)
         return CKR_ARGUMENTS_BAD;
     memset(info, 0, sizeof *info);
-    info->cryptokiVersion = functions_3_0.version;
+    info->cryptokiVersion = functions_3_2.version;
     cv_pad(info->manufacturerID, sizeof info->manufacturerID, CV_MANUFACTURER);
     cv_pad(info->libraryDescription, sizeof info->libraryDescription, "Conclave client");
     info->libraryVersion = (CK_VERSION){CV_LIBRARY_MAJOR, CV_LIBRARY_MINOR};

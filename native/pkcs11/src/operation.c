@@ -28,6 +28,8 @@ CK_RV cv_operation_end(struct cv_operation *operation, CK_RV value)
     OPENSSL_cleanse(operation->pending, sizeof operation->pending);
     operation->pending_length = 0;
     operation->counter_spent = false;
+    operation->bound = false;
+    empty(&operation->signature);
     return value;
 }
 
@@ -43,6 +45,7 @@ static void reset(struct cv_operation *operation)
     cv_operation_end(operation, CKR_OK);
     cv_writer_free(&operation->parameter);
     cv_writer_free(&operation->collected);
+    cv_writer_free(&operation->signature);
 }
 
 void cv_operations_reset(struct cv_session *session)

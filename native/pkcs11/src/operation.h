@@ -5,6 +5,20 @@
 #include "operations.h"
 #include "state.h"
 
+/* Lengths beyond this are no signature's; it keeps sums of lengths from overflowing. */
+#define CV_SIGNATURE_MAX 65536
+
+/* Bytes that are read, and where bytes go with the length that the caller gave. */
+struct cv_text {
+    const uint8_t *bytes;
+    size_t length;
+};
+
+struct cv_place {
+    uint8_t *bytes;
+    CK_ULONG *length;
+};
+
 /* Data that cannot be there: no pointer, or more than any memory holds. */
 static inline bool cv_bad_input(const void *data, CK_ULONG length)
 {
@@ -25,6 +39,13 @@ CK_RV cv_operation_end_unless(struct cv_operation *operation, CK_RV value, bool 
 CK_RV cv_operation_check(const struct cv_operation *operation, bool single);
 /* All operations of a session. */
 void cv_operations_reset(struct cv_session *session);
+
+/* Signs or verifies in one operation: `whole` tells data in one call from parts that were added.
+ * A length that is asked for and a buffer that is too small take nothing away. */
+CK_RV cv_sign(struct cv_session *session, struct cv_operation *operation, bool whole,
+              struct cv_text data, struct cv_place out);
+CK_RV cv_verify(struct cv_session *session, struct cv_operation *operation, bool whole,
+                struct cv_text data, struct cv_text signature);
 
 /* Keeps a part of data that go out as one; CKR_DATA_LEN_RANGE beyond CV_DATA_MAX. */
 CK_RV cv_operation_collect(struct cv_operation *operation, const uint8_t *data, size_t length);

@@ -11,6 +11,8 @@ static CK_RV open_session(CK_SLOT_ID id, CK_FLAGS flags, CK_SESSION_HANDLE *hand
         return CKR_ARGUMENTS_BAD;
     if (!(flags & CKF_SERIAL_SESSION))
         return CKR_SESSION_PARALLEL_NOT_SUPPORTED;
+    if (flags & CKF_ASYNC_SESSION)
+        return CKR_SESSION_ASYNC_NOT_SUPPORTED;
     CK_RV value = cv_slot_find(id, &slot);
     return value == CKR_OK ? cv_session_open(slot, (flags & CKF_RW_SESSION) != 0, handle) : value;
 }

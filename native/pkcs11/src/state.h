@@ -211,6 +211,8 @@ struct cv_operation {
     uint8_t pending[CV_BLOCK];
     size_t pending_length;
     bool counter_spent;
+    bool bound;          /* C_VerifySignatureInit's, with the signature that it gave */
+    cv_writer signature;
 };
 
 struct cv_find {

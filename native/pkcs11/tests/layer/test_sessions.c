@@ -41,20 +41,33 @@ static void test_life(void)
 static void test_interfaces(void)
 {
     CK_ULONG count = 0;
-    CK_INTERFACE list[2], *found;
+    CK_INTERFACE list[3], *found;
     CK_VERSION version = {2, 40};
     CHECK_RV(CKR_ARGUMENTS_BAD, C_GetInterfaceList(NULL, NULL));
     CHECK_RV(CKR_OK, C_GetInterfaceList(NULL, &count));
-    CHECK(count == 2);
+    CHECK(count == 3);
     count = 1;
     CHECK_RV(CKR_BUFFER_TOO_SMALL, C_GetInterfaceList(list, &count));
     CHECK_RV(CKR_OK, C_GetInterfaceList(list, &count));
     CHECK_RV(CKR_OK, C_GetInterface(NULL, NULL, &found, 0));
-    CHECK(((CK_VERSION *)found->pFunctionList)->major == 3);
-    CHECK(((CK_FUNCTION_LIST_3_0 *)found->pFunctionList)->C_Sign == C_Sign);
+    CK_FUNCTION_LIST_3_2 *newest = found->pFunctionList;
+    CHECK(newest->version.major == 3 && newest->version.minor == 2);
+    CHECK(newest->C_Sign == C_Sign && newest->C_MessageVerifyFinal == C_MessageVerifyFinal);
+    CHECK(newest->C_EncapsulateKey == C_EncapsulateKey);
+    CHECK(newest->C_UnwrapKeyAuthenticated == C_UnwrapKeyAuthenticated);
+    version = (CK_VERSION){3, 0};
+    CHECK_RV(CKR_OK, C_GetInterface(NULL, &version, &found, 0));
+    CK_FUNCTION_LIST_3_0 *older = found->pFunctionList;
+    CHECK(older->version.major == 3 && older->version.minor == 0);
+    CHECK(older->C_MessageVerifyFinal == C_MessageVerifyFinal);
+    version = (CK_VERSION){2, 40};
     CHECK_RV(CKR_OK, C_GetInterface((CK_UTF8CHAR_PTR) "PKCS 11", &version, &found, 0));
     CHECK(((CK_VERSION *)found->pFunctionList)->major == 2);
     CHECK_RV(CKR_FUNCTION_FAILED, C_GetInterface((CK_UTF8CHAR_PTR) "Vendor", NULL, &found, 0));
+    version = (CK_VERSION){3, 1};
+    CHECK_RV(CKR_FUNCTION_FAILED, C_GetInterface(NULL, &version, &found, 0));
+    CHECK_RV(CKR_FUNCTION_FAILED, C_GetInterface(NULL, NULL, &found, CKF_INTERFACE_FORK_SAFE));
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_GetInterface(NULL, NULL, NULL, 0));
 }
 
 static void test_slots(void)

@@ -1,0 +1,144 @@
+/* test_functions_3_2.c - what PKCS#11 3.2 adds, apart from messages. */
+#include <string.h>
+
+#include "check.h"
+#include "fake_worker.h"
+#include "operations.h"
+
+static uint8_t data[1000], signature[256];
+static CK_SESSION_HANDLE session;
+static CK_OBJECT_HANDLE mac, rsa;
+static CK_MECHANISM hashed = {CKM_SHA256_RSA_PKCS, NULL, 0}, hmac = {CKM_SHA256_HMAC, NULL, 0};
+
+static CK_ULONG sign(CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
+{
+    CK_ULONG length = sizeof signature;
+    CHECK_RV(CKR_OK, C_SignInit(session, mechanism, key));
+    CHECK_RV(CKR_OK, C_Sign(session, data, sizeof data, signature, &length));
+    return length;
+}
+
+static CK_RV begin(CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key, CK_ULONG length)
+{
+    return C_VerifySignatureInit(session, mechanism, key, signature, length);
+}
+
+static void check_signature(CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
+{
+    CK_ULONG length = sign(mechanism, key);
+    CHECK_RV(CKR_OK, begin(mechanism, key, length));
+    signature[3] ^= 1; /* it was taken at the beginning */
+    CHECK_RV(CKR_OK, C_VerifySignature(session, data, sizeof data));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_VerifySignature(session, data, sizeof data));
+    CHECK_RV(CKR_OK, begin(mechanism, key, length));
+    CHECK_RV(CKR_SIGNATURE_INVALID, C_VerifySignature(session, data, sizeof data));
+    signature[3] ^= 1;
+    CHECK_RV(CKR_OK, begin(mechanism, key, length));
+    CHECK_RV(CKR_OK, C_VerifySignatureUpdate(session, data, 400));
+    CHECK_RV(CKR_OK, C_VerifySignatureUpdate(session, NULL, 0));
+    CHECK_RV(CKR_OK, C_VerifySignatureUpdate(session, data + 400, 600));
+    CHECK_RV(CKR_OK, C_VerifySignatureFinal(session));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_VerifySignatureFinal(session));
+    CHECK_RV(CKR_OK, begin(mechanism, key, length));
+    CHECK_RV(CKR_OK, C_VerifySignatureUpdate(session, data, 999));
+    CHECK_RV(CKR_SIGNATURE_INVALID, C_VerifySignatureFinal(session));
+    CHECK_RV(CKR_OK, begin(mechanism, key, length - 1));
+    CHECK_RV(CKR_SIGNATURE_LEN_RANGE, C_VerifySignature(session, data, sizeof data));
+    CHECK_RV(CKR_OK, begin(mechanism, key, 0));
+    CHECK_RV(CKR_SIGNATURE_LEN_RANGE, C_VerifySignature(session, data, sizeof data));
+}
+
+static void test_verify_signature(void)
+{
+    check_signature(&hashed, rsa);
+    check_signature(&hmac, mac);
+}
+
+/* A session verifies one thing at a time, by the functions that fit the beginning. */
+static void test_kinds_of_verification(void)
+{
+    CK_ULONG length = sign(&hashed, rsa);
+    CHECK_RV(CKR_OK, begin(&hashed, rsa, length));
+    CHECK_RV(CKR_OPERATION_ACTIVE, begin(&hashed, rsa, length));
+    CHECK_RV(CKR_OPERATION_ACTIVE, C_VerifyInit(session, &hashed, rsa));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_Verify(session, data, 5, signature, length));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_VerifyUpdate(session, data, 5));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_VerifyFinal(session, signature, length));
+    CHECK_RV(CKR_OK, C_VerifySignatureUpdate(session, data, 5));
+    CHECK_RV(CKR_OPERATION_ACTIVE, C_VerifySignature(session, data, 5));
+    CHECK_RV(CKR_OK, begin(&hashed, rsa, length)); /* that has ended it */
+    CHECK_RV(CKR_OK, C_SessionCancel(session, CKF_VERIFY));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_VerifySignatureUpdate(session, data, 5));
+    CHECK_RV(CKR_OK, begin(&hashed, rsa, length));
+    CHECK_RV(CKR_OK, C_VerifySignatureInit(session, NULL, 0, NULL, 0));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_VerifySignatureFinal(session));
+    CHECK_RV(CKR_OK, C_VerifyInit(session, &hashed, rsa));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_VerifySignature(session, data, 5));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_VerifySignatureUpdate(session, data, 5));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_VerifySignatureFinal(session));
+    CHECK_RV(CKR_OK, C_Verify(session, data, sizeof data, signature, length));
+}
+
+static void test_hostile_verification(void)
+{
+    fake.usage = CKF_SIGN;
+    CK_ULONG length = sign(&hashed, rsa);
+    CHECK_RV(CKR_KEY_FUNCTION_NOT_PERMITTED, begin(&hashed, rsa, length));
+    fake.usage |= CKF_VERIFY;
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_VerifySignatureInit(session, &hashed, rsa, NULL, length));
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_VerifySignatureInit(session, NULL, rsa, signature, length));
+    CHECK_RV(CKR_SIGNATURE_LEN_RANGE, begin(&hashed, rsa, ~0UL));
+    CHECK_RV(CKR_KEY_HANDLE_INVALID, begin(&hashed, 0, length));
+    CHECK_RV(CKR_KEY_TYPE_INCONSISTENT, begin(&hashed, mac, length));
+    CHECK_RV(CKR_SESSION_HANDLE_INVALID,
+             C_VerifySignatureInit(0, &hashed, rsa, signature, length));
+    CHECK_RV(CKR_OK, begin(&hashed, rsa, length));
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_VerifySignature(session, NULL, 5));
+    CHECK_RV(CKR_OK, begin(&hashed, rsa, length));
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_VerifySignatureUpdate(session, data, ~0UL));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_VerifySignatureFinal(session));
+}
+
+static void test_asynchronous(void)
+{
+    CK_SESSION_HANDLE other;
+    CK_UTF8CHAR name[] = "C_Sign";
+    CK_ASYNC_DATA result;
+    CK_FLAGS flags = 7;
+    CK_ULONG id;
+    CHECK_RV(CKR_SESSION_ASYNC_NOT_SUPPORTED,
+             C_OpenSession(0, CKF_SERIAL_SESSION | CKF_ASYNC_SESSION, NULL, NULL, &other));
+    CHECK_RV(CKR_SESSION_ASYNC_NOT_SUPPORTED, C_AsyncComplete(session, name, &result));
+    CHECK_RV(CKR_SESSION_ASYNC_NOT_SUPPORTED, C_AsyncGetID(session, name, &id));
+    CHECK_RV(CKR_SESSION_ASYNC_NOT_SUPPORTED, C_AsyncJoin(session, name, 1, data, 5));
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_AsyncComplete(session, NULL, NULL));
+    CHECK_RV(CKR_SESSION_HANDLE_INVALID, C_AsyncGetID(0, name, &id));
+    CHECK_RV(CKR_OK, C_GetSessionValidationFlags(session, CKS_LAST_VALIDATION_OK, &flags));
+    CHECK(flags == 0);
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_GetSessionValidationFlags(session, 2, &flags));
+    CHECK_RV(CKR_ARGUMENTS_BAD,
+             C_GetSessionValidationFlags(session, CKS_LAST_VALIDATION_OK, NULL));
+}
+
+static void run(void (*test)(void))
+{
+    fake_reset();
+    CHECK_RV(CKR_OK, C_Initialize(NULL));
+    session = fake_session(0);
+    mac = fake_find(session, FAKE_MAC);
+    rsa = fake_find(session, FAKE_RSA);
+    test();
+    CHECK_RV(CKR_OK, C_Finalize(NULL));
+    CHECK_RV(CKR_CRYPTOKI_NOT_INITIALIZED, C_VerifySignatureFinal(session));
+}
+
+int main(void)
+{
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)(i * 131 + i / 251);
+    run(test_verify_signature);
+    run(test_kinds_of_verification);
+    run(test_hostile_verification);
+    run(test_asynchronous);
+    return 0;
+}
