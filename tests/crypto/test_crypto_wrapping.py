@@ -61,12 +61,14 @@ def wrapping_rsa(case: Case) -> Attributes:
 
 
 def wrapped(mechanism: Ckm, parameter: bytes, key: Attributes, target: Attributes) -> bytes:
-    return wrap_key(mechanism, parameter, load_key(key), target, trusted=False)
+    return wrap_key(mechanism, parameter, load_key(key), target, wrapping=key)
 
 
 def unwrapped(mechanism: Ckm, parameter: bytes, key: Attributes, data: bytes) -> bytes:
     """Unwrap a generic secret and return its value."""
-    made = unwrap_key(mechanism, parameter, load_key(key), data, [*SECRET, *READABLE])
+    made = unwrap_key(
+        mechanism, parameter, load_key(key), data, [*SECRET, *READABLE], unwrapping=key
+    )
     return made[Cka.VALUE]
 
 
@@ -212,7 +214,7 @@ def test_a_private_key_comes_back_as_it_left(mechanism: Ckm, make: object) -> No
     key = wrapping_key(os.urandom(32))
     sealed = wrapped(mechanism, parameter, key, target)
     head = [(int(number), target[number]) for number in (Cka.CLASS, Cka.KEY_TYPE)]
-    made = unwrap_key(mechanism, parameter, load_key(key), sealed, head)
+    made = unwrap_key(mechanism, parameter, load_key(key), sealed, head, unwrapping=key)
     for number in {*RSA_PARTS.values(), Cka.VALUE, Cka.EC_PARAMS, Cka.EC_POINT} & set(target):
         assert made[number] == target[number]
     assert made[Cka.SENSITIVE] == TRUE
@@ -223,7 +225,7 @@ def test_a_private_key_comes_back_as_it_left(mechanism: Ckm, make: object) -> No
     other = Ckk.EC if target[Cka.KEY_TYPE] == ulong(Ckk.RSA) else Ckk.RSA
     with pytest.raises(ConclaveError) as caught:
         head[1] = (int(Cka.KEY_TYPE), ulong(other))
-        unwrap_key(mechanism, parameter, load_key(key), sealed, head)
+        unwrap_key(mechanism, parameter, load_key(key), sealed, head, unwrapping=key)
     assert caught.value.fault.ckr == Ckr.WRAPPED_KEY_INVALID
 
 
@@ -240,7 +242,7 @@ def test_a_key_leaves_only_as_its_attributes_allow() -> None:
     assert wrapped(kwp, NIL, key, hidden)
     careful = secret(bytes(16), (int(Cka.WRAP_WITH_TRUSTED), TRUE))
     assert refused_value(kwp, key, careful, NIL) == Ckr.KEY_NOT_WRAPPABLE
-    assert wrap_key(kwp, NIL, load_key(key), careful, trusted=True)
+    assert wrap_key(kwp, NIL, load_key(key), careful, wrapping={**key, Cka.TRUSTED: TRUE})
     (case, *_) = cases("rsa_oaep_decrypt")
     public = wrapping_rsa(case)
     assert refused_value(kwp, key, public, NIL) == Ckr.KEY_NOT_WRAPPABLE
@@ -283,7 +285,7 @@ def test_a_template_is_refused_before_or_after_it_opens(more: dict[Cka, bytes], 
     sealed = wrapped(Ckm.AES_KEY_WRAP, NIL, key, secret(bytes(16)))
     template = [*SECRET, *((int(number), given) for number, given in more.items())]
     with pytest.raises(ConclaveError) as caught:
-        unwrap_key(Ckm.AES_KEY_WRAP, NIL, load_key(key), sealed, template)
+        unwrap_key(Ckm.AES_KEY_WRAP, NIL, load_key(key), sealed, template, unwrapping=key)
     assert caught.value.fault.ckr == value
 
 
@@ -299,9 +301,9 @@ def test_a_template_is_refused_before_or_after_it_opens(more: dict[Cka, bytes], 
 def test_what_does_not_unwrap_is_told(
     template: list[tuple[int, bytes]], data: bytes, value: Ckr
 ) -> None:
-    key = load_key(wrapping_key(bytes(16)))
+    key = wrapping_key(bytes(16))
     with pytest.raises(ConclaveError) as caught:
-        unwrap_key(Ckm.AES_KEY_WRAP, NIL, key, data, template)
+        unwrap_key(Ckm.AES_KEY_WRAP, NIL, load_key(key), data, template, unwrapping=key)
     assert caught.value.fault.ckr == value
 
 
@@ -310,10 +312,10 @@ def test_a_key_of_the_wrong_size_is_no_key() -> None:
     sealed = wrapped(Ckm.AES_KEY_WRAP_KWP, NIL, key, secret(b"nineteen bytes long"))
     template = [(int(Cka.CLASS), ulong(Cko.SECRET_KEY)), (int(Cka.KEY_TYPE), ulong(Ckk.AES))]
     with pytest.raises(ConclaveError) as caught:
-        unwrap_key(Ckm.AES_KEY_WRAP_KWP, NIL, load_key(key), sealed, template)
+        unwrap_key(Ckm.AES_KEY_WRAP_KWP, NIL, load_key(key), sealed, template, unwrapping=key)
     assert caught.value.fault.ckr == Ckr.WRAPPED_KEY_INVALID
     assert b"nineteen" not in str(caught.value).encode()
-    other = load_key(secret(bytes(16), *WRAPS))
+    other = secret(bytes(16), *WRAPS)
     with pytest.raises(ConclaveError) as caught:
-        unwrap_key(Ckm.AES_KEY_WRAP_KWP, NIL, other, sealed, template)
+        unwrap_key(Ckm.AES_KEY_WRAP_KWP, NIL, load_key(other), sealed, template, unwrapping=other)
     assert caught.value.fault.ckr == Ckr.UNWRAPPING_KEY_TYPE_INCONSISTENT

@@ -13,8 +13,11 @@ from conclave.errors import Ckr
 from tests.native.module_fixtures import Place, place, session
 from tests.support.cryptoki import (
     SERIAL,
+    SO,
+    Attribute,
     Mechanism,
     OaepParameter,
+    Refused,
     Session,
     Template,
     attributes,
@@ -124,6 +127,60 @@ def test_a_private_key_moves_under_rsa_and_aes(session: Session, token: bool) ->
     made = session.whole("Sign", mechanism(Ckm.ECDSA_SHA256), moved, b"data")
     assert session.verified(mechanism(Ckm.ECDSA_SHA256), verifying, b"data", made) == Ckr.OK
     session.do("C_DestroyObject", moved)
+
+
+def test_a_key_says_what_it_wraps_and_what_it_unwraps_to(session: Session) -> None:
+    kek = session.create(
+        {
+            Cka.CLASS: Cko.SECRET_KEY,
+            Cka.KEY_TYPE: Ckk.AES,
+            Cka.WRAP: True,
+            Cka.UNWRAP: True,
+            Cka.VALUE: bytes(16),
+            Cka.WRAP_TEMPLATE: {Cka.KEY_TYPE: Ckk.GENERIC_SECRET, Cka.ID: b"7"},
+            Cka.UNWRAP_TEMPLATE: {Cka.EXTRACTABLE: False, Cka.LABEL: b"came"},
+        }
+    )
+    wanted: Template = {Cka.UNWRAP_TEMPLATE: {Cka.EXTRACTABLE: False, Cka.LABEL: b"came"}}
+    assert session.find(wanted) == [kek]
+    assert session.find({Cka.UNWRAP_TEMPLATE: {Cka.EXTRACTABLE: True}}) == []
+    read = session.get(kek, Cka.WRAP_TEMPLATE)
+    assert len(read) == 2 * ctypes.sizeof(Attribute)
+    assert Attribute.from_buffer_copy(read).type == Cka.KEY_TYPE
+    how = mechanism(Ckm.AES_KEY_WRAP)
+    right = session.create({**READABLE, Cka.VALUE: bytes(16), Cka.ID: b"7"})
+    wrong = session.create({**READABLE, Cka.VALUE: bytes(16), Cka.ID: b"8"})
+    sealed = wrapped(session, how, kek, right)
+    told = ctypes.c_ulong()
+    refused = session.value("C_WrapKey", ctypes.byref(how), kek, wrong, None, ctypes.byref(told))
+    assert refused == Ckr.KEY_HANDLE_INVALID
+    came = unwrapped(session, how, kek, sealed, {Cka.CLASS: 4, Cka.KEY_TYPE: 0x10})
+    assert session.get(came, Cka.EXTRACTABLE) == b"\0"
+    assert session.get(came, Cka.LABEL) == b"came"
+    with pytest.raises(Refused) as caught:
+        unwrapped(session, how, kek, sealed, READABLE)
+    assert caught.value.value == Ckr.TEMPLATE_INCONSISTENT
+
+
+def test_the_security_officer_trusts_a_public_key(place: Place) -> None:
+    user = place.logged_in()
+    public, _ = user.generate_pair(
+        Ckm.RSA_PKCS_KEY_PAIR_GEN,
+        {Cka.TOKEN: True, Cka.MODULUS_BITS: 2048, Cka.WRAP: True, Cka.LABEL: b"trust"},
+    )
+    trust = attributes({Cka.TRUSTED: True})
+    assert user.value("C_SetAttributeValue", public, trust, 1) == Ckr.ATTRIBUTE_READ_ONLY
+    user.do("C_Logout")
+    assert user.login(place.so_pin, SO) == Ckr.OK
+    (public,) = user.find({Cka.LABEL: b"trust"})
+    user.do("C_SetAttributeValue", public, trust, 1)
+    assert user.get(public, Cka.TRUSTED) == b"\1"
+    user.do("C_Logout")
+    assert user.login(place.pin) == Ckr.OK
+    careful = user.create({**READABLE, Cka.VALUE: bytes(16), Cka.WRAP_WITH_TRUSTED: True})
+    oaep = OaepParameter(Ckm.SHA256, Ckg.MGF1_SHA256, 1, None, 0)
+    assert len(wrapped(user, mechanism(Ckm.RSA_PKCS_OAEP, oaep), public, careful)) == 256
+    user.do("C_DestroyObject", public)
 
 
 def test_a_buffer_that_is_too_small_is_told_the_length(session: Session) -> None:

@@ -17,7 +17,7 @@ SO: Final = 0
 USER: Final = 1
 UNAVAILABLE: Final = ctypes.c_ulong(-1).value
 
-Template = Mapping[Cka, bytes | int]
+Template = Mapping[Cka, "bytes | int | Template"]
 
 
 class Attribute(ctypes.Structure):
@@ -147,8 +147,13 @@ def _in_memory(value: bytes | int) -> bytes:
 def attributes(template: Template) -> ctypes.Array[Attribute]:
     """Build a CK_ATTRIBUTE array that keeps its values alive."""
     array = (Attribute * len(template))()
-    held = []
+    held: list[Any] = []
     for row, (kind, value) in zip(array, template.items(), strict=True):
+        if isinstance(value, Mapping):
+            inner = attributes(value)
+            held.append(inner)
+            row.type, row.value, row.length = kind, ctypes.addressof(inner), ctypes.sizeof(inner)
+            continue
         raw = _in_memory(value)
         buffer = ctypes.create_string_buffer(raw, len(raw))
         held.append(buffer)

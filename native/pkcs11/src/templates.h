@@ -2,7 +2,8 @@
  * templates.h - attributes between the application's memory and the wire.
  *
  * On the wire a CK_ULONG is 8 bytes little endian; in memory it is what the machine has.  Which
- * attributes hold one is a table in templates.c; everything else is bytes.
+ * attributes hold one is a table in templates.c; CKA_WRAP_TEMPLATE and its like hold attributes
+ * again, one level deep; everything else is bytes.
  */
 #ifndef CONCLAVE_TEMPLATES_H
 #define CONCLAVE_TEMPLATES_H
@@ -13,6 +14,7 @@
 #include "wire.h"
 
 #define CV_TEMPLATE_MAX 64        /* attributes a worker takes at once */
+#define CV_INNER_MAX 32           /* attributes in CKA_WRAP_TEMPLATE and its like */
 #define CV_ATTRIBUTE_MAX 65536    /* bytes of one */
 #define CV_QUERY_MAX 1024         /* attributes that C_GetAttributeValue takes */
 

@@ -1,7 +1,8 @@
 """Derive keys: who may be derived from, and what the new key is.
 
 Invariant: a key that is derived by mere copying of bits (concatenation, exclusive or, extraction)
-is no less protected than the keys it came from.
+is no less protected than the keys it came from.  Every key that takes part has its say by its
+CKA_DERIVE_TEMPLATE.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from conclave.keyring.templates import (
     ObjectPolicy,
     Template,
     complete_derived,
+    joined_template,
     plan_derived,
 )
 
@@ -61,7 +63,10 @@ def derive_key(  # noqa: PLR0917 - the shape of DERIVE_KEY on the wire
             )
     wanted_class = Cko.DATA if row.derives_data else Cko.SECRET_KEY
     planned = plan_derived(
-        template, wanted_class, sources if row.inherits_protection else [], policy=policy
+        joined_template(template, Cka.DERIVE_TEMPLATE, sources),
+        wanted_class,
+        sources if row.inherits_protection else [],
+        policy=policy,
     )
     wanted = planned.get(Cka.VALUE_LEN)
     length = None if wanted is None else _checked_length(read_ulong(wanted))

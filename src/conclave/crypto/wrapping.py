@@ -1,8 +1,9 @@
 """Wrap and unwrap keys: which key may leave under which, and what comes back.
 
-Invariant: a key leaves only while its CKA_EXTRACTABLE is true, and one that asks for a trusted
-wrapping key (CKA_WRAP_WITH_TRUSTED) only under such a one.  Plain key bytes exist in here alone;
-no error quotes them.
+Invariant: a key leaves only while its CKA_EXTRACTABLE is true, one that asks for a trusted
+wrapping key (CKA_WRAP_WITH_TRUSTED) only under such a one, and under a key with a
+CKA_WRAP_TEMPLATE only what matches that.  What is unwrapped has what CKA_UNWRAP_TEMPLATE says.
+Plain key bytes exist in here alone; no error quotes them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,19 @@ from conclave.crypto.private_key_info import read_private_key, write_private_key
 from conclave.crypto.ready_key import ReadyKey
 from conclave.crypto.standard import Cka, Ckf, Ckm, Cko, name_of
 from conclave.errors import Ckr, ConclaveError
-from conclave.keyring.attributes import Attributes, is_true, object_class
+from conclave.keyring.attributes import (
+    Attributes,
+    is_true,
+    object_class,
+    read_inner_template,
+)
+from conclave.keyring.objects import matches
 from conclave.keyring.templates import (
     STRICT,
     ObjectPolicy,
     Template,
     complete_unwrapped_key,
+    joined_template,
     plan_unwrapped_key,
 )
 
@@ -46,16 +54,16 @@ def wrap_key(
     key: ReadyKey,
     target: Attributes,
     *,
-    trusted: bool,
+    wrapping: Attributes,
     rows: Rows = MECHANISMS,
 ) -> bytes:
-    """Return `target` wrapped under `key`, which is `trusted` or not; raise when it must not be."""
+    """Return `target` wrapped under `key`, whose attributes are `wrapping`, if it may be."""
     row = rows.get(mechanism)
     if row is None or row.wrap is None:
         raise cannot(mechanism, "wrap keys")
     with _renamed(_OF_WRAPPING):
         admit(row, key, _WRAP)
-        _require_may_leave(target, trusted=trusted)
+        _require_may_leave(target, wrapping)
         if object_class(target) == Cko.PRIVATE_KEY and not row.wraps_private_keys:
             raise refused(
                 Ckr.KEY_NOT_WRAPPABLE, f"{name_of(Ckm, mechanism)} wraps secret keys only."
@@ -71,13 +79,15 @@ def unwrap_key(  # noqa: PLR0917 - the shape of UNWRAP_KEY on the wire
     template: Template,
     policy: ObjectPolicy = STRICT,
     *,
+    unwrapping: Attributes,
     rows: Rows = MECHANISMS,
 ) -> Attributes:
-    """Return the key that was wrapped, as the template wants it."""
+    """Return the key that was wrapped, as the template and the key's own one want it."""
     row = rows.get(mechanism)
     if row is None or row.unwrap is None:
         raise cannot(mechanism, "unwrap keys")
-    planned = plan_unwrapped_key(template, policy=policy)
+    joined = joined_template(template, Cka.UNWRAP_TEMPLATE, [unwrapping])
+    planned = plan_unwrapped_key(joined, policy=policy)
     if object_class(planned) == Cko.PRIVATE_KEY and not row.wraps_private_keys:
         raise refused(
             Ckr.TEMPLATE_INCONSISTENT, f"{name_of(Ckm, mechanism)} unwraps secret keys only."
@@ -89,15 +99,21 @@ def unwrap_key(  # noqa: PLR0917 - the shape of UNWRAP_KEY on the wire
         return complete_unwrapped_key(planned, _material(planned, plain))
 
 
-def _require_may_leave(target: Attributes, *, trusted: bool) -> None:
+def _require_may_leave(target: Attributes, wrapping: Attributes) -> None:
     if object_class(target) == Cko.PUBLIC_KEY:
         raise refused(Ckr.KEY_NOT_WRAPPABLE, "A public key is read, not wrapped.")
     if not is_true(target, Cka.EXTRACTABLE):
         raise refused(Ckr.KEY_UNEXTRACTABLE, "CKA_EXTRACTABLE of the key is false.")
-    if is_true(target, Cka.WRAP_WITH_TRUSTED) and not trusted:
+    if is_true(target, Cka.WRAP_WITH_TRUSTED) and not is_true(wrapping, Cka.TRUSTED):
         raise refused(
             Ckr.KEY_NOT_WRAPPABLE,
             "The key has CKA_WRAP_WITH_TRUSTED true; CKA_TRUSTED of the wrapping key is not.",
+        )
+    wanted = wrapping.get(Cka.WRAP_TEMPLATE)
+    if wanted is not None and not matches(target, dict(read_inner_template(wanted))):
+        # PKCS #11, C_WrapKey: "If any attribute mismatch occurs [...] the function SHALL return".
+        raise refused(
+            Ckr.KEY_HANDLE_INVALID, "The key does not match the wrapping key's CKA_WRAP_TEMPLATE."
         )
 
 

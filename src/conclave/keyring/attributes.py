@@ -24,6 +24,8 @@ TRUE: Final = b"\x01"
 FALSE: Final = b"\x00"
 ULONG_BYTES: Final = 8
 DATE_DIGITS: Final = 8
+MAX_INNER_ATTRIBUTES: Final = 32
+"""In CKA_WRAP_TEMPLATE and its like."""
 
 
 class Kind(enum.Enum):
@@ -35,6 +37,7 @@ class Kind(enum.Enum):
     BIG_INTEGER = "big integer"
     DATE = "CK_DATE"
     MECHANISMS = "array of mechanisms"
+    TEMPLATE = "array of attributes"
 
 
 class Rule(enum.IntFlag):
@@ -150,6 +153,11 @@ _GUARDED_KEY: Final = (
     _Row(Cka.NEVER_EXTRACTABLE, _BOOL, _O, FALSE),
     _Row(Cka.WRAP_WITH_TRUSTED, _BOOL, _M | Rule.ONLY_UP, FALSE),
 )
+_WRAP_TEMPLATE: Final = _Row(Cka.WRAP_TEMPLATE, Kind.TEMPLATE)
+_MAKING_TEMPLATES: Final = (
+    _Row(Cka.UNWRAP_TEMPLATE, Kind.TEMPLATE),
+    _Row(Cka.DERIVE_TEMPLATE, Kind.TEMPLATE),
+)
 _TRUSTED: Final = _Row(Cka.TRUSTED, _BOOL, _M | Rule.SECURITY_OFFICER, FALSE)
 _KEY_INFO: Final = _Row(Cka.PUBLIC_KEY_INFO, _BYTES, _PART)
 
@@ -243,7 +251,8 @@ _CERTIFICATE: Final = (
 def _public(parts: tuple[AttributeRow, ...], *permitted: Cka) -> tuple[AttributeRow, ...]:
     subject = _Row(Cka.SUBJECT, _BYTES, _M, b"")
     uses = _usage_rows(_PUBLIC_USES, permitted)
-    return (*_storage_rows(private=False), *_KEY, subject, *uses, _TRUSTED, _KEY_INFO, *parts)
+    facts = (_TRUSTED, _WRAP_TEMPLATE, _KEY_INFO)
+    return (*_storage_rows(private=False), *_KEY, subject, *uses, *facts, *parts)
 
 
 def _private(parts: tuple[AttributeRow, ...], *permitted: Cka) -> tuple[AttributeRow, ...]:
@@ -253,6 +262,7 @@ def _private(parts: tuple[AttributeRow, ...], *permitted: Cka) -> tuple[Attribut
         _Row(Cka.SUBJECT, _BYTES, _M, b""),
         *_GUARDED_KEY,
         *_usage_rows(_PRIVATE_USES, permitted),
+        *_MAKING_TEMPLATES,
         _Row(Cka.ALWAYS_AUTHENTICATE, _BOOL, Rule.NONE, FALSE),
         _KEY_INFO,
         *parts,
@@ -261,7 +271,8 @@ def _private(parts: tuple[AttributeRow, ...], *permitted: Cka) -> tuple[Attribut
 
 def _secret(*permitted: Cka) -> tuple[AttributeRow, ...]:
     uses = _usage_rows(_SECRET_USES, permitted)
-    return (*_storage_rows(private=True), *_KEY, *_GUARDED_KEY, *uses, _TRUSTED, *_SECRET)
+    facts = (_TRUSTED, _WRAP_TEMPLATE, *_MAKING_TEMPLATES)
+    return (*_storage_rows(private=True), *_KEY, *_GUARDED_KEY, *uses, *facts, *_SECRET)
 
 
 def _schema(rows: tuple[AttributeRow, ...]) -> Schema:
@@ -352,6 +363,8 @@ def kinds(number: int) -> frozenset[Kind]:
 
 def normalized(kind: Kind, number: int, value: bytes) -> bytes:
     """Return a value in its one form; raise CKR_ATTRIBUTE_VALUE_INVALID when it has none."""
+    if kind is Kind.TEMPLATE:
+        return _normalized_template(number, value)
     length = len(value)
     if kind is Kind.BOOL:
         good = value in {TRUE, FALSE}
@@ -371,7 +384,39 @@ def normalized(kind: Kind, number: int, value: bytes) -> bytes:
     return value.lstrip(b"\0") if kind is Kind.BIG_INTEGER else value
 
 
+def _normalized_template(number: int, value: bytes) -> bytes:
+    name = name_of(Cka, number)
+    try:
+        inner = _template_decoder.decode(value)
+    except msgspec.DecodeError:
+        raise _bad_template(name, "it is no array of attributes") from None
+    if len(inner) > MAX_INNER_ATTRIBUTES:
+        raise _bad_template(name, f"it has {len(inner)} of at most {MAX_INNER_ATTRIBUTES}")
+    fields: dict[int, bytes] = {}
+    for inside, held in inner:
+        forms = kinds(inside)
+        if not forms or Kind.TEMPLATE in forms:
+            raise _bad_template(name, f"{name_of(Cka, inside)} has no place in it")
+        if inside in EVER_SECRET:
+            # A match would tell whoever may wrap that a guess at a secret was right.
+            raise _bad_template(name, f"{name_of(Cka, inside)} is hidden and never compared")
+        if inside in fields:
+            raise _bad_template(name, f"it has {name_of(Cka, inside)} twice")
+        fields[inside] = normalized(next(iter(forms)), inside, held)
+    return _encoder.encode(list(fields.items()))
+
+
+def _bad_template(name: str, why: str) -> Exception:
+    return refused(Ckr.ATTRIBUTE_VALUE_INVALID, f"{name} is a template for other keys; {why}.")
+
+
+def read_inner_template(value: bytes) -> list[tuple[int, bytes]]:
+    """Return the attributes inside CKA_WRAP_TEMPLATE or its like, which a schema has admitted."""
+    return _template_decoder.decode(value)
+
+
 _encoder: Final = msgspec.msgpack.Encoder()
+_template_decoder: Final = msgspec.msgpack.Decoder(list[tuple[int, bytes]])
 _decoder: Final = msgspec.msgpack.Decoder(dict[int, bytes])
 
 

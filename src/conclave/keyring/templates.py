@@ -28,6 +28,7 @@ from conclave.keyring.attributes import (
     known,
     normalized,
     object_class,
+    read_inner_template,
     schema_of,
     ulong,
 )
@@ -61,6 +62,28 @@ def read_template(template: Template) -> Attributes:
                 Ckr.TEMPLATE_INCONSISTENT, f"{name_of(Cka, number)} is given twice and differs."
             )
     return fields
+
+
+def joined_template(template: Template, number: Cka, makers: Iterable[Attributes]) -> Template:
+    """Return a template with what the keys that make the new one say of it.
+
+    `number` is CKA_UNWRAP_TEMPLATE or CKA_DERIVE_TEMPLATE.  Where the object lies is the caller's
+    to say: he holds a reference to it, or does not.
+    """
+    joined = list(template)
+    given = dict(joined)
+    for maker in makers:
+        for inside, value in read_inner_template(maker[number]) if number in maker else ():
+            held = given.get(inside, FALSE if inside == Cka.TOKEN else value)
+            if held != value:
+                raise refused(
+                    Ckr.TEMPLATE_INCONSISTENT,
+                    f"{name_of(Cka, inside)} contradicts the key's {name_of(Cka, number)}.",
+                )
+            if inside not in given:
+                given[inside] = value
+                joined.append((inside, value))
+    return joined
 
 
 def build_object(template: Template, *, policy: ObjectPolicy = STRICT) -> Attributes:

@@ -25,6 +25,7 @@ from conclave.service.new_objects import (
     place,
     policy_of,
     says,
+    trusting_policy,
 )
 from conclave.service.object_handlers import reading
 from conclave.service.references import Access, resolve, session_object
@@ -134,14 +135,18 @@ def set_attributes(core: Core, caller: Caller, request: Request) -> Any:
     if len(args.reference) != OBJECT_ID_BYTES:
         access = reading(core, caller, request, args.keyring_id)
         entry = resolve(access, args.reference)
-        return session_object(
-            access, apply_changes(entry.attributes, args.template), entry.object_id
-        )
-    access = changing(core, caller, request, args.keyring_id, token=True, fresh=True)
+        policy = trusting_policy(access)
+        changed = apply_changes(entry.attributes, args.template, policy=policy)
+        return session_object(access, changed, entry.object_id)
+    trusting = [number for number, _ in args.template] == [Cka.TRUSTED]
+    access = changing(
+        core, caller, request, args.keyring_id, token=True, fresh=True, trusting=trusting
+    )
     object_id = ObjectId(args.reference)
 
     def plan(access: Access) -> Planned:
-        changed = apply_changes(resolve(access, object_id).attributes, args.template)
+        held = resolve(access, object_id).attributes
+        changed = apply_changes(held, args.template, policy=trusting_policy(access))
         old = access.view.rows[object_id]
         row = sealed(access, object_id, old.version + 1, changed, expected_revision=old.revision)
         return Planned(ObjectResult(object_id, row.private, []), writes=[row])

@@ -28,6 +28,12 @@ def policy_of(core: Core) -> ObjectPolicy:
     return ObjectPolicy(clear_token_keys=core.limits.clear_token_keys)
 
 
+def trusting_policy(access: Access) -> ObjectPolicy:
+    """Return what a change may do: only the KRSO makes CKA_TRUSTED true."""
+    session = access.session
+    return ObjectPolicy(security_officer=session is not None and not session.is_krco)
+
+
 def says(template: Template, number: Cka, value: bytes) -> bool:
     """Return whether a template gives an attribute this very value."""
     return (int(number), value) in template
@@ -42,8 +48,11 @@ def changing(
     token: bool,
     private: bool = False,
     fresh: bool = False,
+    trusting: bool = False,
 ) -> Access:
     """Return what the caller may change, refusing early who may not.
+
+    The KRSO may do one thing, and he alone: with `trusting` he says what is trusted.
 
     A new token object needs no fresh view: the primary checks everything inside the transaction.
     """
@@ -53,7 +62,8 @@ def changing(
         view = core.lenient_view(keyring_id, request.ticket)
     else:
         view = core.view(keyring_id)
-    return Access(core, caller, view, core.krco(view, request.ticket, caller.client_id))
+    may = core.role if trusting else core.krco
+    return Access(core, caller, view, may(view, request.ticket, caller.client_id))
 
 
 def change_of(access: Access, request: Request, write: Write | None) -> TokenChange:

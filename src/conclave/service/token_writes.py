@@ -124,7 +124,7 @@ class TokenChange:
         await self.core.load_view(self.keyring_id, pins)
         view = pins[self.keyring_id]
         try:
-            session = self.core.krco(view, self.request.ticket, self.caller.client_id)
+            session = self.core.role(view, self.request.ticket, self.caller.client_id)
         except Later as later:
             message = "The keys of tickets are being replaced; try again."
             raise Unavailable(faults.BUSY, message) from later

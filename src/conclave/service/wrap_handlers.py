@@ -13,7 +13,7 @@ from conclave.crypto.standard import Cka, Cko
 from conclave.crypto.wrapping import unwrap_key as unwrapped
 from conclave.crypto.wrapping import wrap_key as wrapped
 from conclave.errors import Ckr, NotFound
-from conclave.keyring.attributes import FALSE, TRUE, Attributes, is_true, ulong
+from conclave.keyring.attributes import FALSE, TRUE, Attributes, ulong
 from conclave.service.cache import ObjectEntry
 from conclave.service.core import Core
 from conclave.service.new_objects import changing, in_pool, made_later, place, policy_of, says
@@ -39,7 +39,7 @@ def wrap_key(core: Core, caller: Caller, request: Request) -> bytes:
         args.parameter,
         wrapping.ready_key(),
         key.attributes,
-        trusted=is_true(wrapping.attributes, Cka.TRUSTED),
+        wrapping=wrapping.attributes,
         rows=core.rows,
     )
 
@@ -62,10 +62,11 @@ def unwrap_key(core: Core, caller: Caller, request: Request) -> Any:
             args.wrapped,
             template,
             policy_of(core),
+            unwrapping=entry.attributes,
             rows=core.rows,
         )
 
-    if args.write is None and not says(template, Cka.CLASS, ulong(Cko.PRIVATE_KEY)):
+    if args.write is None and says(template, Cka.CLASS, ulong(Cko.SECRET_KEY)):
         return place(access, request, None, [prepare()()], pair=False)
 
     async def work() -> list[Attributes]:

@@ -21,8 +21,67 @@ static void test_hostile(void)
     CHECK_RV(CKR_ATTRIBUTE_VALUE_INVALID, cv_template_check(&one, 1));
     one = (CK_ATTRIBUTE){CKA_CLASS, &yes, 1};
     CHECK_RV(CKR_ATTRIBUTE_VALUE_INVALID, cv_template_check(&one, 1));
-    one = (CK_ATTRIBUTE){CKA_WRAP_TEMPLATE, &one, sizeof one}; /* holds pointers */
+    one = (CK_ATTRIBUTE){CKA_WRAP_TEMPLATE, &one, sizeof one}; /* itself: never followed */
     CHECK_RV(CKR_ATTRIBUTE_TYPE_INVALID, cv_template_check(&one, 1));
+    one = (CK_ATTRIBUTE){CKA_VENDOR_DEFINED | CKF_ARRAY_ATTRIBUTE, &yes, 1}; /* of anything */
+    CHECK_RV(CKR_ATTRIBUTE_TYPE_INVALID, cv_template_check(&one, 1));
+}
+
+static CK_RV check_inner(CK_ATTRIBUTE inner, CK_ULONG length)
+{
+    CK_ATTRIBUTE outer = {CKA_UNWRAP_TEMPLATE, &inner, length};
+    return cv_template_check(&outer, 1);
+}
+
+static void test_hostile_inside(void)
+{
+    CK_BBOOL yes = CK_TRUE;
+    CK_ATTRIBUTE many[CV_INNER_MAX + 1] = {0}, outer = {CKA_DERIVE_TEMPLATE, many, sizeof many};
+    CHECK_RV(CKR_OK, check_inner((CK_ATTRIBUTE){CKA_SIGN, &yes, 1}, sizeof(CK_ATTRIBUTE)));
+    CHECK_RV(CKR_OK, check_inner((CK_ATTRIBUTE){CKA_SIGN, &yes, 1}, 0));
+    CHECK_RV(CKR_ATTRIBUTE_VALUE_INVALID, check_inner((CK_ATTRIBUTE){CKA_SIGN, &yes, 1}, 5));
+    CHECK_RV(CKR_ARGUMENTS_BAD,
+             check_inner((CK_ATTRIBUTE){CKA_SIGN, NULL, 1}, sizeof(CK_ATTRIBUTE)));
+    CHECK_RV(CKR_ATTRIBUTE_VALUE_INVALID,
+             check_inner((CK_ATTRIBUTE){CKA_CLASS, &yes, 1}, sizeof(CK_ATTRIBUTE)));
+    CHECK_RV(CKR_ATTRIBUTE_VALUE_INVALID, cv_template_check(&outer, 1));
+}
+
+static void test_inside(void)
+{
+    CK_BBOOL yes = CK_TRUE;
+    CK_ULONG class = CKO_SECRET_KEY, read = 0;
+    CK_ATTRIBUTE inner[] = {{CKA_CLASS, &class, sizeof class}, {CKA_SIGN, &yes, 1}};
+    CK_ATTRIBUTE one = {CKA_WRAP_TEMPLATE, inner, sizeof inner}, wanted = one;
+    const char expected[] = "\x91\x92\xce\x40\0\x02\x11\xc4\x14"
+                            "\x92\x92\x00\xc4\x08\x04\0\0\0\0\0\0\0\x92\xcd\x01\x08\xc4\x01\x01";
+    const uint8_t *value = (const uint8_t *)expected + 9;
+    cv_writer out;
+    cv_writer_init(&out);
+    CHECK_RV(CKR_OK, cv_template_put(&one, 1, &out));
+    CHECK(out.length == sizeof expected - 1 && memcmp(out.bytes, expected, out.length) == 0);
+    cv_writer_free(&out);
+    CHECK(cv_attribute_equals(&wanted, value, 20));
+    CHECK(!cv_attribute_equals(&wanted, value, 19));
+    yes = CK_FALSE;
+    CHECK(!cv_attribute_equals(&wanted, value, 20));
+    wanted.ulValueLen = sizeof inner[0];
+    CHECK(!cv_attribute_equals(&wanted, value, 20));
+    CK_ATTRIBUTE got[] = {{0, &read, sizeof read}, {0, NULL, 0}};
+    wanted = (CK_ATTRIBUTE){CKA_WRAP_TEMPLATE, got, sizeof got};
+    CHECK_RV(CKR_OK, cv_attribute_give(&wanted, value, 20));
+    CHECK(got[0].type == CKA_CLASS && read == CKO_SECRET_KEY);
+    CHECK(got[1].type == CKA_SIGN && got[1].ulValueLen == 1);
+    got[0].ulValueLen = 1;
+    CHECK_RV(CKR_BUFFER_TOO_SMALL, cv_attribute_give(&wanted, value, 20));
+    CHECK(got[0].ulValueLen == CK_UNAVAILABLE_INFORMATION);
+    wanted = (CK_ATTRIBUTE){CKA_WRAP_TEMPLATE, NULL, 0};
+    CHECK_RV(CKR_OK, cv_attribute_give(&wanted, value, 20));
+    CHECK(wanted.ulValueLen == sizeof inner);
+    wanted = (CK_ATTRIBUTE){CKA_WRAP_TEMPLATE, got, sizeof got[0]};
+    CHECK_RV(CKR_BUFFER_TOO_SMALL, cv_attribute_give(&wanted, value, 20));
+    wanted = (CK_ATTRIBUTE){CKA_WRAP_TEMPLATE, got, sizeof got};
+    CHECK_RV(CKR_DEVICE_ERROR, cv_attribute_give(&wanted, value, 19)); /* from a broken worker */
 }
 
 static void test_wire(void)
@@ -92,6 +151,8 @@ static void test_worse(void)
 int main(void)
 {
     test_hostile();
+    test_hostile_inside();
+    test_inside();
     test_wire();
     test_flags();
     test_equals();
