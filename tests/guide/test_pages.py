@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.procedures import PAGES, Step, pages, programs_only, read_steps, run_steps
+from tests.native.waiting import wait_until
+from tests.support.procedures import (
+    PAGES,
+    Step,
+    pages,
+    programs_only,
+    read_steps,
+    run_steps,
+    shell_complaints,
+)
+from tests.support.processes import alive
 
 GOOD = """# A page
 
@@ -84,6 +93,15 @@ def test_a_step_has_no_other_programs_than_those_named(tmp_path: Path) -> None:
         run_steps(steps, tmp_path, {"PATH": str(programs)}, print)
 
 
+def test_a_page_that_fails_leaves_no_server_behind(tmp_path: Path) -> None:
+    """It holds the standard output, too: nothing may wait for it to be closed."""
+    steps = [Step("here:1", "sleep 300 & printf '%s' $! > server"), Step("here:2", "false")]
+    with pytest.raises(AssertionError, match="here:2: the shell ended with 1"):
+        run_steps(steps, tmp_path, {"PATH": os.environ["PATH"]}, print)
+    server = int((tmp_path / "server").read_text())
+    assert wait_until(lambda: not alive(server), 10)
+
+
 @pytest.mark.parametrize("door", ["rest", "lunash"])
 def test_every_chapter_has_a_page_by_each_door(door: str) -> None:
     index = (PAGES / "README.md").read_text()
@@ -95,7 +113,4 @@ def test_every_chapter_has_a_page_by_each_door(door: str) -> None:
 @pytest.mark.parametrize("door", ["rest", "lunash"])
 def test_the_pages_are_sound_shell(door: str) -> None:
     steps = [step for page in pages(door) for step in read_steps(page)]
-    script = "\n".join(["#!/bin/sh", "set -eu", *(step.commands for step in steps), ""])
-    words = ["shellcheck", "--severity=warning", "-"]
-    found = subprocess.run(words, input=script, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout
+    assert shell_complaints(steps) == ""

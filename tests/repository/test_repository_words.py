@@ -44,9 +44,29 @@ def test_each_declared_dependency_is_explained() -> None:
     assert missing == []
 
 
+def packages_of_setup() -> list[str]:
+    setup = (ROOT / "tools/setup").read_text()
+    block = re.search(r"^packages=\((.*?)\)", setup, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    return block.group(1).split()
+
+
 def test_setup_installs_only_packages_that_the_documentation_names() -> None:
     page = (ROOT / "docs/design/dependencies.md").read_text()
-    setup = (ROOT / "tools/setup").read_text()
-    block = re.search(r"packages=\((.*?)\)", setup, re.DOTALL)
-    assert block is not None
-    assert [name for name in block.group(1).split() if name not in page] == []
+    assert [name for name in packages_of_setup() if name not in page] == []
+
+
+def test_setup_keeps_each_service_that_it_installs_from_starting() -> None:
+    named = re.search(r"^declare -A services=\((.*)\)$", (ROOT / "tools/setup").read_text(), re.M)
+    assert named is not None
+    masked = dict(re.findall(r"\[(\S+?)\]=(\S+)", named.group(1)))
+    units: dict[str, set[str]] = {}
+    # PostgreSQL's starts no more than the clusters that exist, and setup has none made.
+    for package in set(packages_of_setup()) - {"systemd", "postgresql"}:
+        query = ["dpkg", "--listfiles", package, f"{package}-common"]
+        listing = subprocess.run(query, check=False, capture_output=True, text=True).stdout
+        found = re.findall(r"/(?:systemd/system/([^/@]+)\.service|init\.d/(\S+))$", listing, re.M)
+        for unit, script in found:
+            units.setdefault(package, set()).add(unit or script)
+    assert "nginx" in units
+    assert {package: {unit} for package, unit in masked.items()} == units

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -85,7 +87,8 @@ def run_steps(
     on_event: Callable[[str], None],
 ) -> None:
     """Run all steps in one shell and fail at the first that fails or does not show its outcome."""
-    parts = ["set -eu", 'trap \'s=$?; [ $s = 0 ] || printf "%s\\n" "${answer-}"; exit $s\' EXIT']
+    last = f'printf "{_MARK}exit\\n"; exit $s'
+    parts = ["set -eu", f'trap \'s=$?; [ $s = 0 ] || printf "%s\\n" "${{answer-}}"; {last}\' EXIT']
     for number, step in enumerate(steps):
         parts.append(f"printf '{_MARK}%s\\n' {number}")
         parts.append("read -r _ <&3" if step.event else step.commands)
@@ -97,7 +100,7 @@ def run_steps(
             try:
                 _follow(process, steps, on_event, told)
             finally:
-                process.kill()
+                _end_all(process.pid)
     finally:
         os.close(go_on)
         os.close(told)
@@ -113,8 +116,15 @@ def _start(script: Path, variables: Mapping[str, str], go_on: int) -> subprocess
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         pass_fds=(go_on,),
+        start_new_session=True,
         text=True,
     )
+
+
+def _end_all(group: int) -> None:
+    """End the shell and the servers that its steps left running behind it."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def _follow(
@@ -131,9 +141,12 @@ def _follow(
         if not line.startswith(_MARK):
             shown.append(line.rstrip("\n"))
             continue
+        word = line[1:].strip()
+        if word == "exit":
+            break  # a server may still hold the other end
         if at is not None:
             check_outcome(at, shown)
-        word, shown = line[1:].strip(), []
+        shown = []
         at = None if word == "end" else steps[int(word)]
         if at is not None and at.event:
             on_event(at.event)
@@ -141,6 +154,13 @@ def _follow(
     status, where = process.wait(), at.place if at else "the end"
     words = "\n".join(shown)
     assert (status, at) == (0, None), f"{where}: the shell ended with {status}:\n{words}"
+
+
+def shell_complaints(steps: Sequence[Step]) -> str:
+    """Return what shellcheck has against the commands of all steps, as one script."""
+    script = "\n".join(["#!/bin/sh", "set -eu", *(step.commands for step in steps), ""])
+    words = ["shellcheck", "--severity=warning", "-"]
+    return subprocess.run(words, input=script, capture_output=True, text=True, check=False).stdout
 
 
 def check_outcome(step: Step, shown: Sequence[str]) -> None:
