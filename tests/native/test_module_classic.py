@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import os
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from conclave.crypto.standard import Cka, Ckm
+from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr
-from tests.native.module_fixtures import place, session
-from tests.support.cryptoki import Session, mechanism
+from tests.native.module_fixtures import Place, place, session
+from tests.support.cryptoki import USER, Session, attributes, mechanism
 
 __all__ = ["place", "session"]
 pytestmark = pytest.mark.system
+
+SECRET = os.urandom(40)
+P256 = bytes.fromhex("06082a8648ce3d030107")
+KEY_INDIGESTIBLE = 0x67
+RW_USER_FUNCTIONS = 3
+PROTECTED_AUTHENTICATION_PATH = 0x100
 
 
 def test_a_signature_gives_its_data_back(session: Session) -> None:
@@ -39,3 +47,79 @@ def test_a_signature_gives_its_data_back(session: Session) -> None:
     plain, _ = session.generate_pair(Ckm.RSA_PKCS_KEY_PAIR_GEN, {Cka.MODULUS_BITS: 2048})
     value = session.value("C_VerifyRecoverInit", ctypes.byref(mechanism(Ckm.RSA_PKCS)), plain)
     assert value == Ckr.KEY_FUNCTION_NOT_PERMITTED
+
+
+def secret(session: Session, *, sensitive: bool, extractable: bool, token: bool = False) -> int:
+    return session.create(
+        {
+            Cka.CLASS: Cko.SECRET_KEY,
+            Cka.KEY_TYPE: Ckk.GENERIC_SECRET,
+            Cka.VALUE: SECRET,
+            Cka.SENSITIVE: sensitive,
+            Cka.EXTRACTABLE: extractable,
+            Cka.TOKEN: token,
+        }
+    )
+
+
+@pytest.mark.parametrize("token", [False, True])
+def test_a_key_that_may_be_read_is_digested_and_no_other(session: Session, token: bool) -> None:
+    open_key = secret(session, sensitive=False, extractable=True, token=token)
+    closed = [
+        secret(session, sensitive=True, extractable=True, token=token),
+        secret(session, sensitive=False, extractable=False, token=token),
+    ]
+    session.do("C_DigestInit", ctypes.byref(mechanism(Ckm.SHA256)))
+    session.do("C_DigestUpdate", b"before", 6)
+    for key in closed:
+        assert session.value("C_DigestKey", key) == KEY_INDIGESTIBLE
+    session.do("C_DigestKey", open_key)
+    assert session.output("C_DigestFinal") == hashlib.sha256(b"before" + SECRET).digest()
+    change = attributes({Cka.SENSITIVE: True})
+    session.do("C_SetAttributeValue", open_key, change, 1)
+    session.do("C_DigestInit", ctypes.byref(mechanism(Ckm.SHA256)))
+    assert session.value("C_DigestKey", open_key) == KEY_INDIGESTIBLE
+    assert session.output("C_DigestFinal") == hashlib.sha256(b"").digest()
+    for key in (open_key, *closed):
+        session.do("C_DestroyObject", key)
+
+
+def test_a_private_key_and_one_of_before_a_logout_are_not_digested(
+    place: Place, session: Session
+) -> None:
+    pair = session.generate_pair(Ckm.EC_KEY_PAIR_GEN, {Cka.EC_PARAMS: P256})
+    key = secret(session, sensitive=False, extractable=True)
+    session.do("C_DigestInit", ctypes.byref(mechanism(Ckm.SHA256)))
+    for half in pair:
+        assert session.value("C_DigestKey", half) == KEY_INDIGESTIBLE
+    session.do("C_Logout")
+    assert session.value("C_DigestKey", key) == Ckr.KEY_HANDLE_INVALID
+    assert session.login(place.pin) == Ckr.OK
+    assert session.value("C_DigestKey", key) == Ckr.KEY_HANDLE_INVALID
+
+
+@pytest.mark.parametrize("kind", [Ckm.SHA256, Ckm.SHA3_384])
+def test_a_digest_goes_on_in_another_session(place: Place, kind: Ckm) -> None:
+    source, other = place.library.open(place.slot), place.library.open(place.slot)
+    source.do("C_DigestInit", ctypes.byref(mechanism(kind)))
+    source.do("C_DigestUpdate", b"some", 4)
+    state = source.output("C_GetOperationState")
+    source.do("C_CloseSession")
+    other.do("C_SetOperationState", state, len(state), 0, 0)
+    other.do("C_DigestUpdate", b"thing", 5)
+    name = {Ckm.SHA256: "sha256", Ckm.SHA3_384: "sha3_384"}[kind]
+    assert other.output("C_DigestFinal") == hashlib.new(name, b"something").digest()
+    other.do("C_CloseSession")
+
+
+def test_the_role_has_a_name_and_no_other_way_to_prove_itself(place: Place) -> None:
+    session, pin = place.library.open(place.slot), place.pin.encode()
+    value = session.value("C_LoginUser", USER, pin, len(pin), b"po", 2)
+    assert value == Ckr.ARGUMENTS_BAD
+    session.do("C_LoginUser", USER, pin, len(pin), b"co", 2)
+    assert session.state() == RW_USER_FUNCTIONS
+    session.do("C_Logout")
+    assert not place.library.token(place.slot).flags & PROTECTED_AUTHENTICATION_PATH
+    assert session.value("C_Login", USER, None, 0) == Ckr.ARGUMENTS_BAD
+    assert session.login(place.pin) == Ckr.OK
+    session.do("C_CloseSession")

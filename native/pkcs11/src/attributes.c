@@ -64,8 +64,8 @@ static CK_RV ask(struct cv_session *session, struct cv_object *object, struct qu
     return value;
 }
 
-static CK_RV answer_all(struct cv_session *session, struct cv_object *object,
-                        CK_ATTRIBUTE *template, CK_ULONG count)
+CK_RV cv_attributes_answer(struct cv_session *session, struct cv_object *object,
+                           CK_ATTRIBUTE *template, CK_ULONG count)
 {
     struct query query = {.template = template, .worst = CKR_OK};
     CK_RV value = CKR_OK, answer;
@@ -93,7 +93,7 @@ static CK_RV get_attribute_value(struct cv_session *session, CK_OBJECT_HANDLE ha
     if (value == CKR_OK)
         value = cv_object_check_login(object);
     if (value == CKR_OK)
-        value = answer_all(session, object, template, count);
+        value = cv_attributes_answer(session, object, template, count);
     cv_object_release(object);
     return value;
 }

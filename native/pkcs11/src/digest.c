@@ -1,4 +1,14 @@
-/* digest.c - message digesting (PKCS#11 3.0, section 5.12): done here, no worker is asked. */
+/*
+ * digest.c - message digesting (PKCS#11 3.0, section 5.12): done here, no worker is asked but for
+ * the value of a key.
+ *
+ * Since it is done here, only a key may be digested whose value the application could read as
+ * well: no digest is worth that another one's value leaves the member.
+ */
+#include <openssl/crypto.h>
+#include <stdlib.h>
+
+#include "objects.h"
 #include "operation.h"
 #include "state.h"
 
@@ -36,6 +46,44 @@ CK_RV cv_digest_update(struct cv_session *session, const uint8_t *part, CK_ULONG
     session->digest_multi_part = true;
     CK_RV value = cv_digest_add(session->digest_context, part, length);
     return value == CKR_OK ? CKR_OK : end_digest(session, value);
+}
+
+static CK_RV digest_value(struct cv_session *session, struct cv_object *key, size_t length)
+{
+    uint8_t *bytes = malloc(length + 1);
+    CK_ATTRIBUTE wanted = {CKA_VALUE, bytes, length};
+    if (bytes == NULL)
+        return CKR_HOST_MEMORY;
+    CK_RV value = cv_attributes_answer(session, key, &wanted, 1);
+    if (value == CKR_OK)
+        value = cv_digest_add(session->digest_context, bytes, wanted.ulValueLen);
+    OPENSSL_cleanse(bytes, length + 1);
+    free(bytes);
+    if (value == CKR_ATTRIBUTE_SENSITIVE || value == CKR_ATTRIBUTE_TYPE_INVALID)
+        return CKR_KEY_INDIGESTIBLE;
+    return value == CKR_BUFFER_TOO_SMALL ? CKR_DEVICE_ERROR : value;
+}
+
+/* A key that is refused has changed nothing, so the digest goes on. */
+static CK_RV digest_key(struct cv_session *session, CK_OBJECT_HANDLE handle)
+{
+    struct cv_object *key = NULL;
+    struct cv_key_info info;
+    if (session->digest == NULL)
+        return CKR_OPERATION_NOT_INITIALIZED;
+    if (cv_object_take(session->slot, handle, &key) != CKR_OK)
+        return CKR_KEY_HANDLE_INVALID;
+    CK_RV value = cv_object_check_login(key);
+    if (value == CKR_OK)
+        value = cv_object_learn_key(key, false, &info);
+    if (value == CKR_OK && info.object_class != CKO_SECRET_KEY)
+        value = CKR_KEY_INDIGESTIBLE;
+    if (value == CKR_OK)
+        value = digest_value(session, key, (info.size_bits + 7) / 8);
+    if (value == CKR_OK)
+        session->digest_multi_part = true;
+    cv_object_release(key);
+    return value == CKR_OBJECT_HANDLE_INVALID ? CKR_KEY_HANDLE_INVALID : value;
 }
 
 static CK_RV finish(struct cv_session *session, uint8_t *out, CK_ULONG *out_length)
@@ -89,6 +137,11 @@ CK_RV C_Digest(CK_SESSION_HANDLE handle, CK_BYTE_PTR data, CK_ULONG length, CK_B
 CK_RV C_DigestUpdate(CK_SESSION_HANDLE handle, CK_BYTE_PTR part, CK_ULONG length)
 {
     CV_IN_SESSION(handle, cv_digest_update(session, part, length));
+}
+
+CK_RV C_DigestKey(CK_SESSION_HANDLE handle, CK_OBJECT_HANDLE key)
+{
+    CV_IN_SESSION(handle, digest_key(session, key));
 }
 
 CK_RV C_DigestFinal(CK_SESSION_HANDLE handle, CK_BYTE_PTR out, CK_ULONG_PTR out_length)

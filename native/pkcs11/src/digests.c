@@ -82,6 +82,13 @@ CK_RV cv_digest_end(void *context, uint8_t *out)
     return EVP_DigestFinal_ex(context, out, NULL) == 1 ? CKR_OK : CKR_FUNCTION_FAILED;
 }
 
+CK_RV cv_digest_copy(void **to, const void *from)
+{
+    if (*to == NULL && (*to = EVP_MD_CTX_new()) == NULL)
+        return CKR_HOST_MEMORY;
+    return EVP_MD_CTX_copy_ex(*to, from) == 1 ? CKR_OK : CKR_HOST_MEMORY;
+}
+
 void cv_digest_free(void **context)
 {
     EVP_MD_CTX_free(*context);

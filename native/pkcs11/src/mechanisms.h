@@ -96,6 +96,8 @@ void cv_digests_abandon(void);
 CK_RV cv_digest_begin(void **context, enum cv_digest digest);
 CK_RV cv_digest_add(void *context, const void *data, size_t length);
 CK_RV cv_digest_end(void *context, uint8_t *out);
+/* Makes `*to`, which may be NULL or in use, go on where `from` is. */
+CK_RV cv_digest_copy(void **to, const void *from);
 void cv_digest_free(void **context);
 
 #endif

@@ -68,12 +68,15 @@ static void stop_parts(void)
     cv_objects_stop();
     cv_slots_stop();
     cv_offers_stop();
+    cv_states_stop();
     cv_digests_stop();
 }
 
 static CK_RV start_parts(void)
 {
     CK_RV value = cv_digests_start();
+    if (value == CKR_OK)
+        value = cv_states_start();
     if (value == CKR_OK)
         value = cv_offers_start(cv_cluster_count());
     if (value == CKR_OK)
@@ -98,6 +101,7 @@ static void abandon_parts(void)
     cv_objects_abandon();
     cv_slots_abandon();
     cv_offers_abandon();
+    cv_states_abandon();
     cv_digests_abandon();
 }
 

@@ -35,11 +35,7 @@ typedef CK_ATTRIBUTE_PTR A;
 typedef CK_VOID_PTR P;
 
 REFUSED(C_WaitForSlotEvent, CK_FLAGS f, CK_SLOT_ID_PTR s, P r)
-REFUSED(C_GetOperationState, S s, B b, L n)
-REFUSED(C_SetOperationState, S s, B b, N n, O e, O a)
-REFUSED(C_DigestKey, S s, O key)
 
-REFUSED(C_LoginUser, S s, CK_USER_TYPE u, CK_UTF8CHAR_PTR p, N pn, CK_UTF8CHAR_PTR n, N nn)
 REFUSED(C_MessageEncryptInit, S s, M m, O key)
 REFUSED(C_EncryptMessage, S s, P p, N pn, B a, N an, B d, N n, B o, L on)
 REFUSED(C_EncryptMessageBegin, S s, P p, N pn, B a, N an)

@@ -15,6 +15,9 @@ CK_RV cv_call_and_reply(struct cv_session *session, unsigned operation, struct c
 /* Reads an *object result* and gives it a handle. */
 CK_RV cv_keep_object(struct cv_session *session, bool token, cv_reader *result,
                      CK_OBJECT_HANDLE *handle);
+/* C_GetAttributeValue for an object that the caller may see. */
+CK_RV cv_attributes_answer(struct cv_session *session, struct cv_object *object,
+                           CK_ATTRIBUTE *template, CK_ULONG count);
 bool cv_read_object_result(cv_reader *reader, struct cv_object_result *result);
 
 #endif

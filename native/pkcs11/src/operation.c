@@ -48,15 +48,35 @@ static void reset(struct cv_operation *operation)
     cv_writer_free(&operation->signature);
 }
 
+bool cv_operations_use_keys(const struct cv_session *session)
+{
+    return session->sign.mechanism != NULL || session->verify.mechanism != NULL ||
+           session->encrypt.mechanism != NULL || session->decrypt.mechanism != NULL ||
+           session->sign_recover.mechanism != NULL || session->verify_recover.mechanism != NULL;
+}
+
+static void end(struct cv_operation *operation)
+{
+    cv_operation_end(operation, CKR_OK);
+}
+
+static void for_each(struct cv_session *session, void (*act)(struct cv_operation *operation))
+{
+    struct cv_operation *all[] = {&session->sign,    &session->verify,       &session->encrypt,
+                                  &session->decrypt, &session->sign_recover, &session->verify_recover};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        act(all[i]);
+    session->digest = NULL;
+}
+
+void cv_operations_end(struct cv_session *session)
+{
+    for_each(session, end);
+}
+
 void cv_operations_reset(struct cv_session *session)
 {
-    reset(&session->sign);
-    reset(&session->verify);
-    reset(&session->encrypt);
-    reset(&session->decrypt);
-    reset(&session->sign_recover);
-    reset(&session->verify_recover);
-    session->digest = NULL;
+    for_each(session, reset);
     session->find.active = false;
     free(session->find.handles);
     session->find.handles = NULL;

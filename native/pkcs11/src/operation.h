@@ -37,7 +37,11 @@ CK_RV cv_operation_end_unless(struct cv_operation *operation, CK_RV value, bool 
 /* The checks with which each function of an operation begins.  `single` tells C_Sign and its like
  * from those of a multi-part operation. */
 CK_RV cv_operation_check(const struct cv_operation *operation, bool single);
-/* All operations of a session. */
+/* Is one active that uses a key? */
+bool cv_operations_use_keys(const struct cv_session *session);
+/* Ends all operations of a session but a search. */
+void cv_operations_end(struct cv_session *session);
+/* Ends a search too, and gives their memory back. */
 void cv_operations_reset(struct cv_session *session);
 
 /* Signs or verifies in one operation: `whole` tells data in one call from parts that were added.

@@ -1,8 +1,15 @@
 /* sessions.c - sessions, logins and passwords (PKCS#11 3.0, sections 5.5 and 5.6). */
+#include <string.h>
+
 #include "operation.h"
 #include "state.h"
 
 #define PIN_MAX 255 /* docs/protocol.md: the most a password may have */
+
+struct text {
+    const uint8_t *bytes;
+    CK_ULONG length;
+};
 
 static CK_RV open_session(CK_SLOT_ID id, CK_FLAGS flags, CK_SESSION_HANDLE *handle)
 {
@@ -58,18 +65,11 @@ static CK_RV get_session_info(struct cv_session *session, CK_SESSION_INFO *info)
     return CKR_OK;
 }
 
-static bool any_operation(const struct cv_session *session)
-{
-    return session->sign.mechanism != NULL || session->verify.mechanism != NULL ||
-           session->encrypt.mechanism != NULL || session->decrypt.mechanism != NULL ||
-           session->sign_recover.mechanism != NULL || session->verify_recover.mechanism != NULL;
-}
-
 static CK_RV login(struct cv_session *session, CK_USER_TYPE user, const uint8_t *pin,
                    CK_ULONG length)
 {
     if (user == CKU_CONTEXT_SPECIFIC)
-        return any_operation(session) ? CKR_FUNCTION_NOT_SUPPORTED
+        return cv_operations_use_keys(session) ? CKR_FUNCTION_NOT_SUPPORTED
                                       : CKR_OPERATION_NOT_INITIALIZED;
     if (user != CKU_SO && user != CKU_USER)
         return CKR_USER_TYPE_INVALID;
@@ -80,6 +80,22 @@ static CK_RV login(struct cv_session *session, CK_USER_TYPE user, const uint8_t 
     CK_RV value = cv_slot_login(session->slot, (enum cv_role)user, pin, length);
     session->so_pin_expired = user == CKU_SO && value == CKR_PIN_EXPIRED;
     return value;
+}
+
+/* A keyring has one user for each role, whose names are those that LunaCM has for them. */
+static bool is_name_of(CK_USER_TYPE user, const uint8_t *name, CK_ULONG length)
+{
+    return length == 2 && memcmp(name, user == CKU_SO ? "po" : "co", 2) == 0;
+}
+
+static CK_RV login_user(struct cv_session *session, CK_USER_TYPE user, struct text pin,
+                        struct text name)
+{
+    if (name.bytes == NULL && name.length > 0)
+        return CKR_ARGUMENTS_BAD;
+    if (name.length > 0 && !is_name_of(user, name.bytes, name.length))
+        return CKR_ARGUMENTS_BAD;
+    return login(session, user, pin.bytes, pin.length);
 }
 
 static CK_RV init_pin(struct cv_session *session, const uint8_t *pin, CK_ULONG length)
@@ -209,6 +225,13 @@ CK_RV C_SessionCancel(CK_SESSION_HANDLE handle, CK_FLAGS flags)
 CK_RV C_Login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, CK_UTF8CHAR_PTR pin, CK_ULONG length)
 {
     CV_IN_SESSION(handle, login(session, user, pin, length));
+}
+
+CK_RV C_LoginUser(CK_SESSION_HANDLE handle, CK_USER_TYPE user, CK_UTF8CHAR_PTR pin,
+                  CK_ULONG pin_length, CK_UTF8CHAR_PTR name, CK_ULONG name_length)
+{
+    CV_IN_SESSION(handle, login_user(session, user, (struct text){pin, pin_length},
+                                     (struct text){name, name_length}));
 }
 
 CK_RV C_Logout(CK_SESSION_HANDLE handle)

@@ -251,6 +251,11 @@ CK_RV cv_sessions_close_all(struct cv_slot *slot);
 CK_RV cv_session_enter(CK_SESSION_HANDLE handle, struct cv_session **session);
 void cv_session_leave(struct cv_session *session);
 
+/* operation_state.c: what C_GetOperationState has saved. */
+CK_RV cv_states_start(void);
+void cv_states_stop(void);
+void cv_states_abandon(void);
+
 /* ---------------------------------------------------------------- module.c */
 
 CK_RV cv_module_start(CK_C_INITIALIZE_ARGS *arguments);

@@ -168,7 +168,8 @@ static CK_RV key_info(unsigned object, cv_writer *out)
     if (object == 0 || object >= FAKE_OBJECTS)
         return CKR_OBJECT_HANDLE_INVALID;
     cv_write_array(out, 6);
-    cv_write_uint(out, CKO_SECRET_KEY);
+    bool secret = object != FAKE_RSA && object != FAKE_EC;
+    cv_write_uint(out, secret ? CKO_SECRET_KEY : CKO_PRIVATE_KEY);
     cv_write_uint(out, keys[object].type);
     cv_write_uint(out, keys[object].bits);
     cv_write_uint(out, fake.usage);
@@ -176,6 +177,8 @@ static CK_RV key_info(unsigned object, cv_writer *out)
     cv_write_bool(out, false);
     return CKR_OK;
 }
+
+static const uint8_t key_bytes[32] = "0123456789abcdef0123456789abcde";
 
 static CK_RV get_attributes(unsigned object, cv_reader *args, cv_writer *out)
 {
@@ -187,11 +190,14 @@ static CK_RV get_attributes(unsigned object, cv_reader *args, cv_writer *out)
         uint64_t type = cv_read_uint(args);
         cv_write_array(out, 3);
         cv_write_uint(out, type);
-        cv_write_uint(out, type == CKA_VALUE    ? CKR_ATTRIBUTE_SENSITIVE
+        bool hidden = type == CKA_VALUE && !fake.readable;
+        cv_write_uint(out, hidden              ? CKR_ATTRIBUTE_SENSITIVE
                            : type == CKA_OWNER ? CKR_ATTRIBUTE_TYPE_INVALID
                                                : CKR_OK);
-        if (type == CKA_VALUE || type == CKA_OWNER)
+        if (hidden || type == CKA_OWNER)
             cv_write_nil(out);
+        else if (type == CKA_VALUE)
+            cv_write_bin(out, key_bytes, sizeof key_bytes);
         else if (type == CKA_KEY_TYPE)
             cv_write_bin(out, number, sizeof number);
         else if (type == CKA_PRIVATE)
@@ -229,8 +235,6 @@ static CK_RV create(cv_reader *args, cv_writer *out)
 }
 
 /* ---------------------------------------------------------------- keys */
-
-static const uint8_t key_bytes[32] = "0123456789abcdef0123456789abcde";
 
 struct use {
     uint64_t mechanism;

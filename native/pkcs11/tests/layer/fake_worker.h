@@ -23,6 +23,7 @@ struct fake {
     char ticket[32];             /* the one that is valid */
     char next_ticket[32];        /* if not empty, the next answer brings it, and it is valid */
     unsigned long usage;         /* that KEY_INFO gives */
+    bool readable;               /* secret keys show their value */
     void (*before)(unsigned operation); /* called with no lock held */
 };
 extern struct fake fake;

@@ -212,6 +212,30 @@ static void test_login_rules(void)
     C_CloseAllSessions(0);
 }
 
+/* A keyring has one user for each role: LunaCM's name of it, or none, is right. */
+static void test_login_by_name(void)
+{
+    CK_SESSION_HANDLE session = fake_session(CKF_RW_SESSION);
+    CK_UTF8CHAR co[] = "co", po[] = "po", other[] = "cox";
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_LoginUser(session, CKU_USER, pin, 8, po, 2));
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_LoginUser(session, CKU_SO, pin, 8, co, 2));
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_LoginUser(session, CKU_USER, pin, 8, other, 3));
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_LoginUser(session, CKU_USER, pin, 8, NULL, 2));
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_LoginUser(session, CKU_USER, NULL, 0, co, 2));
+    CHECK_RV(CKR_USER_TYPE_INVALID, C_LoginUser(session, 7, pin, 8, NULL, 0));
+    CHECK_RV(CKR_SESSION_HANDLE_INVALID, C_LoginUser(0, CKU_USER, pin, 8, co, 2));
+    CHECK(fake.calls[CV_LOGIN] == 0);
+    CHECK_RV(CKR_OK, C_LoginUser(session, CKU_USER, pin, 8, co, 2));
+    CHECK(state_of(session) == CKS_RW_USER_FUNCTIONS);
+    CHECK_RV(CKR_USER_ALREADY_LOGGED_IN, C_LoginUser(session, CKU_USER, pin, 8, NULL, 0));
+    CHECK_RV(CKR_OK, C_Logout(session));
+    CHECK_RV(CKR_OK, C_LoginUser(session, CKU_USER, pin, 8, NULL, 0));
+    CHECK_RV(CKR_OK, C_Logout(session));
+    CHECK_RV(CKR_OK, C_LoginUser(session, CKU_SO, pin, 8, po, 2));
+    CHECK(state_of(session) == CKS_RW_SO_FUNCTIONS);
+    CHECK_RV(CKR_OK, C_CloseSession(session));
+}
+
 static void test_tickets(void)
 {
     CK_SESSION_HANDLE session = fake_session(CKF_RW_SESSION);
@@ -345,6 +369,7 @@ int main(void)
     run(test_mechanisms);
     run(test_session_handles);
     run(test_login_rules);
+    run(test_login_by_name);
     run(test_read_only_members);
     run(test_tickets);
     run(test_ticket_changes_under_way);
