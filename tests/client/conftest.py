@@ -18,6 +18,7 @@ from conclave.client import Client, KeyringSession, Role
 from tests.native.driver import write_configuration
 from tests.service.conftest import Tenant, make_tenant
 from tests.support.cluster_bench import PASSWORD
+from tests.support.scripted_worker import Start, Step, Worker
 from tests.support.worker_bench import worker_bench
 
 BENCH_SECONDS = 240.0
@@ -132,3 +133,16 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
             yield Owner({**os.environ, **pin}, client)
         finally:
             runner.run(stack.aclose())
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    workers: list[Worker] = []
+
+    def make(*script: Step, **changes: object) -> Worker:
+        workers.append(Worker(tmp_path, list(script), **changes))  # type: ignore[arg-type]
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        worker.stop()

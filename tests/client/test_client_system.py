@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from conclave.client import Client, KeyringSession, Role, template
 from conclave.client.clusters import registered_clusters
 from conclave.client.configuration import configuration_path, read_document
-from conclave.client.connection import Connection, client_tls_context
+from conclave.client.connection import Connection
+from conclave.client.dialogue import client_tls_context
 from conclave.client.templates import Value, ulong
+from conclave.client.ways import finish
 from conclave.crypto.standard import Cka, Ckm, Cko
 from conclave.demo.rest import RestClient
 from conclave.errors import Ckr, ConclaveError, CredentialRefused, LimitReached, NotFound
@@ -176,11 +178,12 @@ def test_c21_a_write_that_is_sent_twice_is_done_once(dual: Demo, client: Client)
 
 def test_frames_of_the_greatest_length_are_carried(dual: Demo, client: Client) -> None:
     entry = registered_clusters(read_document(configuration_path(dual.environment)))[0]
-    connection = Connection.open(
+    opening = Connection.open(
         entry, client_tls_context(entry), uuid.uuid4().bytes, deadline=time.monotonic() + 10
     )
-    assert connection.greeting.authorized
-    assert connection.greeting.cluster_id == dual.document["clusterId"]
+    connection = finish(opening)
+    assert connection.dialogue.greeting.authorized
+    assert connection.dialogue.greeting.cluster_id == dual.document["clusterId"]
     connection.close()
     assert len(client.random(1 << 16)) == 1 << 16
 

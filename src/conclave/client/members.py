@@ -7,6 +7,7 @@ lacks a change the client was told of in the present epoch, is none to ask (rule
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -42,9 +43,10 @@ def hinted_members(entry: ClusterEntry) -> list[ClusterEntry]:
 
 
 class KnownMembers:
-    """Where to connect, the configured entry member first."""
+    """Where to connect, the configured entry member first; any thread may call."""
 
     def __init__(self, entry: ClusterEntry, hinted: Iterable[ClusterEntry] = ()) -> None:
+        self._lock = threading.Lock()
         self._entry = entry
         self._entries = list(dict.fromkeys([entry, *hinted]))
         self._at = 0
@@ -57,36 +59,47 @@ class KnownMembers:
     @property
     def current(self) -> ClusterEntry:
         """Return the member to connect to."""
-        return self._entries[self._at]
+        with self._lock:
+            return self._entries[self._at]
+
+    @property
+    def entries(self) -> tuple[ClusterEntry, ...]:
+        """Return all that are known."""
+        with self._lock:
+            return tuple(self._entries)
 
     @property
     def several(self) -> bool:
         """Tell whether there is another one to try."""
         return len(self._entries) > 1
 
-    def next(self) -> None:
-        """Go on to the next member."""
-        self._at = (self._at + 1) % len(self._entries)
+    def leave(self, member: ClusterEntry) -> None:
+        """Go on to the next member, unless somebody else has left this one already."""
+        with self._lock:
+            if self._entries[self._at] == member:
+                self._at = (self._at + 1) % len(self._entries)
 
     def learn(self, listed: wire.MemberList) -> None:
         """Take over a list: those that serve best first, the configured entry always among them."""
-        current = self.current
         members = sorted(listed.members, key=lambda member: member.state)
         entries = [
             replace(self._entry, host=member.address, port=member.crypto_port) for member in members
         ]
         if self._entry not in entries:
             entries.insert(0, self._entry)
-        self._entries = entries
-        self._at = entries.index(current) if current in entries else 0
+        with self._lock:
+            current = self._entries[self._at]
+            self._entries = entries
+            self._at = entries.index(current) if current in entries else 0
 
     def saw(self, state: wire.MemberState) -> bool:
         """Take note of what a member is at; return False for one of an earlier epoch."""
         epoch = (state.epoch_number, state.promoting_member)
-        if epoch < self._epoch:
-            return False
-        if epoch > self._epoch or self.position is None:
-            self._epoch = epoch
-            self.position = state.log_position
-        self.position = max(self.position, state.log_position)
-        return True
+        with self._lock:
+            if epoch < self._epoch:
+                return False
+            if epoch > self._epoch or self.position is None:
+                self._epoch = epoch
+                self.position = state.log_position
+            self.position = max(self.position, state.log_position)
+            return True

@@ -1,0 +1,183 @@
+"""The link in an event loop against scripted workers: pipelining, silence, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from conclave.client.async_session import AsyncClient, AsyncKeyringSession
+from conclave.client.link import AsyncLink
+from conclave.client.ways import LoopWays, finish
+from conclave.errors import BadInput, CredentialRefused, InternalFault, Unavailable
+from conclave.service import wire
+from tests.support.scripted_worker import (
+    DROP,
+    HOLD,
+    KEYRING,
+    SERVER_NAME,
+    SILENCE,
+    Start,
+    Step,
+    Worker,
+    pair_of_members,
+)
+
+LIMIT_SECONDS = 60.0
+
+
+@contextlib.asynccontextmanager
+async def link_to(worker: Worker, *, timeout_seconds: float = 20.0) -> AsyncIterator[AsyncLink]:
+    link = AsyncLink(worker.entry(SERVER_NAME), LoopWays(), timeout_seconds=timeout_seconds)
+    try:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            yield link
+    finally:
+        link.close()
+
+
+def test_requests_share_a_connection_and_answers_come_in_any_order(start: Start) -> None:
+    worker = start(HOLD, HOLD, (0, b"last"))
+
+    async def scenario() -> list[bytes]:
+        async with link_to(worker) as link:
+            await link.new_write()
+            session = AsyncKeyringSession(link, KEYRING)
+            return await asyncio.gather(*(session.sign(b"o" * 16, 1, b"x") for _ in range(3)))
+
+    assert asyncio.run(scenario()) == [b"held", b"held", b"last"]
+    assert worker.connections == 1
+
+
+def test_a_lost_connection_is_replaced_and_the_same_write_is_sent_again(start: Start) -> None:
+    worker = start(DROP, DROP, (0, None))
+
+    async def scenario() -> None:
+        async with link_to(worker) as link:
+            await AsyncKeyringSession(link, KEYRING).destroy_object(b"o" * 16)
+
+    asyncio.run(scenario())
+    assert worker.connections == 3
+    assert len(set(worker.bodies)) == 1
+
+
+def test_c21_a_wrong_password_is_sent_once(start: Start) -> None:
+    worker = start((0xA0,), (0, None))
+
+    async def scenario() -> None:
+        async with link_to(worker) as link:
+            with pytest.raises(CredentialRefused):
+                await AsyncKeyringSession(link, KEYRING).login(wire.Role.KRCO, b"wrong")
+
+    asyncio.run(scenario())
+    assert len(worker.requests) == 1
+
+
+@pytest.mark.parametrize("step", [b"\xff\xff\xff\xff", b"\0\0\0\x03\x92\x63\0"])
+def test_a_peer_that_breaks_the_protocol_is_dropped(start: Start, step: Step) -> None:
+    worker = start(step, (0, None))
+
+    async def scenario() -> None:
+        async with link_to(worker) as link:
+            client = AsyncClient(link)
+            with pytest.raises(InternalFault, match="protocol"):
+                await client.ping()
+            await client.ping()
+
+    asyncio.run(scenario())
+    assert worker.connections == 2
+
+
+def test_a_silent_member_is_left_and_another_asked_the_same(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conclave.client.trials.SILENT_SECONDS", 0.3)
+    one, other = pair_of_members(start, (0, None), SILENCE)
+
+    async def scenario() -> None:
+        async with link_to(one) as link:
+            await AsyncClient(link).ping()
+            await AsyncKeyringSession(link, KEYRING).destroy_object(b"o" * 16)
+
+    asyncio.run(scenario())
+    assert len(other.bodies) == 1
+    assert one.bodies[1] == other.bodies[0]
+
+
+def test_a_member_that_may_not_write_passes_a_change_on(start: Start) -> None:
+    one, other = pair_of_members(start, (0xE2,))
+
+    async def scenario() -> None:
+        async with link_to(one) as link:
+            await AsyncKeyringSession(link, KEYRING).destroy_object(b"o" * 16)
+
+    asyncio.run(scenario())
+    assert one.bodies == other.bodies
+
+
+def test_a_cancelled_call_leaves_the_connection_to_the_others(start: Start) -> None:
+    worker = start(HOLD, (0, b"done"), (0, b"more"))
+
+    async def scenario() -> list[bytes]:
+        async with link_to(worker) as link:
+            await link.new_write()
+            session = AsyncKeyringSession(link, KEYRING)
+            given_up = asyncio.create_task(session.sign(b"o" * 16, 1, b"x"))
+            await asyncio.to_thread(worker.asked.wait, LIMIT_SECONDS)
+            given_up.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await given_up
+            return [await session.sign(b"o" * 16, 1, b"x") for _ in range(2)]
+
+    assert asyncio.run(scenario()) == [b"done", b"more"]
+    assert worker.connections == 1
+
+
+def test_closing_ends_calls_that_are_under_way(start: Start) -> None:
+    worker = start(SILENCE)
+
+    async def scenario() -> None:
+        async with link_to(worker, timeout_seconds=0.5) as link:
+            call = asyncio.create_task(AsyncClient(link).ping())
+            await asyncio.to_thread(worker.asked.wait, LIMIT_SECONDS)
+            link.close()
+            worker.stop()
+            with pytest.raises(Unavailable):
+                await call
+
+    asyncio.run(scenario())
+
+
+def test_too_long_a_request_is_refused_before_it_is_sent(start: Start) -> None:
+    worker = start((0, b""))
+
+    async def scenario() -> None:
+        async with link_to(worker) as link:
+            session = AsyncKeyringSession(link, KEYRING)
+            with pytest.raises(BadInput, match="longer than"):
+                await session.sign(b"o" * 16, 1, b"x" * wire.MAX_FRAME_BYTES)
+            await session.sign(b"o" * 16, 1, b"x")
+
+    asyncio.run(scenario())
+    assert len(worker.requests) == 1
+
+
+def test_an_answer_to_an_earlier_login_does_not_bring_its_ticket_back(start: Start) -> None:
+    worker = start((0, None, b"one"), HOLD, (0, None), (0, None, b"two"))
+
+    async def scenario() -> list[bytes | None]:
+        async with link_to(worker) as link:
+            session = AsyncKeyringSession(link, KEYRING)
+            await session.login(wire.Role.KRCO, b"password")
+            await asyncio.gather(session.sign(b"o" * 16, 1, b"x"), session.logout())
+            await session.login(wire.Role.KRSO, b"password")
+        return [request.ticket for request in worker.requests]
+
+    assert asyncio.run(scenario()) == [None, b"one", b"one", None]
+
+
+def test_a_coroutine_that_would_suspend_is_no_blocking_call() -> None:
+    with pytest.raises(InternalFault, match="suspended"):
+        finish(asyncio.sleep(0))
