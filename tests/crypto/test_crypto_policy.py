@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -11,6 +13,7 @@ from conclave.crypto import mechanisms
 from conclave.crypto.curves import CURVES, MONTGOMERY, CurveRow
 from conclave.crypto.mechanisms import MECHANISMS, ReadyKey, Rows, load_key, mechanism_infos
 from conclave.crypto.policy import MechanismPolicy, governed
+from conclave.crypto.refusals import refusals, restricted_types
 from conclave.crypto.standard import Cka, Ckf, Ckk, Ckm
 from conclave.errors import Ckr, ConclaveError
 from conclave.keyring.attributes import ulong
@@ -127,18 +130,16 @@ def test_agreement_by_another_curve_is_refused() -> None:
     sized = governed(MECHANISMS, MechanismPolicy(min_curve_bits=384))
     assert sized[Ckm.ECDH1_DERIVE].min_key_size == 255
     assert sized[Ckm.ECDSA].min_key_size == 384
-    derive = fips[Ckm.ECDH1_DERIVE].derive, sized[Ckm.ECDH1_DERIVE].derive
-    assert derive[0] is not None
-    assert derive[1] is not None
     template = [(Cka.EC_PARAMS, MONTGOMERY[0].params)]
     pair = mechanisms.generate_key_pair(Ckm.EC_MONTGOMERY_KEY_PAIR_GEN, NIL, template, [])
-    for function, key, ckr in (
-        (derive[0], load_key(pair[1]), Ckr.CURVE_NOT_SUPPORTED),
-        (derive[0], curve_pair("secp256k1")[1], Ckr.CURVE_NOT_SUPPORTED),
-        (derive[1], curve_pair("P-256")[1], Ckr.KEY_SIZE_RANGE),
+    for rows, key, ckr in (
+        (fips, load_key(pair[1]), Ckr.CURVE_NOT_SUPPORTED),
+        (fips, curve_pair("secp256k1")[1], Ckr.CURVE_NOT_SUPPORTED),
+        (sized, curve_pair("P-256")[1], Ckr.KEY_SIZE_RANGE),
     ):
+        allowed = replace(key, usage=int(Ckf.DERIVE))
         with pytest.raises(ConclaveError) as caught:
-            function(key, None, None, None)
+            mechanisms.admit(rows[Ckm.ECDH1_DERIVE], allowed, Ckf.DERIVE)
         assert caught.value.fault.ckr == ckr
 
 
@@ -164,3 +165,58 @@ def test_the_approved_set_lists_what_it_does() -> None:
     refuse(Ckr.MECHANISM_INVALID, mechanisms.encrypt, *encrypt, rows=rows)
     made = mechanisms.encrypt(*encrypt)
     assert mechanisms.decrypt(Ckm.RSA_PKCS, NIL, private, made, rows=rows) == b"data"
+
+
+# ------------------------------------------------------------------ told in advance
+
+
+def told(key: ReadyKey, rows: Rows) -> dict[tuple[int, int], int]:
+    """Return what a module is told: mechanism and one use → CK_RV."""
+    return {
+        (mechanism, use): value
+        for mechanism, uses, value in refusals(key, rows)
+        for use in (Ckf.SIGN, Ckf.VERIFY, Ckf.ENCRYPT, Ckf.DECRYPT)
+        if uses & use
+    }
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        MechanismPolicy(),
+        MechanismPolicy(fips=True),
+        MechanismPolicy(sha1_signatures=False, legacy=True),
+        MechanismPolicy(min_rsa_bits=3072, min_curve_bits=384),
+    ],
+)
+def test_what_is_told_in_advance_is_what_a_use_would_say(policy: MechanismPolicy) -> None:
+    rows = governed(MECHANISMS, policy)
+    keys = [*rsa_pair(2048), *curve_pair("P-256"), *curve_pair("secp256k1")]
+    listed = replace(curve_pair("P-256")[1], allowed_mechanisms=frozenset({int(Ckm.ECDSA)}))
+    for key in (*keys, secret_key(Ckk.DES3, bytes(range(24))), listed):
+        said = told(key, rows)
+        if key.key_type not in restricted_types(rows) and not key.allowed_mechanisms:
+            assert not said
+        for number, row in MECHANISMS.items():
+            for use in (Ckf.SIGN, Ckf.VERIFY, Ckf.ENCRYPT, Ckf.DECRYPT):
+                if key.key_type in row.key_types and key.usage & row.flags & use:
+                    assert said.get((number, use), 0) == at_use(number, use, key, rows)
+
+
+USES: dict[Ckf, Callable[..., object]] = {
+    Ckf.SIGN: mechanisms.sign,
+    Ckf.VERIFY: mechanisms.verify,
+    Ckf.ENCRYPT: mechanisms.encrypt,
+    Ckf.DECRYPT: mechanisms.decrypt,
+}
+
+
+def at_use(mechanism: int, use: Ckf, key: ReadyKey, rows: Rows) -> int:
+    """Return what an operation refuses before it looks at parameter and data, else CKR_OK."""
+    no_parameter = b"\x81\xc0\xc0"
+    operation = USES[use]
+    more = (b"",) if use == Ckf.VERIFY else ()
+    with pytest.raises(ConclaveError) as caught:
+        operation(mechanism, no_parameter, key, b"", *more, rows=rows)
+    value = caught.value.fault.ckr
+    return 0 if value == Ckr.MECHANISM_PARAM_INVALID else int(value)

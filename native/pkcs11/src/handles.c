@@ -76,6 +76,7 @@ static void free_object(struct cv_object *object)
         OPENSSL_cleanse(object->attributes, object->attributes_length);
     free(object->attributes);
     free(object->blob);
+    free(object->refusals);
     free(object);
 }
 

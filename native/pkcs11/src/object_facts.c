@@ -5,9 +5,14 @@
  * changed by somebody else: what it permits is checked again by the worker anyway, and what it
  * forbids is believed only when it is fresh (operation.c).
  */
+#include <stdlib.h>
+
 #include "operations.h"
 #include "state.h"
 #include "templates.h"
+
+#define KEY_INFO_FIELDS 6 /* before the refusals */
+#define MOST_REFUSALS 256
 
 bool cv_object_is_private(struct cv_object *object)
 {
@@ -133,9 +138,48 @@ static bool recall_key(struct cv_object *object, struct cv_key_info *info)
     return known;
 }
 
-static void remember_key(struct cv_object *object, const struct cv_key_info *info, bool private)
+/* Of an older worker there are none. */
+static bool read_refusals(cv_reader *result, size_t fields, struct cv_refusal **refusals,
+                          size_t *count)
+{
+    *refusals = NULL;
+    *count = fields > KEY_INFO_FIELDS ? cv_read_array(result) : 0;
+    if (*count > MOST_REFUSALS || result->broken)
+        return false;
+    if (*count > 0 && (*refusals = calloc(*count, sizeof **refusals)) == NULL)
+        return false;
+    for (size_t i = 0; i < *count; i++) {
+        struct cv_refusal *one = &(*refusals)[i];
+        if (cv_read_array(result) != 3)
+            result->broken = true;
+        one->mechanism = cv_read_uint(result);
+        one->usage = cv_read_uint(result);
+        one->value = cv_read_uint(result);
+        /* CKR_OK would be no refusal, and is what "none" is told by. */
+        if (one->value == CKR_OK)
+            result->broken = true;
+    }
+    return !result->broken;
+}
+
+CK_RV cv_object_refusal(struct cv_object *object, CK_MECHANISM_TYPE mechanism, CK_FLAGS usage)
+{
+    CK_RV value = CKR_OK;
+    cv_object_lock(object);
+    for (size_t i = 0; i < object->refusal_count && value == CKR_OK; i++)
+        if (object->refusals[i].mechanism == mechanism && (object->refusals[i].usage & usage) != 0)
+            value = object->refusals[i].value;
+    cv_object_unlock(object);
+    return value;
+}
+
+static void remember_key(struct cv_object *object, const struct cv_key_info *info, bool private,
+                         struct cv_refusal *refusals, size_t refusal_count)
 {
     cv_object_lock(object);
+    free(object->refusals);
+    object->refusals = refusals;
+    object->refusal_count = refusal_count;
     object->key_info = *info;
     object->key_info_known = true;
     object->privacy = private ? CV_PRIVATE : CV_PUBLIC;
@@ -161,17 +205,21 @@ CK_RV cv_object_learn_key(struct cv_object *object, bool fresh, struct cv_key_in
         value = cv_slot_call(object->slot, CV_KEY_INFO, &args, &reply);
     cv_writer_free(&args);
     if (value == CKR_OK) {
-        cv_read_array(&reply.result);
+        struct cv_refusal *refusals;
+        size_t count, fields = cv_read_array(&reply.result);
         info->object_class = cv_read_uint(&reply.result);
         info->key_type = cv_read_uint(&reply.result);
         info->size_bits = cv_read_uint(&reply.result);
         info->usage = cv_read_uint(&reply.result);
         bool private = cv_read_bool(&reply.result);
         info->always_authenticate = cv_read_bool(&reply.result);
-        if (reply.result.broken || info->size_bits > 8 * CV_ATTRIBUTE_MAX)
+        bool read = read_refusals(&reply.result, fields, &refusals, &count);
+        if (!read || info->size_bits > 8 * CV_ATTRIBUTE_MAX) {
+            free(refusals);
             value = CKR_DEVICE_ERROR;
-        else
-            remember_key(object, info, private);
+        } else {
+            remember_key(object, info, private, refusals, count);
+        }
     }
     cv_reply_free(&reply);
     return value == CKR_OBJECT_HANDLE_INVALID ? CKR_KEY_HANDLE_INVALID : value;

@@ -89,12 +89,14 @@ CK_RV cv_operation_check(const struct cv_operation *operation, bool single)
     return single && operation->multi_part ? CKR_OPERATION_ACTIVE : CKR_OK;
 }
 
-static CK_RV judge_key(const struct cv_mechanism *row, CK_FLAGS usage,
-                       const struct cv_key_info *info)
+static CK_RV judge_key(const struct cv_operation *operation, const struct cv_mechanism *row,
+                       CK_FLAGS usage)
 {
-    if (!cv_mechanism_fits(row, info->key_type))
+    if (!cv_mechanism_fits(row, operation->info.key_type))
         return CKR_KEY_TYPE_INCONSISTENT;
-    return (info->usage & usage) != 0 ? CKR_OK : CKR_KEY_FUNCTION_NOT_PERMITTED;
+    if (!(operation->info.usage & usage))
+        return CKR_KEY_FUNCTION_NOT_PERMITTED;
+    return cv_object_refusal(operation->key, row->type, usage);
 }
 
 /* What is remembered of a key may permit; only a fresh answer may forbid, since somebody else
@@ -105,10 +107,10 @@ static CK_RV check_key(struct cv_operation *operation, const struct cv_mechanism
     CK_RV value = cv_object_check_login(operation->key);
     if (value == CKR_OK)
         value = cv_object_learn_key(operation->key, false, &operation->info);
-    if (value == CKR_OK && judge_key(row, usage, &operation->info) != CKR_OK) {
+    if (value == CKR_OK && judge_key(operation, row, usage) != CKR_OK) {
         value = cv_object_learn_key(operation->key, true, &operation->info);
         if (value == CKR_OK)
-            value = judge_key(row, usage, &operation->info);
+            value = judge_key(operation, row, usage);
     }
     return value == CKR_OBJECT_HANDLE_INVALID ? CKR_KEY_HANDLE_INVALID : value;
 }
@@ -179,7 +181,8 @@ CK_RV cv_use_key(struct cv_session *session, struct cv_operation *operation,
     if (args->failed)
         return CKR_DATA_LEN_RANGE; /* with the key's blob it is too long for a frame */
     value = cv_slot_call(session->slot, use->operation, args, reply);
-    if (value == CKR_KEY_FUNCTION_NOT_PERMITTED)
+    if (value == CKR_KEY_FUNCTION_NOT_PERMITTED || value == CKR_MECHANISM_INVALID ||
+        value == CKR_KEY_SIZE_RANGE || value == CKR_CURVE_NOT_SUPPORTED)
         cv_object_forget_key_info(operation->key);
     return value == CKR_OBJECT_HANDLE_INVALID ? CKR_KEY_HANDLE_INVALID : value;
 }

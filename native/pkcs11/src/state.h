@@ -120,6 +120,13 @@ struct cv_key_info {
     bool always_authenticate;
 };
 
+/* What the key's usage permits and the worker refuses all the same. */
+struct cv_refusal {
+    CK_MECHANISM_TYPE mechanism;
+    CK_FLAGS usage;
+    CK_RV value;
+};
+
 enum cv_privacy { CV_PRIVACY_UNKNOWN, CV_PUBLIC, CV_PRIVATE };
 
 struct cv_object {
@@ -137,6 +144,8 @@ struct cv_object {
     uint64_t generation; /* of the slot, when the handle was given */
     bool key_info_known;
     struct cv_key_info key_info;
+    struct cv_refusal *refusals;
+    size_t refusal_count;
     uint8_t *blob; /* of a session object */
     size_t blob_length;
     uint8_t *attributes; /* of a session object: a template as msgpack, as the worker sent it */
@@ -180,6 +189,8 @@ void cv_object_forget_key_info(struct cv_object *object);
 CK_RV cv_object_check_login(struct cv_object *object);
 /* KEY_INFO, remembered; `fresh` asks the worker in any case. */
 CK_RV cv_object_learn_key(struct cv_object *object, bool fresh, struct cv_key_info *info);
+/* What a worker said it refuses of what the key's usage permits: CKR_OK if nothing. */
+CK_RV cv_object_refusal(struct cv_object *object, CK_MECHANISM_TYPE mechanism, CK_FLAGS usage);
 bool cv_object_matches(struct cv_object *object, const CK_ATTRIBUTE *template, CK_ULONG count);
 bool cv_object_is_private(struct cv_object *object);
 /* Answers from what is known of a session object; false if the attribute is not. */

@@ -76,10 +76,12 @@ _TAIL: Final = """
   C_GetMechanismList and C_GetMechanismInfo tell what is left, and the rest is
   CKR_MECHANISM_INVALID. A key that is too small is CKR_KEY_SIZE_RANGE, another curve
   CKR_CURVE_NOT_SUPPORTED, SHA-1 in a PSS parameter CKR_MECHANISM_PARAM_INVALID and in a
-  DigestInfo CKR_DATA_INVALID. CKM_ECDSA takes digests whose hash nobody can tell. A use is refused
-  by the worker: C_SignInit succeeds and C_Sign says it. `fips_mechanisms` leaves out raw RSA,
-  PKCS #1 v1.5 encryption (decryption stays), ChaCha20-Poly1305, X25519 and X448, and all curves but
-  P-224 to P-521 in ECDSA; it is no validation. Keys of any size and curve may still be imported.
+  DigestInfo CKR_DATA_INVALID. CKM_ECDSA takes digests whose hash nobody can tell. What
+  follows from key and mechanism, CKA_ALLOWED_MECHANISMS too, is refused by C_SignInit and its like;
+  what depends on parameter or data, or was just changed, by C_Sign. `fips_mechanisms` leaves out
+  raw RSA, PKCS #1 v1.5 encryption (decryption stays), ChaCha20-Poly1305, X25519 and X448, and all
+  curves but P-224 to P-521 in ECDSA; it is no validation. Keys of any size and curve may still be
+  imported.
 * CKM_DES3_* decrypt and verify only, and are listed only with `limits.legacy_mechanisms`.
   CKK_DES3 keys may always be imported.
 * SHA-1 serves signatures and MACs that exist already; choose another hash for new ones.

@@ -24,6 +24,9 @@ Generate = Callable[[Attributes], Attributes]
 GeneratePair = Callable[[Attributes, Attributes], tuple[Attributes, Attributes]]
 """Planned public and private key → their material."""
 
+KeyRule = Callable[[ReadyKey], None]
+"""Key → nothing; raises for one that the policy forbids."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mechanism:
@@ -62,6 +65,8 @@ class Mechanism:
     digest: bool = False
     """The module carries it out; it is advertised here."""
     curve_flags: int = 0
+    key_rule: KeyRule | None = None
+    """What a policy asks of every key that is used."""
     legacy: bool = False
     """Offered only while a setting says so."""
     takes_long: bool = False

@@ -252,6 +252,8 @@ def admit(row: Mechanism, key: ReadyKey, usage: int, *, prehashed: bool = False)
             Ckr.MECHANISM_INVALID,
             f"The key's CKA_ALLOWED_MECHANISMS do not hold {name_of(Ckm, row.number)}.",
         )
+    if row.key_rule is not None:
+        row.key_rule(key)
     if prehashed and not row.hashes:
         raise refused(
             Ckr.MECHANISM_PARAM_INVALID, f"{name_of(Ckm, row.number)} takes no digest for data."

@@ -14,7 +14,7 @@ from conclave.crypto.curves import MONTGOMERY, curve_of
 from conclave.crypto.faults import refused
 from conclave.crypto.hashes import MASKS, SHA1
 from conclave.crypto.material import RSA_MIN_BITS
-from conclave.crypto.mechanism_row import GeneratePair, Mechanism
+from conclave.crypto.mechanism_row import GeneratePair, KeyRule, Mechanism
 from conclave.crypto.parameters import PssChoice
 from conclave.crypto.ready_key import ReadyKey
 from conclave.crypto.standard import Cka, Ckk, Ckm
@@ -22,7 +22,7 @@ from conclave.errors import Ckr
 from conclave.keyring.attributes import Attributes, read_ulong
 
 Check = Callable[[ReadyKey, Any, bytes], None]
-"""Key, decoded parameter, data; raises when the policy forbids the use."""
+"""Key, decoded parameter, data; raises when the policy forbids the use of such data."""
 PairCheck = Callable[[Attributes], None]
 """Both templates in one; raises when the policy forbids such a pair."""
 
@@ -100,7 +100,7 @@ def _sized(row: Mechanism, policy: MechanismPolicy) -> Mechanism:
     if row.key_types == (Ckk.RSA,) and policy.min_rsa_bits > row.min_key_size:
         lowest = policy.min_rsa_bits
         return _pairs_checked(
-            replace(_checked(row, _at_least(lowest), *_USES), min_key_size=lowest),
+            replace(row, key_rule=_at_least(lowest), min_key_size=lowest),
             _modulus_of(lowest),
         )
     if Ckk.EC not in row.key_types:
@@ -109,12 +109,21 @@ def _sized(row: Mechanism, policy: MechanismPolicy) -> Mechanism:
         lowest = policy.min_curve_bits
         smallest = lowest if row.key_types == (Ckk.EC,) else min(lowest, _SMALLEST_MONTGOMERY_BITS)
         row = _pairs_checked(
-            replace(_checked(row, _curve_at_least(lowest), *_USES), min_key_size=smallest),
+            replace(row, key_rule=_curve_at_least(lowest), min_key_size=smallest),
             _curve_of_at_least(lowest),
         )
     if policy.fips:
-        row = _pairs_checked(_checked(row, _approved_curve, *_USES), _approved_params)
+        row = _pairs_checked(replace(row, key_rule=_both(row.key_rule)), _approved_params)
     return row
+
+
+def _both(first: KeyRule | None) -> KeyRule:
+    def rule(key: ReadyKey) -> None:
+        if first is not None:
+            first(key)
+        _approved_curve(key)
+
+    return rule
 
 
 def _checked(row: Mechanism, check: Check, *uses: str) -> Mechanism:
@@ -158,16 +167,16 @@ def _too_small(bits: int, lowest: int) -> Exception:
     )
 
 
-def _at_least(lowest: int) -> Check:
-    def check(key: ReadyKey, _parameter: Any, _data: bytes) -> None:
+def _at_least(lowest: int) -> KeyRule:
+    def check(key: ReadyKey) -> None:
         if key.size_bits < lowest:
             raise _too_small(key.size_bits, lowest)
 
     return check
 
 
-def _curve_at_least(lowest: int) -> Check:
-    def check(key: ReadyKey, _parameter: Any, _data: bytes) -> None:
+def _curve_at_least(lowest: int) -> KeyRule:
+    def check(key: ReadyKey) -> None:
         if key.key_type == Ckk.EC and key.size_bits < lowest:
             raise _too_small(key.size_bits, lowest)
 
@@ -197,7 +206,7 @@ def _not_approved(curve: str) -> Exception:
     )
 
 
-def _approved_curve(key: ReadyKey, _parameter: Any, _data: bytes) -> None:
+def _approved_curve(key: ReadyKey) -> None:
     name = key.handle.curve.name if key.key_type == Ckk.EC else "X25519 or X448"
     if name not in _APPROVED_CURVES:
         raise _not_approved(name)

@@ -6,6 +6,7 @@ and its CKA_EXTRACTABLE true, and neither attribute ever goes back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from conclave.crypto.faults import refused
@@ -104,7 +105,7 @@ def matches(attributes: Attributes, terms: Attributes) -> bool:
     return True
 
 
-def key_info(attributes: Attributes) -> KeyInfo:
+def key_info(attributes: Attributes, refusals: Sequence[tuple[int, int, int]] = ()) -> KeyInfo:
     """Return what a module must know of a key; raise CKR_KEY_HANDLE_INVALID for other objects."""
     if not is_key(attributes):
         raise refused(
@@ -117,6 +118,7 @@ def key_info(attributes: Attributes) -> KeyInfo:
         usage=usage_of(attributes),
         private=is_private(attributes),
         always_authenticate=is_true(attributes, Cka.ALWAYS_AUTHENTICATE),
+        refusals=list(refusals),
     )
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from conclave import faults
 from conclave.crypto.mechanisms import MECHANISMS, Rows
 from conclave.crypto.policy import MechanismPolicy, governed
+from conclave.crypto.refusals import restricted_types
 from conclave.crypto.seal import derive
 from conclave.errors import CredentialRefused, NotAllowed, NotFound
 from conclave.ids import ClientId, ClusterId, KeyringId, LoginId, MemberId
@@ -88,7 +89,8 @@ class Keys:
         )
 
 
-def _left_by_policy(limits: Limits) -> Rows:
+def _left_by_policy(limits: Limits) -> tuple[Rows, frozenset[int]]:
+    """Return the rows that are left, and the key types for which they are not all."""
     policy = MechanismPolicy(
         fips=limits.fips_mechanisms,
         sha1_signatures=limits.sha1_signatures,
@@ -96,7 +98,8 @@ def _left_by_policy(limits: Limits) -> Rows:
         min_curve_bits=limits.min_curve_bits,
         legacy=limits.legacy_mechanisms,
     )
-    return governed(MECHANISMS, policy)
+    rows = governed(MECHANISMS, policy)
+    return rows, restricted_types(rows)
 
 
 class Core:
@@ -117,7 +120,7 @@ class Core:
         self.watch = PageWatch(page, read_only_limit_seconds=read_only_limit_seconds)
         self.reader = reader
         self.limits = limits
-        self.rows = _left_by_policy(limits)
+        self.rows, self.restricted = _left_by_policy(limits)
         self.views = views
         self.keys: Keys | None = None
         self.tokens: LoadedTokens | None = None

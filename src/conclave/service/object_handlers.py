@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from conclave.crypto.ready_key import is_key
+from conclave.crypto.refusals import refusals
+from conclave.crypto.standard import Cka
+from conclave.keyring.attributes import key_type
 from conclave.keyring.objects import (
     AttributeAnswer,
     key_info,
@@ -69,7 +73,13 @@ def get_size(core: Core, caller: Caller, request: Request) -> int:
 
 def get_key_info(core: Core, caller: Caller, request: Request) -> KeyInfo:
     """Return what a module must know before it works with a key."""
-    return key_info(_named(core, caller, request).attributes)
+    entry = _named(core, caller, request)
+    attributes = entry.attributes
+    if not attributes.get(Cka.ALLOWED_MECHANISMS) and (
+        not is_key(attributes) or key_type(attributes) not in core.restricted
+    ):
+        return key_info(attributes)
+    return key_info(attributes, refusals(entry.ready_key(), core.rows))
 
 
 def _named(core: Core, caller: Caller, request: Request) -> ObjectEntry:

@@ -327,6 +327,8 @@ class KeyInfo(Message, frozen=True):
     """CKF_ENCRYPT, CKF_DECRYPT, CKF_SIGN, ... of CK_MECHANISM_INFO that the key permits."""
     private: bool
     always_authenticate: bool
+    refusals: list[tuple[int, int, int]] = []
+    """Mechanism, CKF bits, CK_RV: what `usage` permits and is refused all the same."""
 
 
 class GenerateKey(Message, frozen=True):

@@ -167,7 +167,7 @@ static CK_RV key_info(unsigned object, cv_writer *out)
     };
     if (object == 0 || object >= FAKE_OBJECTS)
         return CKR_OBJECT_HANDLE_INVALID;
-    cv_write_array(out, 6);
+    cv_write_array(out, fake.refused_count > 0 ? 7 : 6);
     bool secret = object != FAKE_RSA && object != FAKE_EC;
     cv_write_uint(out, secret ? CKO_SECRET_KEY : CKO_PRIVATE_KEY);
     cv_write_uint(out, keys[object].type);
@@ -175,6 +175,13 @@ static CK_RV key_info(unsigned object, cv_writer *out)
     cv_write_uint(out, fake.usage);
     cv_write_bool(out, private_object(object));
     cv_write_bool(out, false);
+    if (fake.refused_count > 0)
+        cv_write_array(out, fake.refused_count);
+    for (size_t i = 0; i < fake.refused_count; i++) {
+        cv_write_array(out, 3);
+        for (size_t j = 0; j < 3; j++)
+            cv_write_uint(out, fake.refused[j]);
+    }
     return CKR_OK;
 }
 

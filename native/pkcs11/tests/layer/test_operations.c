@@ -240,6 +240,39 @@ static void test_key_info(void)
     CHECK(fake.calls[CV_KEY_INFO] == asked && fake.calls[CV_SIGN] == signatures + 10);
 }
 
+/* What the worker would refuse in C_Sign comes in C_SignInit, and costs nothing where it is not. */
+static void test_refusals(void)
+{
+    CK_MECHANISM raw = {CKM_ECDSA, NULL, 0}, hashed = {CKM_ECDSA_SHA256, NULL, 0};
+    const unsigned long refusal[] = {CKM_ECDSA_SHA256, CKF_SIGN, CKR_KEY_SIZE_RANGE};
+    uint8_t made[132];
+    CK_ULONG length = sizeof made;
+    memcpy(fake.refused, refusal, sizeof refusal);
+    fake.refused_count = 2;
+    CHECK_RV(CKR_KEY_SIZE_RANGE, C_SignInit(session, &hashed, ec));
+    unsigned asked = fake.calls[CV_KEY_INFO];
+    CHECK_RV(CKR_OK, C_VerifyInit(session, &hashed, ec));
+    CHECK_RV(CKR_OK, C_SignInit(session, &raw, ec));
+    CHECK_RV(CKR_OK, C_Sign(session, data, 32, made, &length));
+    CHECK(fake.calls[CV_KEY_INFO] == asked);
+    fake.refused_count = 0; /* a setting was changed: what was remembered does not forbid */
+    CHECK_RV(CKR_OK, C_SignInit(session, &hashed, ec));
+    CHECK(fake.calls[CV_KEY_INFO] == asked + 1);
+}
+
+static void test_hostile_refusals(void)
+{
+    CK_MECHANISM hashed = {CKM_ECDSA_SHA256, NULL, 0};
+    const unsigned long nothing[] = {CKM_ECDSA_SHA256, CKF_SIGN, CKR_OK};
+    fake.refused_count = 257;
+    CHECK_RV(CKR_DEVICE_ERROR, C_SignInit(session, &hashed, ec));
+    memcpy(fake.refused, nothing, sizeof nothing);
+    fake.refused_count = 1;
+    CHECK_RV(CKR_DEVICE_ERROR, C_SignInit(session, &hashed, ec));
+    fake.refused_count = 0;
+    CHECK_RV(CKR_OK, C_SignInit(session, &hashed, ec));
+}
+
 static void test_digest(void)
 {
     CK_MECHANISM mechanism = {CKM_SHA512, NULL, 0};
@@ -297,6 +330,8 @@ int main(void)
     run(test_counter_runs_out);
     run(test_hostile_arguments);
     run(test_hashed_signature);
+    run(test_refusals);
+    run(test_hostile_refusals);
     run(test_collected_mac);
     run(test_key_info);
     run(test_digest);
