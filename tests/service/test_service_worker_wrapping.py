@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
+import msgspec
 import pytest
 
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr
 from conclave.keyring.attributes import FALSE, TRUE, ulong
 from conclave.service import wire
+from conclave.service.meters import Use
 from conclave.service.wire import Operation, Role
 from tests.service.conftest import Member, Tenant
 from tests.support.worker_bench import NIL
@@ -133,5 +135,40 @@ def test_each_missing_key_has_its_name(member: Member) -> None:
         coming = unwrap(tenant, data, SECRET, None)
         reply = await tenant.client.call(Operation.UNWRAP_KEY, coming)
         assert reply.value == Ckr.UNWRAPPING_KEY_HANDLE_INVALID
+
+    member.run(scenario)
+
+
+def counted(tenant: Tenant, use: Use, mechanism: Ckm) -> tuple[int, int]:
+    """Return what the workers counted: successes and failures."""
+    readings = [each for meters in tenant.bench.meters for each in meters.readings()]
+    found = [each for each in readings if (each.use, each.mechanism) == (use, mechanism)]
+    return sum(sum(each.classes) for each in found), sum(each.failures for each in found)
+
+
+def test_wrapping_unwrapping_and_derivation_are_counted_by_mechanism(member: Member) -> None:
+    async def scenario(tenant: Tenant) -> None:
+        kek = await wrapping_key(tenant)
+        base = [*SECRET, *READABLE, (int(Cka.VALUE), PLAIN), (int(Cka.DERIVE), TRUE)]
+        key = await create(tenant, base)
+        fixed = await create(tenant, [*SECRET, (int(Cka.VALUE), PLAIN)])
+        private = [(int(Cka.CLASS), ulong(Cko.PRIVATE_KEY)), (int(Cka.KEY_TYPE), ulong(Ckk.RSA))]
+        kwp, xor = Ckm.AES_KEY_WRAP_KWP, Ckm.XOR_BASE_AND_DATA
+        text = msgspec.Raw(msgspec.msgpack.encode(b"data"))
+        watched = ((Use.WRAP, kwp), (Use.UNWRAP, kwp), (Use.DERIVE, xor))
+        before = [counted(tenant, *each) for each in watched]
+        for operation, args in (
+            (Operation.WRAP_KEY, wrap(tenant, kek, key)),
+            (Operation.WRAP_KEY, wrap(tenant, kek, fixed)),
+            (Operation.UNWRAP_KEY, unwrap(tenant, kek, [*SECRET, *READABLE], None)),
+            (Operation.UNWRAP_KEY, unwrap(tenant, kek, SECRET[:1], None)),
+            (Operation.UNWRAP_KEY, unwrap(tenant, kek, private, None)),
+            (Operation.DERIVE_KEY, wire.DeriveKey(tenant.keyring, key, int(xor), text, [], None)),
+            (Operation.DERIVE_KEY, wire.DeriveKey(tenant.keyring, kek, int(xor), text, [], None)),
+        ):
+            await tenant.client.call(operation, args)
+        after = [counted(tenant, *each) for each in watched]
+        new = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(before, after, strict=True)]
+        assert new == [(1, 1), (1, 2), (1, 1)]
 
     member.run(scenario)

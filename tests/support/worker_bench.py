@@ -174,6 +174,8 @@ class WorkerBench(ClusterBench):
     clients: list[WireClient] = field(default_factory=list)
     cache_idle_seconds: float = 900.0
     read_only_limit_seconds: int = 0
+    meters: list[Meters] = field(default_factory=list)
+    """What each worker counts."""
 
     def start_worker(self, index: int = 0) -> None:
         assert self.certificate is not None
@@ -230,7 +232,7 @@ class WorkerBench(ClusterBench):
         assert process.stdin is not None
         process.stdin.write(encode_bootstrap(bootstrap))
         process.stdin.flush()
-        meters.close()
+        self.meters.append(meters)
         self.processes[name] = process
 
     async def identity(self, name: str = "client") -> Identity:
@@ -278,6 +280,8 @@ class WorkerBench(ClusterBench):
         return wire.Write(os.urandom(16), self.deadline(seconds))
 
     async def close(self) -> None:
+        for meters in self.meters:
+            meters.close()
         for client in self.clients:
             await client.close()
         await super().close()

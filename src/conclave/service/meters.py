@@ -12,11 +12,14 @@ import enum
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from conclave.crypto.mechanisms import MECHANISMS
+from conclave.errors import ConclaveError
+
+T = TypeVar("T")
 
 BUCKETS_S: Final = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.1)
 """Upper ends of the latency classes in seconds; a last class takes the rest."""
@@ -47,6 +50,9 @@ class Use(enum.IntEnum):
     VERIFY = 1
     ENCRYPT = 2
     DECRYPT = 3
+    WRAP = 4
+    UNWRAP = 5
+    DERIVE = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,17 @@ class Meters:
         """Count a failure."""
         known = mechanism if mechanism in MECHANISMS else UNKNOWN
         self._words[self._row(use, known) + _FAILED] += 1
+
+    def measured(self, use: Use, mechanism: int, work: Callable[[], T]) -> T:
+        """Do one thing and count it, a refusal as a failure."""
+        started = now_ns()
+        try:
+            made = work()
+        except ConclaveError:
+            self.failed(use, mechanism)
+            raise
+        self.done(use, mechanism, started)
+        return made
 
     def readings(self) -> Iterator[Reading]:
         """Return what was used at all."""

@@ -12,10 +12,11 @@ from conclave.crypto.ready_key import is_key
 from conclave.crypto.standard import Cka, Cko
 from conclave.crypto.wrapping import unwrap_key as unwrapped
 from conclave.crypto.wrapping import wrap_key as wrapped
-from conclave.errors import Ckr, NotFound
+from conclave.errors import BadInput, Ckr, NotAllowed, NotFound
 from conclave.keyring.attributes import FALSE, TRUE, Attributes, ulong
 from conclave.service.cache import ObjectEntry
 from conclave.service.core import Core
+from conclave.service.meters import Use, now_ns
 from conclave.service.new_objects import changing, in_pool, made_later, place, policy_of, says
 from conclave.service.object_handlers import reading
 from conclave.service.references import Access, resolve
@@ -34,7 +35,8 @@ def wrap_key(core: Core, caller: Caller, request: Request) -> bytes:
     wrapping = _key(access, args.reference, Ckr.WRAPPING_KEY_HANDLE_INVALID)
     key = _key(access, args.key, Ckr.KEY_HANDLE_INVALID)
     core.watch.require_private_use()
-    return wrapped(
+    work = partial(
+        wrapped,
         args.mechanism,
         args.parameter,
         wrapping.ready_key(),
@@ -42,6 +44,7 @@ def wrap_key(core: Core, caller: Caller, request: Request) -> bytes:
         wrapping=wrapping.attributes,
         rows=core.rows,
     )
+    return core.meters.measured(Use.WRAP, args.mechanism, work)
 
 
 def unwrap_key(core: Core, caller: Caller, request: Request) -> Any:
@@ -67,13 +70,29 @@ def unwrap_key(core: Core, caller: Caller, request: Request) -> Any:
         )
 
     if args.write is None and says(template, Cka.CLASS, ulong(Cko.SECRET_KEY)):
-        return place(access, request, None, [prepare()()], pair=False)
+        made = core.meters.measured(Use.UNWRAP, args.mechanism, prepare())
+        return place(access, request, None, [made], pair=False)
 
     async def work() -> list[Attributes]:
         # A private key's parts are checked, which takes up to 40 ms.
-        return [await in_pool(core, prepare())]
+        unwrap = prepare()
+        try:
+            made, spent_ns = await in_pool(core, partial(_timed, unwrap))
+        except (BadInput, NotAllowed):
+            core.meters.failed(Use.UNWRAP, args.mechanism)
+            raise
+        # Counted here, since a worker's counts have one writer: its event loop.
+        core.meters.done(Use.UNWRAP, args.mechanism, now_ns() - spent_ns)
+        return [made]
 
     return made_later(access, request, args.write, work(), pair=False)
+
+
+def _timed(work: Callable[[], Attributes]) -> tuple[Attributes, int]:
+    """Return what work gives, and how many nanoseconds it took."""
+    started = now_ns()
+    made = work()
+    return made, now_ns() - started
 
 
 def derive_key(core: Core, caller: Caller, request: Request) -> Any:
@@ -87,7 +106,8 @@ def derive_key(core: Core, caller: Caller, request: Request) -> Any:
 
     def make() -> list[Attributes]:
         core.watch.require_private_use()
-        attributes = derived(
+        work = partial(
+            derived,
             args.mechanism,
             args.parameter,
             find,
@@ -96,7 +116,7 @@ def derive_key(core: Core, caller: Caller, request: Request) -> Any:
             policy_of(core),
             rows=core.rows,
         )
-        return [attributes]
+        return [core.meters.measured(Use.DERIVE, args.mechanism, work)]
 
     if args.write is None:
         return place(access, request, None, make(), pair=False)
