@@ -64,6 +64,7 @@ static void watch_forks(void)
 static void stop_parts(void)
 {
     cv_tokens_stop();
+    cv_events_stop();
     cv_sessions_stop();
     cv_objects_stop();
     cv_slots_stop();
@@ -77,6 +78,8 @@ static CK_RV start_parts(void)
     CK_RV value = cv_digests_start();
     if (value == CKR_OK)
         value = cv_states_start();
+    if (value == CKR_OK)
+        value = cv_events_start();
     if (value == CKR_OK)
         value = cv_offers_start(cv_cluster_count());
     if (value == CKR_OK)
@@ -159,6 +162,7 @@ CK_RV cv_module_stop(void)
         return CKR_CRYPTOKI_NOT_INITIALIZED;
     }
     atomic_store(&phase, STOPPING);
+    cv_events_wake();
     cv_runtime_stop();
     wait_until_empty();
     stop_parts();

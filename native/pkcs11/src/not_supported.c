@@ -34,7 +34,6 @@ typedef CK_ULONG_PTR L;
 typedef CK_ATTRIBUTE_PTR A;
 typedef CK_VOID_PTR P;
 
-REFUSED(C_WaitForSlotEvent, CK_FLAGS f, CK_SLOT_ID_PTR s, P r)
 
 REFUSED(C_MessageEncryptInit, S s, M m, O key)
 REFUSED(C_EncryptMessage, S s, P p, N pn, B a, N an, B d, N n, B o, L on)

@@ -17,9 +17,12 @@ static struct cv_slot **slots; /* by id */
 static size_t slot_count, slot_capacity;
 static struct cv_slot **retired; /* whose id went to another keyring */
 static size_t retired_count;
+static uint64_t lists;   /* learned so far */
+static atomic_bool told; /* the application has had an answer that tells of slots */
 
 CK_RV cv_slots_start(void)
 {
+    atomic_store(&told, false);
     pthread_rwlock_init(&lock, NULL);
     return CKR_OK;
 }
@@ -137,6 +140,7 @@ void cv_slot_learn(struct cv_slot *slot, const struct cv_token *token)
     slot->flags = token->flags;
     slot->min_pin = token->min_pin;
     slot->max_pin = token->max_pin;
+    slot->event |= !slot->present && atomic_load(&told);
     slot->present = true;
     pthread_mutex_unlock(&slot->mutex);
 }
@@ -144,6 +148,7 @@ void cv_slot_learn(struct cv_slot *slot, const struct cv_token *token)
 static void set_absent(struct cv_slot *slot)
 {
     pthread_mutex_lock(&slot->mutex);
+    slot->event |= slot->present && atomic_load(&told);
     slot->present = false;
     pthread_mutex_unlock(&slot->mutex);
 }
@@ -193,20 +198,50 @@ static CK_RV learn_one(size_t cluster_index, const struct cv_token *token)
             return CKR_HOST_MEMORY;
         }
     }
+    slots[place]->list = lists;
     cv_slot_learn(slots[place], token);
     return CKR_OK;
 }
 
-/* Takes one cluster's whole list: what is not in it is present no more. */
+/* Takes one cluster's whole list: what is not in it is present no more.  Nobody sees a slot absent
+ * that is in it. */
 CK_RV cv_slots_learn(size_t cluster_index, const struct cv_token *tokens, size_t count)
 {
     CK_RV value = CKR_OK;
     pthread_rwlock_wrlock(&lock);
-    for (size_t i = 0; i < slot_count; i++)
-        if (slots[i]->cluster_index == cluster_index)
-            set_absent(slots[i]);
+    lists++;
     for (size_t i = 0; i < count && value == CKR_OK; i++)
         value = learn_one(cluster_index, &tokens[i]);
+    for (size_t i = 0; i < slot_count && value == CKR_OK; i++)
+        if (slots[i]->cluster_index == cluster_index && slots[i]->list != lists)
+            set_absent(slots[i]);
     pthread_rwlock_unlock(&lock);
     return value;
+}
+
+void cv_slots_told(void)
+{
+    atomic_store(&told, true);
+}
+
+static bool take_event(struct cv_slot *slot)
+{
+    pthread_mutex_lock(&slot->mutex);
+    bool event = slot->event;
+    slot->event = false;
+    pthread_mutex_unlock(&slot->mutex);
+    return event;
+}
+
+bool cv_slots_take_event(CK_SLOT_ID *id)
+{
+    bool taken = false;
+    pthread_rwlock_rdlock(&lock);
+    for (size_t i = 0; i < slot_count && !taken; i++) {
+        taken = take_event(slots[i]);
+        if (taken)
+            *id = slots[i]->id;
+    }
+    pthread_rwlock_unlock(&lock);
+    return taken;
 }

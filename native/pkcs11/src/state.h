@@ -41,8 +41,11 @@ struct cv_slot {
     uint8_t keyring[CV_ID_BYTES];
 
     pthread_mutex_t login_mutex; /* one login, logout or password change at a time */
-    pthread_mutex_t mutex;       /* guards the rest */
+    uint64_t list; /* the last one that has it; guarded by the table's lock */
+
+    pthread_mutex_t mutex; /* guards the rest */
     bool present;
+    bool event; /* its keyring came or went, and C_WaitForSlotEvent has not said so */
     char label[33];
     char serial[17];
     CK_FLAGS flags;
@@ -78,12 +81,18 @@ struct cv_token {
 };
 CK_RV cv_slots_learn(size_t cluster_index, const struct cv_token *tokens, size_t count);
 void cv_slot_learn(struct cv_slot *slot, const struct cv_token *token);
+/* What comes and goes from now on is an event: the application knows of what was there. */
+void cv_slots_told(void);
+/* Gives a slot with an event, which it then has no more. */
+bool cv_slots_take_event(CK_SLOT_ID *id);
 
 /* token_list.c */
 CK_RV cv_tokens_start(size_t clusters);
 void cv_tokens_stop(void); /* after cv_runtime_stop: waits for the threads that ask */
 void cv_tokens_abandon(void);
 CK_RV cv_tokens_refresh(void); /* asks all clusters at once; a dead one delays no other */
+/* Asks too, but waits a quarter of a second at most, if it may create threads. */
+void cv_tokens_glance(void);
 bool cv_token_read(cv_reader *reader, size_t cluster_index, struct cv_token *token);
 
 /* mechanism_list.c: what the workers of a cluster offer, asked for once. */
@@ -261,6 +270,11 @@ CK_RV cv_session_close(CK_SESSION_HANDLE handle);
 CK_RV cv_sessions_close_all(struct cv_slot *slot);
 CK_RV cv_session_enter(CK_SESSION_HANDLE handle, struct cv_session **session);
 void cv_session_leave(struct cv_session *session);
+
+/* slot_events.c */
+CK_RV cv_events_start(void);
+void cv_events_stop(void);
+void cv_events_wake(void); /* ends all waiting, for good */
 
 /* operation_state.c: what C_GetOperationState has saved. */
 CK_RV cv_states_start(void);

@@ -125,27 +125,14 @@ static CK_RV ask_page(struct token_list *list, size_t cluster_index, uint64_t *n
     return value;
 }
 
-static CK_RV ask_cluster(size_t cluster_index)
-{
-    struct token_list list = {0};
-    uint64_t next = 0;
-    bool more = true;
-    CK_RV value = CKR_OK;
-    while (value == CKR_OK && more)
-        value = ask_page(&list, cluster_index, &next, &more);
-    if (value == CKR_OK)
-        value = cv_slots_learn(cluster_index, list.tokens, list.count);
-    free_list(&list);
-    return value;
-}
-
 /* One per cluster.  Threads are joined, not detached: C_Finalize must not return while one runs
  * code that dlclose may take away. */
 struct asker {
     pthread_t thread;
     size_t cluster_index;
     bool started, running;
-    bool suspect; /* it failed the last time, or was left behind */
+    bool suspect;   /* it failed the last time, or was left behind */
+    uint64_t taken; /* the number of the list that was taken last */
     CK_RV answer;
 };
 
@@ -153,6 +140,7 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t answered;
 static struct asker *askers;
 static size_t asker_count;
+static atomic_uint_fast64_t asked; /* lists so far */
 
 CK_RV cv_tokens_start(size_t clusters)
 {
@@ -182,6 +170,34 @@ void cv_tokens_abandon(void)
 {
     askers = NULL;
     asker_count = 0;
+}
+
+/* Takes a list unless one that was asked for later is there already: it might lack what that
+ * one has. */
+static CK_RV take_list(size_t cluster_index, uint64_t number, const struct token_list *list)
+{
+    CK_RV value = CKR_OK;
+    pthread_mutex_lock(&mutex);
+    if (number > askers[cluster_index].taken) {
+        value = cv_slots_learn(cluster_index, list->tokens, list->count);
+        askers[cluster_index].taken = number;
+    }
+    pthread_mutex_unlock(&mutex);
+    return value;
+}
+
+static CK_RV ask_cluster(size_t cluster_index)
+{
+    struct token_list list = {0};
+    uint64_t next = 0, number = atomic_fetch_add(&asked, 1) + 1;
+    bool more = true;
+    CK_RV value = CKR_OK;
+    while (value == CKR_OK && more)
+        value = ask_page(&list, cluster_index, &next, &more);
+    if (value == CKR_OK)
+        value = take_list(cluster_index, number, &list);
+    free_list(&list);
+    return value;
 }
 
 static void *run_asker(void *argument)
@@ -258,11 +274,9 @@ static CK_RV ask_at_once(void)
     return value;
 }
 
-CK_RV cv_tokens_refresh(void)
+static CK_RV ask_in_turn(void)
 {
     size_t clusters = cv_cluster_count();
-    if (clusters > 1 && cv_module_may_create_threads())
-        return ask_at_once();
     CK_RV worst = CKR_OK;
     bool any_good = clusters == 0;
     for (size_t i = 0; i < clusters; i++) {
@@ -273,4 +287,30 @@ CK_RV cv_tokens_refresh(void)
             worst = value;
     }
     return any_good ? CKR_OK : worst;
+}
+
+CK_RV cv_tokens_refresh(void)
+{
+    bool at_once = cv_cluster_count() > 1 && cv_module_may_create_threads();
+    CK_RV value = at_once ? ask_at_once() : ask_in_turn();
+    cv_slots_told();
+    return value;
+}
+
+void cv_tokens_glance(void)
+{
+    struct timespec start;
+    if (!cv_module_may_create_threads()) {
+        cv_tokens_refresh();
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    pthread_mutex_lock(&mutex);
+    for (size_t i = 0; i < asker_count; i++)
+        start_asker(i);
+    wait_for_askers(&start, SUSPECT_MS, true);
+    bool all = still_running(true) == 0;
+    pthread_mutex_unlock(&mutex);
+    if (all)
+        cv_slots_told();
 }

@@ -509,6 +509,21 @@ CK_RV cv_call(cv_cluster *cluster, unsigned operation, const uint8_t *ticket, si
 
 /* ---------------------------------------------------------------- for tests */
 
+void fake_set_tokens(unsigned tokens)
+{
+    pthread_mutex_lock(&mutex);
+    fake.tokens = tokens;
+    pthread_mutex_unlock(&mutex);
+}
+
+unsigned fake_calls(unsigned operation)
+{
+    pthread_mutex_lock(&mutex);
+    unsigned calls = fake.calls[operation];
+    pthread_mutex_unlock(&mutex);
+    return calls;
+}
+
 CK_SESSION_HANDLE fake_session(CK_FLAGS flags)
 {
     CK_SESSION_HANDLE session;

@@ -31,6 +31,9 @@ struct fake {
 extern struct fake fake;
 
 void fake_reset(void);
+/* While other threads make calls: sets the number of keyrings, tells how often it was called. */
+void fake_set_tokens(unsigned tokens);
+unsigned fake_calls(unsigned operation);
 /* Handle of one of the FAKE_ objects, which are labelled "1", "2", ... */
 CK_OBJECT_HANDLE fake_find(CK_SESSION_HANDLE session, unsigned object);
 CK_SESSION_HANDLE fake_session(CK_FLAGS flags);
