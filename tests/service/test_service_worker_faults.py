@@ -7,6 +7,7 @@ import os
 import signal
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from conclave.clock import boot_time_ms
 from conclave.cluster.ca import CertificateAuthority, read_client_request
+from conclave.cluster.master_keys import derive_master_keys, new_ticket_key, seal_cluster_keys
 from conclave.crypto.standard import Cka, Ckm, Cko
 from conclave.errors import Ckr
 from conclave.ids import ClientId, ClusterId
 from conclave.keyring.attributes import TRUE, ulong
 from conclave.service import wire
-from conclave.service.messages import NamedClient
+from conclave.service.messages import NamedClient, TicketKey
 from conclave.service.page import NO_LEASE_END
 from conclave.service.tickets import DAY_MS, Bearer, issue, open_ticket
 from conclave.service.wire import BUSY, Operation
@@ -416,6 +418,69 @@ def test_c11_an_expired_ticket_is_void_and_a_used_one_is_renewed(member: Member)
         assert (reply.value, reply.ticket) == (0, None)
 
     member.run(scenario)
+
+
+def with_newer_ticket_key(bench: WorkerBench) -> TicketKey:
+    """Put a ticket key into the store, as the replication does before the process hears of it."""
+    keys, master = bench.cluster_keys(), derive_master_keys(bench.smk)
+    newer = new_ticket_key(keys.ticket_keys[0].version + 1)
+    keys = msgspec.structs.replace(keys, ticket_keys=[newer, *keys.ticket_keys])
+    engine = open_writer_engine(bench.database)
+    with engine.begin() as connection:
+        writer = ClusterWriter(connection)
+        row = writer.cluster_state()
+        assert row is not None
+        sealed = seal_cluster_keys(keys, master, row.cluster_id)
+        writer.put_cluster_state(replace(row, sealed_keys=sealed))
+    engine.dispose()
+    return newer
+
+
+def test_c3_a_ticket_of_a_key_that_the_member_has_not_heard_of_is_no_ended_login(
+    tmp_path: Path,
+) -> None:
+    """A client that was given it by the primary shows it here before the keys were read again."""
+
+    async def scenario(bench: WorkerBench) -> None:
+        tenant = await make_tenant(bench)
+        _, private = await tenant.ec_key()
+        sign = tenant.sign_arguments(private)
+        good = forged(tenant)
+        # The row moves on at the very time at which tickets of its new key are shown.
+        old = bench.cluster_keys().ticket_keys[0]
+        newer = with_newer_ticket_key(bench)
+        bearer = Bearer(
+            ClusterId(bench.cluster_id), tenant.identity.client_id, bench.page.cluster_time_ms()
+        )
+        ticket = open_ticket(good, {old.version: old.key}, bearer)
+        renewed = issue(ticket, newer.version, newer.key)
+        client = await tenant.another(role=None)
+        arguments = create_arguments(tenant, b"made under a newer key")
+        reply = await client.call(Operation.CREATE_OBJECT, arguments, ticket=renewed)
+        assert reply.value == 0
+        assert (await client.call(Operation.SIGN, sign, ticket=renewed)).value == 0
+        unknown = issue(ticket, newer.version + 1, os.urandom(32))
+        reply = await client.call(Operation.SIGN, sign, ticket=unknown)
+        assert reply.value == Ckr.USER_NOT_LOGGED_IN
+
+    run(tmp_path, scenario)
+
+
+def test_c3_a_ticket_of_a_newer_key_is_not_judged_while_the_store_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    async def scenario(bench: WorkerBench) -> None:
+        tenant = await make_tenant(bench)
+        _, private = await tenant.ec_key()
+        sign = tenant.sign_arguments(private)
+        assert await tenant.client.ok(Operation.SIGN, sign)
+        bench.kill("cluster")
+        assert tenant.client.ticket is not None
+        unknown = (99).to_bytes(4, "big") + tenant.client.ticket[4:]
+        reply = await tenant.client.call(Operation.SIGN, sign, ticket=unknown)
+        assert reply.value == BUSY
+
+    run(tmp_path, scenario)
 
 
 def test_c13_a_logout_ends_the_login_here_while_the_cluster_process_is_dead(

@@ -101,7 +101,7 @@ class Credentials:
         """Deny a ticket's login id; a ticket that does not open has nothing to deny."""
         client_id = ClientId(exact_id(params.client_id, "client id"))
         try:
-            ticket = self.office.open_any(params.ticket, client_id)
+            ticket = await self.office.open_any(params.ticket, client_id)
         except CredentialRefused:
             return Nothing()
         login_id = login_id_of(ticket)
@@ -180,7 +180,7 @@ class Credentials:
         before, after = _versions(record)
         if params.ticket is None or row.authorization_version != after:
             return TicketResult(ticket=b"")
-        ticket = self.office.open(params.ticket, request.client_id, keyring_id)
+        ticket = await self.office.open(params.ticket, request.client_id, keyring_id)
         if not hmac.compare_digest(ticket.authorization_version, before):
             return TicketResult(ticket=b"")
         role = Role(params.role)
@@ -199,7 +199,7 @@ class Credentials:
         dual = self.context.require_authorized().dual_identity
         request = _request(params, params.keyring_id, params.new_password)
         keyring_id = KeyringId(exact_id(params.keyring_id, "keyring id"))
-        ticket = self.office.open(params.ticket, request.client_id, keyring_id)
+        ticket = await self.office.open(params.ticket, request.client_id, keyring_id)
         record = await idempotency.repeated(self.context, request)
         row = await self.context.read(lambda reader: require_keyring(reader, keyring_id))
         if record is not None:
@@ -301,7 +301,7 @@ class Credentials:
         """Return the caller's ticket if it has one; raise CredentialRefused when it is void."""
         if blob is None:
             return None
-        ticket = self.office.open(blob, client_id, keyring_id)
+        ticket = await self.office.open(blob, client_id, keyring_id)
         prove(ticket, await self.context.read(lambda reader: require_keyring(reader, keyring_id)))
         return ticket
 

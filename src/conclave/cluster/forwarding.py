@@ -158,7 +158,7 @@ class Forwarding:
             return result
         try:
             client_id = ClientId(exact_id(params.client_id, "client id"))
-            ticket = self.office.open_any(params.ticket, client_id)
+            ticket = await self.office.open_any(params.ticket, client_id)
         except CredentialRefused:
             return result
         ids = [peer.member_id for peer in member.state.others()]

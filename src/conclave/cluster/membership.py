@@ -49,6 +49,7 @@ from conclave.service.messages import (
     ClusterList,
     ClusterSummary,
     CreateCluster,
+    FetchKeys,
     MembersState,
     MemberState,
     Nothing,
@@ -232,8 +233,14 @@ class Membership:
         row = own_member(reader, member.state.member_id)
         return _authorized(state, row, params, master=master, keys=keys, authority=authority), row
 
-    async def worker_keys(self, _params: Nothing, _role: str) -> WorkerKeys:
-        """Return the derived keys that a worker needs, none before the authorization."""
+    async def worker_keys(self, params: FetchKeys, _role: str) -> WorkerKeys:
+        """Return the derived keys that a worker needs, none before the authorization.
+
+        The store's replication brings new ones, and is heard of a moment later: who knows of
+        newer ones asks `anew`, or a ticket that is good elsewhere would be refused here.
+        """
+        if params.anew:
+            await self.certificates.reload()
         authorized = self.context.authorized
         if authorized is None:
             return WorkerKeys(

@@ -51,7 +51,7 @@ class ObjectWrites:
             params.request_mac,
             params.deadline_ms,
         )
-        ticket = self.office.open(params.ticket, client_id, keyring_id)
+        ticket = await self.office.open(params.ticket, client_id, keyring_id)
         return await self.context.write(
             lambda writer: self._carry_out(writer, params, request, ticket)
         )

@@ -91,7 +91,7 @@ class Runtime(RuntimeJoins):
         context = self.context
         gate = AttemptGate(context.limits)
         desk = PasswordDesk(context, self.login, gate)
-        self._office = TicketOffice(context, DeniedLogins(context.page))
+        self._office = TicketOffice(context, DeniedLogins(context.page), self.certificates.reload)
         directory = self.home.places.location.directory
         self._logins = make_local_logins(
             context,

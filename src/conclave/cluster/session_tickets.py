@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +17,7 @@ from conclave.service.tickets import (
     Bearer,
     Ticket,
     issue,
+    key_version_of,
     login_id_of,
     new_ticket,
     open_ticket,
@@ -48,6 +50,8 @@ class TicketOffice:
 
     context: Context
     denied: DeniedLogins
+    reload: Callable[[], Awaitable[None]]
+    """Reads the cluster's keys anew; raises Unavailable while the store is closed."""
 
     def issue(
         self, row: KeyringRow, role: Role, key: bytes, client_id: ClientId, login_id: LoginId
@@ -65,21 +69,25 @@ class TicketOffice:
         newest = authorized.keys.ticket_keys[0]
         return issue(ticket, newest.version, newest.key)
 
-    def open(self, blob: bytes, client_id: ClientId, keyring_id: KeyringId) -> Ticket:
+    async def open(self, blob: bytes, client_id: ClientId, keyring_id: KeyringId) -> Ticket:
         """Return a caller's ticket for a keyring; raise CredentialRefused with NOT_LOGGED_IN.
 
         The ticket is not proven against the keyring's row yet: see `prove_login`.
         """
-        ticket = self.open_any(blob, client_id)
+        ticket = await self.open_any(blob, client_id)
         if ticket.keyring_id != keyring_id:
             raise refused("it belongs to another keyring")
         if login_id_of(ticket) in self.denied:
             raise refused("it was logged out")
         return ticket
 
-    def open_any(self, blob: bytes, client_id: ClientId) -> Ticket:
+    async def open_any(self, blob: bytes, client_id: ClientId) -> Ticket:
         """Return a caller's ticket for whatever keyring, logged out or not."""
         authorized = self.context.require_authorized()
+        if key_version_of(blob) > authorized.keys.ticket_keys[0].version:
+            # The replication has brought that key, perhaps, a moment before it is heard of.
+            await self.reload()
+            authorized = self.context.require_authorized()
         keys = {key.version: key.key for key in authorized.keys.ticket_keys}
         return open_ticket(blob, keys, self._bearer(authorized, client_id))
 

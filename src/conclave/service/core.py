@@ -11,7 +11,6 @@ it beside all other requests and runs the handler again.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,8 +27,9 @@ from conclave.service import page as page_words
 from conclave.service.asserted_clients import AssertedClients
 from conclave.service.cache import KeyringView, Session, ViewCache
 from conclave.service.channel import ChannelClient
+from conclave.service.key_fetcher import KeyFetcher
 from conclave.service.member_directory import MemberDirectory
-from conclave.service.messages import Nothing, Quiet, WorkerKeys
+from conclave.service.messages import Quiet, WorkerKeys
 from conclave.service.meters import Meters
 from conclave.service.object_seal import PublicSeal
 from conclave.service.page import SharedPage
@@ -55,14 +55,11 @@ if TYPE_CHECKING:
 
 KEYRING_ID_BYTES: Final = 16
 CHANNEL_CONNECT_SECONDS: Final = 3.0
-KEYS_TIMEOUT_SECONDS: Final = 3.0
 MAX_WRITE_SECONDS: Final = 30.0
 KEY_GENERATION_THREADS: Final = 2
 MAX_KEY_GENERATIONS: Final = 64
 MAX_DENIED: Final = 8192
 _RENEW_AGAIN_MS: Final = 60_000
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -143,7 +140,7 @@ class Core:
         self._denied_head = 0
         self._cut_off = False
         self._denied: OrderedDict[LoginId, None] = OrderedDict()
-        self._key_task: asyncio.Task[None] | None = None
+        self._fetcher = KeyFetcher(channel, self._take_keys)
 
     # ------------------------------------------------------------------ per batch
 
@@ -188,15 +185,9 @@ class Core:
 
     def refresh_keys(self) -> asyncio.Task[None]:
         """Fetch the keys from the cluster process; the old ones serve until then."""
-        if self._key_task is None or self._key_task.done():
-            self._key_task = asyncio.create_task(self._fetch_keys())
-            self._key_task.add_done_callback(_note_failure)
-        return self._key_task
+        return self._fetcher.fetch()
 
-    async def _fetch_keys(self) -> None:
-        given: WorkerKeys = await self._channel.call(
-            "worker_keys", Nothing(), timeout_seconds=KEYS_TIMEOUT_SECONDS
-        )
+    def _take_keys(self, given: WorkerKeys) -> None:
         if not given.authorized or not given.ticket_keys:
             self.keys = None
             return
@@ -320,8 +311,9 @@ class Core:
         return session
 
     async def _refetch_keys(self, pins: Pins) -> None:
+        """Fetch what the store has now; raise Unavailable when it cannot be read at present."""
+        await asyncio.shield(self._fetcher.fetch(anew=True))
         pins["keys"] = True
-        await asyncio.shield(self.refresh_keys())
 
     def _make_session(self, view: KeyringView, ticket: Ticket, key_version: int) -> Session:
         keys = self.require_serving()
@@ -397,16 +389,10 @@ class Core:
 
     async def close(self) -> None:
         """Let go of the other processes and of the threads."""
-        if self._key_task is not None:
-            self._key_task.cancel()
+        self._fetcher.cancel()
         await self._channel.close()
         self.key_generation_pool.shutdown(wait=False, cancel_futures=True)
         self.reader.close()
-
-
-def _note_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.warning("The cluster process gave no keys: %s", error)
 
 
 def _not_authorized() -> NotAllowed:

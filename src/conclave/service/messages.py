@@ -388,6 +388,12 @@ class TicketKey(Quiet, frozen=True):
     key: bytes
 
 
+class FetchKeys(Quiet, frozen=True):
+    """Ask for a worker's keys; `anew` reads the store first, for a ticket of an unknown version."""
+
+    anew: bool = False
+
+
 class WorkerKeys(Quiet, frozen=True):
     """What a worker gets once the member is authorized; newest ticket key first."""
 
@@ -576,7 +582,7 @@ METHODS: dict[str, Method] = {
         Method("revoke_client", NamedClient, Nothing, _DAEMON, writes=True),
         Method("put_users", UserRecords, UsersVersion, _DAEMON, writes=True),
         Method("list_users", Nothing, UserRecords, _DAEMON),
-        Method("worker_keys", Nothing, WorkerKeys, _WORKER),
+        Method("worker_keys", FetchKeys, WorkerKeys, _WORKER),
         Method("members_state", Nothing, MembersState, _WORKER),
         Method("login", ClientLogin, TicketResult, _WORKER, writes=True),
         Method("logout", ClientLogout, Nothing, _WORKER, writes=True),
