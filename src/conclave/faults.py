@@ -234,6 +234,18 @@ KEYRING_LABEL: Final = Fault(
 KEYRINGS_PER_CALL: Final = Fault(
     "CLUSTERPLUGIN_KEYRINGS_PER_CALL", 400, "Too many keyrings in one call", Ckr.ARGUMENTS_BAD
 )
+ENROLMENT_REFUSED: Final = Fault(
+    "CLUSTERPLUGIN_ENROLMENT_TOKEN_REFUSED", 403, "The enrolment token is not valid"
+)
+ENROLMENT_NOT_FOUND: Final = Fault(
+    "CLUSTERPLUGIN_ENROLMENT_TOKEN_NOT_FOUND", 404, "No such enrolment token"
+)
+ENROLMENT_USED: Final = Fault(
+    "CLUSTERPLUGIN_ENROLMENT_TOKEN_USED", 409, "The enrolment token was used"
+)
+ENROLMENT_LIMIT: Final = Fault(
+    "CLUSTERPLUGIN_ENROLMENT_TOKEN_LIMIT", 409, "Too many enrolment tokens"
+)
 CLIENT_EXISTS: Final = Fault("CLUSTERPLUGIN_CLIENT_EXISTS", 409, "The client exists already")
 WRONG_MASTER_KEY: Final = Fault(
     "CLUSTERPLUGIN_MASTER_KEY_WRONG", 409, "The partition holds another master key"

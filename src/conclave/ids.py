@@ -14,6 +14,8 @@ ObjectId = NewType("ObjectId", bytes)
 """16 random bytes that name an object inside its keyring."""
 ClientId = NewType("ClientId", bytes)
 """The 16 bytes of a registered client's UUID."""
+EnrolmentTokenId = NewType("EnrolmentTokenId", bytes)
+"""16 random bytes that name an enrolment token."""
 LoginId = NewType("LoginId", bytes)
 """16 random bytes, new at each C_Login, unchanged by ticket renewal, denied at C_Logout."""
 ProcessId = NewType("ProcessId", bytes)

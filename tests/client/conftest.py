@@ -17,7 +17,9 @@ import pytest
 from conclave.client import Client, KeyringSession, Role
 from tests.native.driver import write_configuration
 from tests.service.conftest import Tenant, make_tenant
+from tests.support.authority import Authority
 from tests.support.cluster_bench import PASSWORD
+from tests.support.registering import Member, serve
 from tests.support.scripted_worker import Start, Step, Worker
 from tests.support.worker_bench import worker_bench
 
@@ -146,3 +148,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield make
     for worker in workers:
         worker.stop()
+
+
+@pytest.fixture
+def member(tmp_path: Path) -> Iterator[Member]:
+    yield from serve(tmp_path, Member(authority := Authority(), authority))

@@ -17,7 +17,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from conclave import faults
 from conclave.cluster.ca import key_sha256, read_client_request
 from conclave.errors import BadInput, Conflict, NotFound
-from conclave.service.messages import ClientList, ClientMember, NamedClient, Nothing
+from conclave.service.client_messages import (
+    ClientList,
+    ClientMember,
+    NamedClient,
+)
+from conclave.service.messages import (
+    Nothing,
+)
 from conclave.store.repository import open_reader
 from tests.support.cluster_bench import client_request, cluster_bench
 

@@ -24,7 +24,11 @@ from conclave.errors import (
 )
 from conclave.ids import KeyringId
 from conclave.keyring.keys import WrapName, WrongPassword, unwrap_key
-from conclave.service.messages import ClientLogout, NamedClient, NamedKeyring
+from conclave.service.client_messages import NamedClient
+from conclave.service.messages import (
+    ClientLogout,
+    NamedKeyring,
+)
 from conclave.service.page import DENIED_LOGINS
 from conclave.service.tickets import Ticket, issue
 from conclave.service.wire import Role

@@ -26,14 +26,13 @@ from conclave.cluster.member_state import FILE_NAME, MemberStateFile
 from conclave.cluster.rotation import KEPT_AUTHORITIES, KEPT_TICKET_KEYS, is_due, rotated
 from conclave.errors import CredentialRefused, Unavailable
 from conclave.ids import ClientId, ClusterId, ClusterTimeMs, MemberId
+from conclave.service.client_messages import RegisterClient, RegisteredClient
 from conclave.service.messages import (
     ClusterList,
     DeleteMember,
     MemberReport,
     Nothing,
     PromoteMember,
-    RegisterClient,
-    RegisteredClient,
 )
 from conclave.service.tickets import Bearer, Ticket, issue, open_ticket
 from conclave.service.wire import Role

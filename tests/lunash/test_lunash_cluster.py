@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from conclave.service.messages import RegisterClient
+from conclave.service.client_messages import RegisterClient
 from tests.support.appliance_bench import make_cluster_partition_of
 from tests.support.cluster_bench import client_request
 from tests.support.hsm_bench import CO, SO

@@ -98,16 +98,16 @@ def test_reading_changes_nothing_and_asks_for_nothing(operation: AnyOperation) -
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)
 def test_only_administrators_change_clusters_and_users(operation: AnyOperation) -> None:
     belongs = operation.path.startswith(("/api/cluster", "/api/keyrings"))
-    if belongs and operation.name != "cluster.ca":
+    if belongs and operation.roles != NOBODY:
         assert operation.doors == Doors.BOTH
         assert operation.roles == (READERS if operation.method == "GET" else ADMINS)
     if operation.path.startswith(("/users", "/roles", "/acl")) and operation.name not in OF_ONESELF:
         assert operation.roles == ADMINS
 
 
-def test_only_logging_in_and_the_certificate_authority_ask_for_no_login() -> None:
+def test_only_logging_in_enrolment_and_the_certificate_authority_ask_for_no_login() -> None:
     open_to_all = {each.name for each in OPERATIONS if each.roles == NOBODY}
-    assert open_to_all == {"session.challenge", "session.answer", "cluster.ca"}
+    assert open_to_all == {"session.challenge", "session.answer", "cluster.ca", "client.enrol"}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)

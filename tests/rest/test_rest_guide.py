@@ -150,6 +150,13 @@ def chapter_4(client: Client, nobody: Client, cluster: str) -> None:
     assert (listed["clientID"], listed["revoked"]) == (made["clientID"], False)
     expect(client.delete(url), 204)
     assert expect(client.get(url), 200).json()["revoked"] is True
+    tokens = f"{cluster}/enrolmentTokens"
+    made = expect(client.post(tokens, {"commonName": "192.0.2.7"}), 201).json()
+    enrol = {"token": made["token"], "csr": make_request()}
+    expect(nobody.post(f"{cluster}/clients/actions/enrol", enrol), 201)
+    expect(client.get(tokens), 200)
+    other = expect(client.post(tokens, {}), 201).headers["Location"]
+    expect(client.delete(other), 204)
 
 
 def test_chapters_2_to_5_over_rest(house: House) -> None:

@@ -82,6 +82,7 @@ def text_of(schema: dict[str, Any]) -> str:
         "Ab1/" * 4,
         "1",
         "x" * 64,
+        "enrol-" + "x" * 64,
     ):
         if re.search(schema.get("pattern", ""), candidate):
             low, high = schema.get("minLength", 0), schema.get("maxLength", 255)

@@ -26,7 +26,8 @@ from conclave.errors import Ckr
 from conclave.ids import ClientId, ClusterId
 from conclave.keyring.attributes import TRUE, ulong
 from conclave.service import wire
-from conclave.service.messages import NamedClient, TicketKey
+from conclave.service.client_messages import NamedClient
+from conclave.service.messages import TicketKey
 from conclave.service.page import NO_LEASE_END
 from conclave.service.tickets import DAY_MS, Bearer, issue, open_ticket
 from conclave.service.wire import BUSY, Operation

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,6 +17,7 @@ from conclave.ids import (
     ClientId,
     ClusterId,
     ClusterTimeMs,
+    EnrolmentTokenId,
     IdempotencyKey,
     KeyGeneration,
     KeyringId,
@@ -25,11 +26,22 @@ from conclave.ids import (
     RowRevision,
     SlotNumber,
 )
+from conclave.store.assignments import assign, assigned_to
+from conclave.store.enrolment_tokens import (
+    all_tokens,
+    find_token,
+    forget_tokens,
+    insert_token,
+    revoke_token,
+    spend_token,
+    token_count,
+)
 from conclave.store.repository import ClusterReader, ClusterWriter
 from conclave.store.rows import (
     ClientRow,
     ClusterStateRow,
     CredentialRow,
+    EnrolmentTokenRow,
     KeyringRow,
     KeyringState,
     MemberRow,
@@ -82,6 +94,23 @@ def new_client(number: int = 0) -> ClientRow:
         revoked=False,
         created_ms=number,
     )
+
+
+def new_token(used_by: ClientId | None = None, **changes: Any) -> EnrolmentTokenRow:
+    row = EnrolmentTokenRow(
+        token_id=EnrolmentTokenId(os.urandom(16)),
+        secret_sha256=os.urandom(32),
+        common_name="host",
+        label="a label",
+        monitor_user="",
+        created_by="admin",
+        created_ms=10,
+        expires_ms=1000,
+        revoked=False,
+        client_id=used_by,
+        used_ms=20 if used_by else 0,
+    )
+    return replace(row, **changes)
 
 
 STATE = ClusterStateRow(
@@ -317,3 +346,43 @@ def test_idempotency_records_expire_in_bounded_steps(store: Store, reader: Clust
     assert [reader.record(client, key) is None for key in keys] == [True, True, False, False, False]
     assert run(store, lambda w: w.forget_records(forget, at_most=9))[0] == 1
     assert run(store, lambda w: w.forget_records(forget, at_most=9))[0] == 0
+
+
+def test_an_enrolment_token_is_spent_once_and_within_its_time(
+    store: Store, reader: ClusterReader
+) -> None:
+    token, late, gone = new_token(), new_token(created_ms=11), new_token(created_ms=12)
+    client = new_client().client_id
+    for row in (gone, token, late):
+        run(store, partial(insert_token, row=row))
+    assert all_tokens(reader) == [token, late, gone]
+    assert run(store, lambda writer: revoke_token(writer, gone.token_id))[0]
+    assert not run(store, lambda writer: spend_token(writer, gone.token_id, client, 20))[0]
+    assert not run(store, lambda writer: spend_token(writer, late.token_id, client, 1000))[0]
+    spent = [
+        run(store, lambda writer: spend_token(writer, token.token_id, client, 999))[0]
+        for _ in range(2)
+    ]
+    assert spent == [True, False]
+    assert not run(store, lambda writer: revoke_token(writer, token.token_id))[0]
+    assert find_token(reader, token.token_id) == replace(token, client_id=client, used_ms=999)
+    run(store, lambda writer: forget_tokens(writer, 1000))
+    assert token_count(reader) == 3
+    run(store, lambda writer: forget_tokens(writer, 1001))
+    assert (token_count(reader), find_token(reader, token.token_id)) == (0, None)
+
+
+def test_keyrings_are_assigned_to_a_client_until_they_are_deleted(
+    store: Store, reader: ClusterReader
+) -> None:
+    one, two, client = new_keyring("one", 1), new_keyring("two", 2), new_client()
+    made(store, one, two)
+    run(store, lambda writer: writer.insert_client(client))
+    both = [one.keyring_id, two.keyring_id, one.keyring_id]
+    _, writer = run(store, lambda writer: assign(writer, client.client_id, both))
+    assert writer.touched.clients
+    assert assigned_to(reader, client.client_id) == set(both)
+    run(store, lambda writer: writer.delete_keyring(one.keyring_id))
+    assert assigned_to(reader, client.client_id) == {two.keyring_id}
+    run(store, lambda writer: assign(writer, client.client_id, []))
+    assert assigned_to(reader, client.client_id) == frozenset()

@@ -13,18 +13,20 @@ from conclave import faults
 from conclave.errors import Conflict, InternalFault
 from conclave.ids import ClientId, ClusterTimeMs, IdempotencyKey, MemberId
 from conclave.store import schema
+from conclave.store.assignments import assign
 from conclave.store.conversion import BATCH_ROWS, convert
 from conclave.store.engine import (
     open_postgresql_reader,
     open_postgresql_writer,
     open_writer_engine,
 )
+from conclave.store.enrolment_tokens import insert_token
 from conclave.store.location import StoreLocation, open_reader
 from conclave.store.location import open_writer_engine as open_located_writer
 from conclave.store.migrations import migrate
 from conclave.store.repository import ClusterReader, ClusterWriter
 from conclave.store.rows import MemberRow, UserRow
-from tests.store.test_store_contract import STATE, new_client, new_keyring, new_object
+from tests.store.test_store_contract import STATE, new_client, new_keyring, new_object, new_token
 from tests.support.postgresql import House
 
 OBJECTS = BATCH_ROWS + 7
@@ -51,6 +53,8 @@ def source(tmp_path: Path) -> Engine:
         writer.next_revision()
         client = new_client()
         writer.insert_client(client)
+        assign(writer, client.client_id, [keyring.keyring_id])
+        insert_token(writer, new_token(client.client_id))
         rows = [new_object(keyring) for _ in range(OBJECTS)]
         for row in rows:
             writer.insert_object(row)

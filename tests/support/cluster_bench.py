@@ -32,6 +32,7 @@ from conclave.demo.options import free_loopback_address
 from conclave.ids import ClientId, ClusterId, KeyringId
 from conclave.service.bootstrap import ClusterBootstrap, LoginBootstrap, encode_bootstrap
 from conclave.service.channel import ChannelClient
+from conclave.service.client_messages import RegisterClient, RegisteredClient
 from conclave.service.messages import (
     Authorize,
     AuthorizeResult,
@@ -48,8 +49,6 @@ from conclave.service.messages import (
     ObjectDelete,
     ObjectWrite,
     Quiet,
-    RegisterClient,
-    RegisteredClient,
     TicketResult,
     WriteObjects,
     WriteResult,

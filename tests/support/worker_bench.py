@@ -24,7 +24,10 @@ from conclave.keyring.attributes import FALSE, TRUE, ulong
 from conclave.service import wire
 from conclave.service.bootstrap import WorkerBootstrap, encode_bootstrap
 from conclave.service.client_gate import X509_V_FLAG_NO_CHECK_TIME
-from conclave.service.messages import AuthorizeResult, RegisteredClient
+from conclave.service.client_messages import RegisteredClient
+from conclave.service.messages import (
+    AuthorizeResult,
+)
 from conclave.service.meters import Meters
 from conclave.service.page import SharedPage
 from conclave.settings import Limits

@@ -24,8 +24,8 @@ from conclave.appliance.package_version import ClusterPackage
 from conclave.clock import ApplianceClock
 from conclave.crypto.standard import Ckm, name_of
 from conclave.errors import ConclaveError
+from conclave.service.client_messages import ClientList
 from conclave.service.messages import (
-    ClientList,
     KeyringList,
     ListKeyrings,
     MemberList,

@@ -5,8 +5,8 @@
 # LNHServer00 entries into Chrystoki.conf.  Needs sh, openssl, curl and awk; nothing of Conclave.
 #
 # What holds at every moment:
-#   - no password is asked for, or sent, before the cluster CA's fingerprint is confirmed;
-#   - a password is never an argument, an exported variable or a file;
+#   - neither password nor token is asked for, or sent, before the CA's fingerprint is confirmed;
+#   - neither of them is ever an argument, an exported variable or a file;
 #   - no key file is overwritten or removed, save one that this very run made;
 #   - Chrystoki.conf is replaced whole or not at all, and only the five entries differ.
 
@@ -14,6 +14,9 @@ set -eu
 LC_ALL=C
 export LC_ALL
 unset OPENSSL_CONF CDPATH
+# Out of the environment at once, so that no child inherits them.
+given_password=${CONCLAVE_ADMIN_PASSWORD-} given_token=${CONCLAVE_ENROLMENT_TOKEN-}
+unset CONCLAVE_ADMIN_PASSWORD CONCLAVE_ENROLMENT_TOKEN
 umask 077
 
 admin_port=50070
@@ -24,7 +27,7 @@ default_client_dir=/usr/safenet/lunaclient
 section='LunaSA Client'
 
 common_name='' address='' cluster_id='' label='' monitor_user=''
-client_dir='' fingerprint='' password_fd='' force=no
+client_dir='' fingerprint='' password_fd='' token_fd='' by_token=no force=no
 work='' placed='' saved_ca='' terminal_muted=no finished=no
 
 usage() {
@@ -37,6 +40,10 @@ usage: LNHClientRegistration.sh -n <common name> -i <member address> -c <cluster
        --fingerprint HEX    SHA-256 fingerprint of the cluster CA: confirms it without a question
        --password-fd N      read the password from this descriptor; else from the variable
                             CONCLAVE_ADMIN_PASSWORD, else from the terminal
+       --token              ask for an enrolment token, which an administrator made, and for no
+                            password; it is read from the terminal
+       --token-fd N         read the token from this descriptor; the variable
+                            CONCLAVE_ENROLMENT_TOKEN does without either option
        --client-dir DIR     where cert/ lies; else the directory above this script's, when that
                             is named bin, else $default_client_dir
        --force              replace a cluster that stands at index 00 without asking
@@ -100,6 +107,8 @@ parse_arguments() {
             --server-cn) need_value "$@"; server_name=$2; shift ;;
             --fingerprint) need_value "$@"; fingerprint=$2; shift ;;
             --password-fd) need_value "$@"; password_fd=$2; shift ;;
+            --token) by_token=yes ;;
+            --token-fd) need_value "$@"; token_fd=$2; by_token=yes; shift ;;
             --client-dir) need_value "$@"; client_dir=$2; shift ;;
             --force) force=yes ;;
             -m) die 'option -m, a further cluster on this client, is not supported yet' ;;
@@ -134,6 +143,13 @@ check_arguments() {
         die "--server-cn must be a host name; it is '$server_name'"
     matches "$password_fd" '[0-9]?' ||
         die "--password-fd must be a descriptor from 0 to 9; it is '$password_fd'"
+    matches "$token_fd" '[0-9]?' ||
+        die "--token-fd must be a descriptor from 0 to 9; it is '$token_fd'"
+    if [ -n "$given_token" ] && [ -z "$password_fd$given_password" ]; then by_token=yes; fi
+    if [ "$by_token" = yes ]; then
+        [ -z "$password_fd$given_password" ] || die 'give a token or a password, not both'
+        [ -z "$monitor_user" ] || die '-u does not go with a token: who made it set the user'
+    fi
     check_port "$admin_port"
     fingerprint=$(printf '%s' "$fingerprint" | tr -d ': ' | tr 'a-f' 'A-F')
     matches "$fingerprint" '([0-9A-F]{64})?' ||
@@ -157,8 +173,9 @@ check_tools() {
     if [ ! -t 0 ]; then
         [ -n "$fingerprint" ] ||
             die 'without a terminal give --fingerprint, which the administrator can tell you'
-        [ -n "$password_fd" ] || [ -n "${CONCLAVE_ADMIN_PASSWORD-}" ] ||
-            die 'without a terminal give --password-fd or CONCLAVE_ADMIN_PASSWORD'
+        [ -n "$password_fd$given_password$token_fd$given_token" ] ||
+            die 'without a terminal give --token-fd, --password-fd, CONCLAVE_ENROLMENT_TOKEN or' \
+                'CONCLAVE_ADMIN_PASSWORD'
     fi
 }
 
@@ -425,7 +442,7 @@ url_host() {
 # failed CURL-STATUS
 failed() {
     case $1 in
-        35 | 51 | 58 | 60) die 'the member did not prove that it is of this cluster; no password was sent' ;;
+        35 | 51 | 58 | 60) die 'the member did not prove that it is of this cluster; nothing secret was sent' ;;
         *) die 'the request to the member failed; see above. Nothing was changed here' ;;
     esac
 }
@@ -477,33 +494,83 @@ make_request() {
         -subj "/CN=$common_name" -out "$work/request.pem" || die 'openssl made no request'
 }
 
-read_password() {
-    if [ -n "$password_fd" ]; then
-        eval "IFS= read -r password <&$password_fd" || [ -n "${password-}" ] ||
-            die "no password could be read from descriptor $password_fd"
-    elif [ -n "${CONCLAVE_ADMIN_PASSWORD-}" ]; then
-        password=$CONCLAVE_ADMIN_PASSWORD
+# read_secret WHAT DESCRIPTOR GIVEN PROMPT: set secret
+read_secret() {
+    if [ -n "$2" ]; then
+        eval "IFS= read -r secret <&$2" || [ -n "${secret-}" ] ||
+            die "no $1 could be read from descriptor $2"
+    elif [ -n "$3" ]; then
+        secret=$3
     else
         # Muted before it is asked for, so that not even a fast hand is shown.
         terminal_muted=yes
         stty -echo
-        printf 'Password of appliance user %s: ' "$admin_user"
-        IFS= read -r password || password=''
+        printf '%s: ' "$4"
+        IFS= read -r secret || secret=''
         unmute
     fi
-    unset CONCLAVE_ADMIN_PASSWORD
-    [ -n "$password" ] || die 'the password is empty'
+    [ -n "$secret" ] || die "the $1 is empty"
 }
 
-credentials() {
-    printf 'user = "%s:' "$admin_user"
-    printf '%s' "$password" | sed 's/[\\"]/\\&/g' | tr -d '\n'
+read_proof() {
+    if [ "$by_token" = yes ]; then
+        read_secret token "$token_fd" "$given_token" 'Enrolment token'
+        matches "$secret" 'enrol-[A-Za-z0-9_-]{64}' || die 'that is no enrolment token'
+    else
+        read_secret password "$password_fd" "$given_password" \
+            "Password of appliance user $admin_user"
+    fi
+    given_password='' given_token=''
+}
+
+# quoted: standard input as a word of curl's configuration
+quoted() {
+    printf '"'
+    sed 's/[\\"]/\\&/g' | tr -d '\n'
     printf '"\n'
+}
+
+# What curl reads of its standard input, where nobody else sees it.
+proof_and_body() {
+    if [ "$by_token" = yes ]; then
+        printf 'data-binary = '
+        { printf '{"token": "%s", ' "$secret"; cat "$work/body"; } | quoted
+    else
+        printf 'user = '
+        printf '%s:%s' "$admin_user" "$secret" | quoted
+        printf 'data-binary = '
+        { printf '{'; cat "$work/body"; } | quoted
+    fi
+}
+
+# request_once: ask for the certificate; the status is curl's
+request_once() {
+    path=clients
+    if [ "$by_token" = yes ]; then path=clients/actions/enrol; fi
+    status=$(proof_and_body | ask --cacert "$work/lnh_ca.pem" \
+        --connect-to "$server_name:$admin_port:$(url_host "$address"):$admin_port" \
+        --header 'Content-Type: application/json' \
+        "https://$server_name:$admin_port/api/clusters/$cluster_id/$path")
+}
+
+# An answer that was lost is asked for again: the same key gives the same client, and does not
+# spend a token twice.
+request_until_answered() {
+    for _ in 1 2; do
+        outcome=0
+        request_once || outcome=$?
+        case $outcome:$status in
+            0:50[34] | 18:* | 28:* | 52:* | 55:* | 56:*) sleep 1 ;;
+            0:*) return 0 ;;
+            *) failed "$outcome" ;;
+        esac
+    done
+    request_once || failed $?
 }
 
 request_certificate() {
     {
-        printf '{"csr": '
+        printf '"csr": '
         json_string <"$work/request.pem"
         if [ -n "$label" ]; then
             printf ', "label": '
@@ -514,11 +581,8 @@ request_certificate() {
         fi
         printf '}'
     } >"$work/body"
-    status=$(credentials | ask --cacert "$work/lnh_ca.pem" \
-        --connect-to "$server_name:$admin_port:$(url_host "$address"):$admin_port" \
-        --header 'Content-Type: application/json' --data-binary "@$work/body" \
-        "https://$server_name:$admin_port/api/clusters/$cluster_id/clients") || failed $?
-    password=''
+    request_until_answered
+    secret=''
     case $status in
         200 | 201) ;;
         *) die "the cluster did not certify this client: $(explain "$status")" ;;
@@ -600,7 +664,7 @@ main() {
     fetch_ca
     confirm_ca
     make_request
-    read_password
+    read_proof
     request_certificate
     check_certificate
     prepare_configuration

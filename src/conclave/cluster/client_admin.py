@@ -18,14 +18,16 @@ from conclave.cluster.context import Authorized, Context, parse_uuid
 from conclave.cluster.rotation import newest_authority
 from conclave.errors import BadInput, Conflict, NotFound
 from conclave.ids import ClientId
-from conclave.service.messages import (
+from conclave.service.client_messages import (
     ClientList,
     ClientMember,
     ClientSummary,
     NamedClient,
-    Nothing,
     RegisterClient,
     RegisteredClient,
+)
+from conclave.service.messages import (
+    Nothing,
 )
 from conclave.store.repository import ClusterWriter
 from conclave.store.rows import ClientRow, MemberRow
@@ -50,11 +52,17 @@ class ClientAdmin:
         """
         authorized = self.context.require_authorized()
         request = read_client_request(params.request_pem)
-        _check_text("label", params.label)
-        _check_text("monitor user", params.monitor_user)
+        check_text("label", params.label)
+        check_text("monitor user", params.monitor_user)
         row, authority = await self.context.write(
-            lambda writer: self._register(writer, authorized, request, params)
+            lambda writer: self.register(
+                writer, authorized, request, label=params.label, monitor_user=params.monitor_user
+            )
         )
+        return await self.registered(row, authority)
+
+    async def registered(self, row: ClientRow, authority: CertificateAuthority) -> RegisteredClient:
+        """Return what a client needs to connect, once the members present what it knows."""
         await self.until_shown()
         return RegisteredClient(
             client=_summary(row),
@@ -65,13 +73,16 @@ class ClientAdmin:
             members=_listed(await self.context.read(lambda reader: reader.members())),
         )
 
-    def _register(
+    def register(
         self,
         writer: ClusterWriter,
         authorized: Authorized,
         request: ClientRequest,
-        params: RegisterClient,
+        *,
+        label: str,
+        monitor_user: str,
     ) -> tuple[ClientRow, CertificateAuthority]:
+        """List a client inside a transaction; return it with the CA that certified it."""
         authority, now = newest_authority(writer, authorized), self.context.clock.now()
         existing = writer.client_by_key(request.key_sha256)
         if existing is not None:
@@ -85,8 +96,8 @@ class ClientAdmin:
         row = ClientRow(
             client_id=client_id,
             common_name=request.common_name,
-            label=params.label or request.common_name,
-            monitor_user=params.monitor_user,
+            label=label or request.common_name,
+            monitor_user=monitor_user,
             key_sha256=request.key_sha256,
             certificate_der=der(authority.certify_client(request, client_id, now)),
             revoked=False,
@@ -134,7 +145,8 @@ def _listed(rows: Iterable[MemberRow]) -> list[ClientMember]:
     ]
 
 
-def _check_text(field: str, text: str) -> None:
+def check_text(field: str, text: str) -> None:
+    """Refuse a text that is too long, or that no line can show; raise BadInput."""
     if len(text) > MAX_TEXT_CHARACTERS or not text.isprintable():
         message = f"A client's {field} has at most {MAX_TEXT_CHARACTERS} printable characters."
         raise BadInput(faults.BAD_REQUEST, message)

@@ -22,6 +22,7 @@ from conclave.cluster.configuration import MemberState, Standing
 from conclave.cluster.context import Context
 from conclave.cluster.credentials import Credentials
 from conclave.cluster.engine_choice import EngineChoice
+from conclave.cluster.enrolment import EnrolmentAdmin
 from conclave.cluster.forwarding import Forwarding, make_local_logins
 from conclave.cluster.joining import Joining
 from conclave.cluster.keyring_admin import KeyringAdmin
@@ -102,6 +103,7 @@ class Runtime(RuntimeJoins):
         )
         keyrings = KeyringAdmin(context, desk, gate)
         clients = ClientAdmin(context, self.certificates.until_shown)
+        enrolment = EnrolmentAdmin(context, clients)
         self._credentials = Credentials(context, desk, self._office)
         objects = ObjectWrites(context, self._office)
         users = UserMirror(context)
@@ -121,6 +123,11 @@ class Runtime(RuntimeJoins):
             "register_client": clients.register_client,
             "list_clients": clients.list_clients,
             "revoke_client": clients.revoke_client,
+            "create_enrolment_token": enrolment.create,
+            "list_enrolment_tokens": enrolment.list_tokens,
+            "revoke_enrolment_token": enrolment.revoke,
+            "check_enrolment": enrolment.check,
+            "enrol_client": enrolment.enrol_client,
             "put_users": put_users,
             "list_users": users.list_users,
             "login": self._credentials.login,

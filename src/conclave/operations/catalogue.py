@@ -13,6 +13,7 @@ from conclave.operations import (
     clients,
     cluster_config,
     clusters,
+    enrolment,
     firmware,
     hsm,
     hsm_roles,
@@ -68,6 +69,7 @@ _MODULES: Final = (
     clusters,
     members,
     clients,
+    enrolment,
     keyrings,
     audit,
 )

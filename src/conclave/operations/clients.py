@@ -28,14 +28,16 @@ from conclave.operations.model import (
     operation,
 )
 from conclave.operations.refusals import CLUSTER_CALL
-from conclave.service.messages import (
+from conclave.service.client_messages import (
     ClientList,
     ClientSummary,
-    MemberList,
     NamedClient,
-    Nothing,
     RegisterClient,
     RegisteredClient,
+)
+from conclave.service.messages import (
+    MemberList,
+    Nothing,
 )
 
 CLIENTS = f"{CLUSTER}/clients"
@@ -97,22 +99,30 @@ class NewClientView(ClientView, frozen=True):
     members: list[ClientMemberView]
 
 
+def shown_time(milliseconds: int) -> str:
+    """Return an instant in UTC, to the second."""
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _view(cluster_id: str, client: ClientSummary) -> ClientView:
-    created = datetime.fromtimestamp(client.created_ms / 1000, UTC)
     return ClientView(
         client_id=client.client_id,
         client_label=client.label,
         common_name=client.common_name,
         monitor_user=client.monitor_user,
         revoked=client.revoked,
-        created=f"{created:%Y-%m-%dT%H:%M:%SZ}",
+        created=shown_time(client.created_ms),
         url=f"{CLUSTERS}/{cluster_id}/clients/{client.client_id}",
     )
 
 
 def check_monitor_user(call: Call, arguments: NewClient) -> None:
     """The monitor user, if one is named, must exist and have the role monitor."""
-    named = arguments.monitor_user
+    require_monitor(call, arguments.monitor_user)
+
+
+def require_monitor(call: Call, named: str | UnsetType) -> None:
+    """Refuse who is no monitor; raise NotFound or BadInput."""
     if isinstance(named, UnsetType):
         return
     if call.appliance.users.get(named).role is not UserRole.MONITOR:
@@ -146,7 +156,6 @@ async def register_client(call: Call, arguments: NewClient) -> Reply:
     cluster = await the_cluster(call)
     monitor = arguments.monitor_user
     present = await ask(call, "list_members", Nothing(), MemberList)
-    local = {member.member_id for member in present.members if member.local}
     made = await ask(
         call,
         "register_client",
@@ -157,7 +166,13 @@ async def register_client(call: Call, arguments: NewClient) -> Reply:
         ),
         RegisteredClient,
     )
-    view = _view(cluster.cluster_id, made.client)
+    return certified(cluster.cluster_id, made, present)
+
+
+def certified(cluster_id: str, made: RegisteredClient, present: MemberList) -> Reply:
+    """Answer a registration."""
+    local = {member.member_id for member in present.members if member.local}
+    view = _view(cluster_id, made.client)
     body = NewClientView(
         **structs.asdict(view),
         certificate=made.certificate_pem,

@@ -12,17 +12,20 @@ from typing import Literal
 
 import msgspec
 
-
-class Quiet(msgspec.Struct, frozen=True, gc=False):
-    """A message whose repr names its fields only."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(self.__struct_fields__)})"
-
-
-class Nothing(Quiet, frozen=True):
-    """No parameter or no result."""
-
+from conclave.service.client_messages import (
+    CheckEnrolment,
+    ClientList,
+    CreateEnrolmentToken,
+    EnrolClient,
+    EnrolmentTokenList,
+    EnrolmentTokenSummary,
+    NamedClient,
+    NamedEnrolmentToken,
+    RegisterClient,
+    RegisteredClient,
+)
+from conclave.service.quiet import Nothing as Nothing  # noqa: PLC0414 - exported from here
+from conclave.service.quiet import Quiet as Quiet  # noqa: PLC0414 - exported from here
 
 # ------------------------------------------------------------------ login process
 
@@ -251,7 +254,7 @@ class Notice(Quiet, frozen=True):
     ca_certificate_pem: str
     users_version: int
     removed: str
-    refused_joins: list[RefusedJoin] = []
+    refused_joins: list[RefusedJoin] = msgspec.field(default_factory=list)
     """The last ones, oldest first."""
 
 
@@ -297,57 +300,6 @@ class NamedKeyring(Quiet, frozen=True):
     """Name a keyring by UUID or by label."""
 
     name: str
-
-
-class RegisterClient(Quiet, frozen=True):
-    """Certify a client's key."""
-
-    request_pem: str
-    label: str
-    monitor_user: str
-
-
-class ClientSummary(Quiet, frozen=True):
-    """A client as lists show it."""
-
-    client_id: str
-    common_name: str
-    label: str
-    monitor_user: str
-    revoked: bool
-    created_ms: int
-
-
-class ClientList(Quiet, frozen=True):
-    """Registered clients."""
-
-    clients: list[ClientSummary]
-
-
-class ClientMember(Quiet, frozen=True):
-    """Where a client finds a member."""
-
-    member_id: str
-    address: str
-    crypto_port: int
-    group: str
-
-
-class RegisteredClient(Quiet, frozen=True):
-    """Result of RegisterClient, with where a client finds the members."""
-
-    client: ClientSummary
-    certificate_pem: str
-    ca_certificate_pem: str
-    server_common_name: str
-    crypto_port: int
-    members: list[ClientMember]
-
-
-class NamedClient(Quiet, frozen=True):
-    """Name a client by UUID."""
-
-    client_id: str
 
 
 class UserRecord(Quiet, frozen=True):
@@ -580,6 +532,17 @@ METHODS: dict[str, Method] = {
         Method("register_client", RegisterClient, RegisteredClient, _DAEMON, writes=True),
         Method("list_clients", Nothing, ClientList, _DAEMON),
         Method("revoke_client", NamedClient, Nothing, _DAEMON, writes=True),
+        Method(
+            "create_enrolment_token",
+            CreateEnrolmentToken,
+            EnrolmentTokenSummary,
+            _DAEMON,
+            writes=True,
+        ),
+        Method("list_enrolment_tokens", Nothing, EnrolmentTokenList, _DAEMON),
+        Method("revoke_enrolment_token", NamedEnrolmentToken, Nothing, _DAEMON, writes=True),
+        Method("check_enrolment", CheckEnrolment, Nothing, _DAEMON),
+        Method("enrol_client", EnrolClient, RegisteredClient, _DAEMON, writes=True),
         Method("put_users", UserRecords, UsersVersion, _DAEMON, writes=True),
         Method("list_users", Nothing, UserRecords, _DAEMON),
         Method("worker_keys", FetchKeys, WorkerKeys, _WORKER),

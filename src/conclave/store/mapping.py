@@ -12,6 +12,7 @@ from conclave.ids import (
     ClientId,
     ClusterId,
     ClusterTimeMs,
+    EnrolmentTokenId,
     KeyGeneration,
     KeyringId,
     MemberId,
@@ -23,6 +24,7 @@ from conclave.store.rows import (
     ClientRow,
     ClusterStateRow,
     CredentialRow,
+    EnrolmentTokenRow,
     IdempotencyRow,
     KeyringRow,
     KeyringState,
@@ -137,6 +139,28 @@ def client_values(row: ClientRow) -> Values:
     return asdict(row)
 
 
+def enrolment_token(row: AnyRow) -> EnrolmentTokenRow:
+    """Read an enrolment token."""
+    return EnrolmentTokenRow(
+        token_id=EnrolmentTokenId(bytes(row.token_id)),
+        secret_sha256=bytes(row.secret_sha256),
+        common_name=row.common_name,
+        label=row.label,
+        monitor_user=row.monitor_user,
+        created_by=row.created_by,
+        created_ms=row.created_ms,
+        expires_ms=row.expires_ms,
+        revoked=row.revoked,
+        client_id=None if row.client_id is None else ClientId(bytes(row.client_id)),
+        used_ms=row.used_ms,
+    )
+
+
+def enrolment_token_values(row: EnrolmentTokenRow) -> Values:
+    """Write an enrolment token."""
+    return asdict(row)
+
+
 def member(row: AnyRow) -> MemberRow:
     """Read a member."""
     return MemberRow(
@@ -181,6 +205,7 @@ def cluster_state(row: AnyRow) -> ClusterStateRow:
         feature_level=row.feature_level,
         sealed_keys=row.sealed_keys,
         ca_certificate_der=row.ca_certificate_der,
+        assigned=row.assigned,
     )
 
 

@@ -106,7 +106,27 @@ _V2: Final = (
     " SELECT 'users', CASE WHEN COUNT(*) > 0 THEN 1 ELSE 0 END FROM users",
 )
 
-STEPS: Final[dict[int, tuple[str, ...]]] = {1: _V1, 2: _V2}
+_V3: Final = (
+    """CREATE TABLE enrolment_tokens (
+        token_id {bytes} PRIMARY KEY,
+        secret_sha256 {bytes} NOT NULL,
+        common_name TEXT NOT NULL,
+        label TEXT NOT NULL,
+        monitor_user TEXT NOT NULL,
+        created_by TEXT NOT NULL,
+        created_ms BIGINT NOT NULL,
+        expires_ms BIGINT NOT NULL,
+        revoked BOOLEAN NOT NULL,
+        client_id {bytes},
+        used_ms BIGINT NOT NULL)""",
+    """CREATE TABLE assignments (
+        client_id {bytes} NOT NULL REFERENCES clients (client_id),
+        keyring_id {bytes} NOT NULL REFERENCES keyrings (keyring_id),
+        PRIMARY KEY (client_id, keyring_id))""",
+    "ALTER TABLE cluster_state ADD COLUMN assigned BOOLEAN NOT NULL DEFAULT FALSE",
+)
+
+STEPS: Final[dict[int, tuple[str, ...]]] = {1: _V1, 2: _V2, 3: _V3}
 """Statements that lead from the version before to this one; {bytes} is the engine's byte type."""
 
 _BYTE_TYPES: Final = {"sqlite": "BLOB", "postgresql": "BYTEA"}

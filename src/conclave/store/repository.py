@@ -105,6 +105,11 @@ class ClusterReader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    @property
+    def connection(self) -> Connection:
+        """Return the connection, for tables that have a module of their own."""
+        return self._connection
+
     def close(self) -> None:
         """Let go of the store."""
         self._connection.close()
@@ -378,6 +383,8 @@ class ClusterWriter(ClusterReader):
     def delete_keyring(self, keyring_id: KeyringId) -> None:
         """Delete a keyring and its objects; raises NotFound."""
         self.delete_objects(keyring_id)
+        assigned = schema.assignments
+        self._connection.execute(delete(assigned).where(assigned.c.keyring_id == keyring_id))
         statement = delete(schema.keyrings).where(schema.keyrings.c.keyring_id == keyring_id)
         if self._connection.execute(statement).rowcount != 1:
             message = f"There is no keyring {keyring_id.hex()}."
@@ -424,7 +431,7 @@ class ClusterWriter(ClusterReader):
     def insert_client(self, row: ClientRow) -> None:
         """Insert a client whose key is not listed yet."""
         self._connection.execute(insert(schema.clients), mapping.client_values(row))
-        self._note_client()
+        self.note_clients()
 
     def revoke_client(self, client_id: ClientId) -> None:
         """Mark a client as revoked for good; raises NotFound."""
@@ -433,16 +440,17 @@ class ClusterWriter(ClusterReader):
         if self._connection.execute(statement).rowcount != 1:
             message = f"There is no client {client_id.hex()}."
             raise NotFound(faults.CLIENT_NOT_FOUND, message)
-        self._note_client()
+        self.note_clients()
 
     def renew_client(self, client_id: ClientId, certificate_der: bytes) -> None:
         """Keep another certificate of the client's key."""
         table = schema.clients
         values = {"certificate_der": certificate_der}
         self._connection.execute(update(table).where(table.c.client_id == client_id).values(values))
-        self._note_client()
+        self.note_clients()
 
-    def _note_client(self) -> None:
+    def note_clients(self) -> None:
+        """Have everybody look at the clients again."""
         # Its row carries no revision; that a copy lacks the change must be seen all the same.
         self.next_revision()
         self.touched.clients = True

@@ -10,6 +10,7 @@ from conclave.ids import (
     ClientId,
     ClusterId,
     ClusterTimeMs,
+    EnrolmentTokenId,
     KeyGeneration,
     KeyringId,
     MemberId,
@@ -94,6 +95,25 @@ class ClientRow:
 
 
 @dataclass(frozen=True, slots=True)
+class EnrolmentTokenRow:
+    """What lets one client register once; an empty text binds it to nothing."""
+
+    token_id: EnrolmentTokenId
+    secret_sha256: bytes
+    common_name: str
+    label: str
+    monitor_user: str
+    created_by: str
+    created_ms: int
+    expires_ms: int
+    revoked: bool
+    client_id: ClientId | None
+    """Who registered with it."""
+    used_ms: int
+    """0 while nobody did."""
+
+
+@dataclass(frozen=True, slots=True)
 class MemberRow:
     """A member of the cluster."""
 
@@ -122,6 +142,8 @@ class ClusterStateRow:
     sealed_keys: bytes
     """CA key and ticket keys under `seal`; empty until the first authorization."""
     ca_certificate_der: bytes
+    assigned: bool = False
+    """A client uses the keyrings that are assigned to it only, not all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 REVISION_COUNTER: Final = "revision"
 SLOT_COUNTER: Final = "slot"
 USERS_COUNTER: Final = "users"
@@ -57,6 +57,7 @@ cluster_state: Final = Table(
     Column("feature_level", Integer, nullable=False),
     Column("sealed_keys", LargeBinary, nullable=False),
     Column("ca_certificate_der", LargeBinary, nullable=False),
+    Column("assigned", Boolean, nullable=False),
 )
 
 members: Final = Table(
@@ -95,6 +96,29 @@ clients: Final = Table(
     Column("certificate_der", LargeBinary, nullable=False),
     Column("revoked", Boolean, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
+)
+
+enrolment_tokens: Final = Table(
+    "enrolment_tokens",
+    metadata,
+    Column("token_id", LargeBinary, primary_key=True),
+    Column("secret_sha256", LargeBinary, nullable=False),
+    Column("common_name", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("monitor_user", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("revoked", Boolean, nullable=False),
+    Column("client_id", LargeBinary),
+    Column("used_ms", BigInteger, nullable=False),
+)
+
+assignments: Final = Table(
+    "assignments",
+    metadata,
+    Column("client_id", LargeBinary, ForeignKey("clients.client_id"), primary_key=True),
+    Column("keyring_id", LargeBinary, ForeignKey("keyrings.keyring_id"), primary_key=True),
 )
 
 keyrings: Final = Table(

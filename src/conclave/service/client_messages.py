@@ -1,0 +1,112 @@
+"""Messages about clients: registration, enrolment tokens, and which keyrings are theirs."""
+
+from __future__ import annotations
+
+from conclave.service.quiet import Quiet
+
+
+class RegisterClient(Quiet, frozen=True):
+    """Certify a client's key."""
+
+    request_pem: str
+    label: str
+    monitor_user: str
+
+
+class ClientSummary(Quiet, frozen=True):
+    """A client as lists show it."""
+
+    client_id: str
+    common_name: str
+    label: str
+    monitor_user: str
+    revoked: bool
+    created_ms: int
+
+
+class ClientList(Quiet, frozen=True):
+    """Registered clients."""
+
+    clients: list[ClientSummary]
+
+
+class ClientMember(Quiet, frozen=True):
+    """Where a client finds a member."""
+
+    member_id: str
+    address: str
+    crypto_port: int
+    group: str
+
+
+class RegisteredClient(Quiet, frozen=True):
+    """Result of RegisterClient, with where a client finds the members."""
+
+    client: ClientSummary
+    certificate_pem: str
+    ca_certificate_pem: str
+    server_common_name: str
+    crypto_port: int
+    members: list[ClientMember]
+
+
+class NamedClient(Quiet, frozen=True):
+    """Name a client by UUID."""
+
+    client_id: str
+
+
+class CreateEnrolmentToken(Quiet, frozen=True):
+    """Let one client register with a secret; an empty text binds it to nothing."""
+
+    token_id: bytes
+    secret_sha256: bytes
+    common_name: str
+    label: str
+    monitor_user: str
+    created_by: str
+    life_ms: int
+
+
+class EnrolmentTokenSummary(Quiet, frozen=True):
+    """An enrolment token as lists show it; `client_id` is empty until somebody has used it."""
+
+    token_id: str
+    common_name: str
+    label: str
+    monitor_user: str
+    created_by: str
+    created_ms: int
+    expires_ms: int
+    state: str
+    """open, used, revoked or expired"""
+    client_id: str
+    used_ms: int
+
+
+class EnrolmentTokenList(Quiet, frozen=True):
+    """Enrolment tokens, oldest first."""
+
+    tokens: list[EnrolmentTokenSummary]
+
+
+class NamedEnrolmentToken(Quiet, frozen=True):
+    """Name an enrolment token by UUID."""
+
+    token_id: str
+
+
+class CheckEnrolment(Quiet, frozen=True):
+    """Ask whether a secret could register a client; nothing is changed."""
+
+    token_id: bytes
+    secret: bytes
+
+
+class EnrolClient(Quiet, frozen=True):
+    """Certify a client's key by an enrolment token, which is spent by it."""
+
+    token_id: bytes
+    secret: bytes
+    request_pem: str
+    label: str

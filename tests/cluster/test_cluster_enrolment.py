@@ -1,0 +1,147 @@
+"""Enrolment tokens at the cluster processes: spent once over all members, and by their time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from conclave import faults
+from conclave.cluster.enrolment import MAX_TOKENS, secret_sha256
+from conclave.errors import Conflict, NotAllowed, NotFound
+from conclave.service.client_messages import (
+    CheckEnrolment,
+    ClientList,
+    CreateEnrolmentToken,
+    EnrolClient,
+    EnrolmentTokenList,
+    EnrolmentTokenSummary,
+    NamedClient,
+    NamedEnrolmentToken,
+    RegisteredClient,
+)
+from conclave.service.messages import Nothing
+from tests.support.cluster_bench import ClusterBench, client_request, cluster_bench
+from tests.support.several import several, until
+
+SECRET = os.urandom(32)
+
+
+async def make(bench: ClusterBench, **changes: Any) -> bytes:
+    wanted: dict[str, Any] = {
+        "token_id": os.urandom(16),
+        "secret_sha256": secret_sha256(SECRET),
+        "common_name": "",
+        "label": "",
+        "monitor_user": "",
+        "created_by": "admin",
+        "life_ms": 600_000,
+    }
+    params = CreateEnrolmentToken(**(wanted | changes))
+    await bench.daemon.call("create_enrolment_token", params, timeout_seconds=60)
+    return params.token_id
+
+
+async def enrol(
+    bench: ClusterBench, token_id: bytes, pem: str, secret: bytes = SECRET
+) -> RegisteredClient:
+    params = EnrolClient(token_id=token_id, secret=secret, request_pem=pem, label="")
+    result: RegisteredClient = await bench.daemon.call("enrol_client", params, timeout_seconds=60)
+    return result
+
+
+async def listed(bench: ClusterBench) -> list[EnrolmentTokenSummary]:
+    result: EnrolmentTokenList = await bench.daemon.call("list_enrolment_tokens", Nothing())
+    return result.tokens
+
+
+def new_request(name: str = "host") -> str:
+    return client_request(name, ec.generate_private_key(ec.SECP256R1()))
+
+
+@pytest.mark.system
+def test_a_token_is_spent_once_whichever_members_are_asked_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with several(tmp_path) as house:
+            first = await house.first()
+            second = await house.join(first)
+            await house.all_read_write()
+            token = await make(second)
+            check = CheckEnrolment(token_id=token, secret=SECRET)
+            # Acknowledged, so every visible member knows of it.
+            for bench in house.members:
+                await bench.daemon.call("check_enrolment", check)
+            asked = [(bench, new_request()) for bench in (first, second) * 3]
+            answers = await asyncio.gather(
+                *(enrol(bench, token, pem) for bench, pem in asked), return_exceptions=True
+            )
+            (won,) = [at for at, each in enumerate(answers) if isinstance(each, RegisteredClient)]
+            refused = [each for each in answers if isinstance(each, NotAllowed)]
+            assert len(refused) == len(asked) - 1
+            assert {each.fault for each in refused} == {faults.ENROLMENT_REFUSED}
+            clients: ClientList = await first.daemon.call("list_clients", Nothing())
+            (client,) = [each for each in clients.clients if each.common_name == "host"]
+            # Its answer was lost: asked again, elsewhere.
+            other = second if asked[won][0] is first else first
+            assert (await enrol(other, token, asked[won][1])).client == client
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.system
+def test_a_token_ends_with_its_time_and_a_revoked_client_does_not_come_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            brief = await make(bench, life_ms=1)
+
+            async def expired() -> bool:
+                (token,) = await listed(bench)
+                return token.state == "expired"
+
+            await until(expired)
+            with pytest.raises(NotAllowed, match="has expired"):
+                await enrol(bench, brief, new_request())
+            token, pem = await make(bench), new_request()
+            client = (await enrol(bench, token, pem)).client
+            await bench.daemon.call("revoke_client", NamedClient(client_id=client.client_id))
+            with pytest.raises(Conflict):
+                await enrol(bench, token, pem)
+            other = await make(bench)
+            with pytest.raises(Conflict):
+                await enrol(bench, other, pem)
+            states = [each.state for each in await listed(bench)]
+            assert states == ["expired", "used", "open"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.system
+def test_an_unauthorized_member_enrols_nobody_and_tokens_are_bounded(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            token = await make(bench)
+            unknown = NamedEnrolmentToken(token_id="00000000-0000-0000-0000-000000000000")
+            with pytest.raises(NotFound):
+                await bench.daemon.call("revoke_enrolment_token", unknown)
+            for _ in range(MAX_TOKENS - 1):
+                await make(bench)
+            with pytest.raises(Conflict) as full:
+                await make(bench)
+            assert full.value.fault is faults.ENROLMENT_LIMIT
+            bench.kill("cluster")
+            bench.start_cluster()
+            await bench.ready()
+            check = CheckEnrolment(token_id=token, secret=SECRET)
+            for call in (
+                enrol(bench, token, new_request()),
+                bench.daemon.call("check_enrolment", check),
+            ):
+                with pytest.raises(NotAllowed) as refused:
+                    await call
+                assert refused.value.fault is faults.MEMBER_NOT_AUTHORIZED
+
+    asyncio.run(scenario())
