@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from conclave import faults
-from conclave.cluster.enrolment import MAX_TOKENS, secret_sha256
+from conclave.cluster.enrolment import KEPT_MS, MAX_TOKENS, add_token, secret_sha256
 from conclave.errors import Conflict, NotAllowed, NotFound
 from conclave.service.client_messages import (
     CheckEnrolment,
@@ -25,6 +25,11 @@ from conclave.service.client_messages import (
     RegisteredClient,
 )
 from conclave.service.messages import Nothing
+from conclave.store.engine import open_writer_engine
+from conclave.store.enrolment_tokens import all_tokens
+from conclave.store.migrations import migrate
+from conclave.store.repository import ClusterWriter
+from tests.store.test_store_contract import new_token
 from tests.support.cluster_bench import ClusterBench, client_request, cluster_bench
 from tests.support.several import several, until
 
@@ -119,19 +124,32 @@ def test_a_token_ends_with_its_time_and_a_revoked_client_does_not_come_back(tmp_
     asyncio.run(scenario())
 
 
+def test_tokens_are_bounded_until_their_time_is_long_over(tmp_path: Path) -> None:
+    engine = open_writer_engine(tmp_path / "cluster.db")
+    migrate(engine)
+    with engine.connect() as connection, connection.begin():
+        writer = ClusterWriter(connection)
+        for _ in range(MAX_TOKENS):
+            add_token(writer, new_token())
+        with pytest.raises(Conflict) as full:
+            add_token(writer, new_token())
+        assert full.value.fault is faults.ENROLMENT_LIMIT
+        ended = new_token().expires_ms + KEPT_MS
+        later = [new_token(created_ms=ended + more, expires_ms=ended + 9) for more in (0, 1)]
+        with pytest.raises(Conflict):
+            add_token(writer, later[0])
+        add_token(writer, later[1])
+        assert all_tokens(writer) == [later[1]]
+
+
 @pytest.mark.system
-def test_an_unauthorized_member_enrols_nobody_and_tokens_are_bounded(tmp_path: Path) -> None:
+def test_an_unauthorized_member_enrols_nobody(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             token = await make(bench)
             unknown = NamedEnrolmentToken(token_id="00000000-0000-0000-0000-000000000000")
             with pytest.raises(NotFound):
                 await bench.daemon.call("revoke_enrolment_token", unknown)
-            for _ in range(MAX_TOKENS - 1):
-                await make(bench)
-            with pytest.raises(Conflict) as full:
-                await make(bench)
-            assert full.value.fault is faults.ENROLMENT_LIMIT
             bench.kill("cluster")
             bench.start_cluster()
             await bench.ready()

@@ -136,6 +136,28 @@ def test_a_refused_client_certificate_says_so(
     assert "refused this client" in trace(directory)
 
 
+@pytest.mark.parametrize(
+    "end", [(-3, "has expired by this host's clock"), (27, "ends in 29 days"), (29, "")]
+)
+def test_the_trace_warns_before_the_certificate_ends(
+    plain_driver: Path,
+    directory: Path,
+    authority: Authority,
+    servers: Callable[..., EchoServer],
+    end: tuple[int, str],
+) -> None:
+    days, told = end
+    shift = datetime.timedelta(days=days, hours=1)
+    write_identity(authority, directory, "client", "192.0.2.7", shift=shift)
+    servers()
+    one_call(plain_driver, directory)
+    if told:
+        assert f"client.pem {told}; renew it" in trace(directory)
+        assert "LNHClientRegistration.sh --renew 00" in trace(directory)
+    else:
+        assert "renew" not in (directory / "trace.log").read_text()
+
+
 @pytest.mark.parametrize("missing", ["client.pem", "client.key", "authority.pem"])
 def test_a_missing_file_says_so(
     plain_driver: Path, directory: Path, servers: Callable[..., EchoServer], missing: str

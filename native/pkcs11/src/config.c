@@ -258,11 +258,40 @@ static enum cv_config_outcome read_file(const char *path, struct cv_config *conf
     return CV_CONFIG_READ;
 }
 
+/* The one cluster that CONCLAVE_SERVER names, for hosts without a place to write a file to. */
+static void read_environment(struct cv_config *config)
+{
+    static const char *const entries[][2] = {
+        { "CONCLAVE_SERVER", "LNHServer00" },
+        { "CONCLAVE_CLIENT_CERT_FILE", "LNHServerClientCert00" },
+        { "CONCLAVE_CLIENT_KEY_FILE", "LNHServerClientKey00" },
+        { "CONCLAVE_CA_FILE", "LNHServerCAFile00" },
+        { "CONCLAVE_SERVER_CN", "LNHServerCN00" },
+        { "CONCLAVE_RECEIVE_TIMEOUT", "ReceiveTimeout" },
+        { "CONCLAVE_TCP_KEEPALIVE", "TCPKeepAlive" },
+        { "CONCLAVE_LNH_DIRECT", "LNHDirect" },
+    };
+    struct parse parse = { .config = config };
+    for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
+        const char *value = secure_getenv(entries[i][0]);
+        const char *key = entries[i][1];
+        if (value != NULL && *value != '\0')
+            set_entry(&parse, (struct span){ key, strlen(key) },
+                      trimmed((struct span){ value, strlen(value) }));
+    }
+    gather(&parse);
+}
+
 enum cv_config_outcome cv_config_read(struct cv_config *config)
 {
+    const char *server = secure_getenv("CONCLAVE_SERVER");
     const char *directory = secure_getenv("ChrystokiConfigurationPath");
     char path[PATH_MAX];
     cv_config_parse("", 0, config);
+    if (server != NULL && *server != '\0') {
+        read_environment(config);
+        return CV_CONFIG_READ;
+    }
     if (directory == NULL || *directory == '\0')
         directory = "/etc";
     int length = snprintf(path, sizeof path, "%s/Chrystoki.conf", directory);

@@ -46,7 +46,8 @@ const char *cv_config_address(const char *text, size_t length, char host[256], c
 /* Parses `length` bytes; never fails, since a line nobody understands is not ours. */
 void cv_config_parse(const char *text, size_t length, struct cv_config *config);
 
-/* Reads DIRECTORY/Chrystoki.conf, DIRECTORY being ChrystokiConfigurationPath or /etc. */
+/* Reads DIRECTORY/Chrystoki.conf, DIRECTORY being ChrystokiConfigurationPath or /etc; or no file,
+ * if CONCLAVE_SERVER names a cluster.  Neither variable counts in a set-user-id program. */
 enum cv_config_outcome cv_config_read(struct cv_config *config);
 
 #endif

@@ -14,6 +14,8 @@
 #include "openssl_gate.h"
 #include "trace.h"
 
+#define EXPIRY_WARNING_DAYS 30
+
 static OSSL_LIB_CTX *library;
 static _Thread_local bool preparing;
 static _Atomic bool prepared;
@@ -93,6 +95,25 @@ static bool trace_failure(const struct cv_cluster_config *config, const char *wh
     return false;
 }
 
+/* Says in the last 30 days when the certificate ends.  The host's clock decides on nothing else:
+ * whether the certificate is accepted is for the members to say, by theirs (rule T1). */
+static void trace_end(SSL_CTX *context, const struct cv_cluster_config *config)
+{
+    const X509 *own = SSL_CTX_get0_certificate(context);
+    int days = 0, seconds = 0;
+    if (own == NULL || ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(own)) != 1 ||
+        days >= EXPIRY_WARNING_DAYS)
+        return;
+    if (days < 0 || seconds < 0)
+        cv_trace("cluster %02u: client certificate %s has expired by this host's clock; renew it with"
+                 " LNHClientRegistration.sh --renew %02u",
+                 config->index, config->certificate, config->index);
+    else
+        cv_trace("cluster %02u: client certificate %s ends in %d days; renew it with"
+                 " LNHClientRegistration.sh --renew %02u",
+                 config->index, config->certificate, days, config->index);
+}
+
 static bool load_files(SSL_CTX *context, const struct cv_cluster_config *config)
 {
     if (SSL_CTX_load_verify_file(context, config->authority) != 1)
@@ -101,8 +122,10 @@ static bool load_files(SSL_CTX *context, const struct cv_cluster_config *config)
         return trace_failure(config, "client certificate", config->certificate);
     if (SSL_CTX_use_PrivateKey_file(context, config->key, SSL_FILETYPE_PEM) != 1)
         return trace_failure(config, "client key", config->key);
-    return SSL_CTX_check_private_key(context) == 1 ||
-           trace_failure(config, "client key (not that of the certificate)", config->key);
+    if (SSL_CTX_check_private_key(context) != 1)
+        return trace_failure(config, "client key (not that of the certificate)", config->key);
+    trace_end(context, config);
+    return true;
 }
 
 /* The server is who LNHServerCN says: by a DNS name of the certificate or by its common name.

@@ -80,7 +80,7 @@ class EnrolmentAdmin:
             client_id=None,
             used_ms=0,
         )
-        await self.context.write(lambda writer: _insert(writer, row))
+        await self.context.write(lambda writer: add_token(writer, row))
         return _summary(row, now_ms)
 
     async def list_tokens(self, _params: Nothing, _role: str) -> EnrolmentTokenList:
@@ -165,7 +165,8 @@ def _refused(why: str) -> NotAllowed:
     return NotAllowed(faults.ENROLMENT_REFUSED, message)
 
 
-def _insert(writer: ClusterWriter, row: EnrolmentTokenRow) -> None:
+def add_token(writer: ClusterWriter, row: EnrolmentTokenRow) -> None:
+    """List a token, and forget those of long ago; raise Conflict beyond MAX_TOKENS."""
     if row.expires_ms <= row.created_ms:
         raise BadInput(faults.BAD_REQUEST, "An enrolment token lives for at least one millisecond.")
     forget_tokens(writer, row.created_ms - KEPT_MS)

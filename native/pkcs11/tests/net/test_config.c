@@ -192,6 +192,35 @@ static void the_directory_comes_from_the_environment(void)
     CHECK(cv_config_read(&config) == CV_CONFIG_ABSENT && config.cluster_count == 0);
 }
 
+static void the_environment_stands_for_a_file(void)
+{
+    setenv("ChrystokiConfigurationPath", directory, 1);
+    put_file("LunaSA Client = {\nLNHServer03 = h:1;\n" ENTRIES("03") "}", 0600);
+    setenv("CONCLAVE_SERVER", " [2001:db8::1]:50055 ", 1);
+    CHECK(cv_config_read(&config) == CV_CONFIG_READ && config.cluster_count == 1);
+    CHECK(config.clusters[0].index == 0 && config.clusters[0].fault != NULL);
+    setenv("CONCLAVE_CLIENT_CERT_FILE", "/run/cert.pem", 1);
+    setenv("CONCLAVE_CLIENT_KEY_FILE", "/run/key.pem", 1);
+    setenv("CONCLAVE_CA_FILE", "/run/ca.pem", 1);
+    setenv("CONCLAVE_RECEIVE_TIMEOUT", "1500", 1);
+    setenv("CONCLAVE_LNH_DIRECT", "0", 1);
+    setenv("CONCLAVE_TCP_KEEPALIVE", "0", 1);
+    CHECK(cv_config_read(&config) == CV_CONFIG_READ && config.clusters[0].fault == NULL);
+    CHECK(strcmp(config.clusters[0].host, "2001:db8::1") == 0);
+    CHECK(strcmp(config.clusters[0].port, "50055") == 0);
+    CHECK(strcmp(config.clusters[0].certificate, "/run/cert.pem") == 0);
+    CHECK(strcmp(config.clusters[0].key, "/run/key.pem") == 0);
+    CHECK(strcmp(config.clusters[0].authority, "/run/ca.pem") == 0);
+    CHECK(strcmp(config.clusters[0].name, CV_CONFIG_DEFAULT_NAME) == 0);
+    CHECK(config.receive_timeout_ms == 1500 && !config.direct && !config.keep_alive);
+    setenv("CONCLAVE_SERVER_CN", "lnh.test", 1);
+    setenv("CONCLAVE_SERVER", "h:0", 1);
+    CHECK(cv_config_read(&config) == CV_CONFIG_READ && config.clusters[0].fault != NULL);
+    CHECK(strcmp(config.clusters[0].name, "lnh.test") == 0);
+    setenv("CONCLAVE_SERVER", "", 1);
+    CHECK(cv_config_read(&config) == CV_CONFIG_READ && config.clusters[0].index == 3);
+}
+
 static void what_is_no_regular_file_is_unreadable(void)
 {
     char path[PATH_MAX];
@@ -228,6 +257,7 @@ int main(void)
     RUN(nul_bytes_do_not_shorten_a_path);
     RUN(rubbish_is_passed_over);
     RUN(the_directory_comes_from_the_environment);
+    RUN(the_environment_stands_for_a_file);
     RUN(what_is_no_regular_file_is_unreadable);
     rmdir(directory);
     return check_report("test_config");
