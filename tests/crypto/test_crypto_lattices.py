@@ -6,12 +6,13 @@ import msgspec
 import pytest
 
 from conclave.crypto import mechanisms
+from conclave.crypto.encapsulation import decapsulate_key, encapsulate_key
 from conclave.crypto.lattices import ML_DSA, ML_KEM, LatticeRow
 from conclave.crypto.mechanisms import load_key
 from conclave.crypto.private_key_info import read_private_key, write_private_key
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr, ConclaveError
-from conclave.keyring.attributes import Attributes, ulong
+from conclave.keyring.attributes import FALSE, Attributes, ulong
 from conclave.keyring.templates import build_object
 from tests.support.crypto_vectors import NIL, Case, cases, each, octets, packed
 
@@ -88,6 +89,57 @@ def test_what_ml_dsa_signs_it_verifies(row: LatticeRow) -> None:
         refuse(Ckr.SIGNATURE_INVALID, mechanisms.verify, *other)
         short = (Ckm.ML_DSA, parameter, public, b"data", signature[:-1])
         refuse(Ckr.SIGNATURE_LEN_RANGE, mechanisms.verify, *short)
+
+
+def secret_of(attributes: Attributes) -> bytes:
+    assert attributes[Cka.ALWAYS_SENSITIVE] == attributes[Cka.NEVER_EXTRACTABLE] == FALSE
+    assert attributes[Cka.LOCAL] == FALSE
+    return attributes[Cka.VALUE]
+
+
+@each("ml_kem_decapsulate")
+def test_ml_kem_decapsulate(case: Case) -> None:
+    row = BY_NAME[case["set"]]
+    key = load_key(made(Cko.PRIVATE_KEY, row, Cka.SEED, octets(case["seed"])))
+    key_made = decapsulate_key(Ckm.ML_KEM, NIL, key, octets(case["ciphertext"]), [])
+    assert secret_of(key_made) == octets(case["secret"])
+    assert key_made[Cka.KEY_TYPE] == ulong(Ckk.GENERIC_SECRET)
+
+
+@pytest.mark.parametrize("row", ML_KEM, ids=lambda row: row.name)
+def test_both_sides_of_ml_kem_get_the_same_key(row: LatticeRow) -> None:
+    public, private = (load_key(half) for half in pair(row))
+    aes = [(Cka.KEY_TYPE, ulong(Ckk.AES)), (Cka.VALUE_LEN, ulong(32))]
+    ciphertext, mine = encapsulate_key(Ckm.ML_KEM, NIL, public, aes)
+    yours = decapsulate_key(Ckm.ML_KEM, NIL, private, ciphertext, aes)
+    assert len(ciphertext) == row.ciphertext_bytes
+    assert secret_of(mine) == secret_of(yours)
+    other, _ = encapsulate_key(Ckm.ML_KEM, NIL, public, aes)
+    assert other != ciphertext
+    tampered = ciphertext[:-1] + bytes([ciphertext[-1] ^ 1])
+    wrong = decapsulate_key(Ckm.ML_KEM, NIL, private, tampered, aes)
+    assert secret_of(wrong) != secret_of(mine)
+
+
+def test_encapsulations_that_are_refused() -> None:
+    row = ML_KEM[0]
+    halves = pair(row)
+    public, private = (load_key(half) for half in halves)
+    call = (encapsulate_key, Ckm.ML_KEM, NIL)
+    back = (decapsulate_key, Ckm.ML_KEM, NIL)
+    refuse(Ckr.MECHANISM_INVALID, encapsulate_key, Ckm.ML_DSA, NIL, public, [])
+    refuse(Ckr.MECHANISM_PARAM_INVALID, encapsulate_key, Ckm.ML_KEM, packed(0), public, [])
+    refuse(Ckr.KEY_FUNCTION_NOT_PERMITTED, *call, private, [])
+    refuse(Ckr.KEY_FUNCTION_NOT_PERMITTED, *back, public, bytes(1088), [])
+    denied = load_key({**halves[1], Cka.DECAPSULATE: FALSE})
+    refuse(Ckr.KEY_FUNCTION_NOT_PERMITTED, *back, denied, bytes(1088), [])
+    refuse(Ckr.KEY_TYPE_INCONSISTENT, *call, load_key(pair(ML_DSA[0])[0]), [])
+    refuse(Ckr.ENCRYPTED_DATA_LEN_RANGE, *back, private, bytes(1087), [])
+    refuse(Ckr.ENCRYPTED_DATA_LEN_RANGE, *back, private, bytes(1089), [])
+    short = [(Cka.KEY_TYPE, ulong(Ckk.AES)), (Cka.VALUE_LEN, ulong(16))]
+    refuse(Ckr.TEMPLATE_INCONSISTENT, *call, public, short)
+    refuse(Ckr.TEMPLATE_INCONSISTENT, *call, public, [(Cka.VALUE, bytes(32))])
+    refuse(Ckr.TEMPLATE_INCONSISTENT, *call, public, [(Cka.CLASS, ulong(Cko.PRIVATE_KEY))])
 
 
 @pytest.mark.parametrize("row", list(KINDS), ids=lambda row: row.name)

@@ -127,6 +127,14 @@ def _seeds_of_moving_keys(
             Operation.DERIVE_KEY,
             [KEYRING, SECRET, int(Ckm.CONCATENATE_BASE_AND_KEY), SECRET, aes[:2], None],
         ),
+        "encapsulate": (
+            Operation.ENCAPSULATE_KEY,
+            [KEYRING, PUBLIC, int(Ckm.ML_KEM), None, aes[:2], None],
+        ),
+        "decapsulate-token": (
+            Operation.DECAPSULATE_KEY,
+            [KEYRING, PRIVATE, int(Ckm.ML_KEM), None, bytes(1088), aes[:2], write],
+        ),
         "derive-token": (
             Operation.DERIVE_KEY,
             [KEYRING, PRIVATE, int(Ckm.ECDH1_DERIVE), [1, b"", bytes(65)], aes[:2], write],

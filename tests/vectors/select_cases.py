@@ -235,6 +235,25 @@ def ml_kem(root: Path) -> list[Case]:
     return cases
 
 
+def ml_kem_secrets(root: Path) -> list[Case]:
+    """Return the first two secrets of each parameter set, and what broken ciphertexts give."""
+    cases = []
+    for level in (768, 1024):
+        text = (root / f"asymmetric/MLKEM/kat_MLKEM_{level}.rsp").read_text()
+        for block in text.split("count = ")[1:3]:
+            lines = dict(line.split(" = ") for line in block.splitlines()[1:])
+            cases += [
+                {
+                    "set": f"ML-KEM-{level}",
+                    "seed": lines["d"] + lines["z"],
+                    "ciphertext": lines[ciphertext],
+                    "secret": lines[secret],
+                }
+                for ciphertext, secret in (("ct", "ss"), ("ct_n", "ss_n"))
+            ]
+    return cases
+
+
 def des3_key(case: Case) -> str:
     """Return the three keys of a case as one."""
     return "".join(case[f"KEY{number}"] for number in (1, 2, 3))
@@ -476,6 +495,7 @@ def main(root: Path) -> None:
     write("aes_xts", "NIST XTSVS, selected lengths", NIST, aes_xts(root))
     known = "pyca/cryptography-vectors, asymmetric/MLKEM/kat_MLKEM_*.rsp, the first pairs"
     write("ml_kem_pairs", known, PYCA, ml_kem(root))
+    write("ml_kem_decapsulate", known, PYCA, ml_kem_secrets(root))
     write("des3_ecb", "NIST TMOVS, multi-block messages", NIST, des3(root, "ECB"))
     write("des3_cbc", "NIST TMOVS, multi-block messages", NIST, des3(root, "CBC"))
     write("des3_cmac", "NIST SP 800-38B, examples", NIST, des3_cmac(root))

@@ -108,6 +108,8 @@ static bool is_change(const struct cv_request *request)
     case CV_GENERATE_KEY_PAIR:
     case CV_UNWRAP_KEY:
     case CV_DERIVE_KEY:
+    case CV_ENCAPSULATE_KEY:
+    case CV_DECAPSULATE_KEY:
         return has_write(request);
     default:
         return request->prefers_writable;

@@ -1,17 +1,13 @@
 /* keys.c - generating, wrapping, unwrapping and deriving keys (PKCS#11 3.0, section 5.18). */
 #include <string.h>
 
+#include "keys.h"
 #include "objects.h"
 #include "operation.h"
 
 #define CV_WRAPPED_MAX 65536
 
-struct template {
-    const CK_ATTRIBUTE *attributes;
-    CK_ULONG count;
-};
-
-static bool is_token(const struct template *template)
+bool cv_makes_token(const struct cv_template *template)
 {
     return cv_template_flag(template->attributes, template->count, CKA_TOKEN, false);
 }
@@ -32,36 +28,36 @@ static CK_RV put_mechanism(struct cv_session *session, const CK_MECHANISM *mecha
     return cv_mechanism_put_parameter(row, mechanism, &session->args, &facts);
 }
 
-static CK_RV put_template(struct cv_session *session, const struct template *template)
+CK_RV cv_put_template(struct cv_session *session, const struct cv_template *template)
 {
     CK_RV value = cv_template_check(template->attributes, template->count);
     if (value == CKR_OK)
-        value = cv_check_write(session, is_token(template));
+        value = cv_check_write(session, cv_makes_token(template));
     if (value == CKR_OK)
         value = cv_template_put(template->attributes, template->count, &session->args);
     return value;
 }
 
 static CK_RV generate_key(struct cv_session *session, const CK_MECHANISM *mechanism,
-                          struct template template, CK_OBJECT_HANDLE *key)
+                          struct cv_template template, CK_OBJECT_HANDLE *key)
 {
     struct cv_reply reply = {0};
     CK_RV value = key == NULL ? CKR_ARGUMENTS_BAD
                               : put_mechanism(session, mechanism, CKF_GENERATE, 5);
     if (value == CKR_OK)
-        value = put_template(session, &template);
+        value = cv_put_template(session, &template);
     if (value == CKR_OK)
-        value = cv_put_write_if(session, is_token(&template), &session->args);
+        value = cv_put_write_if(session, cv_makes_token(&template), &session->args);
     if (value == CKR_OK)
         value = cv_call_and_reply(session, CV_GENERATE_KEY, &reply);
     if (value == CKR_OK)
-        value = cv_keep_object(session, is_token(&template), &reply.result, key);
+        value = cv_keep_object(session, cv_makes_token(&template), &reply.result, key);
     cv_reply_free(&reply);
     return value;
 }
 
 struct pair {
-    struct template public_template, private_template;
+    struct cv_template public_template, private_template;
     CK_OBJECT_HANDLE *public_key, *private_key;
 };
 
@@ -70,9 +66,9 @@ static CK_RV keep_pair(struct cv_session *session, const struct pair *pair, cv_r
     CK_OBJECT_HANDLE public_key, private_key;
     if (cv_read_array(result) != 2)
         return CKR_DEVICE_ERROR;
-    CK_RV value = cv_keep_object(session, is_token(&pair->public_template), result, &public_key);
+    CK_RV value = cv_keep_object(session, cv_makes_token(&pair->public_template), result, &public_key);
     if (value == CKR_OK)
-        value = cv_keep_object(session, is_token(&pair->private_template), result, &private_key);
+        value = cv_keep_object(session, cv_makes_token(&pair->private_template), result, &private_key);
     if (value == CKR_OK) {
         *pair->public_key = public_key;
         *pair->private_key = private_key;
@@ -89,11 +85,11 @@ static CK_RV generate_key_pair(struct cv_session *session, const CK_MECHANISM *m
                       ? CKR_ARGUMENTS_BAD
                       : put_mechanism(session, mechanism, CKF_GENERATE_KEY_PAIR, 6);
     if (value == CKR_OK)
-        value = put_template(session, &pair->public_template);
+        value = cv_put_template(session, &pair->public_template);
     if (value == CKR_OK)
-        value = put_template(session, &pair->private_template);
+        value = cv_put_template(session, &pair->private_template);
     if (value == CKR_OK) {
-        token = is_token(&pair->public_template) || is_token(&pair->private_template);
+        token = cv_makes_token(&pair->public_template) || cv_makes_token(&pair->private_template);
         value = cv_put_write_if(session, token, &session->args);
     }
     if (value == CKR_OK)
@@ -179,7 +175,7 @@ struct wrapped {
 
 static CK_RV unwrap_key(struct cv_session *session, const CK_MECHANISM *mechanism,
                         CK_OBJECT_HANDLE unwrapping, struct wrapped wrapped,
-                        struct template template, CK_OBJECT_HANDLE *key)
+                        struct cv_template template, CK_OBJECT_HANDLE *key)
 {
     struct cv_reply reply = {0};
     if (key == NULL || cv_bad_input(wrapped.bytes, wrapped.length))
@@ -190,19 +186,19 @@ static CK_RV unwrap_key(struct cv_session *session, const CK_MECHANISM *mechanis
     value = of_handle(value, CKR_UNWRAPPING_KEY_HANDLE_INVALID);
     cv_write_bin(&session->args, wrapped.bytes, wrapped.length);
     if (value == CKR_OK)
-        value = put_template(session, &template);
+        value = cv_put_template(session, &template);
     if (value == CKR_OK)
-        value = cv_put_write_if(session, is_token(&template), &session->args);
+        value = cv_put_write_if(session, cv_makes_token(&template), &session->args);
     if (value == CKR_OK)
         value = cv_call_and_reply(session, CV_UNWRAP_KEY, &reply);
     if (value == CKR_OK)
-        value = cv_keep_object(session, is_token(&template), &reply.result, key);
+        value = cv_keep_object(session, cv_makes_token(&template), &reply.result, key);
     cv_reply_free(&reply);
     return value;
 }
 
 static CK_RV derive_key(struct cv_session *session, const CK_MECHANISM *mechanism,
-                        CK_OBJECT_HANDLE base, struct template template, CK_OBJECT_HANDLE *key)
+                        CK_OBJECT_HANDLE base, struct cv_template template, CK_OBJECT_HANDLE *key)
 {
     struct cv_reply reply = {0};
     if (key == NULL)
@@ -210,13 +206,13 @@ static CK_RV derive_key(struct cv_session *session, const CK_MECHANISM *mechanis
     CK_RV value = put_use(session, mechanism, CKF_DERIVE, base, 6);
     value = of_handle(value, CKR_KEY_HANDLE_INVALID);
     if (value == CKR_OK)
-        value = put_template(session, &template);
+        value = cv_put_template(session, &template);
     if (value == CKR_OK)
-        value = cv_put_write_if(session, is_token(&template), &session->args);
+        value = cv_put_write_if(session, cv_makes_token(&template), &session->args);
     if (value == CKR_OK)
         value = cv_call_and_reply(session, CV_DERIVE_KEY, &reply);
     if (value == CKR_OK)
-        value = cv_keep_object(session, is_token(&template), &reply.result, key);
+        value = cv_keep_object(session, cv_makes_token(&template), &reply.result, key);
     cv_reply_free(&reply);
     return value;
 }
@@ -225,7 +221,7 @@ CK_RV C_GenerateKey(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
                     CK_ATTRIBUTE_PTR template, CK_ULONG count, CK_OBJECT_HANDLE_PTR key)
 {
     CV_IN_SESSION(handle,
-                  generate_key(session, mechanism, (struct template){template, count}, key));
+                  generate_key(session, mechanism, (struct cv_template){template, count}, key));
 }
 
 CK_RV C_GenerateKeyPair(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
@@ -253,12 +249,12 @@ CK_RV C_UnwrapKey(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
 {
     CV_IN_SESSION(handle, unwrap_key(session, mechanism, unwrapping,
                                      (struct wrapped){wrapped, wrapped_length},
-                                     (struct template){template, count}, key));
+                                     (struct cv_template){template, count}, key));
 }
 
 CK_RV C_DeriveKey(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism, CK_OBJECT_HANDLE base,
                   CK_ATTRIBUTE_PTR template, CK_ULONG count, CK_OBJECT_HANDLE_PTR key)
 {
     CV_IN_SESSION(handle, derive_key(session, mechanism, base,
-                                     (struct template){template, count}, key));
+                                     (struct cv_template){template, count}, key));
 }

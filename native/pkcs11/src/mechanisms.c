@@ -313,6 +313,8 @@ static const struct cv_mechanism table[] = {
     ECDSA_HASHED(SHA3_512, CV_SHA3_512),
     {CKM_EDDSA, SIGNS, CV_EDWARDS, put_eddsa, CV_COLLECT, CV_LENGTH_EDWARDS, 0},
     {CKM_ML_DSA, SIGNS, CV_ML_DSA, put_context, CV_COLLECT, CV_LENGTH_ML_DSA, 0},
+    {CKM_ML_KEM, CKF_ENCAPSULATE | CKF_DECAPSULATE, CV_ML_KEM, put_none, CV_COLLECT,
+     CV_LENGTH_ML_KEM, 0},
     {CKM_AES_ECB, CIPHERS, CV_AES, put_none, CV_CHAIN_ECB, CV_LENGTH_DATA, 0},
     {CKM_AES_CBC, CIPHERS, CV_AES, put_iv, CV_CHAIN_CBC, CV_LENGTH_DATA, 0},
     {CKM_AES_CBC_PAD, CIPHERS | WRAPS, CV_AES, put_iv, CV_CHAIN_CBC_PAD, CV_LENGTH_PADDED, 0},
@@ -399,6 +401,8 @@ bool cv_mechanism_fits(const struct cv_mechanism *row, CK_KEY_TYPE key_type)
         return key_type == CKK_AES_XTS;
     case CV_ML_DSA:
         return key_type == CKK_ML_DSA;
+    case CV_ML_KEM:
+        return key_type == CKK_ML_KEM;
     case CV_DES3:
         return key_type == CKK_DES3;
     case CV_CHACHA20:
@@ -447,6 +451,8 @@ size_t cv_mechanism_result_length(const struct cv_mechanism *row, const struct c
         return bits > 255 ? 114 : 64;
     case CV_LENGTH_ML_DSA:
         return ml_dsa_length(bits);
+    case CV_LENGTH_ML_KEM:
+        return bits / 8 == 1184 ? 1088 : 1568;
     case CV_LENGTH_DIGEST:
         return cv_digest_length(row->digest);
     case CV_LENGTH_BLOCK:

@@ -47,6 +47,7 @@ enum cv_length {
     CV_LENGTH_TWICE,      /* two numbers of the key's size */
     CV_LENGTH_EDWARDS,    /* of Ed25519 or Ed448 (RFC 8032) */
     CV_LENGTH_ML_DSA,     /* of ML-DSA with a public key of this size (FIPS 204, table 2) */
+    CV_LENGTH_ML_KEM,     /* of a ciphertext for a public key of this size (FIPS 203, table 3) */
     CV_LENGTH_DIGEST,     /* of the digest */
     CV_LENGTH_BLOCK,      /* of a block of AES */
     CV_LENGTH_PARAMETER,  /* the parameter says it */
@@ -56,7 +57,7 @@ enum cv_length {
     CV_LENGTH_TAGGED      /* of the data and the tag that the parameter names */
 };
 
-enum cv_family { CV_ANY_KEY, CV_RSA, CV_EC, CV_EDWARDS, CV_AES, CV_AES_XTS, CV_CHACHA20, CV_ML_DSA, CV_DES3, CV_MAC };
+enum cv_family { CV_ANY_KEY, CV_RSA, CV_EC, CV_EDWARDS, CV_AES, CV_AES_XTS, CV_CHACHA20, CV_ML_DSA, CV_ML_KEM, CV_DES3, CV_MAC };
 
 /* What the module itself needs from a parameter. */
 struct cv_parameter {

@@ -56,8 +56,6 @@ REFUSED(C_VerifyMessageBegin, S s, P p, N pn)
 REFUSED(C_VerifyMessageNext, S s, P p, N pn, B d, N n, B o, N on)
 REFUSED(C_MessageVerifyFinal, S s)
 
-REFUSED(C_EncapsulateKey, S s, M m, O k, A a, N n, B c, L cn, CK_OBJECT_HANDLE_PTR o)
-REFUSED(C_DecapsulateKey, S s, M m, O k, A a, N n, B c, N cn, CK_OBJECT_HANDLE_PTR o)
 REFUSED(C_WrapKeyAuthenticated, S s, M m, O w, O k, B a, N an, B o, L on)
 REFUSED(C_UnwrapKeyAuthenticated, S s, M m, O u, B w, N wn, A t, N tn, B a, N an,
         CK_OBJECT_HANDLE_PTR o)

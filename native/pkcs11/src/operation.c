@@ -40,7 +40,7 @@ CK_RV cv_operation_end_unless(struct cv_operation *operation, CK_RV value, bool 
     return cv_operation_end(operation, value);
 }
 
-static void reset(struct cv_operation *operation)
+void cv_operation_free(struct cv_operation *operation)
 {
     cv_operation_end(operation, CKR_OK);
     cv_writer_free(&operation->parameter);
@@ -76,7 +76,7 @@ void cv_operations_end(struct cv_session *session)
 
 void cv_operations_reset(struct cv_session *session)
 {
-    for_each(session, reset);
+    for_each(session, cv_operation_free);
     session->find.active = false;
     free(session->find.handles);
     session->find.handles = NULL;

@@ -37,6 +37,8 @@ CK_RV cv_operation_end_unless(struct cv_operation *operation, CK_RV value, bool 
 /* The checks with which each function of an operation begins.  `single` tells C_Sign and its like
  * from those of a multi-part operation. */
 CK_RV cv_operation_check(const struct cv_operation *operation, bool single);
+/* Ends it and gives its memory back. */
+void cv_operation_free(struct cv_operation *operation);
 /* Is one active that uses a key? */
 bool cv_operations_use_keys(const struct cv_session *session);
 /* Ends all operations of a session but a search. */

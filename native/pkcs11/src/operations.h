@@ -33,6 +33,8 @@ enum cv_operation_number {
     CV_VERIFY = 41,
     CV_ENCRYPT = 42,
     CV_DECRYPT = 43,
+    CV_ENCAPSULATE_KEY = 44,
+    CV_DECAPSULATE_KEY = 45,
     CV_RANDOM = 50
 };
 

@@ -162,6 +162,8 @@ OPERATION_KINDS: Final[dict[Operation, tuple[Kind, str]]] = {
     Operation.VERIFY: (Kind.LOCAL, "C_Verify"),
     Operation.ENCRYPT: (Kind.LOCAL, "C_Encrypt"),
     Operation.DECRYPT: (Kind.LOCAL, "C_Decrypt"),
+    Operation.ENCAPSULATE_KEY: (Kind.CHANGE, "C_EncapsulateKey"),
+    Operation.DECAPSULATE_KEY: (Kind.CHANGE, "C_DecapsulateKey"),
     Operation.RANDOM: (Kind.LOCAL, "C_GenerateRandom"),
     Operation.FORWARD: (Kind.LOCAL, "a call of another member for its client"),
 }

@@ -1,4 +1,4 @@
-"""ML-DSA signatures, and key pairs of ML-DSA and ML-KEM.
+"""ML-DSA signatures, ML-KEM encapsulation, and key pairs of both.
 
 Signatures are hedged: OpenSSL mixes fresh randomness in.  The deterministic variant is refused.
 """
@@ -29,6 +29,7 @@ _MAX_CONTEXT_BYTES: Final = 255
 _NIL: Final = b"\xc0"
 _CONTEXT: Final = msgspec.msgpack.Decoder(SignContextParameter)
 _SIGNATURE_BYTES: Final = {8 * row.public_bytes: row.signature_bytes for row in ML_DSA}
+_CIPHERTEXT_BYTES: Final = {8 * row.public_bytes: row.ciphertext_bytes for row in ML_KEM}
 
 
 def sign_context(raw: bytes) -> bytes | None:
@@ -62,6 +63,22 @@ def _verify(
         key.handle.verify(signature, data, context)
     except InvalidSignature:
         raise wrong_signature() from None
+
+
+def _encapsulate(key: ReadyKey) -> tuple[bytes, bytes]:
+    secret, ciphertext = key.handle.encapsulate()
+    return ciphertext, secret
+
+
+def _decapsulate(key: ReadyKey, ciphertext: bytes) -> bytes:
+    wanted = _CIPHERTEXT_BYTES[key.size_bits]
+    if len(ciphertext) != wanted:
+        raise refused(
+            Ckr.ENCRYPTED_DATA_LEN_RANGE,
+            f"The ciphertext must have {wanted} bytes, not {len(ciphertext)}.",
+        )
+    secret: bytes = key.handle.decapsulate(ciphertext)
+    return secret
 
 
 def _generator(kind: Ckk) -> GeneratePair:
@@ -98,6 +115,7 @@ _ml_dsa: Final = _family(Ckk.ML_DSA, ML_DSA)
 _ml_kem: Final = _family(Ckk.ML_KEM, ML_KEM)
 ROWS: Final = (
     _ml_kem(number=Ckm.ML_KEM_KEY_PAIR_GEN, generate_pair=_generator(Ckk.ML_KEM)),
+    _ml_kem(number=Ckm.ML_KEM, encapsulate=_encapsulate, decapsulate=_decapsulate),
     _ml_dsa(number=Ckm.ML_DSA_KEY_PAIR_GEN, generate_pair=_generator(Ckk.ML_DSA)),
     _ml_dsa(number=Ckm.ML_DSA, parameter=sign_context, sign=_sign, verify=_verify),
 )

@@ -44,6 +44,8 @@ class LatticeRow:
     """0 where nothing is signed."""
     private: type[LatticePrivateKey]
     public: type[LatticePublicKey]
+    ciphertext_bytes: int = 0
+    """0 where nothing is encapsulated."""
 
 
 ML_DSA: Final = (
@@ -52,8 +54,12 @@ ML_DSA: Final = (
     LatticeRow("ML-DSA-87", 3, 32, 2592, 4627, mldsa.MLDSA87PrivateKey, mldsa.MLDSA87PublicKey),
 )
 ML_KEM: Final = (
-    LatticeRow("ML-KEM-768", 2, 64, 1184, 0, mlkem.MLKEM768PrivateKey, mlkem.MLKEM768PublicKey),
-    LatticeRow("ML-KEM-1024", 3, 64, 1568, 0, mlkem.MLKEM1024PrivateKey, mlkem.MLKEM1024PublicKey),
+    LatticeRow(
+        "ML-KEM-768", 2, 64, 1184, 0, mlkem.MLKEM768PrivateKey, mlkem.MLKEM768PublicKey, 1088
+    ),
+    LatticeRow(
+        "ML-KEM-1024", 3, 64, 1568, 0, mlkem.MLKEM1024PrivateKey, mlkem.MLKEM1024PublicKey, 1568
+    ),
 )
 LATTICES: Final[dict[int, tuple[LatticeRow, ...]]] = {Ckk.ML_DSA: ML_DSA, Ckk.ML_KEM: ML_KEM}
 """By key type."""

@@ -62,6 +62,10 @@ _TAIL: Final = """
   as pyca/cryptography has no call for it. Signatures are hedged; CKH_DETERMINISTIC_REQUIRED is
   refused (CKR_MECHANISM_PARAM_INVALID), and so is HashML-DSA. ML-KEM-512 and SLH-DSA are missing
   because pyca/cryptography 50 has neither, although its OpenSSL does.
+* An encapsulated key has the whole shared secret of 32 bytes as its value and is a
+  CKK_GENERIC_SECRET unless the template says otherwise; it never counts as always sensitive, since
+  whoever has the other half knows it too. Another CKA_VALUE_LEN is CKR_TEMPLATE_INCONSISTENT. A
+  ciphertext that was tampered with gives another secret, not an error (FIPS 203).
 * AES-GCM takes nonces of 8 to 128 bytes and tags of 96 to 128 bits. The caller chooses the nonce
   and must never use one twice with the same key.
 * CK_CCM_PARAMS must name the length of the data without the MAC, as the standard says.
@@ -127,6 +131,8 @@ _ABILITIES: Final = (
     (Ckf.WRAP, "wrap"),
     (Ckf.UNWRAP, "unwrap"),
     (Ckf.DERIVE, "derive"),
+    (Ckf.ENCAPSULATE, "encapsulate"),
+    (Ckf.DECAPSULATE, "decapsulate"),
 )
 _PARAMETERS: Final = {
     parameters.no_parameter: "none",

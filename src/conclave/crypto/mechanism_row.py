@@ -19,6 +19,10 @@ Crypt = Callable[[ReadyKey, Any, bytes], bytes]
 """Key, decoded parameter, input → output."""
 Derive = Callable[[ReadyKey, ReadyKey | None, Any, int | None], bytes]
 """Base key, second key, decoded parameter, length that is wanted → value."""
+Encapsulate = Callable[[ReadyKey], tuple[bytes, bytes]]
+"""Public key → ciphertext and shared secret."""
+Decapsulate = Callable[[ReadyKey, bytes], bytes]
+"""Private key, ciphertext → shared secret."""
 Generate = Callable[[Attributes], Attributes]
 """Planned secret key → material."""
 GeneratePair = Callable[[Attributes, Attributes], tuple[Attributes, Attributes]]
@@ -60,6 +64,8 @@ class Mechanism:
     """It makes a data object, not a key."""
     inherits_protection: bool = False
     """What it derives is as sensitive and as little extractable as the keys it came from."""
+    encapsulate: Encapsulate | None = None
+    decapsulate: Decapsulate | None = None
     generate: Generate | None = None
     generate_pair: GeneratePair | None = None
     digest: bool = False
@@ -85,6 +91,8 @@ class Mechanism:
             (self.wrap, Ckf.WRAP),
             (self.unwrap, Ckf.UNWRAP),
             (self.derive, Ckf.DERIVE),
+            (self.encapsulate, Ckf.ENCAPSULATE),
+            (self.decapsulate, Ckf.DECAPSULATE),
             (self.generate, Ckf.GENERATE),
             (self.generate_pair, Ckf.GENERATE_KEY_PAIR),
             (self.digest or None, Ckf.DIGEST),

@@ -49,6 +49,8 @@ _USAGE: Final = (
     (Cka.WRAP, Ckf.WRAP),
     (Cka.UNWRAP, Ckf.UNWRAP),
     (Cka.DERIVE, Ckf.DERIVE),
+    (Cka.ENCAPSULATE, Ckf.ENCAPSULATE),
+    (Cka.DECAPSULATE, Ckf.DECAPSULATE),
 )
 
 

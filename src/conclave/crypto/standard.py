@@ -111,6 +111,8 @@ class Cka(enum.IntEnum):
     ALWAYS_AUTHENTICATE = 0x202
     WRAP_WITH_TRUSTED = 0x210
     PARAMETER_SET = 0x61D
+    ENCAPSULATE = 0x633
+    DECAPSULATE = 0x634
     SEED = 0x637
     WRAP_TEMPLATE = 0x40000211
     UNWRAP_TEMPLATE = 0x40000212
@@ -129,6 +131,7 @@ class Ckm(enum.IntEnum):
     RSA_PKCS_PSS = 0x000D
     SHA1_RSA_PKCS_PSS = 0x000E
     ML_KEM_KEY_PAIR_GEN = 0x000F
+    ML_KEM = 0x0017
     ML_DSA_KEY_PAIR_GEN = 0x001C
     ML_DSA = 0x001D
     SHA256_RSA_PKCS = 0x0040
@@ -257,6 +260,8 @@ class Ckf(enum.IntFlag):
     EC_F_P = 0x00100000
     EC_NAMED_CURVE = 0x00800000
     EC_UNCOMPRESS = 0x01000000
+    ENCAPSULATE = 0x10000000
+    DECAPSULATE = 0x20000000
 
 
 def name_of(numbers: type[enum.IntEnum], number: int) -> str:

@@ -217,6 +217,8 @@ _LATTICE_PRIVATE: Final = (
     _Row(Cka.PARAMETER_SET, _ULONG, _NEEDED),
     _Row(Cka.SEED, _BYTES, _NEEDED | _PART | _S),
 )
+_KEM_PUBLIC: Final = (*_LATTICE_PUBLIC, _Row(Cka.ENCAPSULATE, _BOOL, _M, TRUE))
+_KEM_PRIVATE: Final = (*_LATTICE_PRIVATE, _Row(Cka.DECAPSULATE, _BOOL, _M, TRUE))
 _SECRET: Final = (
     _Row(Cka.VALUE, _BYTES, _NEEDED | _PART | _S),
     _Row(Cka.VALUE_LEN, _ULONG),
@@ -311,8 +313,8 @@ SCHEMAS: Final[dict[tuple[int, int | None], Schema]] = {
     (Cko.SECRET_KEY, Ckk.DES3): _schema(_secret(Cka.DECRYPT, Cka.VERIFY)),
     (Cko.PUBLIC_KEY, Ckk.ML_DSA): _schema(_public(_LATTICE_PUBLIC, Cka.VERIFY)),
     (Cko.PRIVATE_KEY, Ckk.ML_DSA): _schema(_private(_LATTICE_PRIVATE, Cka.SIGN)),
-    (Cko.PUBLIC_KEY, Ckk.ML_KEM): _schema(_public(_LATTICE_PUBLIC)),
-    (Cko.PRIVATE_KEY, Ckk.ML_KEM): _schema(_private(_LATTICE_PRIVATE)),
+    (Cko.PUBLIC_KEY, Ckk.ML_KEM): _schema(_public(_KEM_PUBLIC)),
+    (Cko.PRIVATE_KEY, Ckk.ML_KEM): _schema(_private(_KEM_PRIVATE)),
     **{
         (Cko.SECRET_KEY, kind): _schema(_secret(Cka.ENCRYPT, Cka.DECRYPT))
         for kind in (Ckk.AES, Ckk.AES_XTS, Ckk.CHACHA20)

@@ -6,6 +6,7 @@ from typing import Final
 
 from conclave.service import (
     change_handlers,
+    encapsulation_handlers,
     key_handlers,
     login_handlers,
     object_handlers,
@@ -50,6 +51,8 @@ HANDLERS: Final[dict[int, Handler]] = {
         (Operation.VERIFY, key_handlers.verify),
         (Operation.ENCRYPT, key_handlers.encrypt),
         (Operation.DECRYPT, key_handlers.decrypt),
+        (Operation.ENCAPSULATE_KEY, encapsulation_handlers.encapsulate_key),
+        (Operation.DECAPSULATE_KEY, encapsulation_handlers.decapsulate_key),
         (Operation.RANDOM, token_handlers.random_bytes),
     )
 }

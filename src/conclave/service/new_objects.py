@@ -18,7 +18,7 @@ from conclave.service.object_handlers import reading
 from conclave.service.references import Access, session_object
 from conclave.service.requests import Caller, check_write
 from conclave.service.token_writes import Planned, TokenChange, new_object
-from conclave.service.wire import Request, Template, Write
+from conclave.service.wire import ObjectResult, Request, Template, Write
 
 T = TypeVar("T")
 
@@ -80,6 +80,19 @@ def change_of(access: Access, request: Request, write: Write | None) -> TokenCha
     )
 
 
+def made_once(
+    access: Access, request: Request, write: Write | None, make: Callable[[], list[Attributes]]
+) -> Any:
+    """Make one object in no time: at once, or unless an earlier run of the same request has."""
+    if write is None:
+        return place(access, request, None, make(), pair=False)
+
+    async def work() -> list[Attributes]:
+        return make()
+
+    return made_later(access, request, write, work(), pair=False)
+
+
 async def made_later(
     access: Access, request: Request, write: Write | None, work: Any, *, pair: bool
 ) -> Any:
@@ -104,11 +117,20 @@ def place(
     made: list[Attributes],
     *,
     pair: bool,
+    ciphertext: bytes | None = None,
 ) -> Any:
-    """Put new objects where they belong: blobs for the client, rows for the keyring."""
-    if not any(is_token(attributes) for attributes in made):
-        results = [session_object(access, attributes) for attributes in made]
+    """Put new objects where they belong: blobs for the client, rows for the keyring.
+
+    A ciphertext that one came with is told before it.
+    """
+
+    def told(results: list[ObjectResult]) -> Any:
+        if ciphertext is not None:
+            return [ciphertext, results[0]]
         return results if pair else results[0]
+
+    if not any(is_token(attributes) for attributes in made):
+        return told([session_object(access, attributes) for attributes in made])
 
     def plan(access: Access) -> Planned:
         writes = []
@@ -120,7 +142,7 @@ def place(
             else:
                 result = session_object(access, attributes)
             results.append(result)
-        return Planned(results if pair else results[0], writes=writes)
+        return Planned(told(results), writes=writes)
 
     return change_of(access, request, write).carry_out(access, plan)
 

@@ -59,6 +59,8 @@ class Operation(enum.IntEnum):
     VERIFY = 41
     ENCRYPT = 42
     DECRYPT = 43
+    ENCAPSULATE_KEY = 44
+    DECAPSULATE_KEY = 45
     RANDOM = 50
     FORWARD = 60
 
@@ -383,6 +385,14 @@ class DeriveKey(Message, frozen=True):
     parameter: msgspec.Raw
     template: Template
     write: Write | None
+
+
+class EncapsulateKey(DeriveKey, frozen=True):
+    """Arguments of ENCAPSULATE_KEY: a public key, and what its shared secret becomes."""
+
+
+class DecapsulateKey(UnwrapKey, frozen=True):
+    """Arguments of DECAPSULATE_KEY: a private key, a ciphertext, and what its secret becomes."""
 
 
 class ObjectResult(Message, frozen=True):

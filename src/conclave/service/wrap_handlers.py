@@ -17,7 +17,15 @@ from conclave.keyring.attributes import FALSE, TRUE, Attributes, ulong
 from conclave.service.cache import ObjectEntry
 from conclave.service.core import Core
 from conclave.service.meters import Use, now_ns
-from conclave.service.new_objects import changing, in_pool, made_later, place, policy_of, says
+from conclave.service.new_objects import (
+    changing,
+    in_pool,
+    made_later,
+    made_once,
+    place,
+    policy_of,
+    says,
+)
 from conclave.service.object_handlers import reading
 from conclave.service.references import Access, resolve
 from conclave.service.requests import Caller, args_decoder, check_template
@@ -32,8 +40,8 @@ def wrap_key(core: Core, caller: Caller, request: Request) -> bytes:
     """Return a key of the keyring or a session wrapped under another one."""
     args: WrapKey = _decode_wrap(request.args)
     access = reading(core, caller, request, args.keyring_id)
-    wrapping = _key(access, args.reference, Ckr.WRAPPING_KEY_HANDLE_INVALID)
-    key = _key(access, args.key, Ckr.KEY_HANDLE_INVALID)
+    wrapping = key_of(access, args.reference, Ckr.WRAPPING_KEY_HANDLE_INVALID)
+    key = key_of(access, args.key, Ckr.KEY_HANDLE_INVALID)
     core.watch.require_private_use()
     work = partial(
         wrapped,
@@ -52,10 +60,10 @@ def unwrap_key(core: Core, caller: Caller, request: Request) -> Any:
     args: UnwrapKey = _decode_unwrap(request.args)
     template = args.template
     check_template(template)
-    access = _making(core, caller, request, args)
+    access = making(core, caller, request, args)
 
     def prepare() -> Callable[[], Attributes]:
-        entry = _key(access, args.reference, Ckr.UNWRAPPING_KEY_HANDLE_INVALID)
+        entry = key_of(access, args.reference, Ckr.UNWRAPPING_KEY_HANDLE_INVALID)
         core.watch.require_private_use()
         return partial(
             unwrapped,
@@ -99,10 +107,10 @@ def derive_key(core: Core, caller: Caller, request: Request) -> Any:
     """Make a key of another one."""
     args: DeriveKey = _decode_derive(request.args)
     check_template(args.template)
-    access = _making(core, caller, request, args)
+    access = making(core, caller, request, args)
 
     def find(reference: bytes) -> Attributes:
-        return _key(access, reference, Ckr.KEY_HANDLE_INVALID).attributes
+        return key_of(access, reference, Ckr.KEY_HANDLE_INVALID).attributes
 
     def make() -> list[Attributes]:
         core.watch.require_private_use()
@@ -118,16 +126,11 @@ def derive_key(core: Core, caller: Caller, request: Request) -> Any:
         )
         return [core.meters.measured(Use.DERIVE, args.mechanism, work)]
 
-    if args.write is None:
-        return place(access, request, None, make(), pair=False)
-
-    async def work() -> list[Attributes]:
-        return make()
-
-    return made_later(access, request, args.write, work(), pair=False)
+    return made_once(access, request, args.write, make)
 
 
-def _making(core: Core, caller: Caller, request: Request, args: UnwrapKey | DeriveKey) -> Access:
+def making(core: Core, caller: Caller, request: Request, args: UnwrapKey | DeriveKey) -> Access:
+    """Return where the new key of a request goes."""
     return changing(
         core,
         caller,
@@ -139,7 +142,8 @@ def _making(core: Core, caller: Caller, request: Request, args: UnwrapKey | Deri
     )
 
 
-def _key(access: Access, reference: bytes, ckr: Ckr) -> ObjectEntry:
+def key_of(access: Access, reference: bytes, ckr: Ckr) -> ObjectEntry:
+    """Return the key that a reference names; raise `ckr` when there is none."""
     try:
         entry = resolve(access, reference)
     except NotFound as error:

@@ -163,7 +163,7 @@ static CK_RV key_info(unsigned object, cv_writer *out)
     static const struct { CK_KEY_TYPE type; unsigned bits; } keys[] = {
         [FAKE_AES] = {CKK_AES, 256},  [FAKE_MAC] = {CKK_GENERIC_SECRET, 256},
         [FAKE_RSA] = {CKK_RSA, 2048}, [FAKE_EC] = {CKK_EC, 521},
-        [FAKE_PRIVATE_AES] = {CKK_AES, 128},
+        [FAKE_PRIVATE_AES] = {CKK_AES, 128}, [FAKE_KEM] = {CKK_ML_KEM, 8 * 1184},
     };
     if (object == 0 || object >= FAKE_OBJECTS)
         return CKR_OBJECT_HANDLE_INVALID;
@@ -239,6 +239,24 @@ static CK_RV create(cv_reader *args, cv_writer *out)
     cv_write_bool(out, private);
     cv_write_raw(out, template, (size_t)(ahead.at - template));
     return CKR_OK;
+}
+
+/* Both sides of an encapsulation make the object of the template; the ciphertext says nothing. */
+static CK_RV encapsulate(cv_reader *args, bool decapsulates, cv_writer *out)
+{
+    uint8_t ciphertext[1088] = "ciphertext";
+    size_t length = sizeof ciphertext;
+    cv_read_skip(args);
+    cv_read_skip(args);
+    if (decapsulates)
+        cv_read_bin(args, &length);
+    if (length != sizeof ciphertext)
+        return CKR_ENCRYPTED_DATA_LEN_RANGE;
+    if (!decapsulates) {
+        cv_write_array(out, 2);
+        cv_write_bin(out, ciphertext, sizeof ciphertext);
+    }
+    return create(args, out);
 }
 
 /* ---------------------------------------------------------------- keys */
@@ -394,6 +412,9 @@ static CK_RV with_object(unsigned operation, cv_reader *args, bool logged_in, cv
     case CV_ENCRYPT:
     case CV_DECRYPT:
         return cipher(args, operation == CV_ENCRYPT, out);
+    case CV_ENCAPSULATE_KEY:
+    case CV_DECAPSULATE_KEY:
+        return encapsulate(args, operation == CV_DECAPSULATE_KEY, out);
     default:
         cv_write_uint(out, 1234);
         return CKR_OK;

@@ -9,7 +9,7 @@
 
 #include "rpc.h"
 
-enum { FAKE_AES = 1, FAKE_MAC, FAKE_RSA, FAKE_EC, FAKE_PRIVATE_AES, FAKE_OBJECTS };
+enum { FAKE_AES = 1, FAKE_MAC, FAKE_RSA, FAKE_EC, FAKE_PRIVATE_AES, FAKE_KEM, FAKE_OBJECTS };
 
 struct fake {
     bool read_only; /* no member takes changes */

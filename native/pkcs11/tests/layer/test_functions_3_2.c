@@ -99,6 +99,81 @@ static void test_hostile_verification(void)
     CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_VerifySignatureFinal(session));
 }
 
+static CK_MECHANISM kem = {CKM_ML_KEM, NULL, 0};
+static uint8_t ciphertext[1088];
+
+static void test_encapsulation(void)
+{
+    CK_OBJECT_HANDLE key = fake_find(session, FAKE_KEM), mine = 0, yours = 0;
+    char name[] = "shared";
+    CK_ATTRIBUTE template[] = {{CKA_LABEL, name, 6}};
+    CK_ULONG length = 0;
+    fake.usage = CKF_ENCAPSULATE | CKF_DECAPSULATE;
+    CHECK_RV(CKR_OK, C_EncapsulateKey(session, &kem, key, template, 1, NULL, &length, NULL));
+    CHECK(length == sizeof ciphertext);
+    length--;
+    CHECK_RV(CKR_BUFFER_TOO_SMALL,
+             C_EncapsulateKey(session, &kem, key, template, 1, ciphertext, &length, &mine));
+    CHECK(length == sizeof ciphertext && mine == 0 && fake.calls[CV_ENCAPSULATE_KEY] == 0);
+    CHECK_RV(CKR_OK,
+             C_EncapsulateKey(session, &kem, key, template, 1, ciphertext, &length, &mine));
+    CHECK(length == sizeof ciphertext && memcmp(ciphertext, "ciphertext", 10) == 0);
+    CHECK_RV(CKR_OK, C_DecapsulateKey(session, &kem, key, template, 1, ciphertext, length, &yours));
+    CHECK(mine != 0 && yours != 0 && mine != yours);
+    template[0].pValue = memset(name, 0, 6);
+    CHECK_RV(CKR_OK, C_GetAttributeValue(session, yours, template, 1));
+    CHECK(template[0].ulValueLen == 6 && memcmp(name, "shared", 6) == 0);
+    CHECK_RV(CKR_OK, C_DestroyObject(session, mine));
+}
+
+static CK_RV encapsulate(CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key, CK_ATTRIBUTE *template)
+{
+    CK_ULONG length = sizeof ciphertext;
+    CK_OBJECT_HANDLE made;
+    return C_EncapsulateKey(session, mechanism, key, template, template != NULL, ciphertext,
+                            &length, &made);
+}
+
+static CK_RV decapsulate(CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key, CK_ULONG length)
+{
+    CK_OBJECT_HANDLE made;
+    return C_DecapsulateKey(session, mechanism, key, NULL, 0, ciphertext, length, &made);
+}
+
+static void test_hostile_encapsulation(void)
+{
+    CK_OBJECT_HANDLE key = fake_find(session, FAKE_KEM), made;
+    CK_BBOOL yes = CK_TRUE;
+    CK_ATTRIBUTE token = {CKA_TOKEN, &yes, 1}, bad = {CKA_LABEL, NULL, 5};
+    CK_MECHANISM extra = {CKM_ML_KEM, &made, sizeof made};
+    CK_ULONG length = sizeof ciphertext;
+    fake.usage = CKF_SIGN;
+    CHECK_RV(CKR_KEY_FUNCTION_NOT_PERMITTED, encapsulate(&kem, key, NULL));
+    fake.usage = CKF_ENCAPSULATE | CKF_DECAPSULATE;
+    CHECK_RV(CKR_ARGUMENTS_BAD, encapsulate(NULL, key, NULL));
+    CHECK_RV(CKR_MECHANISM_INVALID, encapsulate(&hashed, key, NULL));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, encapsulate(&extra, key, NULL));
+    CHECK_RV(CKR_KEY_HANDLE_INVALID, encapsulate(&kem, 0, NULL));
+    CHECK_RV(CKR_KEY_TYPE_INCONSISTENT, encapsulate(&kem, rsa, NULL));
+    CHECK_RV(CKR_SESSION_READ_ONLY, encapsulate(&kem, key, &token));
+    CHECK(encapsulate(&kem, key, &bad) != CKR_OK);
+    CHECK_RV(CKR_ARGUMENTS_BAD,
+             C_EncapsulateKey(session, &kem, key, NULL, 0, ciphertext, NULL, &made));
+    CHECK_RV(CKR_ARGUMENTS_BAD,
+             C_EncapsulateKey(session, &kem, key, NULL, 0, ciphertext, &length, NULL));
+    CHECK_RV(CKR_ARGUMENTS_BAD, decapsulate(NULL, key, sizeof ciphertext));
+    CHECK_RV(CKR_MECHANISM_INVALID, decapsulate(&hmac, key, sizeof ciphertext));
+    CHECK_RV(CKR_ENCRYPTED_DATA_LEN_RANGE, decapsulate(&kem, key, ~0UL));
+    CHECK_RV(CKR_ENCRYPTED_DATA_LEN_RANGE, decapsulate(&kem, key, 5));
+    CHECK_RV(CKR_KEY_HANDLE_INVALID, decapsulate(&kem, 0, sizeof ciphertext));
+    CHECK_RV(CKR_ARGUMENTS_BAD,
+             C_DecapsulateKey(session, &kem, key, NULL, 0, NULL, sizeof ciphertext, &made));
+    CHECK_RV(CKR_ARGUMENTS_BAD,
+             C_DecapsulateKey(session, &kem, key, NULL, 0, ciphertext, 1088, NULL));
+    fake.refuse[CV_ENCAPSULATE_KEY] = CKR_DEVICE_ERROR;
+    CHECK_RV(CKR_DEVICE_ERROR, encapsulate(&kem, key, NULL));
+}
+
 static void test_asynchronous(void)
 {
     CK_SESSION_HANDLE other;
@@ -139,6 +214,8 @@ int main(void)
     run(test_verify_signature);
     run(test_kinds_of_verification);
     run(test_hostile_verification);
+    run(test_encapsulation);
+    run(test_hostile_encapsulation);
     run(test_asynchronous);
     return 0;
 }
