@@ -102,11 +102,22 @@ def seed_requests() -> dict[str, list[Any]]:
         "random": (Operation.RANDOM, [32]),
         "forward": (Operation.FORWARD, [KEYRING, "127.0.0.1", b"request", IDEMPOTENCY]),
     }
-    arguments |= _seeds_of_moving_keys(aes, iv, write)
+    arguments |= _seeds_of_moving_keys(aes, iv, write) | _seeds_of_recovery()
     # A logout with the live ticket would make all that follows shallow.
     return {
         name: [1, int(operation), None if name == "logout" else TICKET, args]
         for name, (operation, args) in arguments.items()
+    }
+
+
+def _seeds_of_recovery() -> dict[str, tuple[Operation, list[Any]]]:
+    rsa = int(Ckm.RSA_PKCS)
+    return {
+        "sign-recover": (Operation.SIGN_RECOVER, [KEYRING, PRIVATE, rsa, None, b"data", False]),
+        "verify-recover": (
+            Operation.VERIFY_RECOVER,
+            [KEYRING, PUBLIC, rsa, None, bytes(256), False],
+        ),
     }
 
 
