@@ -10,6 +10,7 @@ import pytest
 
 from conclave.client import Client, template
 from conclave.client.cmu import certificates
+from conclave.client.tools.statuses import Status
 from conclave.crypto.standard import Cka, Cko
 from tests.client.conftest import Owner, documented
 from tests.support.cluster_bench import WRONG
@@ -40,7 +41,7 @@ def test_keys_are_generated_listed_changed_and_deleted(owner: Owner) -> None:
     assert not any(line.startswith(("privateExponent=", "prime1=", "value=")) for line in shown)
     for handle in (public, private):
         owner.cmu("delete", f"-handle={handle}", "-force")
-    gone = owner.cmu("getattribute", f"-handle={private}", expect=1)
+    gone = owner.cmu("getattribute", f"-handle={private}", expect=Status.NOT_FOUND)
     assert f"No object that can be seen has the handle {private}." in gone
 
 
@@ -58,7 +59,7 @@ def test_a_secret_key_is_generated_and_its_value_never_printed(owner: Owner) -> 
     assert value.hex() not in shown
     assert value.hex() not in owner.cmu("list", "-label=aes", "-display=value,label")
     assert "keys are exported" in owner.cmu(
-        "export", f"-handle={handle}", "-outputFile=aes.pem", expect=1
+        "export", f"-handle={handle}", "-outputFile=aes.pem", expect=Status.MISUSED
     )
     owner.cmu("delete", f"-handle={handle}", "-force")
 
@@ -127,7 +128,7 @@ def test_certificates_and_public_keys_of_openssl_are_imported(owner: Owner, tmp_
             for line in owner.cmu("list", "-label=theirs", "-display=id").splitlines()
         }
         assert len(identifiers) == 1, "a certificate is found by the id of its key"
-        refused = owner.cmu("import", f"-inputFile={key}", expect=1)
+        refused = owner.cmu("import", f"-inputFile={key}", expect=Status.MISUSED)
         assert "holds a private key" in refused
         for handle in stored:
             owner.cmu("delete", f"-handle={handle}", "-force")
@@ -138,15 +139,16 @@ def test_a_batch_has_one_login_and_ends_at_the_first_failure(owner: Owner) -> No
         *("generatekey", "-label=batch", "-passwordenv=PIN", "--", "list", "-label=batch"),
         *("--", "getattribute", "-handle=1", "--", "list"),
     )
-    done = owner.run("conclave.client.cmu.main", *batch, expect=1)
+    done = owner.run("conclave.client.cmu.main", *batch, expect=Status.NOT_FOUND)
     (made, listed) = handles(done.stdout)
     assert made == listed
     assert done.stderr == (
         "Error: No object that can be seen has the handle 1. (CKR_OBJECT_HANDLE_INVALID)\n"
+        "cmu list shows the objects that there are.\n"
     )
     lines = f"delete -passwordenv=PIN\n{made}\nno\n"
-    kept = owner.run("conclave.client.cmu.main", lines=lines, expect=1)
-    assert kept.stderr == "Cancelled.\n"
+    kept = owner.run("conclave.client.cmu.main", lines=lines, expect=Status.CANCELLED)
+    assert kept.stderr == "Cancelled: nothing was done.\n"
     owner.run("conclave.client.cmu.main", lines=lines.replace("no\n", "yes\n"))
     assert owner.cmu("list", "-label=batch") == ""
 
@@ -156,12 +158,12 @@ def test_passwords_come_from_a_descriptor_or_a_prompt(owner: Owner) -> None:
     main = "conclave.client.cmu.main"
     owner.run(main, "list", "-passwordfd=0", lines=f"{pin}\n")
     owner.run(main, "list", lines=f"{pin}\n")
-    owner.run(main, "list", expect=1)
-    refused = owner.run(main, "list", lines=f"{WRONG.decode()}\n", expect=1)
+    owner.run(main, "list", expect=Status.CANCELLED)
+    refused = owner.run(main, "list", lines=f"{WRONG.decode()}\n", expect=Status.CREDENTIAL)
     assert "CKR_PIN_INCORRECT" in refused.stderr
     assert WRONG.decode() not in refused.stderr
     nowhere = {**owner.environment, "ChrystokiConfigurationPath": "/nonexistent"}
-    Owner(nowhere, owner.directory).run(main, "list", expect=2)
+    Owner(nowhere, owner.directory).run(main, "list", expect=Status.NOT_CONFIGURED)
 
 
 def test_nothing_is_made_when_the_file_is_there_already(owner: Owner, tmp_path: Path) -> None:
@@ -170,14 +172,14 @@ def test_nothing_is_made_when_the_file_is_there_already(owner: Owner, tmp_path: 
     taken.write_text("mine")
     for command in ("requestcertificate", "selfsigncertificate"):
         options = (f"-privateHandle={private}", "-O=taken", f"-outputFile={taken}")
-        assert "is there already" in owner.cmu(command, *options, expect=1)
+        assert "is there already" in owner.cmu(command, *options, expect=Status.MISUSED)
     assert taken.read_text() == "mine"
     with Client.from_environment(owner.environment) as client:
         subject = certificates.subject_of({"O": "taken"}).public_bytes()
         assert owner.session(client).find(template({Cka.SUBJECT: subject})) == []
     other, _ = handles(owner.cmu("gen", "-keyType=ECDSA", "-label=file"))
     wrong = (f"-privateHandle={private}", f"-publicHandle={other}", "-CN=x")
-    assert "different pairs" in owner.cmu("self", *wrong, expect=1)
+    assert "different pairs" in owner.cmu("self", *wrong, expect=Status.MISUSED)
     with Client.from_environment(owner.environment) as client:
         session = owner.session(client)
         for reference in session.find(template({Cka.LABEL: "file"})):

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from conclave.client.lunacm import grammar, render
 from conclave.client.lunacm.editing import CarefulHistory
-from conclave.client.lunacm.prompts import given_password, read_line
 from conclave.client.lunacm.shell import check_characters
 from conclave.client.refusals import refusal
+from conclave.client.tools.batch import split_batch, split_line
+from conclave.client.tools.prompts import given_password, read_line
 from conclave.errors import BadInput, Ckr
 from conclave.service import wire
 
@@ -48,15 +49,19 @@ def test_no_two_short_names_collide() -> None:
         (["role", "dance"], 'Subcommand "dance" not found.'),
         (["rolle", "list"], 'Command "rolle" not found. Did you mean "role"'),
         (["role", "lgin"], 'Did you mean "login"'),
-        (["role", "login", "-nam", "co"], 'Did you mean "-name"'),
+        (["role", "login", "-nam", "co"], "did you mean -name[?]"),
         (["HAGroup", "list"], "hagroup is not for keyrings: a cluster"),
         (["par", "clone", "-objects", "1"], "partition clone is not for keyrings"),
         (["role"], "needs a subcommand: list, login"),
         (["role", "login"], "needs the option -name"),
-        (["role", "login", "-name"], "-name needs a role"),
+        (["role", "login", "-name"], "-name needs a value: -name=<role>"),
         (["role", "login", "-n", "co", "-n", "po"], "given twice"),
-        (["role", "login", "-n", "co", "-user", "x"], "Option -user is unknown"),
+        (
+            ["role", "login", "-n", "co", "-user", "x"],
+            "role login has no such option; it takes -name",
+        ),
         (["slot", "list", "-slot", "1"], "it takes none"),
+        (["partition", "create"], "keyring create"),
     ],
 )
 def test_a_refusal_names_what_is_wrong(words: list[str], complaint: str) -> None:
@@ -72,13 +77,13 @@ def test_a_word_that_may_be_a_password_is_not_repeated() -> None:
 
 
 def test_double_quotes_hold_blanks_together() -> None:
-    assert grammar.split_line('role login -p "a b"  -n co') == [
+    assert split_line('role login -p "a b"  -n co') == [
         *("role", "login", "-p", "a b", "-n", "co"),
     ]
-    assert grammar.split_line('""') == [""]
-    assert grammar.split_line("  ") == []
+    assert split_line('""') == [""]
+    assert split_line("  ") == []
     with pytest.raises(BadInput, match="not closed"):
-        grammar.split_line('role "x')
+        split_line('role "x')
 
 
 plain = st.text(st.characters(codec="ascii", exclude_characters='" \t\r\n'), min_size=1)
@@ -86,12 +91,12 @@ plain = st.text(st.characters(codec="ascii", exclude_characters='" \t\r\n'), min
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters='"\n\r')), max_size=5))
 def test_quoted_words_come_back_as_they_were(words: list[str]) -> None:
-    assert grammar.split_line(" ".join(f'"{word}"' for word in words)) == words
+    assert split_line(" ".join(f'"{word}"' for word in words)) == words
 
 
 @given(st.lists(plain))
 def test_a_batch_is_cut_at_its_separator(words: list[str]) -> None:
-    commands = grammar.split_batch(words)
+    commands = split_batch(words)
     assert [word for command in commands for word in command] == [w for w in words if w != "--"]
     assert all(commands)
 

@@ -22,6 +22,7 @@ from conclave.client.configuration import configuration_path, read_document
 from conclave.client.connection import Connection
 from conclave.client.dialogue import client_tls_context
 from conclave.client.templates import Value, ulong
+from conclave.client.tools.statuses import Status
 from conclave.client.ways import finish
 from conclave.crypto.standard import Cka, Ckm, Cko
 from conclave.demo.rest import RestClient
@@ -212,12 +213,12 @@ def test_lunacm_lists_slots_and_ends_with_a_status(dual: Demo) -> None:
     assert listed.stdout.endswith("Command Result : No Error\n\n")
     assert lunacm(dual, lines="").stdout.startswith("lunacm (Conclave)")
     missing = lunacm(dual, "-q", "slot", "set", "-slot", "999")
-    assert missing.returncode == 1
+    assert missing.returncode == Status.NOT_FOUND
     assert "Error in execution: CKR_SLOT_ID_INVALID." in missing.stdout
     unknown = lunacm(dual, "-q", "login")
-    assert (unknown.returncode, "not found" in unknown.stdout) == (1, True)
+    assert (unknown.returncode, "not found" in unknown.stdout) == (Status.MISUSED, True)
     nowhere = lunacm(dual, "-q", "slot", "list", ChrystokiConfigurationPath="/nonexistent")
-    assert nowhere.returncode == 2
+    assert nowhere.returncode == Status.NOT_CONFIGURED
     assert "Traceback" not in nowhere.stderr
 
 
@@ -238,7 +239,7 @@ def test_lunacm_shows_a_keyring_to_its_owner_in_one_batch(dual: Demo, client: Cl
         assert line in shown.stdout
     assert "Logged in here ->           yes" in shown.stdout
     stopped = lunacm(dual, *choose, *login, "partition", "contents", PIN="not the pin")
-    assert stopped.returncode == 1
+    assert stopped.returncode == Status.CREDENTIAL
     assert "Error in execution: CKR_PIN_INCORRECT." in stopped.stdout
     assert "Object list" not in stopped.stdout
 
@@ -263,7 +264,7 @@ def test_lunacm_takes_a_keyring_from_its_first_password_to_its_krco(dual: Demo) 
     slot = fresh_keyring(dual, "fresh", first)
     early = f"slot set -slot {slot}\nrole login -name po -p {first}\nrole init -n co -p {krco}\n"
     refused = lunacm(dual, "-q", lines=early)
-    assert refused.returncode == 1
+    assert refused.returncode == Status.CREDENTIAL
     assert "This password must be changed: role changepw -name po" in refused.stdout
     assert "Error in execution: CKR_PIN_EXPIRED." in refused.stdout
     lines = f"""
@@ -297,7 +298,7 @@ slot dance
 def test_lunacm_cancels_when_nobody_answers(dual: Demo) -> None:
     begun = f"slot set -slot {dual.keyring(FIFTH)['slot']}\nrole login -name co\n"
     cancelled = lunacm(dual, "-q", lines=begun)
-    assert cancelled.returncode == 1
+    assert cancelled.returncode == Status.CANCELLED
     assert "0xb (User Cancelled Operation)" in cancelled.stdout
     useless = lunacm(dual, "-q", "role", "init", "-name", "po", "-password", "whatever it is")
     assert "gets its password when the keyring is created" in useless.stdout

@@ -33,20 +33,22 @@ class ClusterEntry:
     common_name: str
 
 
-def registered_clusters(document: Document) -> tuple[ClusterEntry, ...]:
-    """Return the clusters in the order of their indexes, gaps allowed.
-
-    Without LNHServerCN the name is DEFAULT_COMMON_NAME. Raises BadInput when another of the five
-    entries of an index is missing or malformed.
-    """
-    indexes = sorted(
+def registered_indexes(document: Document) -> list[int]:
+    """Return the indexes of the clusters in their order, gaps allowed."""
+    return sorted(
         {
             int(found.group(1))
             for entry in document.entries
-            if entry.section == SECTION and (found := _SERVER_NAME.fullmatch(entry.name))
+            if entry.section == SECTION
+            and (found := _SERVER_NAME.fullmatch(entry.name))
+            and int(found.group(1)) < MAX_CLUSTERS
         }
     )
-    return tuple(_cluster(document, index) for index in indexes)
+
+
+def registered_clusters(document: Document) -> tuple[ClusterEntry, ...]:
+    """Return the clusters in the order of their indexes, gaps allowed; raise as for one of them."""
+    return tuple(registered_cluster(document, index) for index in registered_indexes(document))
 
 
 def with_cluster(document: Document, entry: ClusterEntry) -> Document:
@@ -95,7 +97,12 @@ _NAMES: Final = (
 )
 
 
-def _cluster(document: Document, index: int) -> ClusterEntry:
+def registered_cluster(document: Document, index: int) -> ClusterEntry:
+    """Return the cluster of an index.
+
+    Without LNHServerCN the name is DEFAULT_COMMON_NAME. Raises BadInput when another of its five
+    entries is missing or malformed.
+    """
     endpoint, certificate, key, ca = (
         _required(document, name + f"{index:02}") for name in _NAMES[:-1]
     )

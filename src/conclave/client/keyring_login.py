@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Final
 
 from conclave import faults
-from conclave.client.lunacm.prompts import Prompts, given_password
-from conclave.client.session import Client, KeyringSession
+from conclave.client.session import KeyringSession
+from conclave.client.slots import Clusters
+from conclave.client.tools.prompts import Prompts, given_password
 from conclave.errors import BadInput, ConclaveError, NotFound
 from conclave.service import wire
+
+MAX_SLOTS_TOLD: Final = 16
 
 
 class Logins:
     """The KRCO's sessions of one run of a tool, one for each slot that was used."""
 
-    def __init__(self, client: Client, prompts: Prompts, environment: Mapping[str, str]) -> None:
-        self._client = client
+    def __init__(
+        self, clusters: Clusters, prompts: Prompts, environment: Mapping[str, str]
+    ) -> None:
+        self._clusters = clusters
         self._prompts = prompts
         self._environment = environment
         self._sessions: dict[int, KeyringSession] = {}
 
     def session(self, values: Mapping[str, str]) -> KeyringSession:
         """Return the session that options `slot` and `password` ask for, logged in."""
-        token = token_of(self._client, values.get("slot"))
+        token = token_of(self._clusters, values.get("slot"))
         known = self._sessions.get(token.slot)
         if known is not None and known.role is not None:
             return known
         password = password_of(values, token, self._prompts, self._environment)
-        session = self._client.open(token)
+        session = self._clusters.open(token)
         session.login(wire.Role.KRCO, password)
         self._sessions[token.slot] = session
         return session
@@ -41,7 +48,7 @@ class Logins:
                     session.logout()
                 except ConclaveError as error:
                     complaints.append(f"Logout was not confirmed: {error.message}")
-        self._client.close()
+        self._clusters.close()
         return complaints
 
 
@@ -55,18 +62,24 @@ def password_of(
     return password.encode("utf-8", "surrogateescape")
 
 
-def token_of(client: Client, text: str | None) -> wire.Token:
+def token_of(clusters: Clusters, text: str | None) -> wire.Token:
     """Return the keyring in this slot; without one, the only keyring there is."""
-    tokens = client.tokens()
-    if not tokens:
-        message = "There is no slot: this client's cluster has no keyring."
-        raise NotFound(faults.SLOT_NOT_FOUND, message)
-    if text is None and len(tokens) == 1:
+    if text is not None:
+        if not re.fullmatch(r"[0-9]{1,10}", text):
+            raise BadInput(faults.COMMAND_LINE, f"Option -slot must be a number; it is {text!r}.")
+        return clusters.token(int(text))
+    tokens = clusters.tokens()
+    if len(tokens) == 1 and not clusters.unanswered:
         return tokens[0]
-    slots = ", ".join(str(token.slot) for token in tokens)
-    if text is None:
-        raise BadInput(faults.COMMAND_LINE, f"Option -slot must say which slot: {slots}.")
-    for token in tokens:
-        if text == str(token.slot):
-            return token
-    raise NotFound(faults.SLOT_NOT_FOUND, f"There is no such slot; there are {slots}.")
+    if not tokens:
+        message = (
+            "There is no slot: no cluster that answers has a keyring for this client; an"
+            " administrator creates one with keyring create."
+        )
+        raise NotFound(faults.SLOT_NOT_FOUND, message)
+    slots = ", ".join(str(token.slot) for token in tokens[:MAX_SLOTS_TOLD])
+    more = "" if len(tokens) <= MAX_SLOTS_TOLD else f" and {len(tokens) - MAX_SLOTS_TOLD} more"
+    silent = ", ".join(f"{each.index:02}" for each in clusters.unanswered)
+    others = f"; of cluster {silent}, which does not answer, nothing is known" if silent else ""
+    message = f"Option -slot must say which slot: {slots}{more}{others}."
+    raise BadInput(faults.COMMAND_LINE, message)

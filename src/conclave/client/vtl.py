@@ -1,29 +1,33 @@
 """The command `vtl`: what this host is registered with, and whether it works.
 
-Ends with 0, with 1 when a cluster does not answer or nothing is there, with 2 when the client is
-not configured.
+All clusters are asked at the same time, so that one that is away delays nobody by more than some
+seconds.  Batches, JSON and statuses are those of the other tools (`conclave.client.tools`).
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from conclave import __version__, faults
-from conclave.client.clusters import ClusterEntry, registered_clusters
-from conclave.client.configuration import configuration_path, read_document
-from conclave.client.lunacm.main import FAILED, NOT_CONFIGURED, SUCCEEDED
-from conclave.client.lunacm.render import complaint
-from conclave.client.session import Client
-from conclave.errors import BadInput, ConclaveError, NotFound
+from conclave.client.refusals import misused
+from conclave.client.slots import PATIENCE_SECONDS, Clusters, Listing
+from conclave.client.tools.batch import read_batch, run_batch, silence_broken_pipe
+from conclave.client.tools.faces import Outcome, PlainFace, complaint
+from conclave.client.tools.grammar import Command, Invocation, read_options
+from conclave.client.tools.statuses import Status, next_step, status_of
+from conclave.errors import ConclaveError, NotFound
 from conclave.service import wire
 from conclave.shell_words import nearest
 
-USAGE: Final = """    verify         show the keyrings that this client reaches
-    listServers    show the clusters that this client is registered with
-    listSlots      show slots and labels (also: list)"""
+COMMANDS: Final = (
+    Command(("verify",), ("v",), "ask each cluster for the keyrings that this client reaches"),
+    Command(("listServers",), ("ls",), "list the registered clusters; asks none of them"),
+    Command(("listSlots",), ("list",), "list slots and labels of the clusters that answer"),
+    Command(("help",), ("?",), "list the commands"),
+)
 
 
 def main() -> None:
@@ -33,52 +37,100 @@ def main() -> None:
 
 def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run vtl with these arguments and return its exit status."""
-    if not arguments or arguments[0] in {"-h", "--help", "help"}:
-        sys.stdout.write(f"vtl (Conclave) v{__version__}\n\n{USAGE}\n")
-        return SUCCEEDED
+    if not arguments or arguments[0] in {"-h", "--help"}:
+        sys.stdout.write(f"vtl (Conclave) v{__version__}\n\n{help_text()}\n")
+        return Status.SUCCEEDED
+    if arguments[0] in {"-v", "--version"}:
+        sys.stdout.write(f"vtl {__version__}\n")
+        return Status.SUCCEEDED
     try:
-        command = command_of(arguments)
-        entries = registered_clusters(read_document(configuration_path(environment)))
+        return run_batch(Verifier(environment), read_batch(arguments), PlainFace())
     except ConclaveError as error:
         sys.stderr.write(complaint(error) + "\n")
-        return FAILED if error.fault is faults.COMMAND_LINE else NOT_CONFIGURED
-    try:
-        if not entries:
-            message = "There are no registered servers; use LNHClientRegistration.sh."
-            raise NotFound(faults.CLIENT_CONFIGURATION, message)
-        sys.stdout.write(command(entries, environment) + "\n")
-    except (KeyboardInterrupt, BrokenPipeError):
-        return FAILED
-    except ConclaveError as error:
-        sys.stderr.write(complaint(error) + "\n")
-        return FAILED
-    return SUCCEEDED
+        return status_of(error)
+    except KeyboardInterrupt:
+        return Status.CANCELLED
+    except BrokenPipeError:
+        return silence_broken_pipe()
 
 
-Command = Callable[[Sequence[ClusterEntry], Mapping[str, str]], str]
+class Verifier:
+    """One run of vtl."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def parse(self, words: Sequence[str]) -> Invocation:
+        """Return what the words ask for; raise BadInput naming the nearest command."""
+        command = command_of(words[0])
+        return Invocation(command, read_options(command, words[1:]))
+
+    def carry_out(self, invocation: Invocation) -> Outcome:
+        """Ask the clusters, or only the file that names them."""
+        name = invocation.command.name
+        if name == "help":
+            return Outcome(help_text(), {"commands": [row.name for row in COMMANDS]})
+        clusters = Clusters.from_environment(self._environment)
+        if name == "listServers":
+            return servers(clusters.registered())
+        try:
+            listings = clusters.listings(grace_seconds=PATIENCE_SECONDS)
+        finally:
+            clusters.close()
+        return verified(listings) if name == "verify" else slots(listings)
 
 
-def command_of(arguments: Sequence[str]) -> Command:
-    """Return the command of these words; raise BadInput naming the nearest one."""
-    commands: dict[str, Command] = {
-        "verify": _verify,
-        "listservers": _list_servers,
-        "listslots": _list_slots,
-        "list": _list_slots,
-    }
-    command = commands.get(arguments[0].lower())
-    if command is None:
-        near = nearest(arguments[0], list(commands))
-        hint = f'Did you mean "{near[0]}"?' if near else f"There are {', '.join(commands)}."
-        raise BadInput(faults.COMMAND_LINE, f"There is no such command. {hint}")
-    if len(arguments) > 1:
-        raise BadInput(faults.COMMAND_LINE, f"vtl {arguments[0].lower()} takes no options.")
-    return command
+def command_of(word: str) -> Command:
+    """Return the command of a word; raise BadInput naming the nearest one."""
+    for row in COMMANDS:
+        if word.lower() in {row.words[0].lower(), row.short[0]}:
+            return row
+    near = nearest(word, [row.name for row in COMMANDS])
+    known = ", ".join(row.name for row in COMMANDS)
+    hint = f'Did you mean "{near[0]}"?' if near else f"There are {known}."
+    raise misused(f"There is no such command. {hint}")
 
 
-def server_lines(entries: Sequence[ClusterEntry]) -> str:
-    """Return one line for each registered cluster."""
-    return "\n".join(f"Server: {entry.index:02}  {entry.host}:{entry.port}" for entry in entries)
+def help_text() -> str:
+    """Return the list of commands."""
+    return "\n".join(f"    {row.name:<15}{row.short[0]:<6}{row.summary}" for row in COMMANDS)
+
+
+def servers(listings: Sequence[Listing]) -> Outcome:
+    """Return the registered clusters, with what is wrong with the entries of one."""
+    lines = [f"Server: {each.index:02}  {each.where}" for each in listings]
+    data = [_cluster_data(each) for each in listings]
+    broken = any(each.error for each in listings)
+    status = Status.NOT_CONFIGURED if broken else Status.SUCCEEDED
+    return Outcome("\n".join(lines), {"clusters": data}, status, _complaints(listings))
+
+
+def verified(listings: Sequence[Listing]) -> Outcome:
+    """Return the keyrings that were found, and each cluster that does not answer or has none."""
+    silent = [each for each in listings if each.error]
+    tokens = [token for each in listings for token in each.tokens]
+    if not tokens and not silent:
+        message = (
+            "Every registered cluster answers, but this client finds no keyring; an administrator"
+            " creates one with keyring create."
+        )
+        raise NotFound(faults.SLOT_NOT_FOUND, message)
+    empty = [
+        f"Cluster {each.index:02} ({each.where}) answers and has no keyring for this client."
+        for each in listings
+        if not each.error and not each.tokens
+    ]
+    data = {"clusters": [{**_cluster_data(each), **_tokens_data(each)} for each in listings]}
+    text = slot_table(tokens) if tokens else ""
+    return Outcome(text, data, _status(silent), (*_complaints(listings), *empty))
+
+
+def slots(listings: Sequence[Listing]) -> Outcome:
+    """Return one line for each slot."""
+    tokens = [token for each in listings for token in each.tokens]
+    data = {"slots": [row for each in listings for row in _tokens_data(each)["slots"]]}
+    silent = [each for each in listings if each.error]
+    return Outcome(slot_lines(tokens), data, _status(silent), _complaints(listings))
 
 
 def slot_table(tokens: Sequence[wire.Token]) -> str:
@@ -93,30 +145,38 @@ def slot_table(tokens: Sequence[wire.Token]) -> str:
 
 
 def slot_lines(tokens: Sequence[wire.Token]) -> str:
-    """Return one line for each slot."""
+    """Return how many slots there are, and each with its label."""
     lines = [f"Slot #{token.slot}: {token.label}" for token in tokens]
     return "\n".join([f"Number of slots: {len(tokens)}", *lines])
 
 
-def _verify(_entries: Sequence[ClusterEntry], environment: Mapping[str, str]) -> str:
-    tokens = _tokens(environment)
-    if not tokens:
-        message = "The cluster answers, but this client finds no keyring in it."
-        raise NotFound(faults.SLOT_NOT_FOUND, message)
-    return slot_table(tokens)
+def _status(silent: Sequence[Listing]) -> Status:
+    statuses = [status_of(each.error) for each in silent if each.error]
+    return statuses[0] if statuses else Status.SUCCEEDED
 
 
-def _list_slots(_entries: Sequence[ClusterEntry], environment: Mapping[str, str]) -> str:
-    return slot_lines(_tokens(environment))
+def _complaints(listings: Sequence[Listing]) -> tuple[str, ...]:
+    lines = []
+    for each in listings:
+        if each.error:
+            lines.append(f"Cluster {each.index:02} ({each.where}) fails: {each.error.message}")
+            lines.append(f"    {next_step(each.error)}")
+    return tuple(line for line in lines if line.strip())
 
 
-def _list_servers(entries: Sequence[ClusterEntry], _environment: Mapping[str, str]) -> str:
-    return server_lines(entries)
+def _cluster_data(listing: Listing) -> dict[str, Any]:
+    error = listing.error
+    told = {"error": error.message, "next": next_step(error)} if error else {}
+    return {"index": listing.index, "entry": listing.where, "ok": error is None, **told}
 
 
-def _tokens(environment: Mapping[str, str]) -> list[wire.Token]:
-    with Client.from_environment(environment) as client:
-        return client.tokens()
+def _tokens_data(listing: Listing) -> dict[str, Any]:
+    rows = [
+        {"slot": token.slot, "label": token.label, "serial": token.serial, "keyringId": id_text}
+        for token in listing.tokens
+        for id_text in (token.keyring_id.hex(),)
+    ]
+    return {"slots": rows}
 
 
 if __name__ == "__main__":

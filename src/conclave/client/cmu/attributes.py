@@ -11,6 +11,7 @@ from typing import Final
 
 from conclave.client.refusals import misused
 from conclave.client.templates import Value, ulong
+from conclave.client.tools.faces import printable
 from conclave.crypto.standard import UNAVAILABLE_INFORMATION, Cka, Ckc, Ckk, Ckm, Cko, name_of
 from conclave.keyring.attributes import SCHEMAS, Kind, kinds
 
@@ -146,9 +147,7 @@ def shown(attribute: Cka, value: bytes) -> str:
     if Kind.DATE in form:
         return value.decode("ascii", "replace")
     if attribute in _TEXTS:
-        text = value.decode("utf-8", "replace")
-        # A label is another's text: no sign in it may move a cursor or begin a line.
-        return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+        return printable(value.decode("utf-8", "replace"))
     return value.hex()
 
 

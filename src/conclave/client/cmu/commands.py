@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from conclave.client.cmu import attributes, certificates, files, grammar, keys
 from conclave.client.handles import handle_of, reference_of
 from conclave.client.keyring_login import Logins
-from conclave.client.lunacm.grammar import Invocation
-from conclave.client.lunacm.prompts import Cancelled, Prompts
 from conclave.client.refusals import misused
 from conclave.client.session import KeyringSession
 from conclave.client.signing_keys import public_key_of, signing_key
 from conclave.client.templates import Value, template, ulong
+from conclave.client.tools.faces import Outcome
+from conclave.client.tools.grammar import Invocation
+from conclave.client.tools.prompts import Cancelled, Prompts
 from conclave.crypto.standard import Cka, Cko
 from conclave.keyring.attributes import EVER_SECRET, KEY_CLASSES
 from conclave.service.wire import MAX_TEMPLATE_ATTRIBUTES
@@ -39,7 +40,7 @@ class Desk:
         self._logins = logins
         self._prompts = prompts
         self._now = now
-        self._handlers: dict[str, Callable[[Mapping[str, str]], str]] = {
+        self._handlers: dict[str, Callable[[Mapping[str, str]], Outcome]] = {
             "generatekeypair": self._generate_pair,
             "generatekey": self._generate_key,
             "list": self._list,
@@ -52,15 +53,20 @@ class Desk:
             "selfsigncertificate": self._self_sign,
         }
 
-    def run(self, invocation: Invocation) -> str:
-        """Return what a command prints; raises an error of the tree, or Cancelled."""
+    def parse(self, words: Sequence[str]) -> Invocation:
+        """Return what the words ask for; raise BadInput."""
+        return grammar.parse(words)
+
+    def carry_out(self, invocation: Invocation) -> Outcome:
+        """Do what was asked for; raise an error of the tree, or Cancelled."""
         if invocation.command.name == "help":
-            return grammar.help_text(invocation.rest)
+            text = grammar.help_text(invocation.rest)
+            return Outcome(text, {"text": text})
         return self._handlers[invocation.command.name](invocation.values)
 
     # ---- keys
 
-    def _generate_pair(self, values: Mapping[str, str]) -> str:
+    def _generate_pair(self, values: Mapping[str, str]) -> Outcome:
         if "keyType" not in values:
             asked = self._prompts.question("Enter key type (RSA, ECDSA, EDDSA) : ")
             values = {**values, "keyType": asked}
@@ -68,89 +74,94 @@ class Desk:
         public, private = self._logins.session(values).generate_key_pair(
             plan.mechanism, template(plan.public), template(plan.private)
         )
-        return f"{_line(public.reference, 'publicKey')}\n{_line(private.reference, 'privateKey')}"
+        return made((public.reference, "publicKey"), (private.reference, "privateKey"))
 
-    def _generate_key(self, values: Mapping[str, str]) -> str:
+    def _generate_key(self, values: Mapping[str, str]) -> Outcome:
         mechanism, wanted = keys.plan_key(values)
-        made = self._logins.session(values).generate_key(mechanism, template(wanted))
-        return _line(made.reference, "secretKey")
+        key = self._logins.session(values).generate_key(mechanism, template(wanted))
+        return made((key.reference, "secretKey"))
 
     # ---- objects
 
-    def _list(self, values: Mapping[str, str]) -> str:
+    def _list(self, values: Mapping[str, str]) -> Outcome:
         wanted = _searched(values)
         display: tuple[Cka, ...] = _DISPLAYED
         if "display" in values:
             names = [name for name in values["display"].split(",") if name.lower() != "handle"]
             display = attributes.attributes_named(",".join(names)) if names else ()
         session = self._logins.session(values)
-        return _rows(session, session.find(template(wanted)), display)
+        rows = _rows(session, session.find(template(wanted)), display)
+        return Outcome(_lines(rows), {"objects": rows})
 
-    def _get(self, values: Mapping[str, str]) -> str:
+    def _get(self, values: Mapping[str, str]) -> Outcome:
         wanted: tuple[Cka, ...] = attributes.READABLE
         if "attributes" in values:
             wanted = attributes.attributes_named(values["attributes"])
         session = self._logins.session(values)
         reference = self._chosen(session, values)
         found = _readable(session, reference, wanted)
-        return "\n".join(
-            f"{attributes.name_of_attribute(number)}={attributes.shown(number, value)}"
+        shown = {
+            attributes.name_of_attribute(number): attributes.shown(number, value)
             for number in wanted
             if (value := found.get(number)) is not None
-        )
+        }
+        text = "\n".join(f"{name}={value}" for name, value in shown.items())
+        return Outcome(text, {"handle": handle_of(reference), "attributes": shown})
 
-    def _set(self, values: Mapping[str, str]) -> str:
+    def _set(self, values: Mapping[str, str]) -> Outcome:
         changes = attributes.given(values, *_SET)
         if not changes:
             raise misused(f"setattribute needs one of -{', -'.join(_SET)}.")
         session = self._logins.session(values)
-        session.set_attributes(self._chosen(session, values), template(changes))
-        return ""
+        reference = self._chosen(session, values)
+        session.set_attributes(reference, template(changes))
+        return Outcome("", {"handle": handle_of(reference)})
 
-    def _delete(self, values: Mapping[str, str]) -> str:
+    def _delete(self, values: Mapping[str, str]) -> Outcome:
         session = self._logins.session(values)
         reference = self._chosen(session, values)
         if "force" not in values:
-            text = f"{_rows(session, [reference], _DISPLAYED)}\nDelete this object? (yes/no) : "
+            row = _lines(_rows(session, [reference], _DISPLAYED))
+            text = f"{row}\nDelete this object? (yes/no) : "
             if self._prompts.question(text).strip().lower() not in {"y", "yes"}:
                 raise Cancelled
         session.destroy_object(reference)
-        return ""
+        return Outcome("", {"handle": handle_of(reference)})
 
     # ---- files
 
-    def _export(self, values: Mapping[str, str]) -> str:
+    def _export(self, values: Mapping[str, str]) -> Outcome:
         name = self._output_file(values)
         session = self._logins.session(values)
-        files.write_file(name, files.exported(session, self._chosen(session, values)))
-        return ""
+        reference = self._chosen(session, values)
+        files.write_file(name, files.exported(session, reference))
+        return Outcome("", {"handle": handle_of(reference), "file": name})
 
-    def _import(self, values: Mapping[str, str]) -> str:
+    def _import(self, values: Mapping[str, str]) -> Outcome:
         name = values.get("inputFile") or self._prompts.question("Enter input file name : ")
         identifier = _identifier(values)
         wanted = files.imported(files.read_file(name), values.get("label", ""), identifier)
-        made = self._logins.session(values).create_object(template(wanted))
-        kind = attributes.CLASS_NAMES[Cko(int(wanted[Cka.CLASS]))]
-        return _line(made.reference, kind)
+        stored = self._logins.session(values).create_object(template(wanted))
+        return made((stored.reference, attributes.CLASS_NAMES[Cko(int(wanted[Cka.CLASS]))]))
 
     # ---- certificates
 
-    def _request(self, values: Mapping[str, str]) -> str:
+    def _request(self, values: Mapping[str, str]) -> Outcome:
         subject = certificates.subject_of(self._subject_parts(values))
         name = self._output_file(values)
         session = self._logins.session(values)
         key = signing_key(session, self._signer(session, values))
         files.write_file(name, certificates.request(key, subject, values.get("hash")))
-        return ""
+        return Outcome("", {"file": name})
 
-    def _self_sign(self, values: Mapping[str, str]) -> str:
+    def _self_sign(self, values: Mapping[str, str]) -> Outcome:
         subject = certificates.subject_of(self._subject_parts(values))
         identifier = _identifier(values)
         if "outputFile" in values:
             files.require_new_file(values["outputFile"])
         session = self._logins.session(values)
         reference = self._signer(session, values)
-        made = certificates.self_signed(
+        signed = certificates.self_signed(
             signing_key(session, reference),
             subject,
             values,
@@ -161,11 +172,11 @@ class Desk:
             identifier = session.attributes(reference, [Cka.ID])[Cka.ID] or b""
         label = values.get("label", "")
         stored = session.create_object(
-            template(certificates.certificate_template(made, label, identifier))
+            template(certificates.certificate_template(signed, label, identifier))
         )
         if "outputFile" in values:
             files.write_file(values["outputFile"], files.exported(session, stored.reference))
-        return _line(stored.reference, "certificate")
+        return made((stored.reference, "certificate"))
 
     # ---- questions
 
@@ -200,7 +211,7 @@ class Desk:
         """Return one of these objects, by the handle that was given or is asked for."""
         if given is None:
             head = "Select object to query\n\n" if references else "There are no objects.\n"
-            rows = _rows(session, references, _DISPLAYED)
+            rows = _lines(_rows(session, references, _DISPLAYED))
             text = f"{head}{rows}\n\nEnter handler (or 0 for exit) : "
             given = self._prompts.question(text).strip()
             if given == "0":
@@ -220,18 +231,24 @@ def _searched(values: Mapping[str, str]) -> dict[int, Value]:
     return wanted
 
 
-def _rows(session: KeyringSession, references: Sequence[bytes], display: Sequence[Cka]) -> str:
-    """Return one line for each object: its handle, and the attributes to display."""
-    lines = []
+def _rows(
+    session: KeyringSession, references: Sequence[bytes], display: Sequence[Cka]
+) -> list[dict[str, Any]]:
+    """Return for each object its handle, and the attributes to display."""
+    rows = []
     for reference in references:
         found = _readable(session, reference, display)
-        parts = [f"handle={handle_of(reference)}"]
+        row: dict[str, Any] = {"handle": handle_of(reference)}
         for number in display:
             value = found.get(number)
             text = "" if value is None else attributes.shown(number, value)
-            parts.append(f"{attributes.name_of_attribute(number)}={text}")
-        lines.append("\t".join(parts))
-    return "\n".join(lines)
+            row[attributes.name_of_attribute(number)] = text
+        rows.append(row)
+    return rows
+
+
+def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join("\t".join(f"{name}={value}" for name, value in row.items()) for row in rows)
 
 
 def _readable(
@@ -250,8 +267,10 @@ def _readable(
     }
 
 
-def _line(reference: bytes, kind: str) -> str:
-    return f"handle={handle_of(reference)}\tclass={kind}"
+def made(*objects: tuple[bytes, str]) -> Outcome:
+    """Return the outcome of a command that made these objects, each a reference and its class."""
+    rows = [{"handle": handle_of(reference), "class": kind} for reference, kind in objects]
+    return Outcome(_lines(rows), {"objects": rows})
 
 
 def _identifier(values: Mapping[str, str]) -> bytes | None:

@@ -1,29 +1,22 @@
-"""The language of cmu: `command -option=value ...`, as one table and a pure reader of it.
-
-click cannot read it: behind one dash it sees a row of one-letter options, so that it would name
-neither the unknown option nor the nearest one.
-"""
+"""The commands of cmu, `command -option=value ...`, as one table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-from conclave.client.lunacm.grammar import Command, Invocation, Option, credential
 from conclave.client.refusals import misused
+from conclave.client.tools.grammar import (
+    Command,
+    Invocation,
+    Option,
+    credential,
+    option_lines,
+    read_options,
+)
+from conclave.client.tools.grammar import text_option as _text
+from conclave.client.tools.grammar import truth_option as _boolean
 from conclave.shell_words import nearest
-
-BOOLEAN: Final = "T|F"
-"""What an option takes that may also stand alone, for true."""
-
-
-def _text(name: str, value: str, summary: str, *, required: bool = False) -> Option:
-    return Option(name, name.lower(), value, summary, required)
-
-
-def _boolean(name: str, summary: str) -> Option:
-    return Option(name, name.lower(), BOOLEAN, summary)
-
 
 _SLOT: Final = _text("slot", "number", "the slot; needed when there are several")
 _COMMON: Final = (_SLOT, *credential("password", "password", "the KRCO's password"))
@@ -182,13 +175,7 @@ def parse(words: Sequence[str]) -> Invocation:
     command = find_command(words[0])
     if command.name == "help":
         return Invocation(command, rest=tuple(words[1:]))
-    values: dict[str, str] = {}
-    for word in words[1:]:
-        option, value = _option(command, word)
-        if option.name in values:
-            raise misused(f"Option -{option.name} was given twice.")
-        values[option.name] = value
-    return Invocation(command, values)
+    return Invocation(command, read_options(command, words[1:]))
 
 
 def find_command(word: str) -> Command:
@@ -202,42 +189,9 @@ def find_command(word: str) -> Command:
     raise misused(f"There is no such command. {hint}")
 
 
-def _option(command: Command, word: str) -> tuple[Option, str]:
-    name, equals, value = word.partition("=")
-    if not name.startswith("-"):
-        # It may be a password behind a blank, so it is not repeated.
-        raise misused(f"A word is no option of {command.name}: options are -name=value.")
-    option = _find(command, name)
-    if option.value is None:
-        if equals:
-            raise misused(f"Option -{option.name} takes no value.")
-        return option, ""
-    if equals:
-        return option, value
-    if option.value == BOOLEAN:
-        return option, "T"
-    raise misused(f"Option -{option.name} needs a value: -{option.name}=<{option.value}>.")
-
-
-def _find(command: Command, word: str) -> Option:
-    name = word[1:].lower()
-    for option in command.options:
-        if name in (option.name.lower(), option.short):
-            return option
-    known = [f"-{option.name}" for option in command.options]
-    near = nearest(word, known)
-    shown = f"option {near[1]}" if near and near[1] else "such option"
-    hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}."
-    raise misused(f"{command.name} has no {shown}; {hint}")
-
-
 def help_text(words: Sequence[str]) -> str:
     """Return the list of commands, or one command's options; raise BadInput for no command."""
     if not words:
         return "\n".join(f"    {row.name:<22}{row.short[0]:<8}{row.summary}" for row in COMMANDS)
     command = find_command(words[0])
-    lines = [f"    cmu {command.name}: {command.summary}"]
-    for option in command.options:
-        usage = f"-{option.name}" if option.value is None else f"-{option.name}=<{option.value}>"
-        lines.append(f"        {usage:<30}{option.summary}")
-    return "\n".join(lines)
+    return "\n".join([f"    cmu {command.name}: {command.summary}", *option_lines(command)])

@@ -6,65 +6,20 @@ no other prefixes.  Help and completion come from the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Final
 
-from conclave import faults
-from conclave.errors import BadInput
-from conclave.shell_words import nearest, split_words
-
-SEPARATOR: Final = "--"
-"""Stands between two commands of one batch, which share the process and so the login."""
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option of a command; `value` names what follows it, None for a switch."""
-
-    name: str
-    short: str
-    value: str | None
-    summary: str
-    required: bool = False
-    secret: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One command: its two words (one for help and exit), their short names, its options."""
-
-    words: tuple[str, ...]
-    short: tuple[str, ...]
-    summary: str
-    options: tuple[Option, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Return the command's full name."""
-        return " ".join(self.words)
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """A command with its values; switches stand there with an empty value."""
-
-    command: Command
-    values: Mapping[str, str] = field(default_factory=dict)
-    rest: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        return f"Invocation({self.command.name!r})"
-
-
-def credential(name: str, short: str, what: str) -> tuple[Option, Option, Option]:
-    """Return the three ways to give a password without being asked."""
-    return (
-        Option(name, short, "password", f"{what}; visible to others while this runs", secret=True),
-        Option(f"{name}fd", f"{short}fd", "descriptor", f"read {what} as a line from there"),
-        Option(f"{name}env", f"{short}env", "variable", f"take {what} from the environment"),
-    )
-
+from conclave.client.refusals import misused
+from conclave.client.tools.grammar import (
+    Command,
+    Invocation,
+    Option,
+    credential,
+    option_lines,
+    plain_name,
+    read_options,
+)
+from conclave.shell_words import nearest
 
 _ROLE: Final = Option("name", "n", "role", "po (KRSO) or co (KRCO)", required=True)
 _SLOT: Final = Option("slot", "s", "number", "the slot to use from now on", required=True)
@@ -102,6 +57,29 @@ COMMANDS: Final = (
     Command(("partition", "contents"), ("par", "con"), "list the objects of the current slot"),
     Command(("partition", "showinfo"), ("par", "si"), "show the keyring of the current slot"),
     Command(
+        ("partition", "showmechanism"),
+        ("par", "smech"),
+        "list the mechanisms that the cluster's policy leaves, or show one",
+        (Option("mechanism", "m", "name", "this one only, as CKM_AES_GCM or its number"),),
+    ),
+    Command(
+        ("partition", "init"),
+        ("par", "init"),
+        "destroy all objects and the KRCO's password, and give the keyring a label",
+        (
+            Option("label", "l", "label", "the new label", required=True),
+            *credential("password", "p", "the KRSO's password"),
+            Option("force", "f", None, "do not ask whether to proceed"),
+        ),
+    ),
+    Command(
+        ("partition", "login"),
+        ("par", "logi"),
+        "the former name of role login -name co",
+        credential("password", "p", "the KRCO's password"),
+    ),
+    Command(("partition", "logout"), ("par", "logo"), "the former name of role logout"),
+    Command(
         ("partition", "clear"),
         ("par", "clear"),
         "destroy all objects of the current slot that the role sees",
@@ -111,31 +89,33 @@ COMMANDS: Final = (
     Command(("exit",), ("e",), "leave"),
 )
 
+_POLICY: Final = (
+    "a keyring has no policies of its own; partition showmechanism shows what the cluster's leaves"
+)
+_APPLIANCE: Final = "administrators do that on an appliance, with LunaSH or REST"
 NOT_FOR_KEYRINGS: Final = {
     "hagroup": "a cluster spreads the load over its members and survives their loss by itself",
-    "clientconfig": "a client joins a cluster with LNHClientRegistration.sh",
+    "clientconfig": "LNHClientRegistration.sh registers a client, and vtl listServers and vtl"
+    " verify show what it is registered with",
+    "hsm": _APPLIANCE,
+    "audit": _APPLIANCE,
+    "ped": "roles of keyrings have passwords, not PED keys",
+    "stc": "every connection to a cluster is TLS 1.3 with certificates of both sides",
+    "appid": "a login belongs to the process, and no application id shares it",
     "role createchallenge": "roles of keyrings have passwords, not challenges",
+    "role deactivate": "a keyring keeps no login: role logout ends the one of this process",
+    "role resetpw": "a KRSO gives the KRCO a password with role init; administrators unlock"
+    " keyrings with keyring unlock",
+    "role setdomain": "a cluster replicates its keyrings by itself",
     "partition clone": "a keyring is replicated to every member, and its keys do not leave it",
-    "partition showpolicies": "a keyring has no policies of its own",
-    "partition changepolicy": "a keyring has no policies of its own",
+    "partition archive": "administrators back all keyrings up: cluster backup run",
+    "partition create": f"{_APPLIANCE}: keyring create",
+    "partition delete": f"{_APPLIANCE}: keyring delete",
+    "partition changelabel": "partition init gives a label, and clears the keyring",
+    "partition showpolicies": _POLICY,
+    "partition changepolicy": _POLICY,
 }
 """Commands of the reference that keyrings have no use for, and what they have instead."""
-
-
-def split_line(line: str) -> list[str]:
-    """Return a line's words; double quotes hold blanks together. Raises BadInput."""
-    return [word.text for word in split_words(line)]
-
-
-def split_batch(words: Sequence[str]) -> list[list[str]]:
-    """Return the commands of one batch, which SEPARATOR parts."""
-    commands: list[list[str]] = [[]]
-    for word in words:
-        if word == SEPARATOR:
-            commands.append([])
-        else:
-            commands[-1].append(word)
-    return [command for command in commands if command]
 
 
 def parse(words: Sequence[str]) -> Invocation:
@@ -145,23 +125,21 @@ def parse(words: Sequence[str]) -> Invocation:
     name = " ".join([family[0].words[0] if family else first, *words[1:2]]).lower()
     for without in (first, name):
         if without in NOT_FOR_KEYRINGS:
-            message = f"{without} is not for keyrings: {NOT_FOR_KEYRINGS[without]}."
-            raise BadInput(faults.COMMAND_LINE, message)
+            raise misused(f"{without} is not for keyrings: {NOT_FOR_KEYRINGS[without]}.")
     if not family:
         hint = _hint(words[0], [row.words[0] for row in COMMANDS])
-        raise BadInput(faults.COMMAND_LINE, f'Command "{words[0]}" not found.{hint}')
+        raise misused(f'Command "{words[0]}" not found.{hint}')
     if len(family[0].words) == 1:
         return Invocation(family[0], rest=tuple(words[1:]))
     if len(words) == 1:
         names = ", ".join(row.words[1] for row in family)
-        message = f'Command "{family[0].words[0]}" needs a subcommand: {names}.'
-        raise BadInput(faults.COMMAND_LINE, message)
+        raise misused(f'Command "{family[0].words[0]}" needs a subcommand: {names}.')
     second = words[1].lower()
     for row in family:
         if second in (row.words[1], row.short[1]):
-            return Invocation(row, _parse_options(row, words[2:]))
+            return Invocation(row, read_options(row, words[2:]))
     hint = _hint(words[1], [row.words[1] for row in family])
-    raise BadInput(faults.COMMAND_LINE, f'Subcommand "{words[1]}" not found.{hint}')
+    raise misused(f'Subcommand "{words[1]}" not found.{hint}')
 
 
 def _hint(word: str, known: Sequence[str]) -> str:
@@ -169,47 +147,13 @@ def _hint(word: str, known: Sequence[str]) -> str:
     return f' Did you mean "{near[0]}"?' if near else ""
 
 
-def _parse_options(command: Command, words: Sequence[str]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    remaining = iter(words)
-    for word in remaining:
-        option = _find_option(command, word)
-        if option.name in values:
-            raise BadInput(faults.COMMAND_LINE, f"Option -{option.name} was given twice.")
-        values[option.name] = "" if option.value is None else _value(option, remaining)
-    for option in command.options:
-        if option.required and option.name not in values:
-            message = f"{command.name} needs the option -{option.name} <{option.value}>."
-            raise BadInput(faults.COMMAND_LINE, message)
-    return values
-
-
-def _find_option(command: Command, word: str) -> Option:
-    if word.startswith("-"):
-        name = word[1:].lower()
-        for option in command.options:
-            if name in (option.name, option.short):
-                return option
-    known = ", ".join(f"-{option.name}" for option in command.options) or "none"
-    # An unknown word may be a mistyped password, so it is not repeated.
-    shown = f"Option {word}" if word.startswith("-") else "A word that is no option"
-    hint = _hint(word, [f"-{option.name}" for option in command.options])
-    message = f"{shown} is unknown to {command.name}; it takes {known}.{hint}"
-    raise BadInput(faults.COMMAND_LINE, message)
-
-
-def _value(option: Option, remaining: Iterator[str]) -> str:
-    value = next(remaining, None)
-    if value is None:
-        raise BadInput(faults.COMMAND_LINE, f"Option -{option.name} needs a {option.value}.")
-    return value
-
-
 def holds_secret(line: str) -> bool:
     """Tell whether a line may hold a password, so that no history keeps it."""
-    secret = {f"-{o.name}" for c in COMMANDS for o in c.options if o.secret}
-    secret |= {f"-{o.short}" for c in COMMANDS for o in c.options if o.secret}
-    return any(word.lower() in secret for word in line.replace('"', " ").split())
+    secret = {o.name.lower() for c in COMMANDS for o in c.options if o.secret}
+    secret |= {o.short for c in COMMANDS for o in c.options if o.secret}
+    words = line.replace('"', " ").split()
+    names = (plain_name(word.partition("=")[0]) for word in words if word.startswith("-"))
+    return any(name in secret for name in names)
 
 
 def completions(words: Sequence[str], begun: str) -> list[str]:
@@ -238,19 +182,8 @@ def help_text(words: Sequence[str]) -> str:
     wanted = tuple(word.lower() for word in words)
     rows = [row for row in COMMANDS if row.words[: len(wanted)] == wanted]
     if not rows:
-        raise BadInput(faults.COMMAND_LINE, f'Command "{" ".join(words)}" not found.')
-    lines = [_usage(row) for row in rows]
+        raise misused(f'Command "{" ".join(words)}" not found.')
+    lines = [f"    {row.name:<26}{' '.join(row.short):<12}{row.summary}" for row in rows]
     if len(rows) == 1:
-        lines += [_option_line(option) for option in rows[0].options]
+        lines += option_lines(rows[0])
     return "\n".join(lines)
-
-
-def _usage(command: Command) -> str:
-    short = " ".join(command.short)
-    return f"    {command.name:<22}{short:<10}{command.summary}"
-
-
-def _option_line(option: Option) -> str:
-    name = f"-{option.name}" + (f" <{option.value}>" if option.value else "")
-    need = "" if option.required else " (optional)"
-    return f"        {name:<28}{'-' + option.short:<10}{option.summary}{need}"

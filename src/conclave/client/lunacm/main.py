@@ -6,31 +6,56 @@
     lunacm -q role login -name co -- partition contents      a batch; `--` parts its commands
     lunacm -q <<EOF                           commands as lines, answers to prompts as well
 
-Ends with 0 when every command succeeded, 1 when one failed (a batch stops there), 2 when the client
-is not configured.
+Batches, JSON and statuses are those of the other tools (`conclave.client.tools`).
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from conclave import __version__
 from conclave.client.lunacm import grammar, render
-from conclave.client.lunacm.prompts import LinePrompts, TerminalPrompts, history_path, read_line
 from conclave.client.lunacm.shell import Leave, Shell
-from conclave.client.session import Client
+from conclave.client.slots import Clusters
+from conclave.client.tools.batch import (
+    Batch,
+    read_batch,
+    run_batch,
+    run_command,
+    silence_broken_pipe,
+    split_line,
+)
+from conclave.client.tools.faces import Outcome, write
+from conclave.client.tools.prompts import LinePrompts, TerminalPrompts, history_path
+from conclave.client.tools.statuses import Status, status_of
 from conclave.errors import BadInput, ConclaveError
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
 
 PROMPT: Final = "lunacm:>"
-SUCCEEDED: Final = 0
-FAILED: Final = 1
-NOT_CONFIGURED: Final = 2
+
+
+class LunacmFace:
+    """Everything on standard output, with the result of each command in a line of its own."""
+
+    def show(self, _command: str, outcome: Outcome) -> None:
+        """Print the text, and that there was no error."""
+        text = "\n".join((*([outcome.text] if outcome.text else []), *outcome.complaints))
+        write(("\n" + text + "\n" if text else "") + "\n" + render.SUCCESS + "\n\n")
+
+    def refuse(self, command: str, error: ConclaveError) -> None:
+        """Print the return value and the sentence behind it, or that it was not understood."""
+        told = render.failure(error) if command else render.misunderstood(error)
+        write("\n" + told + "\n\n")
+
+    def cancelled(self, _command: str) -> None:
+        """Say so."""
+        write("\n" + render.CANCELLED + "\n\n")
 
 
 def main() -> None:
@@ -40,86 +65,66 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run LunaCM with these arguments and return its exit status."""
-    quiet = bool(arguments) and arguments[0] == "-q"
-    words = arguments[1:] if quiet else arguments
-    if words[:1] in (["-h"], ["--help"]):
+    if arguments[:1] in (["-h"], ["--help"]):
         write((__doc__ or "").split("::")[0] + "\n" + grammar.help_text(()) + "\n")
-        return SUCCEEDED
-    if words[:1] in (["-v"], ["--version"]):
+        return Status.SUCCEEDED
+    if arguments[:1] in (["-v"], ["--version"]):
         write(f"lunacm {__version__}\n")
-        return SUCCEEDED
-    terminal = sys.stdin.isatty()
+        return Status.SUCCEEDED
+    face = LunacmFace()
     try:
-        client = Client.from_environment()
+        batch = read_batch(arguments)
+        clusters = Clusters.from_environment()
     except ConclaveError as error:
         write(render.failure(error) + "\n")
-        return NOT_CONFIGURED
-    shell = Shell(client, TerminalPrompts() if terminal else LinePrompts(), write, os.environ)
+        return status_of(error)
+    terminal = sys.stdin.isatty()
+    shell = Shell(clusters, TerminalPrompts() if terminal else LinePrompts(), os.environ)
     try:
-        if words:
-            return run_batch(shell, grammar.split_batch(words))
-        if not quiet:
-            greet(shell)
-        if terminal:
-            return run_interactive(shell)
-        return run_batch(shell, standard_input())
-    except (KeyboardInterrupt, BrokenPipeError):
-        return FAILED
+        return _run(shell, batch, face, terminal=terminal)
+    except Leave:
+        return Status.SUCCEEDED
+    except KeyboardInterrupt:
+        return Status.CANCELLED
+    except BrokenPipeError:
+        return silence_broken_pipe()
     finally:
-        shell.close()
+        sys.stderr.writelines(f"{line}\n" for line in shell.close())
 
 
-def write(text: str) -> None:
-    """Print text at once, so that it stands in order with what the terminal shows."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def _run(shell: Shell, batch: Batch, face: LunacmFace, *, terminal: bool) -> Status:
+    if batch.commands is None and not batch.quiet and not batch.json:
+        greet(shell)
+    if batch.commands is None and terminal:
+        return run_interactive(shell, face)
+    return run_batch(shell, replace(batch, quiet=True), face)
 
 
 def greet(shell: Shell) -> None:
     """Print banner and slots; a cluster that cannot be reached is told, not fatal."""
     write(render.banner() + "\n\n")
     try:
-        write(shell.overview() + "\n\n")
+        outcome = shell.overview()
     except ConclaveError as error:
         write(render.failure(error) + "\n\n")
+        return
+    write("\n".join((outcome.text, *outcome.complaints)) + "\n\n")
 
 
-def run_batch(shell: Shell, commands: Iterator[list[str]] | Sequence[list[str]]) -> int:
-    """Run commands up to the first that fails."""
-    try:
-        for words in commands:
-            if not shell.run(words):
-                return FAILED
-    except Leave:
-        return SUCCEEDED
-    except BadInput as error:
-        write(render.misunderstood(error) + "\n")
-        return FAILED
-    return SUCCEEDED
-
-
-def standard_input() -> Iterator[list[str]]:
-    """Return the commands that the lines of standard input hold; # begins a comment."""
-    while (line := read_line(0)) is not None:
-        words = grammar.split_line(line)
-        if words and not words[0].startswith("#"):
-            yield words
-
-
-def run_interactive(shell: Shell) -> int:
+def run_interactive(shell: Shell, face: LunacmFace) -> Status:
     """Read commands from the terminal until `exit` or the end of input."""
     session = _prompt_session()
     while True:
         try:
-            words = grammar.split_line(session.prompt(PROMPT))
+            words = split_line(session.prompt(PROMPT))
             if words:
-                shell.run(words)
+                run_command(shell, words, face)
         except BadInput as error:
             write(render.misunderstood(error) + "\n")
         except KeyboardInterrupt:
             continue
         except (EOFError, Leave):
-            return SUCCEEDED
+            return Status.SUCCEEDED
 
 
 def _prompt_session() -> PromptSession[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from conclave import __version__
 from conclave.client.refusals import ckr_name
-from conclave.crypto.standard import Cko, name_of
+from conclave.client.tools.faces import printable
+from conclave.client.tools.statuses import next_step
+from conclave.crypto.standard import Ckf, Ckm, Cko, name_of
 from conclave.errors import ConclaveError
 from conclave.service import wire
 
@@ -61,6 +63,24 @@ class ObjectLine:
     object_class: int
     identifier: str
 
+    @property
+    def title(self) -> str:
+        """Return the name of the object's class."""
+        try:
+            return CLASS_TITLES[Cko(self.object_class)]
+        except ValueError:
+            return name_of(Cko, self.object_class)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Return the line for programs."""
+        return {
+            "handle": self.handle,
+            "label": self.label,
+            "type": self.title,
+            "uid": self.identifier,
+        }
+
 
 def banner() -> str:
     """Return the first line of an interactive session."""
@@ -75,7 +95,7 @@ def slot_list(tokens: Sequence[wire.Token], current: int | None) -> str:
             _table(
                 {
                     "Slot Id": str(token.slot),
-                    "Label": token.label,
+                    "Label": printable(token.label),
                     "Serial Number": token.serial,
                     "Model": MODEL,
                     "Firmware Version": __version__,
@@ -99,28 +119,90 @@ def slot_chosen(token: wire.Token) -> str:
     return f"    Current Slot Id: {token.slot}    ({MODEL} {token.label!r}, {token.serial})"
 
 
+def unanswered(index: int, where: str, error: ConclaveError) -> str:
+    """Return the line of a cluster whose slots are not known."""
+    return f"    Cluster {index:02} ({where}) does not answer: {error.message}"
+
+
+def mechanism_lines(rows: Sequence[wire.MechanismInfo]) -> str:
+    """Return the list of mechanisms."""
+    lines = [f"        {row.mechanism:#010x}  {name_of(Ckm, row.mechanism)}" for row in rows]
+    return "\n".join(("    Mechanisms", *lines))
+
+
+def mechanism(row: wire.MechanismInfo) -> str:
+    """Return what C_GetMechanismInfo tells of one mechanism."""
+    return _table(
+        {
+            "Mechanism": name_of(Ckm, row.mechanism),
+            "Value": f"{row.mechanism:#010x}",
+            "Minimum Key Size": str(row.min_key_size),
+            "Maximum Key Size": str(row.max_key_size),
+            "Flags": " ".join(mechanism_flags(row.flags)),
+        },
+        24,
+    )
+
+
+def mechanism_flags(flags: int) -> list[str]:
+    """Return the names of the flags of a mechanism."""
+    return [f"CKF_{flag.name}" for flag in Ckf if flags & flag]
+
+
 def role_list() -> str:
     """Return the roles of a keyring."""
     return "\n".join(("    Roles", *(f"        {title}" for title in ROLE_TITLES.values())))
 
 
+def role_facts(
+    role: wire.Role, details: wire.TokenDetails, logged_in: wire.Role | None
+) -> dict[str, Any]:
+    """Return the state of a role for programs."""
+    flags = details.token.flags
+    return {
+        "role": ROLE_TITLES[role],
+        "dualIdentity": details.dual_identity,
+        "initialized": role is wire.Role.KRSO or bool(flags & USER_PIN_INITIALIZED),
+        "loggedInHere": logged_in is role,
+        "lockedOut": bool(flags & LOCKED[role]),
+        "passwordToBeChanged": bool(flags & TO_BE_CHANGED[role]),
+        "failedLogins": details.failed_attempts,
+    }
+
+
 def role_state(role: wire.Role, details: wire.TokenDetails, logged_in: wire.Role | None) -> str:
     """Return what `role show` says."""
-    flags = details.token.flags
-    initialized = role is wire.Role.KRSO or bool(flags & USER_PIN_INITIALIZED)
+    facts = role_facts(role, details, logged_in)
     return f"    State of role '{ROLE_TITLES[role]}':\n" + _table(
         {
             "Authentication type": "Password",
-            "Identity": "dual" if details.dual_identity else "single, shared by both roles",
-            "Initialized": _yes(initialized),
-            "Logged in here": _yes(logged_in is role),
-            "Locked out": _yes(bool(flags & LOCKED[role])),
-            "Password to be changed": _yes(bool(flags & TO_BE_CHANGED[role])),
-            "Failed logins in a row": str(details.failed_attempts),
+            "Identity": "dual" if facts["dualIdentity"] else "single, shared by both roles",
+            "Initialized": _yes(facts["initialized"]),
+            "Logged in here": _yes(facts["loggedInHere"]),
+            "Locked out": _yes(facts["lockedOut"]),
+            "Password to be changed": _yes(facts["passwordToBeChanged"]),
+            "Failed logins in a row": str(facts["failedLogins"]),
         },
         28,
         "        ",
     )
+
+
+def partition_facts(details: wire.TokenDetails) -> dict[str, Any]:
+    """Return what is known of a keyring for programs; 0 for maxObjects means no limit."""
+    token = details.token
+    return {
+        "slot": token.slot,
+        "label": token.label,
+        "serial": token.serial,
+        "keyringId": token.keyring_id.hex(),
+        "dualIdentity": details.dual_identity,
+        "minPasswordBytes": token.min_pin_bytes,
+        "maxPasswordBytes": token.max_pin_bytes,
+        "objects": details.object_count,
+        "maxObjects": details.max_objects,
+        "flags": flag_names(token.flags),
+    }
 
 
 def partition_info(details: wire.TokenDetails) -> str:
@@ -129,7 +211,7 @@ def partition_info(details: wire.TokenDetails) -> str:
     limit = str(details.max_objects) if details.max_objects else "unlimited"
     table = _table(
         {
-            "Partition Label": token.label,
+            "Partition Label": printable(token.label),
             "Partition Manufacturer": "Conclave",
             "Partition Model": MODEL,
             "Partition Serial Number": token.serial,
@@ -141,9 +223,13 @@ def partition_info(details: wire.TokenDetails) -> str:
         },
         32,
     )
-    names = [name for bit, name in TOKEN_FLAGS.items() if token.flags & bit]
-    flags = "\n".join(f"        {name}" for name in names)
+    flags = "\n".join(f"        {name}" for name in flag_names(token.flags))
     return f"{table}\n    Token Flags ->\n{flags}"
+
+
+def flag_names(flags: int) -> list[str]:
+    """Return the names of a token's flags."""
+    return [name for bit, name in TOKEN_FLAGS.items() if flags & bit]
 
 
 def contents(logged_in: wire.Role | None, rows: Sequence[ObjectLine]) -> str:
@@ -154,14 +240,10 @@ def contents(logged_in: wire.Role | None, rows: Sequence[ObjectLine]) -> str:
         head = f"    The {ROLE_TITLES[logged_in]} is logged in. All accessible objects are seen."
     lines = [head, "", "    Object list:" if rows else "    There are no objects.", ""]
     for row in rows:
-        try:
-            title = CLASS_TITLES[Cko(row.object_class)]
-        except ValueError:
-            title = name_of(Cko, row.object_class)
         entries = {
-            "Label": row.label,
+            "Label": printable(row.label),
             "Handle": str(row.handle),
-            "Object Type": title,
+            "Object Type": row.title,
             "Object UID": row.identifier,
         }
         lines += [f"    {name + ':':<15}{value}" for name, value in entries.items()]
@@ -170,17 +252,14 @@ def contents(logged_in: wire.Role | None, rows: Sequence[ObjectLine]) -> str:
 
 
 def failure(error: ConclaveError) -> str:
-    """Return what an error prints: the return value's name and the sentence behind it."""
-    ckr = error.fault.ckr
+    """Return what an error prints: the return value's name, the sentence, what to do next."""
+    ckr, then = error.fault.ckr, next_step(error)
     return (
-        f"Error in execution: {ckr_name(ckr)}.\n    {error.message}\n\n"
+        f"Error in execution: {ckr_name(ckr)}.\n    {error.message}\n"
+        + (f"    {then}\n" if then else "")
+        + "\n"
         f"Command Result : {int(ckr):#x} ({ckr_name(ckr)})"
     )
-
-
-def complaint(error: ConclaveError) -> str:
-    """Return what an error prints in tools that speak one line: the sentence, and its name."""
-    return f"Error: {error.message} ({ckr_name(error.fault.ckr)})"
 
 
 def misunderstood(error: ConclaveError) -> str:

@@ -1,211 +1,190 @@
 """The command `multitoken`: threads that each have a connection and a login, and one operation.
 
-Ends with 0, with 1 when an operation failed, with 2 when the client is not configured or the
-command line is not understood.
+::
+
+    multitoken -mode=ecdsasign -key=256 -threads=4 -timed=10 -passwordenv=PIN
+
+Passwords, JSON and statuses are those of the other tools (`conclave.client.tools`); status 1 says
+that an operation failed.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Final
-
-import click
 
 from conclave import __version__
 from conclave.client.keyring_login import password_of, token_of
-from conclave.client.lunacm.main import FAILED, NOT_CONFIGURED, SUCCEEDED
-from conclave.client.lunacm.prompts import Cancelled, LinePrompts, TerminalPrompts
-from conclave.client.lunacm.render import complaint
-from conclave.client.multitoken.modes import MODES, Load, Operation, begin, load_of
-from conclave.client.multitoken.tally import Tally, live_line, summary
-from conclave.client.refusals import ckr_name
-from conclave.client.session import Client
-from conclave.errors import ConclaveError
+from conclave.client.multitoken.crowd import Crowd, Plan
+from conclave.client.multitoken.modes import MODES, load_of
+from conclave.client.multitoken.tally import (
+    Scene,
+    display,
+    live_line,
+    redrawn,
+    summary,
+    summary_data,
+)
+from conclave.client.refusals import misused
+from conclave.client.slots import Clusters
+from conclave.client.tools.batch import Batch, run_batch, silence_broken_pipe
+from conclave.client.tools.faces import Outcome, PlainFace, write
+from conclave.client.tools.grammar import (
+    JSON,
+    Command,
+    Invocation,
+    Option,
+    credential,
+    option_lines,
+    read_options,
+    text_option,
+)
+from conclave.client.tools.prompts import LinePrompts, TerminalPrompts
+from conclave.client.tools.statuses import Status
 from conclave.service import wire
 
 MAX_THREADS: Final = 256
 MAX_PACKET_BYTES: Final = 1 << 16
-PAUSE_AFTER_FAILURE_SECONDS: Final = 0.2
-START_SECONDS: Final = 300.0
-"""How long logins and keys may take before the load begins without those that lack them."""
-LAST_ANSWER_SECONDS: Final = 60.0
-"""How long threads may still wait for an answer when the time is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A load, and how long and wide it is."""
-
-    load: Load
-    token: wire.Token
-    password: bytes
-    threads: int
-    seconds: float
-    interval: float
-
-    def __repr__(self) -> str:
-        return f"Plan({self.load!r})"
-
-
-class Crowd:
-    """The threads of a load."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.tally = Tally()
-        self._plan = plan
-        self._ready = threading.Semaphore(0)
-        self._go = threading.Event()
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._work, daemon=True) for _ in range(plan.threads)
-        ]
-
-    def start(self) -> None:
-        """Return when each thread has its login and key, or has failed to get them."""
-        for thread in self._threads:
-            thread.start()
-        deadline = time.monotonic() + START_SECONDS
-        for _ in self._threads:
-            self._ready.acquire(timeout=max(0.0, deadline - time.monotonic()))
-        self._go.set()
-
-    def wait(self, seconds: float) -> None:
-        """Wait so long, or until no thread works any more."""
-        deadline = time.monotonic() + seconds
-        while (rest := deadline - time.monotonic()) > 0 and self.working:
-            self._stop.wait(min(rest, 0.2))
-
-    @property
-    def working(self) -> bool:
-        """Tell whether a thread still works."""
-        return any(thread.is_alive() for thread in self._threads)
-
-    def end(self) -> None:
-        """Let every thread finish its operation and log out."""
-        self._stop.set()
-        deadline = time.monotonic() + LAST_ANSWER_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-    def _work(self) -> None:
-        counted = False
-        try:
-            with Client.from_environment() as client:
-                session = client.open(self._plan.token)
-                session.login(wire.Role.KRCO, self._plan.password)
-                operation = begin(client, session, self._plan.load)
-                self._ready.release()
-                counted = True
-                self._go.wait(START_SECONDS)
-                while not self._stop.is_set():
-                    self._once(operation)
-                session.logout()
-        except ConclaveError as error:
-            self.tally.failed(ckr_name(error.fault.ckr))
-        finally:
-            if not counted:
-                self._ready.release()
-
-    def _once(self, operation: Operation) -> None:
-        begun = time.perf_counter()
-        try:
-            operation()
-        except ConclaveError as error:
-            self.tally.failed(ckr_name(error.fault.ckr))
-            self._stop.wait(PAUSE_AFTER_FAILURE_SECONDS)
-        else:
-            self.tally.done(time.perf_counter() - begun)
-
-
-def drive(plan: Plan, *, live: bool) -> int:
-    """Carry out a load, show it as it runs, and return the exit status."""
-    crowd = Crowd(plan)
-    crowd.start()
-    begun = shown_at = time.monotonic()
-    before = 0
-    end = "\r" if sys.stdout.isatty() else "\n"
-    try:
-        while (rest := begun + plan.seconds - time.monotonic()) > 0 and crowd.working:
-            crowd.wait(min(plan.interval, rest))
-            now, totals = time.monotonic(), crowd.tally.totals()
-            if live:
-                line = live_line(now - begun, totals, before, now - shown_at)
-                sys.stdout.write(line + end)
-                sys.stdout.flush()
-            before, shown_at = totals.operations, now
-    except KeyboardInterrupt:
-        sys.stderr.write("Stopped.\n")
-    elapsed = time.monotonic() - begun
-    crowd.end()
-    totals = crowd.tally.totals()
-    head = "\n" if live and end == "\r" else ""
-    sys.stdout.write(head + summary(plan.load.mode, plan.threads, elapsed, totals) + "\n")
-    return FAILED if totals.failures or not totals.operations else SUCCEEDED
-
-
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="multitoken")
-@click.option("--mode", type=click.Choice(list(MODES), case_sensitive=False), required=True)
-@click.option("--key", "key_bits", type=int, help="Key size in bits.")
-@click.option(
-    "--packet", type=click.IntRange(1, MAX_PACKET_BYTES), default=1024, help="Bytes of data."
+MAX_SECONDS: Final = 86_400.0
+LONGEST_INTERVAL_SECONDS: Final = 3600.0
+SHORTEST_SECONDS: Final = 0.1
+COMMAND: Final = Command(
+    ("multitoken",),
+    ("multitoken",),
+    "load keyrings, as their KRCO, and show what they give",
+    (
+        text_option("mode", "mode", f"one of {', '.join(MODES)}", required=True),
+        text_option("key", "size", "of the keys; the mode's first by default"),
+        text_option("packet", "bytes", f"of data, 1 to {MAX_PACKET_BYTES}; 1024 by default"),
+        text_option("threads", "number", f"1 to {MAX_THREADS}; 1 by default"),
+        text_option("timed", "seconds", "how long; 10 by default"),
+        text_option("interval", "seconds", "between two looks; 1 by default"),
+        Option("slot", "slots", "numbers", "the slots, parted by commas, which share the threads"),
+        *credential("password", "password", "the KRCO's password, the same for all slots"),
+        Option("quiet", "q", None, "show the sum at the end only"),
+    ),
 )
-@click.option("--threads", type=click.IntRange(1, MAX_THREADS), default=1, help="Threads.")
-@click.option("--timed", type=click.FloatRange(0.1, 86_400), default=10.0, help="Seconds.")
-@click.option("--interval", type=click.FloatRange(0.1, 3600), default=1.0, help="Of the display.")
-@click.option("--slot", help="The slot; needed when there are several.")
-@click.option("--password-fd", metavar="N", help="Read the password as a line from there.")
-@click.option("--password-env", metavar="NAME", help="Take the password from the environment.")
-@click.option("--quiet", "-q", is_flag=True, help="Show the sum at the end only.")
-def command(
-    *,
-    mode: str,
-    key_bits: int | None,
-    packet: int,
-    threads: int,
-    timed: float,
-    interval: float,
-    slot: str | None,
-    password_fd: str | None,
-    password_env: str | None,
-    quiet: bool,
-) -> None:
-    """Load one keyring, as its KRCO, and show what it gives."""
-    given = {"passwordfd": password_fd, "passwordenv": password_env}
-    values = {name: value for name, value in given.items() if value is not None}
-    prompts = TerminalPrompts() if sys.stdin.isatty() else LinePrompts()
+
+
+class Bench:
+    """One run of multitoken."""
+
+    def parse(self, words: Sequence[str]) -> Invocation:
+        """Return what the words ask for; raise BadInput."""
+        return Invocation(COMMAND, read_options(COMMAND, words))
+
+    def carry_out(self, invocation: Invocation) -> Outcome:
+        """Load the keyrings; raise an error of the tree, or Cancelled, before the load begins."""
+        values = invocation.values
+        quiet = "quiet" in values or JSON.name in values
+        return drive(plan_of(values), live=not quiet)
+
+
+def plan_of(values: Mapping[str, str]) -> Plan:
+    """Return what the options ask for, its password tried once; raise as `Bench.carry_out`."""
+    packet = int(_number(values, "packet", 1024, 1, MAX_PACKET_BYTES))
+    threads = int(_number(values, "threads", 1, 1, MAX_THREADS))
+    seconds = _number(values, "timed", 10, SHORTEST_SECONDS, MAX_SECONDS)
+    interval = _number(values, "interval", 1, SHORTEST_SECONDS, LONGEST_INTERVAL_SECONDS)
+    load = load_of(values["mode"].lower(), values.get("key"), packet)
+    clusters = Clusters.from_environment()
     try:
-        client = Client.from_environment()
-    except ConclaveError as error:
-        click.echo(complaint(error), err=True)
-        sys.exit(NOT_CONFIGURED)
-    try:
-        load = load_of(mode, key_bits, packet)
-        with client:
-            token = token_of(client, slot)
-            password = password_of(values, token, prompts, os.environ)
+        slots = values["slot"].split(",") if "slot" in values else [None]
+        tokens = tuple(token_of(clusters, slot) for slot in slots)
+        prompts = TerminalPrompts() if sys.stdin.isatty() else LinePrompts()
+        password = password_of(values, tokens[0], prompts, os.environ)
+        for token in tokens:
             # Once here, since a wrong password from every thread would lock the role out.
-            session = client.open(token)
+            session = clusters.open(token)
             session.login(wire.Role.KRCO, password)
             session.logout()
-        plan = Plan(load, token, password, threads, timed, interval)
-    except ConclaveError as error:
-        click.echo(complaint(error), err=True)
-        sys.exit(FAILED)
-    except Cancelled:
-        click.echo("Cancelled.", err=True)
-        sys.exit(FAILED)
-    sys.exit(drive(plan, live=not quiet))
+    finally:
+        clusters.close()
+    return Plan(load, tokens, password, threads, seconds, interval)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def _number(
+    values: Mapping[str, str], name: str, default: float, lowest: float, highest: float
+) -> float:
+    """Return a number of the command line: a whole one if its bounds are."""
+    if name not in values:
+        return default
+    try:
+        number = float(values[name]) if isinstance(lowest, float) else int(values[name])
+    except ValueError:
+        number = -1
+    if not lowest <= number <= highest:
+        raise misused(f"Option -{name} must be a number from {lowest} to {highest:.0f}.")
+    return number
+
+
+def drive(plan: Plan, *, live: bool) -> Outcome:
+    """Carry out a load, show it as it runs, and return what came of it."""
+    crowd = Crowd(plan)
+    begun = time.monotonic()
+    try:
+        crowd.start()
+        begun = time.monotonic()
+        elapsed = _watch(crowd, plan, begun, live=live)
+    except KeyboardInterrupt:
+        elapsed = time.monotonic() - begun
+        sys.stderr.write("Stopped.\n")
+    crowd.end()
+    totals = crowd.tally.totals()
+    text = summary(plan.load.mode, plan.threads, elapsed, totals)
+    status = Status.FAILED if totals.failures or not totals.operations else Status.SUCCEEDED
+    data = summary_data(plan.load.mode, plan.threads, elapsed, totals)
+    advice = tuple(f"{name}: {crowd.advice[name]}" for name, _count in totals.failures)
+    return Outcome(text, data, status, advice)
+
+
+def _watch(crowd: Crowd, plan: Plan, begun: float, *, live: bool) -> float:
+    """Show the load until its time is over or nobody works any more; return the seconds."""
+    terminal = sys.stdout.isatty()
+    shown_at, first = begun, True
+    while (rest := begun + plan.seconds - time.monotonic()) > 0 and crowd.working:
+        crowd.wait(min(plan.interval, rest))
+        now, totals, recent = time.monotonic(), crowd.tally.totals(), crowd.tally.recent()
+        if live and terminal:
+            scene = Scene(plan.title, now - begun, plan.seconds, now - shown_at, recent, totals)
+            write(redrawn(display(scene), shutil.get_terminal_size().columns, first=first))
+        elif live:
+            write(live_line(now - begun, recent, now - shown_at, totals.failed) + "\n")
+        shown_at, first = now, False
+    return time.monotonic() - begun
+
+
+def help_text() -> str:
+    """Return the options."""
+    lines = [f"        {mode:<30}{row.summary}" for mode, row in MODES.items()]
+    usage = "    multitoken -mode=<mode> ...: load keyrings, as their KRCO"
+    return "\n".join([usage, *option_lines(COMMAND), "    modes and their key sizes:", *lines])
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run multitoken with these arguments and return its exit status."""
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+        write(f"multitoken (Conclave) v{__version__}\n\n{help_text()}\n")
+        return Status.SUCCEEDED
+    if arguments[0] in {"-v", "--version"}:
+        write(f"multitoken {__version__}\n")
+        return Status.SUCCEEDED
+    batch = Batch(quiet=False, json=False, commands=[list(arguments)], typed=True)
+    try:
+        return run_batch(Bench(), batch, PlainFace())
+    except KeyboardInterrupt:
+        return Status.CANCELLED
+    except BrokenPipeError:
+        return silence_broken_pipe()
+
+
+def main() -> None:
     """Run multitoken and end the process with its status."""
-    command.main(args=arguments, prog_name="multitoken")
+    sys.exit(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

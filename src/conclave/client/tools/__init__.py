@@ -1,0 +1,1 @@
+"""What LunaCM, cmu, vtl and multitoken have in common: words, batches, passwords, statuses."""

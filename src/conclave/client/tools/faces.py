@@ -1,0 +1,107 @@
+"""How a tool shows what came of a command: as sentences, or as one line of JSON for scripts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from conclave.client.refusals import ckr_name
+from conclave.client.tools.statuses import Status, next_step, status_of
+from conclave.errors import ConclaveError
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a command, for people and for programs."""
+
+    text: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    status: Status = Status.SUCCEEDED
+    complaints: tuple[str, ...] = ()
+    """What did not stop the command but has to be told."""
+
+
+class Face(Protocol):
+    """Shows outcomes and errors."""
+
+    def show(self, command: str, outcome: Outcome) -> None:
+        """Show what came of a command."""
+
+    def refuse(self, command: str, error: ConclaveError) -> None:
+        """Show why a command failed; without a command's name it was not understood."""
+
+    def cancelled(self, command: str) -> None:
+        """Show that the user gave up."""
+
+
+class PlainFace:
+    """Results go to standard output, complaints to standard error."""
+
+    def show(self, _command: str, outcome: Outcome) -> None:
+        """Print text and complaints."""
+        if outcome.text:
+            write(outcome.text + "\n")
+        for line in outcome.complaints:
+            sys.stderr.write(line + "\n")
+
+    def refuse(self, _command: str, error: ConclaveError) -> None:
+        """Print the sentence, the return value's name, and what to do next."""
+        sys.stderr.write(complaint(error) + "\n")
+
+    def cancelled(self, _command: str) -> None:
+        """Say so."""
+        sys.stderr.write("Cancelled: nothing was done.\n")
+
+
+class JsonFace:
+    """One line of JSON on standard output for each command, whatever came of it."""
+
+    def show(self, command: str, outcome: Outcome) -> None:
+        """Print the data."""
+        document = {"command": command, **_ended(outcome.status), "result": dict(outcome.data)}
+        if outcome.complaints:
+            document["complaints"] = list(outcome.complaints)
+        _print(document)
+
+    def refuse(self, command: str, error: ConclaveError) -> None:
+        """Print the error."""
+        told = {
+            "name": ckr_name(error.fault.ckr),
+            "value": int(error.fault.ckr),
+            "message": error.message,
+            "next": next_step(error),
+        }
+        _print({"command": command, **_ended(status_of(error)), "error": told})
+
+    def cancelled(self, command: str) -> None:
+        """Print the status."""
+        _print({"command": command, **_ended(Status.CANCELLED)})
+
+
+def complaint(error: ConclaveError) -> str:
+    """Return an error for people: the sentence, its name, and what to do next."""
+    then = next_step(error)
+    return f"Error: {error.message} ({ckr_name(error.fault.ckr)})" + (f"\n{then}" if then else "")
+
+
+def printable(text: str) -> str:
+    """Return another's text, as a label is, without signs that move a cursor or begin a line."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
+def write(text: str) -> None:
+    """Print text at once, so that it stands in order with what the terminal shows."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _ended(status: Status) -> dict[str, Any]:
+    return {"status": int(status), "statusName": status.name}
+
+
+def _print(document: Mapping[str, Any]) -> None:
+    write(msgspec.json.encode(document).decode() + "\n")
