@@ -41,7 +41,7 @@ class Demo:
         return keyring
 
 
-def run_demo(*arguments: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
+def run_demo(*arguments: str, timeout: float = 200) -> subprocess.CompletedProcess[str]:
     """Run `conclave demo` and return what it printed."""
     return subprocess.run(
         [sys.executable, "-m", "conclave.cli", "demo", *arguments],
