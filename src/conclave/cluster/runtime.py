@@ -102,8 +102,6 @@ class Runtime(RuntimeJoins):
             FailureFile(directory / FAILURES),
         )
         keyrings = KeyringAdmin(context, desk, gate)
-        clients = ClientAdmin(context, self.certificates.until_shown)
-        enrolment = EnrolmentAdmin(context, clients)
         self._credentials = Credentials(context, desk, self._office)
         objects = ObjectWrites(context, self._office)
         users = UserMirror(context)
@@ -114,12 +112,36 @@ class Runtime(RuntimeJoins):
                 self.member.note_users(result.version)
             return result
 
-        self._local = self._cluster_handlers() | {
-            "create_keyrings": keyrings.create_keyrings,
-            "list_keyrings": keyrings.list_keyrings,
-            "show_keyring": keyrings.show_keyring,
-            "delete_keyring": keyrings.delete_keyring,
-            "unlock_keyring": keyrings.unlock_keyring,
+        self._local = (
+            self._cluster_handlers()
+            | self._client_handlers()
+            | {
+                "create_keyrings": keyrings.create_keyrings,
+                "list_keyrings": keyrings.list_keyrings,
+                "show_keyring": keyrings.show_keyring,
+                "delete_keyring": keyrings.delete_keyring,
+                "unlock_keyring": keyrings.unlock_keyring,
+                "put_users": put_users,
+                "list_users": users.list_users,
+                "login": self._credentials.login,
+                "logout": self._credentials.logout,
+                "change_password": self._credentials.change_password,
+                "initialize_krco": self._credentials.initialize_krco,
+                "initialize_token": self._credentials.initialize_token,
+                "write_objects": objects.write_objects,
+                "lookup_write": objects.lookup_write,
+            }
+        )
+        forwarding = Forwarding(
+            context, lambda: self.member, self._credentials, self._office, self._logins, self.run
+        )
+        self.handlers = forwarding.doors(self._local)
+
+    def _client_handlers(self) -> dict[str, Handler]:
+        """Return the handlers of the methods about clients."""
+        clients = ClientAdmin(self.context, self.certificates.until_shown)
+        enrolment = EnrolmentAdmin(self.context, clients)
+        return {
             "register_client": clients.register_client,
             "list_clients": clients.list_clients,
             "revoke_client": clients.revoke_client,
@@ -128,20 +150,7 @@ class Runtime(RuntimeJoins):
             "revoke_enrolment_token": enrolment.revoke,
             "check_enrolment": enrolment.check,
             "enrol_client": enrolment.enrol_client,
-            "put_users": put_users,
-            "list_users": users.list_users,
-            "login": self._credentials.login,
-            "logout": self._credentials.logout,
-            "change_password": self._credentials.change_password,
-            "initialize_krco": self._credentials.initialize_krco,
-            "initialize_token": self._credentials.initialize_token,
-            "write_objects": objects.write_objects,
-            "lookup_write": objects.lookup_write,
         }
-        forwarding = Forwarding(
-            context, lambda: self.member, self._credentials, self._office, self._logins, self.run
-        )
-        self.handlers = forwarding.doors(self._local)
 
     def _cluster_handlers(self) -> dict[str, Handler]:
         """Return the handlers of the methods about the cluster and its members."""
