@@ -1,17 +1,68 @@
-"""The client: library, registration and lunacm.
+"""The client: a library with two faces, registration, and the tools of a keyring's owner.
 
 ::
 
-    with Client.from_environment() as client:
-        keyring = client.open(client.token("demo1"))
-        keyring.login(Role.KRCO, pin)
-        (reference,) = keyring.find(template({Cka.LABEL: "demo-ec", Cka.SIGN: True}))
-        signature = keyring.sign(reference, Ckm.ECDSA_SHA256, b"data")
+    with Client.from_environment() as client, client.keyring("demo1", pin) as keyring:
+        key = keyring.private_key("demo-ec")
+        signature = key.sign(b"data")
+
+    async with AsyncClient.from_environment() as client, client.keyring("demo1", pin) as keyring:
+        key = await keyring.private_key("demo-ec")
+        signatures = await asyncio.gather(*(key.sign(text) for text in texts))
 """
 
+from conclave.client.async_keyring import AsyncKeyPair, AsyncKeyring
+from conclave.client.async_keys import (
+    AsyncCertificate,
+    AsyncKey,
+    AsyncObject,
+    AsyncPrivateKey,
+    AsyncPublicKey,
+    AsyncSecretKey,
+)
+from conclave.client.async_session import AsyncClient, AsyncKeyringSession
+from conclave.client.key_kinds import PairName, SecretName
+from conclave.client.keyring import KeyPair, Keyring
+from conclave.client.keys import Certificate, Key, Object, PrivateKey, PublicKey, SecretKey
 from conclave.client.module_path import module_path
 from conclave.client.session import Client, KeyringSession
-from conclave.client.templates import template
+from conclave.client.templates import Attributes, Value, template
+from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
+from conclave.errors import Ckr, ConclaveError
 from conclave.service.wire import Role
 
-__all__ = ["Client", "KeyringSession", "Role", "module_path", "template"]
+__all__ = [
+    "AsyncCertificate",
+    "AsyncClient",
+    "AsyncKey",
+    "AsyncKeyPair",
+    "AsyncKeyring",
+    "AsyncKeyringSession",
+    "AsyncObject",
+    "AsyncPrivateKey",
+    "AsyncPublicKey",
+    "AsyncSecretKey",
+    "Attributes",
+    "Certificate",
+    "Cka",
+    "Ckk",
+    "Ckm",
+    "Cko",
+    "Ckr",
+    "Client",
+    "ConclaveError",
+    "Key",
+    "KeyPair",
+    "Keyring",
+    "KeyringSession",
+    "Object",
+    "PairName",
+    "PrivateKey",
+    "PublicKey",
+    "Role",
+    "SecretKey",
+    "SecretName",
+    "Value",
+    "module_path",
+    "template",
+]

@@ -10,7 +10,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -19,13 +19,17 @@ from conclave.client.clusters import ClusterEntry, receive_timeout_seconds, regi
 from conclave.client.configuration import configuration_path, read_document
 from conclave.client.link import WRITE_DEADLINE_SECONDS, AsyncLink
 from conclave.client.refusals import refusal
-from conclave.client.ways import LoopWays
+from conclave.client.ways import Call, LoopWays
 from conclave.errors import BadInput, Ckr, InternalFault, NotAllowed, NotFound
 from conclave.service import wire
+
+if TYPE_CHECKING:
+    from conclave.client.async_keyring import AsyncKeyring
 
 Result = TypeVar("Result")
 Parameter = wire.Message | bytes | int | None
 """A mechanism's parameter, as docs/protocol.md lists them."""
+KRCO: Final = wire.Role.KRCO
 TOKENS_PER_PAGE: Final = 500
 
 
@@ -81,6 +85,17 @@ class AsyncClient:
         """Return random bytes made by the cluster."""
         answer = await self.link.request(wire.Operation.RANDOM, wire.Random(length))
         return msgspec.msgpack.decode(answer.result, type=bytes)
+
+    def keyring(
+        self, name: str | int, password: str | bytes | None = None, *, role: wire.Role = KRCO
+    ) -> AsyncKeyring:
+        """Return the keyring with this label or slot number, for `async with`.
+
+        With a password, the role is logged in where the block begins and out where it ends.
+        """
+        from conclave.client.async_keyring import AsyncKeyring
+
+        return AsyncKeyring(self, name, password, role)
 
     def open(self, token: wire.Token) -> AsyncKeyringSession:
         """Return a session on a keyring, nobody logged in."""
@@ -335,6 +350,10 @@ class AsyncKeyringSession:
         return await self.ask(wire.Operation.DERIVE_KEY, arguments, wire.ObjectResult)
 
     # ---- the one door to the link
+
+    async def together(self, calls: Sequence[Call[Result]]) -> list[Result]:
+        """Return what these calls return, made at the same time where that can be."""
+        return await self._link.together(calls)
 
     async def ask(
         self, operation: wire.Operation, arguments: wire.Message, shape: type[Result]

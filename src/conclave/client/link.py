@@ -9,8 +9,9 @@ retry, and a refusal is an answer: it is never retried (a wrong password is trie
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -21,11 +22,12 @@ from conclave.client.members import KnownMembers, hinted_members
 from conclave.client.pool import Connection, Pool
 from conclave.client.refusals import refusal
 from conclave.client.trials import Trial, Verdict
-from conclave.client.ways import BlockingWays, Waiting, Ways, finish
+from conclave.client.ways import BlockingWays, Call, Waiting, Ways, finish
 from conclave.errors import InternalFault, Unavailable
 from conclave.ids import ClusterTimeMs, ProcessId
 from conclave.service import wire
 
+Result = TypeVar("Result")
 WRITE_DEADLINE_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 10.0
 """How long a cluster may be out of reach before a caller is told, within the deadline."""
@@ -88,6 +90,10 @@ class AsyncLink:
         """Return the idempotency key and deadline of a new change."""
         deadline_ms = await self.cluster_time_ms() + int(self._timeout_seconds * 1000)
         return wire.Write(secrets.token_bytes(16), deadline_ms)
+
+    async def together(self, calls: Sequence[Call[Result]]) -> list[Result]:
+        """Return what these calls return, made at the same time where that can be."""
+        return await self._ways.together(calls)
 
     async def request(
         self, operation: wire.Operation, args: wire.Message, ticket: bytes | None = None

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from conclave.client.async_session import (
+    KRCO,
     AsyncClient,
     AsyncKeyringSession,
     Parameter,
@@ -18,6 +19,9 @@ from conclave.client.async_session import (
 from conclave.client.link import Link
 from conclave.client.ways import finish
 from conclave.service import wire
+
+if TYPE_CHECKING:
+    from conclave.client.keyring import Keyring
 
 Result = TypeVar("Result")
 
@@ -70,6 +74,17 @@ class Client:
         """Return random bytes made by the cluster."""
         return finish(self.core.random(length))
 
+    def keyring(
+        self, name: str | int, password: str | bytes | None = None, *, role: wire.Role = KRCO
+    ) -> Keyring:
+        """Return the keyring with this label or slot number, for `with`.
+
+        With a password, the role is logged in where the block begins and out where it ends.
+        """
+        from conclave.client.keyring import Keyring
+
+        return Keyring(self.core.keyring(name, password, role=role))
+
     def open(self, token: wire.Token) -> KeyringSession:
         """Return a session on a keyring, nobody logged in."""
         return KeyringSession(self.link, token.keyring_id)
@@ -80,6 +95,13 @@ class KeyringSession:
 
     def __init__(self, link: Link, keyring_id: bytes) -> None:
         self.core = AsyncKeyringSession(link.core, keyring_id)
+
+    @classmethod
+    def over(cls, core: AsyncKeyringSession) -> KeyringSession:
+        """Return the blocking face of a session, sharing its login."""
+        session = cls.__new__(cls)
+        session.core = core
+        return session
 
     @property
     def keyring_id(self) -> bytes:

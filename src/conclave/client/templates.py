@@ -9,9 +9,11 @@ from conclave.service.wire import Template
 
 ULONG_BYTES: Final = 8
 Value = bool | int | str | bytes
+Attributes = Mapping[int, Value]
+"""By `Cka`; what is kept in a variable is annotated `dict[int, Value]`."""
 
 
-def template(attributes: Mapping[int, Value]) -> Template:
+def template(attributes: Attributes) -> Template:
     """Return the wire form: bool as CK_BBOOL, int as CK_ULONG, str as UTF-8, bytes unchanged."""
     return [(int(kind), encode(value)) for kind, value in attributes.items()]
 

@@ -10,7 +10,7 @@ import secrets
 import ssl
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ from conclave.client.stream_connection import StreamConnection
 from conclave.errors import InternalFault
 
 Result = TypeVar("Result")
+Call = Callable[[], Coroutine[Any, Any, Result]]
 MAX_BLOCKING_CONNECTIONS: Final = 32
 MAX_STREAM_CONNECTIONS: Final = 4
 
@@ -62,6 +63,9 @@ class Ways(Protocol):
     async def pause(self, seconds: float) -> None:
         """Wait."""
 
+    async def together(self, calls: Sequence[Call[Result]]) -> list[Result]:
+        """Return what these calls return, made at the same time where that can be."""
+
     async def open(
         self, entry: ClusterEntry, context: ssl.SSLContext, process_id: bytes, deadline: float
     ) -> Connection:
@@ -94,6 +98,10 @@ class BlockingWays:
     async def pause(self, seconds: float) -> None:
         """Wait."""
         self.waiting.pause(seconds)
+
+    async def together(self, calls: Sequence[Call[Result]]) -> list[Result]:
+        """Return what these calls return, made one after the other."""
+        return [await call() for call in calls]
 
     async def open(
         self, entry: ClusterEntry, context: ssl.SSLContext, process_id: bytes, deadline: float
@@ -134,6 +142,10 @@ class LoopWays:
     async def pause(self, seconds: float) -> None:
         """Wait."""
         await asyncio.sleep(seconds)
+
+    async def together(self, calls: Sequence[Call[Result]]) -> list[Result]:
+        """Return what these calls return, made at the same time."""
+        return await asyncio.gather(*(call() for call in calls))
 
     async def open(
         self, entry: ClusterEntry, context: ssl.SSLContext, process_id: bytes, deadline: float

@@ -13,9 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from conclave.client.refusals import misused
-from conclave.client.signing_keys import Ed25519Key, PublicKey, SigningKey
-from conclave.client.templates import Value
-from conclave.crypto.standard import Cka, Ckc, Cko
+from conclave.client.signing_keys import Ed25519Key, SigningKey
 
 SUBJECT_PARTS: Final = {
     "C": NameOID.COUNTRY_NAME,
@@ -105,35 +103,6 @@ def hash_for(
     if name.lower() not in HASHES:
         raise misused(f"Option -hash is one of {', '.join(HASHES)}; it is {name!r}.")
     return HASHES[name.lower()]
-
-
-def certificate_template(
-    certificate: x509.Certificate, label: str, identifier: bytes
-) -> dict[int, Value]:
-    """Return the token object that holds a certificate."""
-    return {
-        Cka.CLASS: Cko.CERTIFICATE,
-        Cka.CERTIFICATE_TYPE: Ckc.X_509,
-        Cka.TOKEN: True,
-        Cka.PRIVATE: False,
-        Cka.LABEL: label,
-        Cka.ID: identifier,
-        Cka.SUBJECT: certificate.subject.public_bytes(),
-        Cka.ISSUER: certificate.issuer.public_bytes(),
-        Cka.SERIAL_NUMBER: der_integer(certificate.serial_number),
-        Cka.VALUE: certificate.public_bytes(Encoding.DER),
-    }
-
-
-def der_integer(number: int) -> bytes:
-    """Return the DER of an INTEGER from 0 to 2^1000: the form of CKA_SERIAL_NUMBER."""
-    content = number.to_bytes(number.bit_length() // 8 + 1)
-    return bytes((2, len(content))) + content
-
-
-def key_identifier(key: PublicKey) -> bytes:
-    """Return the SHA-1 of a public key: what CKA_ID is when none was given (RFC 5280, 4.2.1.2)."""
-    return x509.SubjectKeyIdentifier.from_public_key(key).digest
 
 
 def _usage(*, ca: bool) -> x509.KeyUsage:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from conclave.client.cmu import attributes, certificates, files, grammar, keys
 from conclave.client.handles import handle_of, reference_of
 from conclave.client.keyring_login import Logins
+from conclave.client.public_keys import certificate_template
 from conclave.client.refusals import misused
 from conclave.client.session import KeyringSession
 from conclave.client.signing_keys import public_key_of, signing_key
@@ -171,9 +172,7 @@ class Desk:
         if identifier is None:
             identifier = session.attributes(reference, [Cka.ID])[Cka.ID] or b""
         label = values.get("label", "")
-        stored = session.create_object(
-            template(certificates.certificate_template(signed, label, identifier))
-        )
+        stored = session.create_object(template(certificate_template(signed, label, identifier)))
         if "outputFile" in values:
             files.write_file(values["outputFile"], files.exported(session, stored.reference))
         return made((stored.reference, "certificate"))

@@ -14,13 +14,16 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from conclave.client.cmu.certificates import certificate_template, key_identifier
+from conclave.client.public_keys import (
+    certificate_template,
+    key_identifier,
+    public_key_template,
+)
 from conclave.client.refusals import misused
 from conclave.client.session import KeyringSession
-from conclave.client.signing_keys import PublicKey, public_key_of
+from conclave.client.signing_keys import public_key_of
 from conclave.client.templates import Value, ulong
-from conclave.crypto.curves import CURVES, ED25519_PARAMS, octet_string
-from conclave.crypto.standard import Cka, Ckk, Cko
+from conclave.crypto.standard import Cka, Cko
 
 MAX_FILE_BYTES = 60_000
 """An attribute holds no more."""
@@ -95,13 +98,7 @@ def imported(content: bytes, label: str, identifier: bytes | None) -> dict[int, 
         raise misused("The file holds no certificate and no public key that is known.") from cause
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
         raise misused("Public keys of this type are not supported.")
-    return {
-        Cka.CLASS: Cko.PUBLIC_KEY,
-        Cka.TOKEN: True,
-        Cka.LABEL: label,
-        Cka.ID: identifier if identifier is not None else key_identifier(key),
-        **_public_material(key),
-    }
+    return public_key_template(key, label, identifier)
 
 
 def _identifier(certificate: x509.Certificate, given: bytes | None) -> bytes:
@@ -111,22 +108,3 @@ def _identifier(certificate: x509.Certificate, given: bytes | None) -> bytes:
     ):
         return key_identifier(key)
     return given or b""
-
-
-def _public_material(key: PublicKey) -> dict[int, Value]:
-    if isinstance(key, rsa.RSAPublicKey):
-        numbers = key.public_numbers()
-        return {
-            Cka.KEY_TYPE: Ckk.RSA,
-            Cka.MODULUS: numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8),
-            Cka.PUBLIC_EXPONENT: numbers.e.to_bytes((numbers.e.bit_length() + 7) // 8),
-        }
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        point, kind, params = key.public_bytes_raw(), Ckk.EC_EDWARDS, ED25519_PARAMS
-    else:
-        rows = [row for row in CURVES if row.curve.name == key.curve.name]
-        if not rows:
-            raise misused(f"Curve {key.curve.name} is not supported.")
-        point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        kind, params = Ckk.EC, rows[0].params
-    return {Cka.KEY_TYPE: kind, Cka.EC_PARAMS: params, Cka.EC_POINT: octet_string(point)}
