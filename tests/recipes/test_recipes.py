@@ -73,7 +73,7 @@ def test_recipe_is_sound_shell(recipe: str) -> None:
 def test_the_index_has_each_recipe_and_says_which_are_not_run() -> None:
     index = INDEX.read_text()
     rows = "\n".join(line for line in index.splitlines() if line.startswith("| ["))
-    listed = re.findall(r"\]\((\w+)\.md\)", rows)
+    listed = re.findall(r"\]\(([\w-]+)\.md\)", rows)
     assert sorted(listed) == sorted({page.stem for page in RECIPES.glob("*.md")} - {"README"})
     assert len(RUN) > 4
     for recipe in set(listed) - set(RUN):
