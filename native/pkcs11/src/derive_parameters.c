@@ -54,6 +54,29 @@ CK_RV cv_put_hkdf(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_
     return CKR_OK;
 }
 
+/* CK_PKCS5_PBKD2_PARAMS of 2.20 has the same size, with a pointer for the password's length: as a
+ * number that is far too large. */
+CK_RV cv_put_pbkdf2(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                    struct cv_parameter *facts)
+{
+    (void)row;
+    (void)facts;
+    CV_PKCS5_PBKD2_PARAMS2 pbkdf2;
+    if (given->ulParameterLen != sizeof pbkdf2)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&pbkdf2, given->pParameter, sizeof pbkdf2);
+    if (pbkdf2.saltSource != CKZ_SALT_SPECIFIED || pbkdf2.ulPrfDataLen != 0 ||
+        bad_text(pbkdf2.pSaltSourceData, pbkdf2.ulSaltSourceDataLen) ||
+        bad_text(pbkdf2.pPassword, pbkdf2.ulPasswordLen))
+        return CKR_MECHANISM_PARAM_INVALID;
+    cv_write_array(out, 4);
+    cv_write_uint(out, pbkdf2.prf);
+    cv_write_uint(out, pbkdf2.iterations);
+    cv_write_bin(out, pbkdf2.pSaltSourceData, pbkdf2.ulSaltSourceDataLen);
+    cv_write_bin(out, pbkdf2.pPassword, pbkdf2.ulPasswordLen);
+    return CKR_OK;
+}
+
 static bool put_counter_part(const CK_PRF_DATA_PARAM *part, cv_writer *out)
 {
     CK_SP800_108_DKM_LENGTH_FORMAT format = {0};

@@ -278,6 +278,7 @@ static CK_RV put_mac_length(const struct cv_mechanism *row, const CK_MECHANISM *
      CV_LENGTH_PARAMETER, hash}
 #define DERIVES(name, put)                                                               \
     {name, CKF_DERIVE, CV_ANY_KEY, put, CV_COLLECT, CV_LENGTH_DATA, CV_NO_DIGEST}
+#define HASH_DERIVES(name) DERIVES(CKM_##name##_KEY_DERIVATION, put_none)
 #define GENERATES(name, flag)                                                            \
     {name, flag, CV_ANY_KEY, put_none, CV_COLLECT, CV_LENGTH_DATA, CV_NO_DIGEST}
 
@@ -350,6 +351,17 @@ static const struct cv_mechanism table[] = {
     DERIVES(CKM_HKDF_DERIVE, cv_put_hkdf),
     DERIVES(CKM_HKDF_DATA, cv_put_hkdf),
     DERIVES(CKM_SP800_108_COUNTER_KDF, cv_put_counter_kdf),
+    HASH_DERIVES(SHA1),
+    HASH_DERIVES(SHA224),
+    HASH_DERIVES(SHA256),
+    HASH_DERIVES(SHA384),
+    HASH_DERIVES(SHA512),
+    HASH_DERIVES(SHA3_224),
+    HASH_DERIVES(SHA3_256),
+    HASH_DERIVES(SHA3_384),
+    HASH_DERIVES(SHA3_512),
+    HASH_DERIVES(SHAKE_128),
+    HASH_DERIVES(SHAKE_256),
     DERIVES(CKM_CONCATENATE_BASE_AND_KEY, cv_put_other_key),
     DERIVES(CKM_CONCATENATE_BASE_AND_DATA, cv_put_text),
     DERIVES(CKM_CONCATENATE_DATA_AND_BASE, cv_put_text),
@@ -359,6 +371,8 @@ static const struct cv_mechanism table[] = {
     GENERATES(CKM_AES_XTS_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_CHACHA20_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_GENERIC_SECRET_KEY_GEN, CKF_GENERATE),
+    GENERATES(CKM_HKDF_KEY_GEN, CKF_GENERATE),
+    {CKM_PKCS5_PBKD2, CKF_GENERATE, CV_ANY_KEY, cv_put_pbkdf2, CV_COLLECT, CV_LENGTH_DATA, 0},
     GENERATES(CKM_SHA_1_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_SHA224_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_SHA256_KEY_GEN, CKF_GENERATE),

@@ -14,6 +14,7 @@ import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 
@@ -40,9 +41,16 @@ _KDFS: Final = {
         (6, Ckm.SHA256),
         (7, Ckm.SHA384),
         (8, Ckm.SHA512),
+        (0xA, Ckm.SHA3_224),
+        (0xB, Ckm.SHA3_256),
+        (0xC, Ckm.SHA3_384),
+        (0xD, Ckm.SHA3_512),
     )
 }
 """CKD_SHA1_KDF and its like: ANSI X9.63 with that hash."""
+_FIRST_OF_SP_800_56: Final = 0xE
+_SP_800_56_KDFS: Final = dict(enumerate((row.algorithm for row in HASHES), _FIRST_OF_SP_800_56))
+"""CKD_SHA1_KDF_SP800 and its like: the one-step KDF of SP 800-56A with that hash."""
 _HASHES: Final = {int(row.digest): row.algorithm for row in HASHES}
 _SALT_NULL, _SALT_DATA, _SALT_KEY = 1, 2, 4
 _ECDH: Final = msgspec.msgpack.Decoder(EcdhParameter)
@@ -62,11 +70,12 @@ def _decoded(decoder: msgspec.msgpack.Decoder[T], raw: bytes) -> T:
         raise _wrong(f"The mechanism's parameter has another shape: {error}.") from None
 
 
-def _value(key: ReadyKey) -> bytes:
+def secret_value(key: ReadyKey) -> bytes:
+    """Return the bytes of a secret key."""
     return bytes(key.handle.key if isinstance(key.handle, AES) else key.handle)
 
 
-def _cut(value: bytes, wanted: int | None) -> bytes:
+def cut(value: bytes, wanted: int | None) -> bytes:
     """Return the leading bytes that are wanted; there may be too few."""
     if wanted is None:
         return value
@@ -84,7 +93,7 @@ def _cut(value: bytes, wanted: int | None) -> bytes:
 def ecdh(raw: bytes) -> EcdhParameter:
     """Decode CK_ECDH1_DERIVE_PARAMS."""
     parameter = _decoded(_ECDH, raw)
-    if parameter.kdf != _NO_KDF and parameter.kdf not in _KDFS:
+    if parameter.kdf not in {_NO_KDF, *_KDFS, *_SP_800_56_KDFS}:
         raise _wrong(f"The key derivation function 0x{parameter.kdf:x} is not supported.")
     if parameter.kdf == _NO_KDF and parameter.shared_data:
         raise _wrong("CKD_NULL takes no shared data; some were given.")
@@ -114,9 +123,12 @@ def _agree(
 
 
 def stretched(kdf: int, secret: bytes, shared_data: bytes, wanted: int | None) -> bytes:
-    """Return what a KDF of ANSI X9.63 makes of a secret: `wanted` bytes, or one hash."""
-    algorithm = _KDFS[kdf]
+    """Return what a KDF makes of a secret: `wanted` bytes, or one hash."""
+    one_step = _SP_800_56_KDFS.get(kdf)
+    algorithm = _KDFS[kdf] if one_step is None else one_step
     length = algorithm.digest_size if wanted is None else wanted
+    if one_step is not None:
+        return ConcatKDFHash(algorithm, length, shared_data or None).derive(secret)
     return X963KDF(algorithm, length, shared_data or None).derive(secret)
 
 
@@ -182,14 +194,14 @@ def hkdf_salt_key(choice: HkdfChoice) -> bytes | None:
 def _hkdf(
     key: ReadyKey, salt_key: ReadyKey | None, choice: HkdfChoice, wanted: int | None
 ) -> bytes:
-    salt = choice.salt if salt_key is None else _value(salt_key)
+    salt = choice.salt if salt_key is None else secret_value(salt_key)
     if not choice.expand:
-        return _cut(HKDF.extract(choice.algorithm, salt or None, _value(key)), wanted)
+        return cut(HKDF.extract(choice.algorithm, salt or None, secret_value(key)), wanted)
     if wanted is None:
         raise refused(Ckr.TEMPLATE_INCOMPLETE, "CKA_VALUE_LEN is missing.")
     if not choice.extract:
-        return HKDFExpand(choice.algorithm, wanted, choice.info).derive(_value(key))
-    return HKDF(choice.algorithm, wanted, salt or None, choice.info).derive(_value(key))
+        return HKDFExpand(choice.algorithm, wanted, choice.info).derive(secret_value(key))
+    return HKDF(choice.algorithm, wanted, salt or None, choice.info).derive(secret_value(key))
 
 
 # ------------------------------------------------------------------ concatenation and extraction
@@ -221,24 +233,24 @@ def _itself(reference: bytes) -> bytes:
 
 
 def _base_and_key(key: ReadyKey, other: ReadyKey | None, _: bytes, wanted: int | None) -> bytes:
-    last = b"" if other is None else _value(other)
-    return _cut(_value(key) + last, wanted)
+    last = b"" if other is None else secret_value(other)
+    return cut(secret_value(key) + last, wanted)
 
 
 def _base_and_data(key: ReadyKey, _: ReadyKey | None, data: bytes, wanted: int | None) -> bytes:
-    return _cut(_value(key) + data, wanted)
+    return cut(secret_value(key) + data, wanted)
 
 
 def _data_and_base(key: ReadyKey, _: ReadyKey | None, data: bytes, wanted: int | None) -> bytes:
-    return _cut(data + _value(key), wanted)
+    return cut(data + secret_value(key), wanted)
 
 
 def _xor(key: ReadyKey, _: ReadyKey | None, data: bytes, wanted: int | None) -> bytes:
-    return _cut(bytes(a ^ b for a, b in zip(_value(key), data, strict=False)), wanted)
+    return cut(bytes(a ^ b for a, b in zip(secret_value(key), data, strict=False)), wanted)
 
 
 def _extract(key: ReadyKey, _: ReadyKey | None, bit: int, wanted: int | None) -> bytes:
-    value = _value(key)
+    value = secret_value(key)
     bits = 8 * len(value)
     if bit >= bits:
         raise _wrong(f"The key has {bits} bits; the first bit is {bit}.")
@@ -247,7 +259,7 @@ def _extract(key: ReadyKey, _: ReadyKey | None, bit: int, wanted: int | None) ->
     # Bits are counted from the most significant one and go round at the end (PKCS #11, 6.27.7).
     whole, mask = int.from_bytes(value), (1 << bits) - 1
     turned = (whole << bit | whole >> (bits - bit)) & mask
-    return _cut(turned.to_bytes(len(value), "big"), wanted)
+    return cut(turned.to_bytes(len(value), "big"), wanted)
 
 
 # ------------------------------------------------------------------ rows
@@ -265,7 +277,7 @@ _secret: Final = partial(Mechanism, min_key_size=1, max_key_size=SECRET_MAX_BYTE
 _any: Final = partial(_secret, key_types=(Ckk.AES, *MAC_KEYS), inherits_protection=True)
 _from_hkdf: Final = partial(
     _secret,
-    key_types=(Ckk.GENERIC_SECRET,),
+    key_types=(Ckk.HKDF, Ckk.GENERIC_SECRET),
     parameter=hkdf,
     second_key=hkdf_salt_key,
     derive=_hkdf,

@@ -25,6 +25,7 @@ class HashRow:
     hmac_general: Ckm
     hmac_key_type: Ckk
     key_generation: Ckm
+    key_derivation: Ckm
     rsa_pkcs: Ckm
     ecdsa: Ckm
 
@@ -49,6 +50,7 @@ def _row(name: str, algorithm: hashes.HashAlgorithm, stem: str, rsa_stem: str = 
         hmac_general=Ckm[f"{stem}_HMAC_GENERAL"],
         hmac_key_type=Ckk[f"{stem}_HMAC"],
         key_generation=Ckm[f"{stem}_KEY_GEN"],
+        key_derivation=Ckm[f"{rsa_stem or stem}_KEY_DERIVATION"],
         rsa_pkcs=Ckm[f"{rsa_stem or stem}_RSA_PKCS"],
         ecdsa=Ckm[f"ECDSA_{rsa_stem or stem}"],
     )

@@ -353,5 +353,6 @@ _CHECKS: Final[dict[tuple[int, int], Callable[[Attributes], Attributes]]] = {
     (Cko.SECRET_KEY, Ckk.AES_XTS): _aes_xts,
     (Cko.SECRET_KEY, Ckk.CHACHA20): _chacha20,
     (Cko.SECRET_KEY, Ckk.DES3): _des3,
+    (Cko.SECRET_KEY, Ckk.HKDF): _generic,
     **{(Cko.SECRET_KEY, kind): _generic for kind in MAC_KEYS},
 }

@@ -16,6 +16,7 @@ from conclave.crypto import (
     lattice_mechanisms,
     legacy_mechanisms,
     parameters,
+    password_derivation,
     wrap_mechanisms,
 )
 from conclave.crypto.mechanism_row import Mechanism
@@ -102,12 +103,18 @@ _TAIL: Final = """
 * The KRSO alone makes CKA_TRUSTED true, with a C_SetAttributeValue of nothing else, on what a KRSO
   may see: public objects, so public keys and certificates, not private wrapping keys.
 * A derived key is a CKK_GENERIC_SECRET unless the template says otherwise. CKM_ECDH1_DERIVE takes
-  CKD_NULL and the KDFs of ANSI X9.63 with SHA-1 and SHA-2, the point bare or as an OCTET STRING,
-  and refuses points off the curve and of low order; without CKA_VALUE_LEN it gives the whole
-  secret, or one hash. With CKD_NULL a shorter key has the secret's last bytes.
+  CKD_NULL, the KDFs of ANSI X9.63 and of SP 800-56A (CKD_SHA256_KDF_SP800 and its like) with SHA-1,
+  SHA-2 and SHA-3, the point bare or as an OCTET STRING, and refuses points off the curve and of low
+  order; without CKA_VALUE_LEN it gives the whole secret, or one hash. With CKD_NULL a shorter key
+  has the secret's last bytes.
 * What concatenation, exclusive or and extraction derive is sensitive when a source is, and
   extractable only when all sources are; a template that says otherwise is inconsistent. Every key
   that takes part, also as a salt, needs CKA_DERIVE.
+* CKM_PKCS5_PBKD2 takes CK_PKCS5_PBKD2_PARAMS2, whose password length is a number (2.40 and later,
+  not the pointer of 2.20), a salt and HMAC with SHA-1 and SHA-2; iterations times blocks of the
+  hash are at most 4,000,000, so that nobody keeps a worker's threads for minutes.
+* CKM_SHAKE_128_KEY_DERIVATION and _256 need CKA_VALUE_LEN; the other hash derivations give one
+  hash, or its first bytes.
 * CKM_HKDF_DATA makes a data object of CKA_VALUE_LEN bytes; like any data object it can be read.
 * CKM_SP800_108_COUNTER_KDF takes HMAC and AES-CMAC, an iteration variable of 8 to 32 bits, big
   endian, at any place, byte arrays and lengths; it derives one key a call.
@@ -151,6 +158,7 @@ _PARAMETERS: Final = {
     derive_mechanisms.ecdh: "CK_ECDH1_DERIVE_PARAMS",
     derive_mechanisms.hkdf: "CK_HKDF_PARAMS",
     counter_kdf.counter_kdf: "CK_SP800_108_KDF_PARAMS",
+    password_derivation.pbkdf2: "CK_PKCS5_PBKD2_PARAMS2",
     derive_mechanisms.octets: "CK_KEY_DERIVATION_STRING_DATA",
     derive_mechanisms.other_key: "CK_OBJECT_HANDLE",
     derive_mechanisms.first_bit: "CK_EXTRACT_PARAMS",

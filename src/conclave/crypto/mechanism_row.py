@@ -23,8 +23,8 @@ Encapsulate = Callable[[ReadyKey], tuple[bytes, bytes]]
 """Public key → ciphertext and shared secret."""
 Decapsulate = Callable[[ReadyKey, bytes], bytes]
 """Private key, ciphertext → shared secret."""
-Generate = Callable[[Attributes], Attributes]
-"""Planned secret key → material."""
+Generate = Callable[[Attributes, Any], Attributes]
+"""Planned secret key, decoded parameter → material."""
 GeneratePair = Callable[[Attributes, Attributes], tuple[Attributes, Attributes]]
 """Planned public and private key → their material."""
 

@@ -22,8 +22,10 @@ from conclave.crypto import (
     counter_kdf,
     curve_mechanisms,
     derive_mechanisms,
+    hash_derivation,
     lattice_mechanisms,
     legacy_mechanisms,
+    password_derivation,
     rsa_mechanisms,
     secret_mechanisms,
     wrap_mechanisms,
@@ -33,7 +35,7 @@ from conclave.crypto.mechanism_row import Mechanism
 from conclave.crypto.ready_key import ReadyKey, load_key
 from conclave.crypto.standard import Cka, Ckf, Ckk, Ckm, Cko, name_of
 from conclave.errors import Ckr, ConclaveError
-from conclave.keyring.attributes import Attributes
+from conclave.keyring.attributes import Attributes, ulong
 from conclave.keyring.templates import STRICT, ObjectPolicy, Template, complete_key, plan_key
 from conclave.service.wire import MechanismInfo
 
@@ -81,6 +83,8 @@ MECHANISMS: Final = _table(
         *wrap_mechanisms.ROWS,
         *derive_mechanisms.ROWS,
         *counter_kdf.ROWS,
+        *hash_derivation.ROWS,
+        *password_derivation.ROWS,
     )
 )
 _SIGN: Final = int(Ckf.SIGN)
@@ -198,9 +202,11 @@ def generate_key(
     row = rows.get(mechanism)
     if row is None or row.generate is None:
         raise cannot(mechanism, "generate keys")
-    row.parameter(bytes(parameter))
-    planned = plan_key(template, Cko.SECRET_KEY, row.key_types[0], policy=policy)
-    return complete_key(planned, row.generate(planned), mechanism)
+    decoded = row.parameter(bytes(parameter))
+    asked = dict(template).get(Cka.KEY_TYPE, b"")
+    kind = next((kind for kind in row.key_types if ulong(kind) == asked), row.key_types[0])
+    planned = plan_key(template, Cko.SECRET_KEY, kind, policy=policy)
+    return complete_key(planned, row.generate(planned, decoded), mechanism)
 
 
 def generate_key_pair(

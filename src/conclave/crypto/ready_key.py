@@ -223,5 +223,6 @@ _LOADERS: Final[dict[tuple[int, int], Callable[[Attributes], object]]] = {
     (Cko.SECRET_KEY, Ckk.AES_XTS): _load_aes,
     (Cko.SECRET_KEY, Ckk.CHACHA20): _load_chacha20,
     (Cko.SECRET_KEY, Ckk.DES3): _load_des3,
+    (Cko.SECRET_KEY, Ckk.HKDF): _load_bytes,
     **{(Cko.SECRET_KEY, kind): _load_bytes for kind in MAC_KEYS},
 }

@@ -195,7 +195,7 @@ def generator(sizes: range | tuple[int, ...], default: int | None = None) -> Gen
     if not isinstance(sizes, range):
         rule = " or ".join(map(str, sizes))
 
-    def generate(planned: Attributes) -> Attributes:
+    def generate(planned: Attributes, _: None) -> Attributes:
         given = planned.get(Cka.VALUE_LEN)
         length = default if given is None else read_ulong(given)
         if length is None:
@@ -269,6 +269,14 @@ ROWS: Final = (
         min_key_size=8 * _SECRET_SIZES[0],
         max_key_size=8 * _SECRET_SIZES[-1],
         unit="bits",
+        generate=generator(_SECRET_SIZES),
+    ),
+    Mechanism(
+        number=Ckm.HKDF_KEY_GEN,
+        key_types=(Ckk.HKDF,),
+        min_key_size=_SECRET_SIZES[0],
+        max_key_size=_SECRET_SIZES[-1],
+        unit="bytes",
         generate=generator(_SECRET_SIZES),
     ),
     *(Mechanism(number=number, digest=True) for number in DIGEST_ONLY),

@@ -310,6 +310,7 @@ SCHEMAS: Final[dict[tuple[int, int | None], Schema]] = {
     (Cko.PRIVATE_KEY, Ckk.EC_EDWARDS): _schema(_private(_EDWARDS_PRIVATE, Cka.SIGN)),
     (Cko.PUBLIC_KEY, Ckk.EC_MONTGOMERY): _schema(_public(_EC_PUBLIC)),
     (Cko.PRIVATE_KEY, Ckk.EC_MONTGOMERY): _schema(_private(_EDWARDS_PRIVATE)),
+    (Cko.SECRET_KEY, Ckk.HKDF): _schema(_secret()),
     (Cko.SECRET_KEY, Ckk.DES3): _schema(_secret(Cka.DECRYPT, Cka.VERIFY)),
     (Cko.PUBLIC_KEY, Ckk.ML_DSA): _schema(_public(_LATTICE_PUBLIC, Cka.VERIFY)),
     (Cko.PRIVATE_KEY, Ckk.ML_DSA): _schema(_private(_LATTICE_PRIVATE, Cka.SIGN)),

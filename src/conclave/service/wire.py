@@ -484,6 +484,15 @@ class HkdfParameter(Message, frozen=True):
     salt: bytes
 
 
+class Pbkdf2Parameter(Message, frozen=True):
+    """CK_PKCS5_PBKD2_PARAMS2: PRF, iterations, salt, password."""
+
+    prf: int
+    iterations: int
+    salt: bytes
+    password: bytes
+
+
 class CounterKdfPart(Message, frozen=True):
     """CK_PRF_DATA_PARAM: of its last four, those count that its kind has."""
 
