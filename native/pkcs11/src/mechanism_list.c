@@ -42,6 +42,24 @@ void cv_offers_abandon(void)
     list_count = 0;
 }
 
+/* What the module does with messages, where the worker does it with data. */
+static CK_FLAGS message_flags(CK_MECHANISM_TYPE type, CK_FLAGS flags)
+{
+    const struct cv_mechanism *row = cv_mechanism_find(type);
+    CK_FLAGS more = 0;
+    if (row == NULL)
+        return 0;
+    if (flags & row->usage & CKF_SIGN)
+        more |= CKF_MESSAGE_SIGN;
+    if (flags & row->usage & CKF_VERIFY)
+        more |= CKF_MESSAGE_VERIFY;
+    if (row->length == CV_LENGTH_TAGGED && (flags & CKF_ENCRYPT))
+        more |= CKF_MESSAGE_ENCRYPT;
+    if (row->length == CV_LENGTH_TAGGED && (flags & CKF_DECRYPT))
+        more |= CKF_MESSAGE_DECRYPT;
+    return more != 0 ? more | CKF_MULTI_MESSAGE : 0;
+}
+
 static CK_RV read_offers(cv_reader *result, struct offer_list *list)
 {
     size_t count = cv_read_array(result);
@@ -56,6 +74,7 @@ static CK_RV read_offers(cv_reader *result, struct offer_list *list)
         offers[i].info.ulMinKeySize = cv_read_uint(result);
         offers[i].info.ulMaxKeySize = cv_read_uint(result);
         offers[i].info.flags = cv_read_uint(result);
+        offers[i].info.flags |= message_flags(offers[i].type, offers[i].info.flags);
         for (size_t field = 4; field < fields; field++)
             cv_read_skip(result);
     }

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <time.h>
 
+#include "nonces.h"
 #include "state.h"
 
 enum { STOPPED, RUNNING, STOPPING };
@@ -76,6 +77,8 @@ static void stop_parts(void)
 static CK_RV start_parts(void)
 {
     CK_RV value = cv_digests_start();
+    if (value == CKR_OK)
+        value = cv_nonces_start();
     if (value == CKR_OK)
         value = cv_states_start();
     if (value == CKR_OK)

@@ -17,7 +17,7 @@ static void empty(cv_writer *writer)
         cv_writer_free(writer);
 }
 
-CK_RV cv_operation_end(struct cv_operation *operation, CK_RV value)
+CK_RV cv_operation_drop(struct cv_operation *operation, CK_RV value)
 {
     operation->mechanism = NULL;
     cv_object_release(operation->key);
@@ -30,6 +30,22 @@ CK_RV cv_operation_end(struct cv_operation *operation, CK_RV value)
     operation->counter_spent = false;
     operation->bound = false;
     empty(&operation->signature);
+    operation->of_messages = false;
+    return value;
+}
+
+CK_RV cv_operation_finish(struct cv_operation *operation)
+{
+    return operation->mechanism == NULL ? CKR_OPERATION_NOT_INITIALIZED
+                                        : cv_operation_drop(operation, CKR_OK);
+}
+
+CK_RV cv_operation_end(struct cv_operation *operation, CK_RV value)
+{
+    if (!operation->of_messages)
+        return cv_operation_drop(operation, value);
+    operation->multi_part = false;
+    empty(&operation->collected);
     return value;
 }
 
@@ -42,7 +58,7 @@ CK_RV cv_operation_end_unless(struct cv_operation *operation, CK_RV value, bool 
 
 void cv_operation_free(struct cv_operation *operation)
 {
-    cv_operation_end(operation, CKR_OK);
+    cv_operation_drop(operation, CKR_OK);
     cv_writer_free(&operation->parameter);
     cv_writer_free(&operation->collected);
     cv_writer_free(&operation->signature);
@@ -52,18 +68,24 @@ bool cv_operations_use_keys(const struct cv_session *session)
 {
     return session->sign.mechanism != NULL || session->verify.mechanism != NULL ||
            session->encrypt.mechanism != NULL || session->decrypt.mechanism != NULL ||
-           session->sign_recover.mechanism != NULL || session->verify_recover.mechanism != NULL;
+           session->sign_recover.mechanism != NULL || session->verify_recover.mechanism != NULL ||
+           session->message_sign.mechanism != NULL || session->message_verify.mechanism != NULL ||
+           session->message_encrypt.mechanism != NULL ||
+           session->message_decrypt.mechanism != NULL;
 }
 
 static void end(struct cv_operation *operation)
 {
-    cv_operation_end(operation, CKR_OK);
+    cv_operation_drop(operation, CKR_OK);
 }
 
 static void for_each(struct cv_session *session, void (*act)(struct cv_operation *operation))
 {
-    struct cv_operation *all[] = {&session->sign,    &session->verify,       &session->encrypt,
-                                  &session->decrypt, &session->sign_recover, &session->verify_recover};
+    struct cv_operation *all[] = {
+        &session->sign,           &session->verify,          &session->encrypt,
+        &session->decrypt,        &session->sign_recover,    &session->verify_recover,
+        &session->message_sign,   &session->message_verify,  &session->message_encrypt,
+        &session->message_decrypt};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         act(all[i]);
     session->digest = NULL;
@@ -115,12 +137,25 @@ static CK_RV check_key(struct cv_operation *operation, const struct cv_mechanism
     return value == CKR_OBJECT_HANDLE_INVALID ? CKR_KEY_HANDLE_INVALID : value;
 }
 
+static CK_RV put_parameter(struct cv_operation *operation, const struct cv_mechanism *row,
+                           const CK_MECHANISM *mechanism)
+{
+    return cv_mechanism_put_parameter(row, mechanism, &operation->parameter, &operation->facts);
+}
+
 CK_RV cv_operation_begin(struct cv_session *session, struct cv_operation *operation,
                          CK_FLAGS usage, const CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
 {
+    return cv_operation_begin_with(session, operation, usage, mechanism, key, put_parameter);
+}
+
+CK_RV cv_operation_begin_with(struct cv_session *session, struct cv_operation *operation,
+                              CK_FLAGS usage, const CK_MECHANISM *mechanism,
+                              CK_OBJECT_HANDLE key, cv_parameter_taker *take)
+{
     if (mechanism == NULL)
         return operation->mechanism == NULL ? CKR_ARGUMENTS_BAD
-                                            : cv_operation_end(operation, CKR_OK);
+                                            : cv_operation_drop(operation, CKR_OK);
     if (operation->mechanism != NULL)
         return CKR_OPERATION_ACTIVE;
     const struct cv_mechanism *row = cv_mechanism_find(mechanism->mechanism);
@@ -128,8 +163,7 @@ CK_RV cv_operation_begin(struct cv_session *session, struct cv_operation *operat
         return CKR_MECHANISM_INVALID;
     if (cv_object_take(session->slot, key, &operation->key) != CKR_OK)
         return CKR_KEY_HANDLE_INVALID;
-    CK_RV value = cv_mechanism_put_parameter(row, mechanism, &operation->parameter,
-                                             &operation->facts);
+    CK_RV value = take(operation, row, mechanism);
     if (value == CKR_OK)
         value = check_key(operation, row, usage);
     if (value != CKR_OK)

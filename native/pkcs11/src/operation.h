@@ -29,7 +29,14 @@ static inline bool cv_bad_input(const void *data, CK_ULONG length)
  * NULL ends one that is (PKCS#11 3.0, section 5.8). */
 CK_RV cv_operation_begin(struct cv_session *session, struct cv_operation *operation,
                          CK_FLAGS usage, const CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key);
-/* Ends it and passes `value` on: `return cv_operation_end(operation, value)`. */
+/* The same with another way to take the mechanism's parameter. */
+typedef CK_RV cv_parameter_taker(struct cv_operation *operation, const struct cv_mechanism *row,
+                                 const CK_MECHANISM *mechanism);
+CK_RV cv_operation_begin_with(struct cv_session *session, struct cv_operation *operation,
+                              CK_FLAGS usage, const CK_MECHANISM *mechanism,
+                              CK_OBJECT_HANDLE key, cv_parameter_taker *take);
+/* Ends it and passes `value` on: `return cv_operation_end(operation, value)`.  Of an operation on
+ * messages only the message ends. */
 CK_RV cv_operation_end(struct cv_operation *operation, CK_RV value);
 /* Ends it unless the standard says that the caller may try again: a length was asked for, or
  * the buffer was too small. */
@@ -37,6 +44,10 @@ CK_RV cv_operation_end_unless(struct cv_operation *operation, CK_RV value, bool 
 /* The checks with which each function of an operation begins.  `single` tells C_Sign and its like
  * from those of a multi-part operation. */
 CK_RV cv_operation_check(const struct cv_operation *operation, bool single);
+/* Ends it, whatever it is. */
+CK_RV cv_operation_drop(struct cv_operation *operation, CK_RV value);
+/* What the C_MessageXFinal functions do. */
+CK_RV cv_operation_finish(struct cv_operation *operation);
 /* Ends it and gives its memory back. */
 void cv_operation_free(struct cv_operation *operation);
 /* Is one active that uses a key? */

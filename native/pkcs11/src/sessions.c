@@ -187,6 +187,14 @@ static CK_RV cancel(struct cv_session *session, CK_FLAGS flags)
         cv_operation_end(&session->sign_recover, CKR_OK);
     if (flags & CKF_VERIFY_RECOVER)
         cv_operation_end(&session->verify_recover, CKR_OK);
+    if (flags & CKF_MESSAGE_ENCRYPT)
+        cv_operation_drop(&session->message_encrypt, CKR_OK);
+    if (flags & CKF_MESSAGE_DECRYPT)
+        cv_operation_drop(&session->message_decrypt, CKR_OK);
+    if (flags & CKF_MESSAGE_SIGN)
+        cv_operation_drop(&session->message_sign, CKR_OK);
+    if (flags & CKF_MESSAGE_VERIFY)
+        cv_operation_drop(&session->message_verify, CKR_OK);
     if (flags & CKF_DIGEST)
         session->digest = NULL;
     if (flags & CKF_FIND_OBJECTS)

@@ -233,6 +233,7 @@ struct cv_operation {
     bool counter_spent;
     bool bound;          /* C_VerifySignatureInit's, with the signature that it gave */
     cv_writer signature;
+    bool of_messages; /* one of the C_MessageXInit functions': it goes from message to message */
 };
 
 struct cv_find {
@@ -249,6 +250,7 @@ struct cv_session {
     bool so_pin_expired; /* C_Login as SO said so: the next C_SetPIN is the SO's */
     cv_writer args;      /* kept from one call to the next */
     struct cv_operation sign, verify, encrypt, decrypt, sign_recover, verify_recover;
+    struct cv_operation message_sign, message_verify, message_encrypt, message_decrypt;
     const struct cv_mechanism *digest; /* NULL when no digest is active */
     bool digest_multi_part;
     void *digest_context;

@@ -29,7 +29,8 @@ _HEAD: Final = """\
 Made from the table in `conclave.crypto.mechanisms`; a test fails when this page is not current.
 Make it anew with `python -m conclave.crypto.mechanism_page docs/mechanisms.md`.
 
-C_GetMechanismInfo reports exactly this. Key sizes are in the unit that the standard gives the
+C_GetMechanismInfo reports exactly this, and of what signs, AES-GCM, AES-CCM and ChaCha20-Poly1305
+that they take messages. Key sizes are in the unit that the standard gives the
 mechanism. A mechanism marked *digest* lets the module hash long data itself and send the digest.
 
 | mechanism | number | key types | key sizes | does | parameter |

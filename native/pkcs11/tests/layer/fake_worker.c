@@ -355,7 +355,8 @@ static CK_RV cipher(cv_reader *args, bool encrypt, cv_writer *out)
     static uint8_t made[2 << 20];
     struct use use;
     size_t length = 0;
-    const uint8_t *iv = NULL, *tag = NULL;
+    const uint8_t *iv = NULL, *tag = NULL, *extra = NULL;
+    size_t extra_length = 0;
     int first = 0, last = 0;
     read_use(args, &use);
     if (use.mechanism == CKM_AES_CTR || use.mechanism == CKM_AES_GCM)
@@ -364,6 +365,8 @@ static CK_RV cipher(cv_reader *args, bool encrypt, cv_writer *out)
         cv_read_uint(&use.parameter);
     if (use.mechanism != CKM_AES_ECB)
         iv = cv_read_bin(&use.parameter, &length);
+    if (use.mechanism == CKM_AES_GCM)
+        extra = cv_read_bin(&use.parameter, &extra_length);
     EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
     EVP_CipherInit_ex(context, cipher_of(use.mechanism), NULL, key_bytes, iv, encrypt);
     EVP_CIPHER_CTX_set_padding(context, use.mechanism == CKM_AES_CBC_PAD);
@@ -372,6 +375,8 @@ static CK_RV cipher(cv_reader *args, bool encrypt, cv_writer *out)
         tag = use.data + use.length;
         EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, 16, (void *)tag);
     }
+    if (extra_length > 0)
+        EVP_CipherUpdate(context, NULL, &first, extra, (int)extra_length);
     bool good = EVP_CipherUpdate(context, made, &first, use.data, (int)use.length) == 1 &&
                 EVP_CipherFinal_ex(context, made + first, &last) == 1;
     length = (size_t)first + (size_t)last;
