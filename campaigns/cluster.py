@@ -16,7 +16,7 @@ from typing import Final
 
 from campaigns.cluster_applications import Application, write_client
 from campaigns.cluster_faults import PASSING, TABLE, Faults, kinds
-from campaigns.cluster_history import History, longest_stalls, verdict
+from campaigns.cluster_history import History, longest_stalls, moment, verdict
 from campaigns.cluster_house import (
     ISOLATED,
     HouseWithVolumes,
@@ -31,7 +31,6 @@ from campaigns.cluster_load import (
     PasswordClient,
     epoch_led_by,
     look,
-    moment,
     watch_primaries,
 )
 from campaigns.cluster_plan import Blow, Strike, chance_of, strikes
@@ -109,6 +108,8 @@ class Campaign:
         for task in tasks:
             task.result()
         await self._look_everywhere("at the end")
+        for death in self._house.deaths:
+            self.history.complain("process", f"a cluster process ended by itself: {death}")
         for client in self._password_clients:
             await until(client.log_in_rightly)
         for keys in self._key_clients:

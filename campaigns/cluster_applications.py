@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from campaigns.cluster_history import History
+from campaigns.cluster_history import History, moment
 from campaigns.cluster_house import CRYPTO_PORT
-from campaigns.cluster_load import moment
 from tests.native.driver import write_configuration
 from tests.support.worker_bench import Identity
 

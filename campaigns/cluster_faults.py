@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from campaigns.cluster_history import moment
 from campaigns.cluster_house import WORKER, HouseWithVolumes, fill, ip, volume_of
-from campaigns.cluster_load import Load, moment
+from campaigns.cluster_load import Load
 from conclave.errors import ConclaveError
 from conclave.service.messages import (
     DeleteMember,
@@ -172,9 +173,11 @@ class Faults:
         """Let a member leave and join again."""
         self.load.absent.add(bench.directory)
         done = await self._try("leave", bench.daemon.call("leave", Nothing(), timeout_seconds=40))
-        if not done and (await self._notice(bench)).removed != "left":
-            self.load.absent.discard(bench.directory)
-            return
+        if not done:
+            await until(lambda: self._answers(bench), 60)
+            if (await self._notice(bench)).removed != "left":
+                self.load.absent.discard(bench.directory)
+                return
         bench.page.set_authorized(False)
 
         async def join() -> bool:
@@ -238,6 +241,10 @@ class Faults:
 
     async def _knows_deletion(self, bench: ClusterBench) -> bool:
         return (await self._notice(bench)).removed == "deleted"
+
+    async def _answers(self, bench: ClusterBench) -> bool:
+        await self._notice(bench)
+        return True
 
     async def _notice(self, bench: ClusterBench) -> Notice:
         answer: Notice = await bench.daemon.call("watch", Watch(seen=0, seconds=1))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -194,3 +195,8 @@ def verdict(history: History) -> list[str]:
     numbers = twice_numbered(history.acknowledged)
     broken += [f"revision: {number} was acknowledged for several writes" for number in numbers]
     return broken
+
+
+def moment() -> str:
+    """Return the time as logs write it."""
+    return time.strftime("%H:%M:%S", time.gmtime()) + f"{time.time() % 1:.3f}"[1:]

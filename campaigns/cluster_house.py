@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from campaigns.cluster_history import moment
 from conclave.demo.options import free_loopback_address
 from conclave.errors import ConclaveError
 from conclave.service.channel import ChannelClient
@@ -40,6 +41,8 @@ class ServingBench(WorkerBench):
     """One member with a worker, which follows what the cluster process tells its daemon."""
 
     core_port: int = 50051
+    deaths: list[str] = field(default_factory=list)
+    """How cluster processes ended that nobody had ended: shared by the members of a house."""
     _seen: int = 0
     _task: asyncio.Task[None] | None = None
 
@@ -62,6 +65,7 @@ class ServingBench(WorkerBench):
                     self._apply(notice)
                     self._seen = notice.number
                 self._respawn()
+                self._look_after_cluster_process()
         finally:
             await channel.close()
 
@@ -114,6 +118,14 @@ class ServingBench(WorkerBench):
             self.kill(WORKER)
             self.start_worker()
 
+    def _look_after_cluster_process(self) -> None:
+        """Start one again that ended by itself, as a daemon does, and remember how it ended."""
+        process = self.processes.get("cluster")
+        if process is not None and (status := process.poll()) is not None:
+            self.deaths.append(f"{moment()} {self.directory.name}, pid {process.pid}: {status}")
+            self.kill("cluster")
+            self.start_cluster(with_smk=True)
+
     def _stop_worker(self) -> None:
         self.certificate = None
         for name in (WORKER, FORMER_WORKER):
@@ -138,6 +150,7 @@ class HouseWithVolumes(Several):
 
     serving: dict[Path, ServingBench] = field(default_factory=dict)
     """By directory, the same members."""
+    deaths: list[str] = field(default_factory=list)
 
     def prepare(self, directory: Path) -> None:
         """Make the volume."""
@@ -160,6 +173,7 @@ class HouseWithVolumes(Several):
             listener=listener,
             # What writes of unknown outcome leave stays: an hour of them fills a keyring.
             limits=Limits(max_objects=0),
+            deaths=self.deaths,
         )
         self.serving[directory] = bench
         bench.follow()

@@ -19,9 +19,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from campaigns.cluster_history import GONE, KeyExpected, judge
+from campaigns.cluster_history import GONE, KeyExpected, judge, moment
 from campaigns.cluster_house import HouseWithVolumes, ServingBench
-from campaigns.cluster_load import OPERATION_SECONDS, PAUSE_SECONDS, Load, moment
+from campaigns.cluster_load import OPERATION_SECONDS, PAUSE_SECONDS, Load
 from campaigns.load import der_of
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr

@@ -17,7 +17,16 @@ from uuid import UUID
 import msgspec
 from sqlalchemy.exc import DBAPIError
 
-from campaigns.cluster_history import Acknowledged, Epoch, Expected, History, Known, Name, compare
+from campaigns.cluster_history import (
+    Acknowledged,
+    Epoch,
+    Expected,
+    History,
+    Known,
+    Name,
+    compare,
+    moment,
+)
 from conclave import faults
 from conclave.cluster.configuration import Standing
 from conclave.cluster.member_state import FILE_NAME, MemberStateFile
@@ -184,11 +193,6 @@ async def look(load: Load, bench: ClusterBench, keyring: bytes, why: str) -> boo
         for name in getattr(findings, kind):
             history.complain(kind, f"object {name[1].hex()} {before[name]} {at}, now {moment()}")
     return True
-
-
-def moment() -> str:
-    """Return the time as logs write it."""
-    return time.strftime("%H:%M:%S", time.gmtime()) + f"{time.time() % 1:.3f}"[1:]
 
 
 # ------------------------------------------------------------------ objects
