@@ -32,6 +32,7 @@ from conclave.service.dispatch import FOR_MEMBERS, HANDLERS, SPREADING
 from conclave.service.frames import FrameSplitter, FrameTooLong
 from conclave.service.nesting import nests_deeper
 from conclave.service.outbox import Outbox
+from conclave.service.receiver import Receiver
 from conclave.service.requests import (
     Caller,
     Handler,
@@ -57,7 +58,6 @@ MAX_OUTSTANDING: Final = 256
 TURN_SECONDS: Final = 0.005
 FLUSH_SECONDS: Final = 0.0005
 FLUSH_BYTES: Final = 1 << 18
-RECEIVE_BYTES: Final = 1 << 18
 HELLO_SECONDS: Final = 10.0
 WAIT_SECONDS: Final = 10.0
 MAX_WAITS: Final = 4
@@ -73,15 +73,8 @@ _WORD_CLIENTS: Final = page_words.CLIENT_GENERATION
 _HELLO: Final = int(Operation.HELLO)
 
 
-class Connection(asyncio.BufferedProtocol):
-    """A client process's connection; `client_id` is set before anything is read.
-
-    What is read comes through one buffer of the worker's. Otherwise each read of TLS would get
-    256 kB from the system and give them back, which costs as much as ten requests.
-    """
-
-    _received = memoryview(bytearray(RECEIVE_BYTES))
-    """Filled and taken from in one turn of the event loop, so that connections can share it."""
+class Connection(Receiver):
+    """A client process's connection; `client_id` is set before anything is read."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
@@ -198,14 +191,6 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     # ------------------------------------------------------------------ reading
-
-    def get_buffer(self, _size_hint: int) -> memoryview:
-        """Return where the next read goes."""
-        return self._received
-
-    def buffer_updated(self, count: int) -> None:
-        """Take what was read."""
-        self.data_received(bytes(self._received[:count]))
 
     def data_received(self, data: bytes) -> None:
         """Serve every complete frame of one read."""
