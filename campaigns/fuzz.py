@@ -13,8 +13,9 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 NATIVE = REPOSITORY / "native"
-MODULE_DECODERS = ("frames", "wire", "config")
-"""What the PKCS#11 module decodes: a worker's frames, the values in them, Chrystoki.conf."""
+MODULE_DECODERS = ("frames", "calls", "wire", "config")
+"""What the PKCS#11 module is given: a worker's frames, an application's calls of every function,
+the values in frames, Chrystoki.conf."""
 INPUT_READERS = ("media-types", "uploads", "packages", "command-lines")
 """What administrators send: headers, files in multipart, secure packages."""
 
@@ -91,19 +92,19 @@ def module_fuzzer(decoder: str, seconds: int, seed: int, directory: Path) -> Fuz
 
 
 def run(*, seconds: int, seed: int, progress: Callable[[str], None]) -> list[Outcome]:
-    """Run the worker's fuzzer beside the module's frames, then the others."""
+    """Run the worker's fuzzer beside the module's frames and calls, then the others."""
     build()
     directory = Path(tempfile.mkdtemp(prefix="conclave-fuzz-"))
     try:
-        progress(f"the worker's and the module's frames, {seconds} s ...")
+        progress(f"the worker's and the module's frames and calls, {seconds} s ...")
         pair = [
             server_fuzzer(seconds, seed, directory),
-            module_fuzzer(MODULE_DECODERS[0], seconds, seed, directory),
+            *(module_fuzzer(name, seconds, seed, directory) for name in MODULE_DECODERS[:2]),
         ]
         outcomes = [fuzzer.outcome(seconds) for fuzzer in pair]
         shorter = max(1, seconds // 10)
         progress(f"the module's values and its configuration file, {shorter} s ...")
-        others = [module_fuzzer(name, shorter, seed, directory) for name in MODULE_DECODERS[1:]]
+        others = [module_fuzzer(name, shorter, seed, directory) for name in MODULE_DECODERS[2:]]
         outcomes += [fuzzer.outcome(shorter) for fuzzer in others]
         progress(f"what administrators send, {seconds} s ...")
         readers = [input_fuzzer(name, seconds, seed, directory) for name in INPUT_READERS]

@@ -20,14 +20,19 @@ from tests.native.certificates import SERVER_NAME
 NATIVE = Path(__file__).resolve().parents[2] / "native"
 
 
-def build(sanitize: str = "") -> Path:
-    """Build the drivers, with sanitizers if named, and return their directory."""
-    command = ["nice", "make", "-s", "-C", str(NATIVE), f"SANITIZE={sanitize}", "drivers"]
+def build(sanitize: str = "", target: str = "drivers") -> Path:
+    """Build the drivers, or what `target` names, with these sanitizers; return where they are."""
+    command = ["nice", "make", "-s", "-C", str(NATIVE), f"SANITIZE={sanitize}", target]
     # Tests run side by side: one of them builds, the others wait and find it built.
     with (NATIVE / "Makefile").open("rb") as makefile:
         fcntl.flock(makefile, fcntl.LOCK_EX)
         subprocess.run(command, check=True, timeout=280)
-    return NATIVE / "build" / (sanitize.replace(",", "-") or "plain") / "net"
+    return directory_of(sanitize) / "net"
+
+
+def directory_of(sanitize: str) -> Path:
+    """Return where what is built with these sanitizers lies."""
+    return NATIVE / "build" / (sanitize.replace(",", "-") or "plain")
 
 
 def write_configuration(

@@ -33,6 +33,24 @@ def test_no_wake_up_is_lost_when_the_readers_role_is_handed_over(
     assert answer["slowest_us"] < SOON_MS * 1000
 
 
+@pytest.mark.parametrize("load", ["3 30", "12 12"])
+def test_calls_that_are_given_up_at_random_take_no_wake_up_with_them(
+    any_driver: Path, directory: Path, servers: Callable[..., EchoServer], load: str
+) -> None:
+    """One link; the reader's role falls vacant wherever its holder's patience ends."""
+    threads, rounds = map(int, load.split())
+    servers(workers=1)
+    with Driver(any_driver, directory) as driver:
+        driver.do("start")
+        assert driver.do("stress 1 1 10")["good"] == 1
+        answer = driver.do(f"cancels {load}")
+        driver.do("stop")
+    assert (answer["wrong"], answer["failed"]) == (0, 0)
+    assert answer["good"] + answer["stopped"] == threads * rounds
+    assert answer["good"] >= rounds
+    assert answer["slowest_us"] < SOON_MS * 1000
+
+
 def test_large_and_small_frames_share_a_connection(
     any_driver: Path, directory: Path, servers: Callable[..., EchoServer]
 ) -> None:

@@ -238,6 +238,7 @@ static CK_RV create(cv_reader *args, cv_writer *out)
         cv_write_bin(out, blob, strlen(blob));
     cv_write_bool(out, private);
     cv_write_raw(out, template, (size_t)(ahead.at - template));
+    *args = ahead;
     return CKR_OK;
 }
 
@@ -285,7 +286,7 @@ static CK_RV signature(unsigned object, struct use *use, bool prehashed, uint8_t
         HMAC(EVP_sha256(), key_bytes, sizeof key_bytes, use->data, use->length, out, &written);
         *length = written;
         if (use->mechanism == CKM_SHA256_HMAC_GENERAL)
-            *length = cv_read_uint(&use->parameter);
+            *length = cv_read_uint(&use->parameter) % (sizeof key_bytes + 1);
         return CKR_OK;
     }
     *length = object == FAKE_RSA ? 256 : 132;
@@ -367,6 +368,9 @@ static CK_RV cipher(cv_reader *args, bool encrypt, cv_writer *out)
         iv = cv_read_bin(&use.parameter, &length);
     if (use.mechanism == CKM_AES_GCM)
         extra = cv_read_bin(&use.parameter, &extra_length);
+    if ((use.mechanism != CKM_AES_ECB && length < 12) ||
+        (use.mechanism == CKM_AES_GCM && !encrypt && use.length < 16))
+        return CKR_ENCRYPTED_DATA_LEN_RANGE;
     EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
     EVP_CipherInit_ex(context, cipher_of(use.mechanism), NULL, key_bytes, iv, encrypt);
     EVP_CIPHER_CTX_set_padding(context, use.mechanism == CKM_AES_CBC_PAD);
@@ -420,10 +424,25 @@ static CK_RV with_object(unsigned operation, cv_reader *args, bool logged_in, cv
     case CV_ENCAPSULATE_KEY:
     case CV_DECAPSULATE_KEY:
         return encapsulate(args, operation == CV_DECAPSULATE_KEY, out);
+    case CV_UNWRAP_KEY:
+    case CV_DERIVE_KEY:
+        for (int i = 0; i < (operation == CV_UNWRAP_KEY ? 3 : 2); i++)
+            cv_read_skip(args); /* mechanism, parameter, wrapped key */
+        return create(args, out);
+    case CV_WRAP_KEY:
+        cv_write_bin(out, "a wrapped key of 32 bytes in all", 32);
+        return CKR_OK;
     default:
         cv_write_uint(out, 1234);
         return CKR_OK;
     }
+}
+
+static CK_RV create_pair(cv_reader *args, cv_writer *out)
+{
+    cv_write_array(out, 2);
+    CK_RV value = create(args, out);
+    return value == CKR_OK ? create(args, out) : value;
 }
 
 static CK_RV answer(unsigned operation, cv_reader *args, bool logged_in, cv_writer *out)
@@ -457,10 +476,12 @@ static CK_RV answer(unsigned operation, cv_reader *args, bool logged_in, cv_writ
     }
     if (operation == CV_FIND)
         return find(args, logged_in, out);
-    if (operation == CV_GENERATE_KEY) {
+    if (operation == CV_GENERATE_KEY || operation == CV_GENERATE_KEY_PAIR) {
         cv_read_skip(args);
         cv_read_skip(args);
     }
+    if (operation == CV_GENERATE_KEY_PAIR)
+        return create_pair(args, out);
     if (operation == CV_CREATE_OBJECT || operation == CV_GENERATE_KEY)
         return create(args, out);
     return with_object(operation, args, logged_in, out);
@@ -476,6 +497,11 @@ static CK_RV serve(unsigned operation, const uint8_t *ticket, size_t ticket_leng
         if (fake.keep_ticket)
             strcpy(new_ticket, fake.ticket);
         return fake.refuse[operation];
+    }
+    if (fake.odd_answers > 0) {
+        fake.odd_answers--;
+        cv_write_raw(out, fake.odd, fake.odd_length);
+        return fake.odd_value;
     }
     if (ticket != NULL && (ticket_length != strlen(fake.ticket) ||
                            memcmp(ticket, fake.ticket, ticket_length) != 0))

@@ -26,6 +26,10 @@ struct fake {
     bool readable;               /* secret keys show their value */
     unsigned long refused[3];    /* mechanism, usage, CK_RV: what it refuses all the same */
     unsigned long refused_count; /* so often the same one */
+    unsigned odd_answers;        /* so many of the next answers are these bytes, and this value */
+    CK_RV odd_value;
+    uint8_t odd[256];
+    size_t odd_length;
     void (*before)(unsigned operation); /* called with no lock held */
 };
 extern struct fake fake;

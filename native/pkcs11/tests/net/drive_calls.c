@@ -10,6 +10,7 @@
  *   stress THREADS CALLS BYTES        echo calls of random sizes up to BYTES, each one verified
  *   storm THREADS MILLISECONDS        as stress, while the runtime is stopped and started again
  *   forks THREADS FORKS               as stress, while children are forked which call for themselves
+ *   cancels THREADS ROUNDS            one call a round is answered late, the others are given up
  *   linger                            forks a child that does nothing at all; says its process id
  *
  * CV_CALL_TIME_MS shortens the deadline of calls.
@@ -24,6 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "attempts.h"
 #include "moment.h"
 #include "rpc.h"
 #include "runtime.h"
@@ -202,6 +204,86 @@ static void command_stress(size_t count, unsigned calls, size_t bytes)
     report(&load, begun, "");
 }
 
+/* --- calls given up at random moments --------------------------------------------------------- */
+
+#define OPERATION_DELAY 60000u /* of the test server: answers after so many milliseconds */
+#define DELAY_MS 6
+#define LONGEST_PATIENCE (4 * CV_MILLISECOND)
+
+struct round {
+    struct load *load;
+    pthread_barrier_t *barrier;
+    unsigned threads, number;
+};
+
+/* One call, below the repetitions of cv_call, that is given up after `patience`. */
+static enum cv_fault call_with_patience(struct load *load, unsigned operation, const cv_writer *args,
+                                        cv_moment patience)
+{
+    struct cv_reply reply;
+    bool alone;
+    struct cv_request request = { .operation = operation, .args = args->bytes,
+                                  .args_length = args->length };
+    enum cv_fault fault = CV_FAULT_STOPPED;
+    cv_reply_clear(&reply);
+    if (cv_runtime_enter(&alone)) {
+        fault = cv_attempt(cv_cluster_at(0), &request, cv_now() + patience, alone, true, &reply);
+        cv_runtime_leave();
+    }
+    if (fault == CV_FAULT_NONE)
+        atomic_fetch_add(echoes(&reply, args) ? &load->good : &load->wrong, 1);
+    cv_reply_free(&reply);
+    return fault;
+}
+
+/* In each round one thread's answer comes late and is waited for, while the others give up after a
+ * moment each: whoever of them was the reader has to leave that to the patient one, since nobody
+ * else comes. */
+static void *run_impatient(void *argument)
+{
+    struct round *mine = argument;
+    struct load *load = mine->load;
+    uint32_t state = mine->number * 77777 + 1;
+    for (unsigned i = 0; i < load->calls; i++) {
+        bool patient = i % mine->threads == mine->number;
+        cv_moment patience = patient ? cv_call_time : next_random(&state) % LONGEST_PATIENCE;
+        cv_writer args;
+        cv_writer_init(&args);
+        cv_write_array(&args, 1);
+        cv_write_uint(&args, patient ? DELAY_MS : next_random(&state));
+        pthread_barrier_wait(mine->barrier);
+        cv_moment begun = cv_now();
+        enum cv_fault fault = call_with_patience(
+            load, patient ? OPERATION_DELAY : OPERATION_ECHO, &args, patience);
+        note_time(load, cv_now() - begun - (patient ? 0 : patience));
+        if (fault == CV_FAULT_TIMEOUT && !patient)
+            atomic_fetch_add(&load->stopped, 1);
+        else if (fault != CV_FAULT_NONE)
+            atomic_fetch_add(&load->failed, 1);
+        cv_writer_free(&args);
+    }
+    return NULL;
+}
+
+static void command_cancels(size_t count, unsigned rounds)
+{
+    pthread_t threads[MOST_THREADS];
+    struct round each[MOST_THREADS];
+    pthread_barrier_t barrier;
+    struct load load = { .calls = rounds };
+    cv_moment begun = cv_now();
+    pthread_barrier_init(&barrier, NULL, (unsigned)count);
+    for (size_t i = 0; i < count; i++) {
+        each[i] = (struct round){ &load, &barrier, (unsigned)count, (unsigned)i };
+        if (pthread_create(&threads[i], NULL, run_impatient, &each[i]) != 0)
+            abort(); /* the others wait for it */
+    }
+    for (size_t i = 0; i < count; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&barrier);
+    report(&load, begun, "");
+}
+
 /* --- stop and start under load --------------------------------------------------------------- */
 
 static void command_storm(size_t count, int64_t milliseconds)
@@ -318,6 +400,8 @@ static void obey(char *line)
         printf("{\"read_only\": %s}\n", cv_read_only(cv_cluster_at(0)) ? "true" : "false");
     else if (strcmp(word, "stress") == 0)
         command_stress(first, second, strtoul(arguments[2], NULL, 10));
+    else if (strcmp(word, "cancels") == 0)
+        command_cancels(first, second);
     else if (strcmp(word, "storm") == 0)
         command_storm(first, second);
     else if (strcmp(word, "forks") == 0)
