@@ -77,7 +77,7 @@ class Application:
             case ["WRONG"]:
                 self.history.complain("wrong signature", f"{self.name}, {moment()}")
             case ["error", *rest]:
-                said = " ".join(rest)
+                said = " ".join(rest).strip()
                 self.history.complain("failed signature", f"{self.name}: {said}, {moment()}")
 
     async def stop(self) -> None:
