@@ -269,7 +269,7 @@ def test_without_a_terminal_everything_must_be_given(member: Member, tmp_path: P
         ("-u", "a:b", "-u"),
         ("--admin-port", "70000", "port"),
         ("--fingerprint", "12", "hexadecimal"),
-        ("-m", "", "not supported"),
+        ("-m", "x", "unknown option x"),
     ],
 )
 def test_bad_arguments_are_named(

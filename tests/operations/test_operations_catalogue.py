@@ -107,7 +107,13 @@ def test_only_administrators_change_clusters_and_users(operation: AnyOperation) 
 
 def test_only_logging_in_enrolment_and_the_certificate_authority_ask_for_no_login() -> None:
     open_to_all = {each.name for each in OPERATIONS if each.roles == NOBODY}
-    assert open_to_all == {"session.challenge", "session.answer", "cluster.ca", "client.enrol"}
+    assert open_to_all == {
+        "session.challenge",
+        "session.answer",
+        "cluster.ca",
+        "client.enrol",
+        "client.renew",
+    }
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=named)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.rest_house import House, make_cluster, open_house, settle_users
+from tests.support.rest_house import Client, House, make_cluster, open_house, settle_users
+
+CUSTOMER = ("customer", "Customer-Cust-1")
 
 
 @dataclass
@@ -39,3 +41,18 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     with open_house(tmp_path_factory.mktemp("town") / "appliance") as opened:
         settle_users(opened)
         yield Town(opened, make_cluster(opened))
+
+
+@pytest.fixture
+def customer(town: Town) -> Iterator[Client]:
+    """Make a user of the role monitor, who has changed the first password."""
+    admin = town.house.client()
+    user, password = CUSTOMER
+    new = {"userId": user, "password": "First-Password-1", "role": "monitor"}
+    assert admin.post("/users", new).status_code == 204
+    change = {"currentPassword": "First-Password-1", "password": password}
+    first = town.house.client((user, "First-Password-1"))
+    changed = first.post(f"/users/{user}/actions/changePassword", change)
+    assert changed.status_code == 204
+    yield town.house.client(CUSTOMER)
+    assert admin.delete(f"/users/{user}").status_code == 204

@@ -157,6 +157,15 @@ def chapter_4(client: Client, nobody: Client, cluster: str) -> None:
     expect(client.get(tokens), 200)
     other = expect(client.post(tokens, {}), 201).headers["Location"]
     expect(client.delete(other), 204)
+    request = {"csr": make_request()}
+    made = expect(client.post(f"{cluster}/clients", request), 201).json()
+    expect(nobody.post(f"{cluster}/clients/actions/renew", request), 200)
+    keyrings, mode = f"{made['url']}/keyrings", f"{cluster}/assignment"
+    expect(client.post(keyrings, {"keyrings": ["myKeyring100"]}), 204)
+    assert client.get(keyrings).json()["data"][0]["keyRingLabel"] == "myKeyring100"
+    expect(client.delete(f"{keyrings}/myKeyring100"), 204)
+    expect(client.put(mode, {"mode": "open"}), 204)
+    assert client.get(mode).json() == {"mode": "open"}
 
 
 def test_chapters_2_to_5_over_rest(house: House) -> None:

@@ -26,7 +26,15 @@ from conclave.ids import (
     RowRevision,
     SlotNumber,
 )
-from conclave.store.assignments import assign, assigned_to
+from conclave.store.assignments import (
+    assign,
+    assigned_keyrings,
+    assigned_to,
+    is_assigned_mode,
+    put_assigned_mode,
+    take_away,
+    usable_by,
+)
 from conclave.store.enrolment_tokens import (
     all_tokens,
     find_token,
@@ -384,5 +392,30 @@ def test_keyrings_are_assigned_to_a_client_until_they_are_deleted(
     assert assigned_to(reader, client.client_id) == set(both)
     run(store, lambda writer: writer.delete_keyring(one.keyring_id))
     assert assigned_to(reader, client.client_id) == {two.keyring_id}
-    run(store, lambda writer: assign(writer, client.client_id, []))
+    for expected in (True, False):
+        found, _ = run(store, lambda writer: take_away(writer, client.client_id, two.keyring_id))
+        assert found is expected
     assert assigned_to(reader, client.client_id) == frozenset()
+
+
+def test_a_client_uses_what_is_assigned_to_it_once_the_cluster_says_so(
+    store: Store, reader: ClusterReader
+) -> None:
+    one, two, client = new_keyring("one", 1), new_keyring("two", 2), new_client()
+    assert not is_assigned_mode(reader)
+    run(store, lambda writer: writer.put_cluster_state(STATE))
+    made(store, one, two)
+    run(store, lambda writer: writer.insert_client(client))
+    for each in (two, one, two):
+        run(store, partial(assign, client_id=client.client_id, keyrings=[each.keyring_id]))
+    run(store, lambda writer: take_away(writer, client.client_id, one.keyring_id))
+    assert usable_by(reader, client.client_id) is None
+    _, writer = run(store, lambda writer: put_assigned_mode(writer, True))
+    assert writer.touched.clients
+    assert usable_by(reader, client.client_id) == frozenset({two.keyring_id})
+    assert usable_by(reader, new_client().client_id) == frozenset()
+    assert assigned_keyrings(reader, [client.client_id]) == [two]
+    assert assigned_keyrings(reader, []) == []
+    state = reader.cluster_state()
+    assert state is not None
+    assert state.assigned

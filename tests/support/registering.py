@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import ssl
@@ -39,6 +40,8 @@ class Member:
     drop: int = 0
     """Answers that get lost, the first ones."""
     certify_other_key: bool = False
+    life: datetime.timedelta = datetime.timedelta(days=365)
+    """Of the certificates that it makes."""
     usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH
     members: list[dict[str, Any]] = field(default_factory=list)
     seen: list[tuple[str, str, bytes]] = field(default_factory=list)
@@ -56,8 +59,13 @@ class Member:
         key = request.public_key()
         if self.certify_other_key:
             key = ec.generate_private_key(ec.SECP256R1()).public_key()
-        certificate = self.authority.issue("client", key, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
-        return 201, {
+        certificate = self.authority.issue(
+            "client",
+            key,
+            usage=ExtendedKeyUsageOID.CLIENT_AUTH,
+            ends=datetime.datetime.now(datetime.UTC) + self.life,
+        )
+        return 200 if path.endswith("/renew") else 201, {
             "note": {"certificate": "a nested one is not meant", "list": ["certificate", 1]},
             "certificate": pem(certificate),
             "caCertificate": self.authority.pem,
@@ -120,12 +128,30 @@ def register(
     shell: str = "sh",
     given: str = "",
 ) -> subprocess.CompletedProcess[str]:
+    """Register, with a cluster of CLUSTER_ID unless an option names another."""
+    return run_script(
+        tmp_path,
+        *("-n", "192.0.2.5", "-i", "127.0.0.1", "-c", CLUSTER_ID, *options),
+        member=member,
+        environment=environment,
+        shell=shell,
+        given=given,
+    )
+
+
+def run_script(
+    tmp_path: Path,
+    *options: str,
+    member: Member | None = None,
+    environment: dict[str, str] | None = None,
+    shell: str = "sh",
+    given: str = "",
+) -> subprocess.CompletedProcess[str]:
     (tmp_path / "etc").mkdir(exist_ok=True)
     return subprocess.run(
         [
-            *(shell, str(registration_script()), "-n", "192.0.2.5", "-i", "127.0.0.1"),
-            *("-c", CLUSTER_ID, "--admin-port", str(member.port)),
-            *("--client-dir", str(tmp_path / "client"), *options),
+            *(shell, str(registration_script()), "--client-dir", str(tmp_path / "client")),
+            *("--admin-port", str(member.port if member else 50070), *options),
         ],
         check=False,
         input=given,

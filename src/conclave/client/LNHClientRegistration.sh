@@ -1,13 +1,13 @@
 #!/bin/sh
-# Register this client with a Conclave cluster.
+# Register this client with up to ten Conclave clusters; list them, renew and remove them.
 #
 # Makes a key and a certificate request here, has the cluster certify it, and writes the five
-# LNHServer00 entries into Chrystoki.conf.  Needs sh, openssl, curl and awk; nothing of Conclave.
+# LNHServer## entries into Chrystoki.conf.  Needs sh, openssl, curl and awk; nothing of Conclave.
 #
 # What holds at every moment:
 #   - neither password nor token is asked for, or sent, before the CA's fingerprint is confirmed;
 #   - neither of them is ever an argument, an exported variable or a file;
-#   - no key file is overwritten or removed, save one that this very run made;
+#   - no key file is overwritten or removed, save one that this very run made, or on request;
 #   - Chrystoki.conf is replaced whole or not at all, and only the five entries differ.
 
 set -eu
@@ -25,15 +25,21 @@ admin_user='admin'
 server_name=lnh.thalesgroup.com
 default_client_dir=/usr/safenet/lunaclient
 section='LunaSA Client'
+uuid='[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}'
+name='[A-Za-z0-9][A-Za-z0-9._:-]{0,63}'
+all_indexes='00 01 02 03 04 05 06 07 08 09'
 
 common_name='' address='' cluster_id='' label='' monitor_user=''
 client_dir='' fingerprint='' password_fd='' token_fd='' by_token=no force=no
+mode=register wanted_index=00 delete_files=no renew_before_days=30
 work='' placed='' saved_ca='' terminal_muted=no finished=no
 
 usage() {
     cat <<USAGE
 usage: LNHClientRegistration.sh -n <common name> -i <member address> -c <cluster ID>
-           [-l <client label>] [-u <monitor user>]
+           [-l <client label>] [-u <monitor user>] [-m [<index>]]
+       LNHClientRegistration.sh --list | --remove <index> | --renew <index>|all
+       -m [NN]              a further cluster: at index NN, 01 to 09, or at the next that is free
        --admin-port N       the member's admin port (50070)
        --admin-user NAME    who certifies this client (admin)
        --server-cn NAME     the name in every member's certificate ($server_name)
@@ -46,7 +52,12 @@ usage: LNHClientRegistration.sh -n <common name> -i <member address> -c <cluster
                             CONCLAVE_ENROLMENT_TOKEN does without either option
        --client-dir DIR     where cert/ lies; else the directory above this script's, when that
                             is named bin, else $default_client_dir
-       --force              replace a cluster that stands at index 00 without asking
+       --force              replace, or remove, a cluster without asking
+       --list               show the clusters that this client is registered with
+       --remove NN          take a cluster out of Chrystoki.conf; its files stay, unless
+       --delete-files       says to delete certificate, key and hints as well
+       --renew NN|all       have the certificate renewed when it ends within 30 days, or
+       --renew-before DAYS  within so many; the key stays, and no password is needed
 The configuration is Chrystoki.conf in \$ChrystokiConfigurationPath, else in /etc.
 USAGE
 }
@@ -111,7 +122,15 @@ parse_arguments() {
             --token-fd) need_value "$@"; token_fd=$2; by_token=yes; shift ;;
             --client-dir) need_value "$@"; client_dir=$2; shift ;;
             --force) force=yes ;;
-            -m) die 'option -m, a further cluster on this client, is not supported yet' ;;
+            -m)
+                wanted_index=next
+                case ${2-} in [0-9] | [0-9][0-9]) wanted_index=$2; shift ;; esac
+                ;;
+            --list) mode=list ;;
+            --remove) need_value "$@"; mode=remove; wanted_index=$2; shift ;;
+            --delete-files) delete_files=yes ;;
+            --renew) need_value "$@"; mode=renew; wanted_index=$2; shift ;;
+            --renew-before) need_value "$@"; renew_before_days=$2; shift ;;
             -h | --help) usage; finished=yes; exit 0 ;;
             *) usage >&2; die "unknown option $1" ;;
         esac
@@ -127,11 +146,19 @@ matches() {
 }
 
 check_arguments() {
-    matches "$common_name" '[A-Za-z0-9][A-Za-z0-9._:-]{0,63}' ||
+    case $wanted_index in [0-9]) wanted_index=0$wanted_index ;; esac
+    matches "$wanted_index" '0[0-9]|next|all' ||
+        die "an index is 00 to 09; it is '$wanted_index'"
+    [ "$mode" = renew ] || [ "$wanted_index" != all ] || die 'one index at a time'
+    matches "$renew_before_days" '[0-9]{1,4}' ||
+        die "--renew-before must be a number of days; it is '$renew_before_days'"
+    check_port "$admin_port"
+    [ "$mode" = register ] || return 0
+    matches "$common_name" "$name" ||
         die "-n must be 1 to 64 letters, digits and ._:- signs; it is '$common_name'"
     matches "$address" '[A-Za-z0-9:][A-Za-z0-9.:-]{0,254}' ||
         die "-i must be the address of a member; it is '$address'"
-    matches "$cluster_id" '[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}' ||
+    matches "$cluster_id" "$uuid" ||
         die "-c must be the cluster's UUID; it is '$cluster_id'"
     matches "$label" '.{0,64}' || die '-l must be one line of at most 64 bytes'
     matches "$label" '[^[:cntrl:]]*' || die '-l must not hold control characters'
@@ -150,7 +177,6 @@ check_arguments() {
         [ -z "$password_fd$given_password" ] || die 'give a token or a password, not both'
         [ -z "$monitor_user" ] || die '-u does not go with a token: who made it set the user'
     fi
-    check_port "$admin_port"
     fingerprint=$(printf '%s' "$fingerprint" | tr -d ': ' | tr 'a-f' 'A-F')
     matches "$fingerprint" '([0-9A-F]{64})?' ||
         die '--fingerprint must be 32 bytes in hexadecimal'
@@ -170,7 +196,7 @@ check_tools() {
     case $(command -v printf) in
         */*) die 'this shell has no printf of its own; run the script with dash, bash or ksh' ;;
     esac
-    if [ ! -t 0 ]; then
+    if [ "$mode" = register ] && [ ! -t 0 ]; then
         [ -n "$fingerprint" ] ||
             die 'without a terminal give --fingerprint, which the administrator can tell you'
         [ -n "$password_fd$given_password$token_fd$given_token" ] ||
@@ -189,8 +215,12 @@ find_places() {
             *) client_dir=$default_client_dir ;;
         esac
     fi
-    mkdir -p -- "$client_dir" || die "the client directory $client_dir cannot be made"
-    client_dir=$(cd -- "$client_dir" && pwd -P)
+    if [ "$mode" = register ]; then
+        mkdir -p -- "$client_dir" || die "the client directory $client_dir cannot be made"
+    fi
+    if [ "$mode" != list ]; then
+        client_dir=$(cd -- "$client_dir" && pwd -P) || die "there is no directory $client_dir"
+    fi
     matches "$client_dir" '[^;{}[:cntrl:]]*[^;{}[:cntrl:][:space:]]' ||
         die "Chrystoki.conf cannot name files below '$client_dir'"
     configuration=${ChrystokiConfigurationPath:-/etc}/Chrystoki.conf
@@ -200,6 +230,9 @@ find_places() {
     fi
     [ -d "$(dirname -- "$configuration")" ] ||
         die "there is no directory $(dirname -- "$configuration") for Chrystoki.conf"
+}
+
+find_files() {
     client_certs=$client_dir/cert/client/$cluster_id
     server_certs=$client_dir/cert/server/$cluster_id
     certificate_file=$client_certs/$common_name.pem
@@ -223,20 +256,52 @@ make_work_directory() {
 
 # ---------------------------------------------------------------- Chrystoki.conf
 
-# edit_configuration TRAILING-NEWLINE: copy standard input with the five entries set
+# entry NAME: its value, nothing if there is none
+entry() {
+    [ -e "$configuration" ] || return 0
+    sed -n "s/^[[:blank:]]*$1[[:blank:]]*=[[:blank:]]*\([^;]*\);.*/\1/p" "$configuration" |
+        sed -n '1s/[[:blank:]]*$//p'
+}
+
+# choose_index: the one that was named, or the next that is free
+choose_index() {
+    index=$wanted_index
+    if [ "$index" = next ]; then
+        for index in ${all_indexes#00 }; do
+            if [ -z "$(entry "LNHServer$index")" ]; then break; fi
+        done
+        [ -z "$(entry "LNHServer$index")" ] ||
+            die 'all ten indexes hold a cluster; remove one (--remove), or name one (-m NN)'
+    fi
+    for other in $all_indexes; do
+        case $(entry "LNHServerClientCert$other") in
+            */cert/client/"$cluster_id"/*)
+                [ "$other" = "$index" ] || [ "$force" = yes ] ||
+                    die "cluster $cluster_id is at index $other already; its keyrings would show twice"
+                ;;
+        esac
+    done
+}
+
+# edit_configuration TRAILING-NEWLINE: copy standard input with the five entries set, or removed
 edit_configuration() {
-    SECTION=$section TRAILING=$1 \
+    SECTION=$section TRAILING=$1 INDEX=$index MODE=$mode \
         VALUE1=$endpoint VALUE2=$certificate_file VALUE3=$key_file VALUE4=$ca_file \
         VALUE5=$server_name awk '
     function put(line) { printf "%s%s", (written++ ? "\n" : ""), line }
     function put_missing(  i) {
+        if (removing) return
         for (i = 1; i <= 5; i++)
             if (!(i in done)) put(indent name[i] " = " value[i] ";" carriage)
     }
     BEGIN {
-        split("LNHServer00 LNHServerClientCert00 LNHServerClientKey00" \
-              " LNHServerCAFile00 LNHServerCN00", name, " ")
-        for (i = 1; i <= 5; i++) value[i] = ENVIRON["VALUE" i]
+        removing = ENVIRON["MODE"] == "remove"
+        split("LNHServer LNHServerClientCert LNHServerClientKey LNHServerCAFile LNHServerCN", name, " ")
+        for (i = 1; i <= 5; i++) {
+            name[i] = name[i] ENVIRON["INDEX"]
+            value[i] = ENVIRON["VALUE" i]
+        }
+        ours = "LNHServer[A-Za-z]*" ENVIRON["INDEX"] "[ \t]*="
         indent = "    "
     }
     !inside && !closed && index($0, ENVIRON["SECTION"]) && /^[ \t]*LunaSA Client[ \t]*=/ {
@@ -254,7 +319,7 @@ edit_configuration() {
         next
     }
     /^[ \t]*LunaSA Client[ \t]*=/ { exit 3 }
-    inside && !/^[ \t]*#/ && /LNHServer[A-Za-z]*00[ \t]*=/ {
+    inside && !/^[ \t]*#/ && $0 ~ ours {
         found = 0
         for (i = 1; i <= 5; i++)
             if ($0 ~ ("^[ \t]*" name[i] "[ \t]*=[^;{}]*;[ \t]*(#.*)?\r?$")) found = i
@@ -264,6 +329,11 @@ edit_configuration() {
         head = substr($0, 1, RSTART + RLENGTH - 1)
         tail = substr($0, RSTART + RLENGTH)
         old = substr(tail, 1, index(tail, ";") - 1)
+        if (removing) {
+            rest = substr(tail, length(old) + 2)
+            if (rest !~ /^[ \t]*\r?$/) put(rest)
+            next
+        }
         sub(/[ \t]*$/, "", old)
         put(head value[found] substr(tail, length(old) + 1))
         next
@@ -274,20 +344,13 @@ edit_configuration() {
     }
     END {
         if (inside) exit 3
-        if (!closed) {
+        if (!closed && !removing) {
             put(ENVIRON["SECTION"] " = {")
             put_missing()
             put("}")
             printf "\n"
         } else if (ENVIRON["TRAILING"] == "yes") printf "\n"
     }'
-}
-
-# configured_server: what stands at index 00 now
-configured_server() {
-    [ -e "$configuration" ] || return 0
-    sed -n 's/^[[:blank:]]*LNHServer00[[:blank:]]*=[[:blank:]]*\([^;]*\);.*/\1/p' "$configuration" |
-        sed -n 1p
 }
 
 prepare_configuration() {
@@ -313,12 +376,12 @@ prepare_configuration() {
 }
 
 ask_to_replace() {
-    present=$(configured_server)
+    present=$(entry "LNHServer$index")
     if [ -z "$present" ] || [ "$force" = yes ]; then
         return 0
     fi
-    [ -t 0 ] || die "index 00 holds the cluster at $present; --force replaces it"
-    say "Index 00 of $configuration holds the cluster at $present."
+    [ -t 0 ] || die "index $index holds the cluster at $present; --force replaces it"
+    say "Index $index of $configuration holds the cluster at $present."
     printf "Type 'proceed' to replace it, or anything else to stop: "
     read -r reply || reply=''
     [ "$reply" = proceed ] || die 'stopped; nothing was changed'
@@ -609,13 +672,17 @@ write_hints() {
         }' >"$work/members"
 }
 
+# certified KEY: whether the certificate that came back is of the CA and for this key
+certified() {
+    openssl verify -no_check_time -CAfile "$work/lnh_ca.pem" "$work/certificate.pem" >/dev/null 2>&1 &&
+        openssl pkey -in "$1" -pubout -out "$work/own.pub" &&
+        openssl x509 -in "$work/certificate.pem" -noout -pubkey >"$work/certified.pub" &&
+        cmp -s "$work/own.pub" "$work/certified.pub"
+}
+
 check_certificate() {
-    openssl verify -no_check_time -CAfile "$work/lnh_ca.pem" "$work/certificate.pem" >/dev/null 2>&1 ||
-        die 'the certificate that came back is not of the confirmed CA'
-    openssl pkey -in "$work/key.pem" -pubout -out "$work/own.pub"
-    openssl x509 -in "$work/certificate.pem" -noout -pubkey >"$work/certified.pub"
-    cmp -s "$work/own.pub" "$work/certified.pub" ||
-        die 'the certificate that came back is for another key'
+    certified "$work/key.pem" ||
+        die 'the certificate that came back is not of the confirmed CA, or for another key'
 }
 
 # ---------------------------------------------------------------- put it in place
@@ -643,6 +710,10 @@ put_in_place() {
 "
     fi
     mv -f -- "$work/lnh_ca.pem" "$ca_file"
+    replace_configuration
+}
+
+replace_configuration() {
     temporary=$(dirname -- "$configuration")/.Chrystoki.conf.$$
     placed="$placed$temporary
 "
@@ -653,11 +724,165 @@ put_in_place() {
     finished=yes
 }
 
+# ---------------------------------------------------------------- list, remove
+
+# describe INDEX: what is known of the cluster there; set known_cluster, known_name, known_end
+describe() {
+    certificate_file=$(entry "LNHServerClientCert$1")
+    key_file=$(entry "LNHServerClientKey$1")
+    ca_file=$(entry "LNHServerCAFile$1")
+    known_cluster=$(basename -- "$(dirname -- "$certificate_file")")
+    # One attribute on a line, whatever its value: no name can pass for another.
+    subject=$(openssl x509 -in "$certificate_file" -noout -subject -nameopt multiline,utf8 2>/dev/null) || subject=''
+    known_name=$(printf '%s\n' "$subject" | sed -n 's/^ *commonName *= //p')
+    known_id=$(printf '%s\n' "$subject" | sed -n 's/^ *serialNumber *= //p')
+    known_end=$(openssl x509 -in "$certificate_file" -noout -enddate 2>/dev/null) || known_end='notAfter=unknown: the file cannot be read'
+    known_end=${known_end#notAfter=}
+}
+
+list_clusters() {
+    count=0
+    for index in $all_indexes; do
+        server=$(entry "LNHServer$index")
+        [ -n "$server" ] || continue
+        count=$((count + 1))
+        describe "$index"
+        say "$index  $server"
+        say "    cluster      $known_cluster"
+        say "    client       ${known_name:-unknown} (id ${known_id:-unknown})"
+        say "    certificate  $certificate_file"
+        say "    valid until  $known_end"
+    done
+    finished=yes
+    [ "$count" -gt 0 ] || die "no cluster is registered in $configuration"
+}
+
+remove_cluster() {
+    index=$wanted_index
+    server=$(entry "LNHServer$index")
+    [ -n "$server" ] || die "index $index holds no cluster"
+    describe "$index"
+    if [ "$force" = no ]; then
+        [ -t 0 ] || die 'without a terminal --force is needed to remove a cluster'
+        say "Index $index of $configuration holds the cluster at $server. Stop its applications first."
+        printf "Type 'proceed' to remove it, or anything else to stop: "
+        read -r reply || reply=''
+        [ "$reply" = proceed ] || die 'stopped; nothing was changed'
+    fi
+    make_work_directory
+    prepare_configuration
+    replace_configuration
+    say "The cluster at $server was removed from index $index."
+    if [ "$delete_files" = yes ]; then
+        for path in "$certificate_file" "$key_file" "$certificate_file.members"; do
+            # Nothing but what a registration made, wherever the entries point to.
+            case $path in
+                "$client_dir"/cert/client/*) rm -f -- "$path" ;;
+                *) say "  $path is not below $client_dir/cert/client and stays" ;;
+            esac
+        done
+    else
+        say "  $certificate_file, its key and its hints stay."
+    fi
+    say "  The cluster knows client ${known_id:-$known_name} until an administrator revokes it."
+}
+
+# ---------------------------------------------------------------- renew
+
+# renewal_hosts INDEX: the entry member, then the others that are known
+renewal_hosts() {
+    entry "LNHServer$1" | sed 's/:[0-9]*$//; s/^\[\(.*\)\]$/\1/'
+    [ ! -f "$certificate_file.members" ] ||
+        awk '$1 == "member" { print $3 }' "$certificate_file.members"
+}
+
+# ask_for_renewal: have the first member that answers certify the key again
+ask_for_renewal() {
+    openssl req -new -sha256 -config "$work/openssl.cnf" -key "$key_file" \
+        -subj "/CN=$known_name" -out "$work/request.pem" 2>/dev/null || return 1
+    { printf '{"csr": '; json_string <"$work/request.pem"; printf '}'; } >"$work/body"
+    for address in $(renewal_hosts "$index" | awk '!seen[$0]++'); do
+        matches "$address" '[A-Za-z0-9:][A-Za-z0-9.:-]{0,254}' || continue
+        status=$(ask --cacert "$ca_file" \
+            --connect-to "$server_name:$admin_port:$(url_host "$address"):$admin_port" \
+            --header 'Content-Type: application/json' --data-binary "@$work/body" \
+            "https://$server_name:$admin_port/api/clusters/$known_cluster/clients/actions/renew" \
+            </dev/null) || continue
+        case $status in
+            200) return 0 ;;
+            50? | 409) continue ;;
+            *) complain "the cluster did not renew it: $(explain "$status")"; return 1 ;;
+        esac
+    done
+    complain 'no member renewed it'
+    return 1
+}
+
+# replace_file NEW OLD: whole, with the mode and owner of the old one
+replace_file() {
+    cp -p -- "$2" "$2.$$"
+    placed="$placed$2.$$
+"
+    cat -- "$1" >"$2.$$"
+    mv -f -- "$2.$$" "$2"
+}
+
+renew_index() {
+    describe "$index"
+    server_name=$(entry "LNHServerCN$index")
+    server_name=${server_name:-lnh.thalesgroup.com}
+    if ! matches "$known_cluster" "$uuid" || ! matches "$known_name" "$name" || [ ! -r "$key_file" ]; then
+        complain 'its certificate or its key cannot be read'
+        return 1
+    fi
+    if openssl x509 -in "$certificate_file" -noout -checkend $((renew_before_days * 86400)) >/dev/null; then
+        say "$index  not due: valid until $known_end"
+        return 0
+    fi
+    ask_for_renewal || return 1
+    json_field certificate "$work/answer" >"$work/certificate.pem"
+    json_field caCertificate "$work/answer" >"$work/lnh_ca.pem"
+    if ! certified "$key_file"; then
+        complain 'the certificate that came back is not of its CA, or for another key'
+        return 1
+    fi
+    # The CA first: it vouches for members whichever certificate this client shows.
+    replace_file "$work/lnh_ca.pem" "$ca_file"
+    replace_file "$work/certificate.pem" "$certificate_file"
+    describe "$index"
+    say "$index  renewed: valid until $known_end"
+}
+
+complain() { printf 'LNHClientRegistration: index %s: %s\n' "$index" "$*" >&2; }
+
+renew_clusters() {
+    failures=0
+    make_work_directory
+    printf '[req]\ndistinguished_name = name\n[name]\n' >"$work/openssl.cnf"
+    for index in $all_indexes; do
+        if [ "$wanted_index" != all ] && [ "$wanted_index" != "$index" ]; then continue; fi
+        if [ -z "$(entry "LNHServer$index")" ]; then
+            [ "$wanted_index" = all ] || die "index $index holds no cluster"
+            continue
+        fi
+        renew_index || failures=$((failures + 1))
+    done
+    [ "$failures" = 0 ] || exit 1
+    finished=yes
+}
+
 main() {
     parse_arguments "$@"
     check_arguments
     check_tools
     find_places
+    case $mode in
+        list) list_clusters; return 0 ;;
+        remove) remove_cluster; return 0 ;;
+        renew) renew_clusters; return 0 ;;
+    esac
+    find_files
+    choose_index
     ask_to_replace
     make_work_directory
     prepare_configuration
@@ -674,7 +899,7 @@ main() {
     say "  key           $key_file"
     say "  cluster CA    $ca_file"
     say "  members       $(grep -c '^member ' "$work/members" || true), in $hints_file"
-    say "  configuration $configuration (index 00: $endpoint)"
+    say "  configuration $configuration (index $index: $endpoint)"
 }
 
 main "$@"

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from conclave import faults
-from conclave.client.configuration import Document, remove_entries, set_entries
+from conclave.client.configuration import SECTION, Document, remove_entries, set_entries
 from conclave.errors import BadInput, LimitReached
 
-SECTION: Final = "LunaSA Client"
 MAX_CLUSTERS: Final = 10
 DEFAULT_RECEIVE_TIMEOUT_MS: Final = 20_000
 DEFAULT_COMMON_NAME: Final = "lnh.thalesgroup.com"

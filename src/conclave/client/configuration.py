@@ -1,4 +1,4 @@
-"""Chrystoki.conf: sections of `name = value;` lines, read and edited in place.
+"""Chrystoki.conf: sections of `name = value;` lines, read and edited in place; crystoki.ini too.
 
 Invariant: an edit changes the values it is asked to change and the lines it adds or removes;
 every other byte of the file stays as it was, and the file is replaced whole or not at all.
@@ -15,38 +15,32 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from conclave import faults
+from conclave.client.configuration_parts import Entry, Section, text_of
+from conclave.client.ini_configuration import ini_insertion, ini_lines, parse_ini
 from conclave.errors import BadInput
 
 FILE_NAME: Final = "Chrystoki.conf"
+INI_NAME: Final = "crystoki.ini"
 DIRECTORY_VARIABLE: Final = "ChrystokiConfigurationPath"
 DEFAULT_DIRECTORY: Final = Path("/etc")
+SERVER_VARIABLE: Final = "CONCLAVE_SERVER"
+SECTION: Final = "LunaSA Client"
+ENVIRONMENT_ENTRIES: Final = {
+    SERVER_VARIABLE: "LNHServer00",
+    "CONCLAVE_CLIENT_CERT_FILE": "LNHServerClientCert00",
+    "CONCLAVE_CLIENT_KEY_FILE": "LNHServerClientKey00",
+    "CONCLAVE_CA_FILE": "LNHServerCAFile00",
+    "CONCLAVE_SERVER_CN": "LNHServerCN00",
+    "CONCLAVE_RECEIVE_TIMEOUT": "ReceiveTimeout",
+    "CONCLAVE_TCP_KEEPALIVE": "TCPKeepAlive",
+    "CONCLAVE_LNH_DIRECT": "LNHDirect",
+}
+"""What a host without a place to write a file to says instead, as the PKCS#11 module reads it."""
 MAX_FILE_BYTES: Final = 1 << 20
 _BLANK: Final = re.compile(rb"(?:[ \t\r\n]+|#[^\n]*)*")
 _SECTION: Final = re.compile(rb"([^={};#\r\n]+?)[ \t]*=[ \t\r\n]*\{")
 _ENTRY: Final = re.compile(rb"([^={};#\r\n]+?)[ \t]*=[ \t]*([^;{}\r\n]*?)[ \t]*;")
 _NAME: Final = re.compile(r"[A-Za-z0-9_ .-]{1,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One `name = value;` and where it stands, in bytes from the start of the file."""
-
-    section: str
-    name: str
-    value: str
-    start: int
-    value_start: int
-    value_end: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One section: where its body begins and where its closing brace stands."""
-
-    name: str
-    body_start: int
-    body_end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +50,8 @@ class Document:
     raw: bytes
     sections: tuple[Section, ...]
     entries: tuple[Entry, ...]
+    ini: bool = False
+    """Whether its grammar is that of crystoki.ini."""
 
     def get(self, section: str, name: str) -> str | None:
         """Return an entry's value, or None; of several with one name the last counts."""
@@ -68,8 +64,28 @@ class Document:
 
 
 def configuration_path(environment: Mapping[str, str]) -> Path:
-    """Return where Chrystoki.conf is expected: ChrystokiConfigurationPath names its directory."""
-    return Path(environment.get(DIRECTORY_VARIABLE) or DEFAULT_DIRECTORY) / FILE_NAME
+    """Return where Chrystoki.conf is expected: ChrystokiConfigurationPath names its directory.
+
+    If only crystoki.ini is there, it is that.
+    """
+    directory = Path(environment.get(DIRECTORY_VARIABLE) or DEFAULT_DIRECTORY)
+    path, ini = directory / FILE_NAME, directory / INI_NAME
+    return ini if ini.is_file() and not path.exists() else path
+
+
+def client_configuration(environment: Mapping[str, str]) -> Document:
+    """Return what the client is configured with: by CONCLAVE_SERVER and its like, or by the file.
+
+    Raises BadInput when the file cannot be read, or when a value does not fit.
+    """
+    if not environment.get(SERVER_VARIABLE):
+        return read_document(configuration_path(environment))
+    values = {
+        entry: environment[variable].strip()
+        for variable, entry in ENVIRONMENT_ENTRIES.items()
+        if environment.get(variable)
+    }
+    return set_entries(parse(b""), SECTION, values)
 
 
 def read_document(path: Path) -> Document:
@@ -85,11 +101,13 @@ def read_document(path: Path) -> Document:
     if len(raw) > MAX_FILE_BYTES:
         message = f"The client configuration {path} is larger than {MAX_FILE_BYTES} bytes."
         raise BadInput(faults.CLIENT_CONFIGURATION, message)
-    return parse(raw)
+    return parse(raw, ini=path.suffix == ".ini")
 
 
-def parse(raw: bytes) -> Document:
+def parse(raw: bytes, *, ini: bool = False) -> Document:
     """Parse a file's bytes; raise BadInput naming the line that breaks the grammar."""
+    if ini:
+        return Document(raw, *parse_ini(raw), ini=True)
     sections: list[Section] = []
     entries: list[Entry] = []
     position = _skip_blank(raw, 0)
@@ -97,7 +115,7 @@ def parse(raw: bytes) -> Document:
         opening = _SECTION.match(raw, position)
         if opening is None:
             _refuse(raw, position, "'Name = {' is expected")
-        name = _text(opening.group(1))
+        name = text_of(opening.group(1))
         position = _parse_body(raw, opening.end(), name, entries)
         sections.append(Section(name, opening.end(), position))
         position = _skip_blank(raw, position + 1)
@@ -126,7 +144,7 @@ def set_entries(document: Document, section: str, values: Mapping[str, str]) -> 
             missing[name] = value
     if missing:
         edits.append(_insertion(document, section, missing))
-    return parse(_apply(document.raw, edits))
+    return parse(_apply(document.raw, edits), ini=document.ini)
 
 
 def remove_entries(document: Document, section: str, names: Sequence[str]) -> Document:
@@ -136,7 +154,7 @@ def remove_entries(document: Document, section: str, names: Sequence[str]) -> Do
         for entry in document.find(section, name):
             start, end = _whole_line(document.raw, entry.start, entry.end)
             edits.append((start, end, b""))
-    return parse(_apply(document.raw, edits))
+    return parse(_apply(document.raw, edits), ini=document.ini)
 
 
 def write_document(document: Document, path: Path) -> None:
@@ -179,7 +197,7 @@ def _parse_body(raw: bytes, position: int, section: str, entries: list[Entry]) -
         if found is None:
             _refuse(raw, position, "'name = value;' is expected")
         value_start, value_end = found.span(2)
-        name, value = _text(found.group(1)), _text(found.group(2))
+        name, value = text_of(found.group(1)), text_of(found.group(2))
         start, position = found.span()
         entries.append(Entry(section, name, value, start, value_start, value_end, position))
 
@@ -190,6 +208,11 @@ def _insertion(
     raw = document.raw
     newline = b"\r\n" if b"\r\n" in raw else b"\n"
     own = next((s for s in document.sections if s.name == section), None)
+    if document.ini:
+        last = next((e for e in reversed(document.entries) if e.section == section), None)
+        lines = ini_lines(values, newline)
+        at, text = ini_insertion(raw, own, last, section, lines)
+        return at, at, text
     if own is None:
         lines = _lines(values, b"    ", newline)
         head = newline if raw and not raw.endswith(b"\n") else b""
@@ -246,10 +269,6 @@ def _check_words(name: str, value: str) -> None:
     if re.search(r"[;{}\r\n\0]", value) or value != value.strip(" \t"):
         message = f"Entry {name} cannot hold ; {{ }} line ends or outer blanks: {value!r}."
         raise BadInput(faults.CLIENT_CONFIGURATION, message)
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
 
 
 def _refuse(raw: bytes, position: int, rule: str) -> NoReturn:

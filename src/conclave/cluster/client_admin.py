@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from cryptography import x509
 
 from conclave import faults
-from conclave.cluster.ca import CertificateAuthority, ClientRequest, der, pem, read_client_request
+from conclave.cluster.ca import (
+    RENEW_BEFORE_END,
+    CertificateAuthority,
+    ClientRequest,
+    der,
+    pem,
+    read_client_request,
+)
 from conclave.cluster.context import Authorized, Context, parse_uuid
 from conclave.cluster.rotation import newest_authority
 from conclave.errors import BadInput, Conflict, NotFound
@@ -25,11 +33,12 @@ from conclave.service.client_messages import (
     NamedClient,
     RegisterClient,
     RegisteredClient,
+    RenewClient,
 )
 from conclave.service.messages import (
     Nothing,
 )
-from conclave.store.repository import ClusterWriter
+from conclave.store.repository import ClusterReader, ClusterWriter
 from conclave.store.rows import ClientRow, MemberRow
 
 MAX_TEXT_CHARACTERS = 64
@@ -87,7 +96,7 @@ class ClientAdmin:
         existing = writer.client_by_key(request.key_sha256)
         if existing is not None:
             row = _same_client(existing, request)
-            if not authority.issued(x509.load_der_x509_certificate(row.certificate_der)):
+            if _is_due(x509.load_der_x509_certificate(row.certificate_der), authority, now):
                 renewed = authority.certify_client(request, row.client_id, now)
                 row = replace(row, certificate_der=der(renewed))
                 writer.renew_client(row.client_id, row.certificate_der)
@@ -106,6 +115,30 @@ class ClientAdmin:
         writer.insert_client(row)
         return row, authority
 
+    async def check_renewal(self, params: RenewClient, _role: str) -> Nothing:
+        """Refuse a request of a key that is not listed, before anybody is troubled with it."""
+        self.context.require_authorized()
+        request = read_client_request(params.request_pem)
+        await self.context.read(lambda reader: _require_listed(reader, request))
+        return Nothing()
+
+    async def renew_client(self, params: RenewClient, _role: str) -> RegisteredClient:
+        """Certify a listed key again if its certificate ends within a year or is of an older CA.
+
+        The request proves the key, and a certificate is of use to nobody else: no password is
+        needed.  Raises NotFound for a key that is not listed, Conflict for a revoked client.
+        """
+        authorized = self.context.require_authorized()
+        request = read_client_request(params.request_pem)
+
+        def work(writer: ClusterWriter) -> tuple[ClientRow, CertificateAuthority]:
+            row = _require_listed(writer, request)
+            return self.register(
+                writer, authorized, request, label=row.label, monitor_user=row.monitor_user
+            )
+
+        return await self.registered(*await self.context.write(work))
+
     async def list_clients(self, _params: Nothing, _role: str) -> ClientList:
         """Return the clients in the order of their registration."""
         rows = await self.context.read(lambda reader: reader.clients())
@@ -113,13 +146,32 @@ class ClientAdmin:
 
     async def revoke_client(self, params: NamedClient, _role: str) -> Nothing:
         """Revoke a client for good; its connections end at their next request."""
-        identity = parse_uuid(params.client_id)
-        if identity is None:
-            message = f"There is no client {params.client_id!r}."
-            raise NotFound(faults.CLIENT_NOT_FOUND, message)
-        client_id = ClientId(identity.bytes)
+        client_id = client_id_of(params.client_id)
         await self.context.write(lambda writer: writer.revoke_client(client_id))
         return Nothing()
+
+
+def client_id_of(name: str) -> ClientId:
+    """Return the id that a UUID names; raise NotFound for what is none."""
+    identity = parse_uuid(name)
+    if identity is None:
+        raise NotFound(faults.CLIENT_NOT_FOUND, f"There is no client {name[:64]!r}.")
+    return ClientId(identity.bytes)
+
+
+def _require_listed(reader: ClusterReader, request: ClientRequest) -> ClientRow:
+    """Return the client of a request's key; raise NotFound, or Conflict when it was revoked."""
+    row = reader.client_by_key(request.key_sha256)
+    if row is None:
+        message = "The key of this request is not registered: register the client."
+        raise NotFound(faults.CLIENT_NOT_FOUND, message)
+    return _same_client(row, request)
+
+
+def _is_due(certificate: x509.Certificate, authority: CertificateAuthority, now: datetime) -> bool:
+    """Tell whether a client should have a newer certificate than this."""
+    ends_soon = certificate.not_valid_after_utc - now < RENEW_BEFORE_END
+    return ends_soon or not authority.issued(certificate)
 
 
 def _same_client(existing: ClientRow, request: ClientRequest) -> ClientRow:

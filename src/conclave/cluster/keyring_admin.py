@@ -16,8 +16,15 @@ import msgspec
 
 from conclave import faults
 from conclave.cluster import idempotency
+from conclave.cluster.assignments import keyrings_of_monitor
 from conclave.cluster.attempts import AttemptGate
-from conclave.cluster.context import DAEMON_CLIENT, Context, named_keyring, require_cluster
+from conclave.cluster.context import (
+    DAEMON_CLIENT,
+    Context,
+    named_keyring,
+    no_keyring,
+    require_cluster,
+)
 from conclave.cluster.credentials import new_authorization_version
 from conclave.cluster.idempotency import Request
 from conclave.cluster.passwords import PasswordDesk
@@ -120,6 +127,8 @@ class KeyringAdmin:
 
         def work(reader: ClusterReader) -> KeyringList:
             require_cluster(reader)
+            if params.monitor_user:
+                return self._of_monitor(reader, params)
             page = reader.keyring_page(params.offset, params.limit)
             return KeyringList(
                 keyrings=[self._summary(row, count) for row, count in page],
@@ -128,11 +137,23 @@ class KeyringAdmin:
 
         return await self.context.read(work)
 
+    def _of_monitor(self, reader: ClusterReader, params: ListKeyrings) -> KeyringList:
+        found = keyrings_of_monitor(reader, params.monitor_user)
+        page = found[params.offset :][: params.limit or None]
+        return KeyringList(
+            keyrings=[self._summary(row, reader.object_count(row.keyring_id)) for row in page],
+            total=len(found),
+        )
+
     async def show_keyring(self, params: NamedKeyring, _role: str) -> KeyringSummary:
         """Return one keyring."""
 
         def work(reader: ClusterReader) -> KeyringSummary:
             row = named_keyring(reader, params.name)
+            if params.monitor_user:
+                theirs = keyrings_of_monitor(reader, params.monitor_user)
+                if all(each.keyring_id != row.keyring_id for each in theirs):
+                    raise no_keyring(params.name)
             return self._summary(row, reader.object_count(row.keyring_id))
 
         return await self.context.read(work)

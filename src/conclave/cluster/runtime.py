@@ -13,6 +13,7 @@ from typing import Any, Final
 from cryptography import x509
 
 from conclave import faults
+from conclave.cluster.assignments import AssignmentAdmin
 from conclave.cluster.attempts import AttemptGate
 from conclave.cluster.ca import check_validity
 from conclave.cluster.certificates import Certificates
@@ -141,6 +142,7 @@ class Runtime(RuntimeJoins):
         """Return the handlers of the methods about clients."""
         clients = ClientAdmin(self.context, self.certificates.until_shown)
         enrolment = EnrolmentAdmin(self.context, clients)
+        assignments = AssignmentAdmin(self.context)
         return {
             "register_client": clients.register_client,
             "list_clients": clients.list_clients,
@@ -150,6 +152,13 @@ class Runtime(RuntimeJoins):
             "revoke_enrolment_token": enrolment.revoke,
             "check_enrolment": enrolment.check,
             "enrol_client": enrolment.enrol_client,
+            "check_renewal": clients.check_renewal,
+            "renew_client": clients.renew_client,
+            "assign_keyrings": assignments.assign,
+            "take_keyring": assignments.take,
+            "assigned_keyrings": assignments.listed,
+            "assignment_mode": assignments.mode,
+            "set_assignment_mode": assignments.set_mode,
         }
 
     def _cluster_handlers(self) -> dict[str, Handler]:

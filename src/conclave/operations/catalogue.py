@@ -8,6 +8,7 @@ from typing import Final
 from conclave.operations import (
     appliance,
     appliance_actions,
+    assignments,
     audit,
     certificate_login,
     clients,
@@ -70,6 +71,7 @@ _MODULES: Final = (
     members,
     clients,
     enrolment,
+    assignments,
     keyrings,
     audit,
 )

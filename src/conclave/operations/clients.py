@@ -14,6 +14,7 @@ from conclave.lunash.render import cluster as render
 from conclave.operations.cluster_calls import ask, the_cluster
 from conclave.operations.clusters import CLUSTER, CLUSTERS
 from conclave.operations.commands import PATH, Command, Option
+from conclave.operations.customers import ASKED, customer_of
 from conclave.operations.fields import UserId
 from conclave.operations.model import (
     ADMINS,
@@ -42,7 +43,7 @@ from conclave.service.messages import (
 
 CLIENTS = f"{CLUSTER}/clients"
 CLIENT = f"{CLIENTS}/{{clientid}}"
-_CLIENT_ID: Final = Option(
+CLIENT_ID_OPTION: Final = Option(
     name="clientid",
     short="c",
     summary="id of the client",
@@ -200,7 +201,7 @@ def certified(cluster_id: str, made: RegisteredClient, present: MemberList) -> R
     summary="List the registered clients.",
     chapter="4",
     doors=Doors.BOTH,
-    cluster_methods=("list_clients",),
+    cluster_methods=ASKED,
     arguments=NoArguments,
     roles=READERS,
     statuses=(200,),
@@ -218,14 +219,21 @@ def certified(cluster_id: str, made: RegisteredClient, present: MemberList) -> R
 async def list_clients(call: Call, _arguments: NoArguments) -> Reply:
     """List the registered clients."""
     cluster = await the_cluster(call)
+    seen = await _clients_seen(call)
+    return Reply(body=Clients(data=[_view(cluster.cluster_id, each) for each in seen]))
+
+
+async def _clients_seen(call: Call) -> list[ClientSummary]:
+    """Return the clients that the caller may see."""
+    customer = await customer_of(call)
     found = await ask(call, "list_clients", Nothing(), ClientList)
-    return Reply(body=Clients(data=[_view(cluster.cluster_id, each) for each in found.clients]))
+    return [each for each in found.clients if customer in ("", each.monitor_user)]
 
 
-async def _find_client(call: Call) -> ClientView:
+async def find_client(call: Call) -> ClientView:
+    """Return the client that the path names, if the caller may see it; raise NotFound."""
     cluster = await the_cluster(call)
-    found = await ask(call, "list_clients", Nothing(), ClientList)
-    for client in found.clients:
+    for client in await _clients_seen(call):
         if client.client_id == call.path["clientid"].lower():
             return _view(cluster.cluster_id, client)
     message = f"The cluster has no client {call.path['clientid'][:64]!r}."
@@ -239,7 +247,7 @@ async def _find_client(call: Call) -> ClientView:
     summary="Show a registered client.",
     chapter="4",
     doors=Doors.BOTH,
-    cluster_methods=("list_clients",),
+    cluster_methods=ASKED,
     arguments=NoArguments,
     roles=READERS,
     statuses=(200,),
@@ -249,14 +257,14 @@ async def _find_client(call: Call) -> ClientView:
         Command(
             words="cluster client show",
             summary="Show a registered client.",
-            options=(_CLIENT_ID,),
+            options=(CLIENT_ID_OPTION,),
             render=render.client_show,
         ),
     ),
 )
 async def show_client(call: Call, _arguments: NoArguments) -> Reply:
     """Show a registered client."""
-    return Reply(body=await _find_client(call))
+    return Reply(body=await find_client(call))
 
 
 @operation(
@@ -266,7 +274,7 @@ async def show_client(call: Call, _arguments: NoArguments) -> Reply:
     summary="Revoke a client: its certificate and its tickets are worth nothing from now on.",
     chapter="4",
     doors=Doors.BOTH,
-    cluster_methods=("revoke_client",),
+    cluster_methods=(*ASKED, "revoke_client"),
     arguments=NoArguments,
     roles=ADMINS,
     faults=(*CLUSTER_CALL, faults.CLIENT_NOT_FOUND),
@@ -274,7 +282,7 @@ async def show_client(call: Call, _arguments: NoArguments) -> Reply:
         Command(
             words="cluster client revoke",
             summary="Revoke a client: its certificate and tickets are worth nothing from now on.",
-            options=(_CLIENT_ID,),
+            options=(CLIENT_ID_OPTION,),
             proceed=(
                 "The client's applications will be refused at once; it can be registered anew.\n\n"
                 "Type 'proceed' to revoke the client, or 'quit' to quit now."
@@ -284,6 +292,6 @@ async def show_client(call: Call, _arguments: NoArguments) -> Reply:
 )
 async def revoke_client(call: Call, _arguments: NoArguments) -> Reply:
     """Revoke a client."""
-    client = await _find_client(call)
+    client = await find_client(call)
     await ask(call, "revoke_client", NamedClient(client_id=client.client_id), Nothing)
     return DONE

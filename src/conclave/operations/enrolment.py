@@ -23,6 +23,7 @@ from conclave.operations.clients import (
 from conclave.operations.cluster_calls import ask, the_cluster
 from conclave.operations.clusters import CLUSTER, CLUSTERS, fingerprint
 from conclave.operations.commands import PATH, Command, Kind, Option
+from conclave.operations.customers import ASKED, customer_of
 from conclave.operations.fields import SECRET, UserId
 from conclave.operations.model import (
     ADMINS,
@@ -46,6 +47,7 @@ from conclave.service.client_messages import (
     EnrolmentTokenSummary,
     NamedEnrolmentToken,
     RegisteredClient,
+    RenewClient,
 )
 from conclave.service.messages import MemberList, Nothing
 
@@ -105,6 +107,12 @@ class Enrol(Arguments, frozen=True):
     csr: Request
     label: Annotated[str, Meta(max_length=64)] = ""
     """Where the token sets none."""
+
+
+class Renewal(Arguments, frozen=True):
+    """A PKCS#10 request in PEM, of the registered name and key."""
+
+    csr: Request
 
 
 def check_token_user(call: Call, arguments: NewToken) -> None:
@@ -198,7 +206,7 @@ async def create_token(call: Call, arguments: NewToken) -> Reply:
     TOKENS,
     summary="List the enrolment tokens: what they are for, and what became of them.",
     doors=Doors.BOTH,
-    cluster_methods=("list_enrolment_tokens",),
+    cluster_methods=ASKED,
     arguments=NoArguments,
     roles=READERS,
     statuses=(200,),
@@ -215,9 +223,10 @@ async def create_token(call: Call, arguments: NewToken) -> Reply:
 )
 async def list_tokens(call: Call, _arguments: NoArguments) -> Reply:
     """List the enrolment tokens."""
-    cluster = await the_cluster(call)
+    cluster, customer = await the_cluster(call), await customer_of(call)
     found = await ask(call, "list_enrolment_tokens", Nothing(), EnrolmentTokenList)
-    return Reply(body=Tokens(data=[_view(cluster.cluster_id, each) for each in found.tokens]))
+    seen = [each for each in found.tokens if customer in ("", each.monitor_user)]
+    return Reply(body=Tokens(data=[_view(cluster.cluster_id, each) for each in seen]))
 
 
 @operation(
@@ -288,6 +297,36 @@ async def enrol_client(call: Call, arguments: Enrol) -> Reply:
     )
     made = await ask(call, "enrol_client", wanted, RegisteredClient)
     return certified(cluster.cluster_id, made, present)
+
+
+@operation(
+    "client.renew",
+    "POST",
+    f"{CLIENTS}/actions/renew",
+    summary="Renew a client's certificate by a request that its registered key has signed.",
+    doors=Doors.BOTH,
+    cluster_methods=("check_renewal", "list_members", "renew_client"),
+    only="REST: a client's registration script calls it, from the client's host.",
+    arguments=Renewal,
+    roles=NOBODY,
+    statuses=(200,),
+    result=NewClientView,
+    faults=(
+        *CLUSTER_CALL,
+        faults.CLIENT_CERTIFICATE_REQUEST,
+        faults.CLIENT_EXISTS,
+        faults.CLIENT_NOT_FOUND,
+    ),
+)
+async def renew_client(call: Call, arguments: Renewal) -> Reply:
+    """Renew a certificate that ends within a year, or is of an older CA; else show it."""
+    cluster = await the_cluster(call)
+    wanted = RenewClient(request_pem=arguments.csr)
+    # Strangers get no farther than this member's own copy of the store.
+    await ask(call, "check_renewal", wanted, Nothing)
+    present = await ask(call, "list_members", Nothing(), MemberList)
+    renewed = await ask(call, "renew_client", wanted, RegisteredClient)
+    return certified(cluster.cluster_id, renewed, present)
 
 
 def _view(cluster_id: str, token: EnrolmentTokenSummary) -> TokenView:

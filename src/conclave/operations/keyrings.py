@@ -14,6 +14,7 @@ from conclave.lunash.render import keyring as render
 from conclave.operations.cluster_calls import ask
 from conclave.operations.cluster_options import BY_CO, CO_PASSWORD, PARTITION_LABEL
 from conclave.operations.commands import PATH, Command, Kind, Option, new_credential
+from conclave.operations.customers import ASKED, customer_of
 from conclave.operations.fields import (
     Authentications,
     KeyringPassword,
@@ -274,7 +275,7 @@ async def create_keyrings(call: Call, arguments: NewKeyrings) -> Reply:
     summary="List the keyrings with their ids.",
     chapter="5",
     doors=Doors.BOTH,
-    cluster_methods=("list_keyrings",),
+    cluster_methods=(*ASKED, "list_keyrings"),
     arguments=NoArguments,
     roles=READERS,
     statuses=(200,),
@@ -292,7 +293,11 @@ async def create_keyrings(call: Call, arguments: NewKeyrings) -> Reply:
 )
 async def list_keyrings(call: Call, _arguments: NoArguments) -> Reply:
     """List the keyrings, or the wanted page of them."""
-    wanted = ListKeyrings(offset=call.page.offset, limit=call.page.limit or 0)
+    wanted = ListKeyrings(
+        offset=call.page.offset,
+        limit=call.page.limit or 0,
+        monitor_user=await customer_of(call),
+    )
     found = await ask(call, "list_keyrings", wanted, KeyringList)
     body = Keyrings(data=[_reference(keyring) for keyring in found.keyrings])
     return Reply(body=body, total=found.total)
@@ -305,7 +310,7 @@ async def list_keyrings(call: Call, _arguments: NoArguments) -> Reply:
     summary="Show a keyring, named by its id or by its label.",
     chapter="5",
     doors=Doors.BOTH,
-    cluster_methods=("show_keyring",),
+    cluster_methods=(*ASKED, "show_keyring"),
     arguments=NoArguments,
     roles=READERS,
     statuses=(200,),
@@ -323,7 +328,7 @@ async def list_keyrings(call: Call, _arguments: NoArguments) -> Reply:
 )
 async def show_keyring(call: Call, _arguments: NoArguments) -> Reply:
     """Show a keyring."""
-    named = NamedKeyring(name=call.path["keyringid"])
+    named = NamedKeyring(name=call.path["keyringid"], monitor_user=await customer_of(call))
     return Reply(body=_view(call, await ask(call, "show_keyring", named, KeyringSummary)))
 
 

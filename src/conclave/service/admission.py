@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from conclave.ids import ClientId
+from conclave.ids import ClientId, KeyringId
 from conclave.service.store_reader import StoreReader
 
 NO_CLIENT: Final = ClientId(b"")
@@ -21,6 +21,8 @@ class Admission:
 
     client_generation: int
     client_id: ClientId | None
+    keyrings: frozenset[KeyringId] | None
+    """What the client may use; None means all."""
     is_member: bool
     reason: str
     """Why it is refused, for the log."""
@@ -32,8 +34,9 @@ async def admit(reader: StoreReader, key_sha256: bytes) -> Admission:
     generation, row = loaded.client_generation, loaded.row
     if row is not None:
         reason = "its client was revoked"
-        return Admission(generation, None if row.revoked else row.client_id, False, reason)
+        client_id = None if row.revoked else row.client_id
+        return Admission(generation, client_id, loaded.keyrings, False, reason)
     members = await reader.members()
     if any(member.key_sha256 == key_sha256 for member in members.rows):
-        return Admission(generation, NO_CLIENT, True, "its key is a member's now")
-    return Admission(generation, None, False, "its key is not registered")
+        return Admission(generation, NO_CLIENT, None, True, "its key is a member's now")
+    return Admission(generation, None, None, False, "its key is not registered")

@@ -11,11 +11,11 @@ from typing import Final
 
 from conclave import faults
 from conclave.errors import NotAllowed
-from conclave.ids import ClientId
+from conclave.ids import ClientId, KeyringId
 from conclave.service import page as page_words
 from conclave.service.page import SharedPage
 from conclave.service.requests import Later, Pins
-from conclave.service.store_reader import StoreReader
+from conclave.service.store_reader import LoadedClient, StoreReader
 
 MAX_ASSERTED: Final = 4096
 
@@ -26,15 +26,20 @@ class AssertedClients:
     def __init__(self, page: SharedPage, reader: StoreReader) -> None:
         self._words = page.words
         self._reader = reader
-        self._found: OrderedDict[ClientId, int] = OrderedDict()
-        """The client generation under which each was found."""
+        self._found: OrderedDict[ClientId, LoadedClient] = OrderedDict()
 
-    def require(self, client_id: ClientId, pins: Pins) -> None:
-        """Refuse a client that is unknown or revoked here; raise Later to look first."""
-        if self._found.get(client_id) == self._words[page_words.CLIENT_GENERATION]:
-            return
-        if (AssertedClients, client_id) not in pins:
+    def require(self, client_id: ClientId, pins: Pins) -> frozenset[KeyringId] | None:
+        """Return which keyrings a client may use, None for all.
+
+        Refuses one that is unknown or revoked here; raises Later to look first.
+        """
+        found = self._found.get(client_id)
+        if found and found.client_generation == self._words[page_words.CLIENT_GENERATION]:
+            return found.keyrings
+        looked: LoadedClient | None = pins.get((AssertedClients, client_id))
+        if looked is None:
             raise Later(lambda pins: self._look(client_id, pins))
+        return looked.keyrings
 
     async def _look(self, client_id: ClientId, pins: Pins) -> None:
         loaded = await self._reader.client_of_id(client_id)
@@ -42,7 +47,7 @@ class AssertedClients:
             self._found.pop(client_id, None)
             message = f"Client {client_id.hex()} is not registered or was revoked."
             raise NotAllowed(faults.CLIENT_NOT_FOUND, message)
-        self._found[client_id] = loaded.client_generation
+        self._found[client_id] = loaded
         if len(self._found) > MAX_ASSERTED:
             self._found.popitem(last=False)
-        pins[AssertedClients, client_id] = True
+        pins[AssertedClients, client_id] = loaded

@@ -110,3 +110,42 @@ class EnrolClient(Quiet, frozen=True):
     secret: bytes
     request_pem: str
     label: str
+
+
+class RenewClient(Quiet, frozen=True):
+    """Certify a listed key again, by a request that it has signed."""
+
+    request_pem: str
+
+
+class AssignKeyrings(Quiet, frozen=True):
+    """Assign keyrings, named by UUID or label, to a client."""
+
+    client_id: str
+    keyrings: list[str]
+
+
+class TakeKeyring(Quiet, frozen=True):
+    """Take a keyring, named by UUID or label, away from a client."""
+
+    client_id: str
+    keyring: str
+
+
+class AssignedKeyring(Quiet, frozen=True):
+    """A keyring of a client."""
+
+    keyring_id: str
+    label: str
+
+
+class AssignedKeyringList(Quiet, frozen=True):
+    """The keyrings of a client in the order of their slots."""
+
+    keyrings: list[AssignedKeyring]
+
+
+class AssignmentMode(Quiet, frozen=True):
+    """Whether clients use the keyrings that are assigned to them only."""
+
+    assigned: bool

@@ -22,7 +22,7 @@ import msgspec
 
 from conclave import faults
 from conclave.errors import CKR_OK, ConclaveError, Unavailable
-from conclave.ids import ClientId, ProcessId
+from conclave.ids import ClientId, KeyringId, ProcessId
 from conclave.service import page as page_words
 from conclave.service.admission import admit
 from conclave.service.answers import Answers
@@ -79,8 +79,8 @@ class Connection(Receiver):
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.core = worker.core
-        self.client_id = ClientId(b"")
-        self.process_id = ProcessId(b"")
+        self.client_id, self.process_id = ClientId(b""), ProcessId(b"")
+        self.keyrings: frozenset[KeyringId] | None = frozenset()
         self.member_key = b""
         self.asserted: dict[bytes, Caller] = {}
         self.source = ""
@@ -167,7 +167,7 @@ class Connection(Receiver):
         if not self.check_certificate():
             return
         self._checking = False
-        self._client_generation = admission.client_generation
+        self._client_generation, self.keyrings = admission.client_generation, admission.keyrings
         if not known:
             self.client_id = admission.client_id
             if admission.is_member:

@@ -13,13 +13,14 @@ from conclave.service import (
     token_handlers,
     wrap_handlers,
 )
+from conclave.service.assigned import NO_KEYRING, of_keyring
 from conclave.service.forwarding import forward
 from conclave.service.requests import Handler
 from conclave.service.spreader import SPREAD
 from conclave.service.wire import Operation
 
 HANDLERS: Final[dict[int, Handler]] = {
-    int(operation): handler
+    int(operation): handler if operation in NO_KEYRING else of_keyring(handler)
     for operation, handler in (
         (Operation.HELLO, token_handlers.hello),
         (Operation.PING, token_handlers.ping),

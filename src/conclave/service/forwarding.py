@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from conclave.errors import CKR_OK, ConclaveError
-from conclave.ids import ClientId, ProcessId
+from conclave.ids import ClientId, KeyringId, ProcessId
 from conclave.service import key_handlers
 from conclave.service.answers import refusal
+from conclave.service.assigned import of_keyring
 from conclave.service.cache import ObjectEntry
 from conclave.service.requests import Caller, Handler, ProtocolBroken, args_decoder
 from conclave.service.session_objects import SessionSeal
@@ -29,12 +30,12 @@ MAX_SOURCE_CHARACTERS: Final = 64
 ID_BYTES: Final = 16
 
 FORWARDED: Final[dict[int, Handler]] = {
-    int(Operation.SIGN): key_handlers.sign,
-    int(Operation.VERIFY): key_handlers.verify,
-    int(Operation.SIGN_RECOVER): key_handlers.sign_recover,
-    int(Operation.VERIFY_RECOVER): key_handlers.verify_recover,
-    int(Operation.ENCRYPT): key_handlers.encrypt,
-    int(Operation.DECRYPT): key_handlers.decrypt,
+    int(Operation.SIGN): of_keyring(key_handlers.sign),
+    int(Operation.VERIFY): of_keyring(key_handlers.verify),
+    int(Operation.SIGN_RECOVER): of_keyring(key_handlers.sign_recover),
+    int(Operation.VERIFY_RECOVER): of_keyring(key_handlers.verify_recover),
+    int(Operation.ENCRYPT): of_keyring(key_handlers.encrypt),
+    int(Operation.DECRYPT): of_keyring(key_handlers.decrypt),
 }
 
 _decode_forward = args_decoder(Forward)
@@ -49,6 +50,7 @@ class AssertedCaller:
     client_id: ClientId
     process_id: ProcessId
     source: str
+    keyrings: frozenset[KeyringId] | None = frozenset()
     member_key: bytes = b""
     public_seals: dict[bytes, SessionSeal] = field(default_factory=dict)
     public_blobs: dict[bytes, ObjectEntry] = field(default_factory=dict)
@@ -69,7 +71,7 @@ def forward(core: Core, caller: Caller, request: Request) -> bytes:
     if not caller.member_key or all(item.key_sha256 != caller.member_key for item in listed):
         raise ProtocolBroken("FORWARD came from somebody who is no member")
     asserted = _asserted(caller, args)
-    core.asserted.require(asserted.client_id, core.pinned)
+    asserted.keyrings = core.asserted.require(asserted.client_id, core.pinned)
     try:
         result = handler(core, asserted, inner)
     except ConclaveError as error:

@@ -13,6 +13,9 @@ from typing import Literal
 import msgspec
 
 from conclave.service.client_messages import (
+    AssignedKeyringList,
+    AssignKeyrings,
+    AssignmentMode,
     CheckEnrolment,
     ClientList,
     CreateEnrolmentToken,
@@ -23,6 +26,8 @@ from conclave.service.client_messages import (
     NamedEnrolmentToken,
     RegisterClient,
     RegisteredClient,
+    RenewClient,
+    TakeKeyring,
 )
 from conclave.service.quiet import Nothing as Nothing  # noqa: PLC0414 - exported from here
 from conclave.service.quiet import Quiet as Quiet  # noqa: PLC0414 - exported from here
@@ -294,12 +299,16 @@ class ListKeyrings(Quiet, frozen=True):
 
     offset: int = 0
     limit: int = 0
+    monitor_user: str = ""
+    """Only those that are assigned to clients of this user."""
 
 
 class NamedKeyring(Quiet, frozen=True):
     """Name a keyring by UUID or by label."""
 
     name: str
+    monitor_user: str = ""
+    """There is no such keyring unless it is assigned to a client of this user."""
 
 
 class UserRecord(Quiet, frozen=True):
@@ -543,6 +552,13 @@ METHODS: dict[str, Method] = {
         Method("revoke_enrolment_token", NamedEnrolmentToken, Nothing, _DAEMON, writes=True),
         Method("check_enrolment", CheckEnrolment, Nothing, _DAEMON),
         Method("enrol_client", EnrolClient, RegisteredClient, _DAEMON, writes=True),
+        Method("check_renewal", RenewClient, Nothing, _DAEMON),
+        Method("renew_client", RenewClient, RegisteredClient, _DAEMON, writes=True),
+        Method("assign_keyrings", AssignKeyrings, Nothing, _DAEMON, writes=True),
+        Method("take_keyring", TakeKeyring, Nothing, _DAEMON, writes=True),
+        Method("assigned_keyrings", NamedClient, AssignedKeyringList, _DAEMON),
+        Method("assignment_mode", Nothing, AssignmentMode, _DAEMON),
+        Method("set_assignment_mode", AssignmentMode, Nothing, _DAEMON, writes=True),
         Method("put_users", UserRecords, UsersVersion, _DAEMON, writes=True),
         Method("list_users", Nothing, UserRecords, _DAEMON),
         Method("worker_keys", FetchKeys, WorkerKeys, _WORKER),

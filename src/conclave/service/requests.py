@@ -10,7 +10,7 @@ import msgspec
 
 from conclave import faults
 from conclave.errors import BadInput, ConclaveError, NotAllowed, Unavailable
-from conclave.ids import ClientId, ProcessId
+from conclave.ids import ClientId, KeyringId, ProcessId
 from conclave.service.wire import (
     MAX_ATTRIBUTE_BYTES,
     MAX_TEMPLATE_ATTRIBUTES,
@@ -34,6 +34,8 @@ class Caller(Protocol):
     """What a handler sees of a connection."""
 
     client_id: ClientId
+    keyrings: frozenset[KeyringId] | None
+    """What the client may use; None means all."""
     process_id: ProcessId
     source: str
     member_key: bytes

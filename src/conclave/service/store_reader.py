@@ -22,6 +22,7 @@ from conclave import faults
 from conclave.errors import Unavailable
 from conclave.ids import ClientId, KeyringId, MemberId, ObjectId, RowRevision
 from conclave.service.page import SharedPage
+from conclave.store.assignments import usable_by
 from conclave.store.location import StoreLocation, open_reader
 from conclave.store.repository import ClusterReader
 from conclave.store.rows import ClientRow, KeyringRow, MemberRow, ObjectRow
@@ -77,6 +78,8 @@ class LoadedClient:
 
     client_generation: int
     row: ClientRow | None
+    keyrings: frozenset[KeyringId] | None
+    """What the client may use; None means all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +174,8 @@ class StoreReader:
         """Read the client of that id."""
 
         def read() -> LoadedClient:
-            generation = self._page.client_generation()
-            return LoadedClient(generation, self._open().client(client_id))
+            generation, reader = self._page.client_generation(), self._open()
+            return _loaded_client(reader, generation, reader.client(client_id))
 
         return await self._load(("client", client_id), read, _unchanged)
 
@@ -284,7 +287,12 @@ def _read_tokens(reader: ClusterReader, page: SharedPage) -> LoadedTokens:
 
 def _read_client(reader: ClusterReader, page: SharedPage, key_sha256: bytes) -> LoadedClient:
     generation = page.client_generation()
-    return LoadedClient(generation, reader.client_by_key(key_sha256))
+    return _loaded_client(reader, generation, reader.client_by_key(key_sha256))
+
+
+def _loaded_client(reader: ClusterReader, generation: int, row: ClientRow | None) -> LoadedClient:
+    keyrings = usable_by(reader, row.client_id) if row is not None else None
+    return LoadedClient(generation, row, keyrings)
 
 
 def _read_members(reader: ClusterReader, page: SharedPage) -> LoadedMembers:

@@ -89,11 +89,13 @@ def random_bytes(_core: Core, _caller: Caller, request: Request) -> bytes:
     return os.urandom(args.length)
 
 
-def list_tokens(core: Core, _caller: Caller, request: Request) -> list[Token]:
-    """List keyrings; labels are no secret, so an unauthorized member lists them too."""
+def list_tokens(core: Core, caller: Caller, request: Request) -> list[Token]:
+    """List the caller's keyrings; an unauthorized member does it too."""
     args: ListTokens = _decode_list(request.args)
     limit = min(max(args.limit, 0) or MAX_TOKENS, MAX_TOKENS)
     rows = [row for row in core.token_list().rows if row.slot >= args.first_slot]
+    if caller.keyrings is not None:
+        rows = [row for row in rows if row.keyring_id in caller.keyrings]
     return [_token(row, core) for row in rows[:limit]]
 
 
