@@ -1,6 +1,10 @@
 """A connection for orders to PostgreSQL that never waits longer than it is told.
 
 Its commits are local: an order must not wait for the very standbys that it is about.
+
+Invariant: a connection is closed only when no question is under way on it.  The driver goes on with
+a question whose connection is closed: it uses what was freed, or the event loop looks at a file
+that is gone, either of which ends the process.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ class Control:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._connection: psycopg.AsyncConnection | None = None
+        self._question: asyncio.Task[Rows] | None = None
         self._lock = asyncio.Lock()
 
     async def ask(
@@ -63,13 +68,10 @@ class Control:
             raise InternalFault(faults.POSTGRESQL_FAILED, message) from cause
 
     async def close(self) -> None:
-        """Close the connection; the next question opens another."""
+        """Close the connection, on which a question ends; the next one opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            import psycopg
-
-            with contextlib.suppress(psycopg.Error):
-                await connection.close()
+            await asyncio.shield(_close(connection, self._question))
 
     async def _ask(self, statement: LiteralString, parameters: Sequence[object]) -> Rows:
         import psycopg
@@ -78,23 +80,15 @@ class Control:
             self._connection = await self._connect()
         # `close` may come in between, from whoever ends the server.
         connection = self._connection
-        task = asyncio.create_task(_execute(connection, statement, parameters))
+        question = asyncio.create_task(_execute(connection, statement, parameters))
+        self._question = question
         try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            # The driver would ask the server to cancel, and wait for a server that may hang.
-            _cut(connection)
-            with contextlib.suppress(psycopg.Error):
-                await task
-            await self._forget(connection)
+            return await asyncio.shield(question)
+        except (asyncio.CancelledError, psycopg.OperationalError):
+            # Cut, not cancelled: the driver would ask a server to cancel that may hang.
+            if self._connection is connection:
+                await self.close()
             raise
-        except psycopg.OperationalError:
-            await self._forget(connection)
-            raise
-
-    async def _forget(self, connection: psycopg.AsyncConnection) -> None:
-        if self._connection is connection:
-            await self.close()
 
     async def _connect(self) -> psycopg.AsyncConnection:
         import psycopg
@@ -115,6 +109,18 @@ async def _execute(
 ) -> Rows:
     cursor = await connection.execute(statement, parameters)
     return await cursor.fetchall() if cursor.description else []
+
+
+async def _close(connection: psycopg.AsyncConnection, question: asyncio.Task[Rows] | None) -> None:
+    import psycopg
+
+    if question is not None and not question.done():
+        _cut(connection)
+        await asyncio.wait([question], timeout=ANSWER_SECONDS)  # at once: its line has ended
+        if not question.done():
+            return
+    with contextlib.suppress(psycopg.Error):
+        await connection.close()
 
 
 def _cut(connection: psycopg.AsyncConnection) -> None:
