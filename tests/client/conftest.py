@@ -46,6 +46,17 @@ class Owner:
     environment: dict[str, str]
     directory: Path
 
+    @classmethod
+    def of(cls, tenant: Tenant, directory: Path) -> Owner:
+        """Write a tenant's files of a registered client, and return him."""
+        (directory / "client.pem").write_bytes(tenant.identity.certificate_pem)
+        (directory / "client.key").write_bytes(tenant.identity.key_pem)
+        (directory / "authority.pem").write_text(tenant.identity.ca_pem)
+        port = tenant.bench.listener.getsockname()[1]
+        write_configuration(directory, port, name="lnh.test")
+        pin = {"ChrystokiConfigurationPath": str(directory), "PIN": PASSWORD.decode()}
+        return cls({**os.environ, **pin}, directory)
+
     def run(
         self, module: str, *words: str, lines: str = "", expect: int = 0
     ) -> subprocess.CompletedProcess[str]:
@@ -126,13 +137,7 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
     with asyncio.Runner() as runner:
         try:
             tenant = runner.run(begin())
-            (client / "client.pem").write_bytes(tenant.identity.certificate_pem)
-            (client / "client.key").write_bytes(tenant.identity.key_pem)
-            (client / "authority.pem").write_text(tenant.identity.ca_pem)
-            port = tenant.bench.listener.getsockname()[1]
-            write_configuration(client, port, name="lnh.test")
-            pin = {"ChrystokiConfigurationPath": str(client), "PIN": PASSWORD.decode()}
-            yield Owner({**os.environ, **pin}, client)
+            yield Owner.of(tenant, client)
         finally:
             runner.run(stack.aclose())
 

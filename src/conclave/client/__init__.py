@@ -28,7 +28,17 @@ from conclave.client.module_path import module_path
 from conclave.client.session import Client, KeyringSession
 from conclave.client.templates import Attributes, Value, template
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
-from conclave.errors import Ckr, ConclaveError
+from conclave.errors import (
+    BadInput,
+    Ckr,
+    ConclaveError,
+    Conflict,
+    CredentialRefused,
+    LimitReached,
+    NotAllowed,
+    NotFound,
+    Unavailable,
+)
 from conclave.service.wire import Role
 
 __all__ = [
@@ -43,6 +53,7 @@ __all__ = [
     "AsyncPublicKey",
     "AsyncSecretKey",
     "Attributes",
+    "BadInput",
     "Certificate",
     "Cka",
     "Ckk",
@@ -51,10 +62,15 @@ __all__ = [
     "Ckr",
     "Client",
     "ConclaveError",
+    "Conflict",
+    "CredentialRefused",
     "Key",
     "KeyPair",
     "Keyring",
     "KeyringSession",
+    "LimitReached",
+    "NotAllowed",
+    "NotFound",
     "Object",
     "PairName",
     "PrivateKey",
@@ -62,6 +78,7 @@ __all__ = [
     "Role",
     "SecretKey",
     "SecretName",
+    "Unavailable",
     "Value",
     "module_path",
     "template",

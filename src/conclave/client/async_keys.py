@@ -176,6 +176,25 @@ class AsyncVerifyingKey(AsyncKey):
             prehashed=scheme.hash_name is not None,
         )
 
+    async def verify_digest(
+        self,
+        signature: bytes,
+        digest: bytes,
+        mechanism: Ckm | None = None,
+        *,
+        parameter: Parameter = None,
+    ) -> None:
+        """Do as `verify` with data whose digest was computed already."""
+        scheme = signing_scheme(await self.info(), mechanism, parameter)
+        await self.session.verify(
+            self.reference,
+            scheme.mechanism,
+            digest,
+            signature,
+            parameter=scheme.parameter,
+            prehashed=True,
+        )
+
 
 class AsyncPublicKey(AsyncPairKey, AsyncVerifyingKey):
     """A public key of the keyring."""

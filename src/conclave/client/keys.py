@@ -121,6 +121,17 @@ class VerifyingKey(Key):
         """Return when the signature is right; raise the error of CKR_SIGNATURE_INVALID if not."""
         finish(self.core.verify(signature, data, mechanism, parameter=parameter))
 
+    def verify_digest(
+        self,
+        signature: bytes,
+        digest: bytes,
+        mechanism: Ckm | None = None,
+        *,
+        parameter: Parameter = None,
+    ) -> None:
+        """Do as `verify` with data whose digest was computed already."""
+        finish(self.core.verify_digest(signature, digest, mechanism, parameter=parameter))
+
 
 class PublicKey(PairKey, VerifyingKey):
     """A public key of the keyring."""
