@@ -33,10 +33,10 @@ TOOLS = {
 PAGE = Path(__file__).parents[2] / "docs/client.md"
 
 
-def documented(title: str) -> str:
-    """Return the first script of a section of docs/client.md."""
+def documented(title: str, number: int = 1) -> str:
+    """Return a script of a section of docs/client.md, by default the first."""
     section = PAGE.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
-    return section.split("```sh\n")[1].split("```")[0]
+    return section.split("```sh\n")[number].split("```")[0]
 
 
 @dataclass
@@ -111,6 +111,7 @@ class Owner:
             text=True,
             timeout=TOOL_SECONDS,
             cwd=self.directory,
+            env=self.environment,
         ).stdout
 
     def session(self, client: Client) -> KeyringSession:

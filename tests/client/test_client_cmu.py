@@ -6,10 +6,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conclave.client.cmu import attributes, certificates, files, grammar, keys
+from conclave.client.cmu import (
+    attributes,
+    certificates,
+    extensions,
+    files,
+    grammar,
+    key_files,
+    keys,
+)
 from conclave.client.handles import handle_of, reference_of
 from conclave.client.public_keys import der_integer
 from conclave.client.tools.faces import complaint as told
@@ -204,3 +220,88 @@ def test_dates_and_serial_numbers_are_checked() -> None:
         with pytest.raises(BadInput, match="-serialNumber must be"):
             certificates.serial_number(text)
     assert certificates.serial_number("00a1") == 0xA1
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"san": "foo:x"}, "begins with one of DNS:"),
+        ({"san": "IP:300.1.1.1"}, "is not valid"),
+        ({"san": "DNS:"}, "empty name"),
+        ({"san": "a.test,,b.test"}, "empty name"),
+        ({"san": "ümlaut.test"}, "is not valid"),
+        ({"keyUsage": "signing"}, "takes digitalSignature"),
+        ({"keyUsage": "encipherOnly"}, "is not valid"),
+        ({"keyUsage": "keyCertSign"}, "goes with -ca only"),
+        ({"ca": "T", "keyUsage": "cRLSign"}, "needs keyCertSign"),
+        ({"extendedKeyUsage": "serverAuth,webServer"}, "object identifiers, not 'webServer'"),
+        ({"pathLength": "0"}, "goes with -ca only"),
+        ({"ca": "T", "pathLength": "256"}, "at most 255"),
+    ],
+)
+def test_extensions_that_cannot_be_say_why(values: dict[str, str], complaint: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        extensions.of_certificate(values)
+    assert complaint in refused.value.message
+
+
+def test_extensions_are_what_the_options_say() -> None:
+    usual = extensions.of_certificate({})
+    assert [type(each).__name__ for each, _ in usual] == ["BasicConstraints", "KeyUsage"]
+    assert all(critical for _, critical in usual)
+    found = extensions.asked_for(
+        {
+            "san": "www.lab.test,IP:10.0.0.1,URI:https://lab.test/",
+            "ca": "T",
+            "extendedKeyUsage": "clientAuth,1.2.3.4",
+            "keyUsage": "nonRepudiation,keyCertSign",
+        }
+    )
+    constraints, usage, purposes, names = (each for each, _critical in found)
+    assert constraints == x509.BasicConstraints(ca=True, path_length=None)
+    assert isinstance(usage, x509.KeyUsage)
+    assert usage.content_commitment
+    assert usage.key_cert_sign
+    assert not usage.digital_signature
+    assert isinstance(purposes, x509.ExtendedKeyUsage)
+    assert [each.dotted_string for each in purposes] == ["1.3.6.1.5.5.7.3.2", "1.2.3.4"]
+    assert isinstance(names, x509.SubjectAlternativeName)
+    assert names.get_values_for_type(x509.DNSName) == ["www.lab.test"]
+    assert extensions.asked_for({}) == []
+
+
+def test_key_files_that_cannot_be_read_quote_nothing() -> None:
+    for content in (b"", b"hunter2", b"-----BEGIN PRIVATE KEY-----\nhunter2\n-----END"):
+        with pytest.raises(BadInput, match="no private key that can be read") as refused:
+            key_files.read_private_key_file(content, None)
+        assert "hunter2" not in refused.value.message
+        assert not key_files.is_encrypted(content)
+    key = ec.generate_private_key(ec.SECP192R1())
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    with pytest.raises(BadInput, match="type or curve"):
+        key_files.read_private_key_file(pem, None)
+    with pytest.raises(BadInput, match="asks for a password, or for none"):
+        key_files.read_private_key_file(pem, b"hunter2")
+    sealed = ed25519.Ed25519PrivateKey.generate().private_bytes(
+        Encoding.DER, PrivateFormat.PKCS8, BestAvailableEncryption(b"hunter2")
+    )
+    assert key_files.is_encrypted(sealed)
+    read = key_files.read_private_key_file(sealed, b"hunter2")
+    assert read.kind is Ckk.EC_EDWARDS
+    assert read.material[Cka.VALUE].hex() not in repr(read)
+
+
+def test_pairs_of_other_types_are_planned() -> None:
+    lattice = keys.plan_pair({"keyType": "mldsa", "parameterSet": "87"})
+    assert lattice.mechanism is Ckm.ML_DSA_KEY_PAIR_GEN
+    assert lattice.public[Cka.PARAMETER_SET] == 3
+    agreeing = keys.plan_pair({"keyType": "X25519", "curveType": "x448", "derive": "T"})
+    assert agreeing.mechanism is Ckm.EC_MONTGOMERY_KEY_PAIR_GEN
+    assert agreeing.private[Cka.DERIVE] is True
+    for values, complaint in (
+        ({"keyType": "mldsa", "parameterSet": "45"}, "-parameterSet is one of 44, 65, 87"),
+        ({"keyType": "rsa", "parameterSet": "44"}, "-parameterSet does not go"),
+        ({"keyType": "eddsa", "curveType": "3"}, "one of Ed25519, Ed448"),
+    ):
+        with pytest.raises(BadInput, match=complaint):
+            keys.plan_pair(values)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import sys
+from base64 import b64decode, b64encode
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import mldsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from conclave.client import Client, template
 from conclave.client.cmu import certificates
 from conclave.client.tools.statuses import Status
-from conclave.crypto.standard import Cka, Cko
+from conclave.crypto.standard import Cka, Ckm, Cko
+from conclave.service import wire
 from tests.client.conftest import Owner, documented
 from tests.support.cluster_bench import WRONG
 from tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.system
+LUNACM = "conclave.client.lunacm.main"
+LOGIN = "role login -name co -passwordenv PIN"
 
 
 def handles(text: str) -> list[str]:
@@ -134,6 +144,146 @@ def test_certificates_and_public_keys_of_openssl_are_imported(owner: Owner, tmp_
             owner.cmu("delete", f"-handle={handle}", "-force")
 
 
+@pytest.mark.parametrize(
+    ("options", "encoding", "imported"),
+    [
+        (("RSA", "-pkeyopt", "rsa_keygen_bits:2048"), ("-aes256", "-pass", "env:FILE"), ()),
+        (("EC", "-pkeyopt", "ec_paramgen_curve:P-384"), ("-outform", "DER"), ("-wrapped=F",)),
+        (("ED448",), (), ("-public=F", "-id=0102")),
+    ],
+)
+def test_private_keys_of_openssl_are_imported(
+    owner: Owner,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    encoding: tuple[str, ...],
+    imported: tuple[str, ...],
+) -> None:
+    key, request = str(tmp_path / "theirs.key"), str(tmp_path / "theirs.csr")
+    environment = {**owner.environment, "FILE": "of the file", "WRONG": "another one"}
+    person = Owner(environment, owner.directory)
+    person.openssl("genpkey", "-algorithm", *options, *encoding, "-out", key)
+    if "-aes256" in encoding:
+        wrong = ("importkey", f"-in={key}", "-filepasswordenv=WRONG")
+        assert "or the file's password is wrong" in person.cmu(*wrong, expect=Status.MISUSED)
+        person.cmu("importkey", f"-in={key}", expect=Status.CANCELLED)
+        imported = (*imported, "-filepasswordenv=FILE")
+    stored = handles(person.cmu("importkey", f"-in={key}", "-label=theirs", *imported))
+    assert len(stored) == (1 if "-public=F" in imported else 2)
+    shown = person.cmu("getattribute", f"-handle={stored[0]}").splitlines()
+    for line in ("class=privateKey", "sensitive=true", "extractable=false", "local=false"):
+        assert line in shown
+    assert ("id=0102" in shown) == ("-id=0102" in imported)
+    person.cmu("req", f"-privateHandle={stored[0]}", "-CN=theirs", f"-outputFile={request}")
+    asked = person.openssl("req", "-in", request, "-verify", "-noout", "-pubkey")
+    form = ("-inform", "DER") if "DER" in encoding else ()
+    theirs = person.openssl("pkey", "-in", key, *form, "-passin", "env:FILE", "-pubout")
+    assert asked.strip().endswith(theirs.strip())
+    for handle in stored:
+        person.cmu("delete", f"-handle={handle}", "-force")
+
+
+def test_secret_keys_are_imported_as_they_are(owner: Owner, tmp_path: Path) -> None:
+    value = os.urandom(32)
+    forms = {"raw": value, "hex": value.hex().encode() + b"\n", "base64": b64encode(value) + b"\n"}
+    for form, content in forms.items():
+        (tmp_path / form).write_bytes(content)
+        file = (f"-in={tmp_path / form}", f"-format={form}", "-keyalg=AES", f"-label={form}")
+        (handle,) = handles(owner.cmu("importkey", *file))
+        with Client.from_environment(owner.environment) as client:
+            session = owner.session(client)
+            (reference,) = session.find(template({Cka.LABEL: form}))
+            parameter = wire.GcmParameter(bytes(12), b"", 128)
+            sealed = session.encrypt(reference, Ckm.AES_GCM, b"text", parameter=parameter)
+        assert AESGCM(value).decrypt(bytes(12), sealed, b"") == b"text"
+        owner.cmu("delete", f"-handle={handle}", "-force")
+    for words, complaint in (
+        (("-format=hex", "-keyalg=AES"), "does not hold a key as hex"),
+        (("-format=raw", "-keyalg=RSA"), "names no secret key"),
+        (("-format=pem", "-keyalg=AES"), "-format is one of pkcs8, raw, hex, base64"),
+        ((), "no private key that can be read"),
+    ):
+        refused = owner.cmu("importkey", f"-in={tmp_path / 'raw'}", *words, expect=Status.MISUSED)
+        assert complaint in refused
+
+
+def test_a_ca_in_the_keyring_certifies_what_openssl_verifies(owner: Owner, tmp_path: Path) -> None:
+    root, key, request = (str(tmp_path / name) for name in ("root.pem", "server.key", "server.csr"))
+    certificate = str(tmp_path / "server.pem")
+    _, private = handles(owner.cmu("gen", "-keyType=ECDSA", "-label=root"))
+    authority = ("-ca", "-pathLength=0", "-endDate=20991231", f"-outputFile={root}")
+    subject = ("-O=Lab", "-CN=Lab Root")
+    (stored,) = handles(owner.cmu("self", f"-privateHandle={private}", *subject, *authority))
+    owner.openssl(
+        *("req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", request),
+        *("-subj", "/CN=www.lab.test", "-addext", "subjectAltName=DNS:www.lab.test"),
+    )
+    asked = (f"-issuerHandle={stored}", f"-in={request}")
+    more = ("-eku=serverAuth", "-keyUsage=digitalSignature,keyEncipherment", "-store", "-label=www")
+    (kept,) = handles(owner.cmu("certify", *asked, *more, f"-outputFile={certificate}"))
+    owner.openssl(
+        *("verify", "-x509_strict", "-purpose", "sslserver", "-verify_hostname", "www.lab.test"),
+        *("-CAfile", root, certificate),
+    )
+    shown = owner.cmu("getattribute", f"-handle={kept}", "-attributes=label,class")
+    assert shown == "label=www\nclass=certificate\n"
+    named, out = str(tmp_path / "named.pem"), str(tmp_path / "out.pem")
+    owner.cmu("certify", *asked, "-san=other.test,IP:::1,email:a@lab.test", f"-outputFile={named}")
+    text = owner.openssl("x509", "-in", named, "-noout", "-ext", "subjectAltName")
+    assert "DNS:other.test, IP Address:0:0:0:0:0:0:0:1, email:a@lab.test" in text
+    der = bytearray(b64decode(b"".join(Path(request).read_bytes().splitlines()[1:-1])))
+    der[-1] ^= 1
+    Path(key).write_bytes(der)
+    (plain,) = handles(owner.cmu("self", f"-privateHandle={private}", "-CN=no CA"))
+    for words, complaint in (
+        ((*asked, "-ca"), "The CA's path length is 0"),
+        ((*asked, "-endDate=21000101"), "must lie within that of the CA's certificate"),
+        ((*asked, "-keyUsage=keyCertSign"), "goes with -ca only"),
+        ((f"-issuerHandle={kept}", f"-in={request}"), "no private key for the certificate"),
+        ((f"-issuerHandle={stored}", f"-in={key}"), "signature is not by the key"),
+        ((f"-issuerHandle={stored}", f"-in={certificate}"), "no certificate request"),
+        ((f"-issuerHandle={plain}", f"-in={request}"), "none of a CA"),
+    ):
+        refused = owner.cmu("certify", *words, f"-outputFile={out}", expect=Status.MISUSED)
+        assert complaint in refused
+    assert not Path(out).exists()
+    owner.run(LUNACM, "-q", "-c", LOGIN, "-c", "partition clear -force")
+
+
+def test_requests_and_certificates_by_ml_dsa(owner: Owner, tmp_path: Path) -> None:
+    root, leaf, request = (str(tmp_path / name) for name in ("root", "leaf", "request"))
+    _, private = handles(owner.cmu("gen", "-keyType=MLDSA", "-parameterSet=44", "-label=pq"))
+    signer = (f"-privateHandle={private}", "-CN=pq")
+    (stored,) = handles(owner.cmu("self", *signer, "-ca", f"-outputFile={root}"))
+    owner.cmu("req", *signer, "-san=pq.test", f"-outputFile={request}")
+    asked = x509.load_pem_x509_csr(Path(request).read_bytes())
+    assert asked.is_signature_valid
+    owner.cmu("certify", f"-issuerHandle={stored}", f"-in={request}", f"-outputFile={leaf}")
+    issuer, issued = (x509.load_pem_x509_certificate(Path(p).read_bytes()) for p in (root, leaf))
+    issued.verify_directly_issued_by(issuer)
+    assert isinstance(issued.public_key(), mldsa.MLDSA44PublicKey)
+    names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["pq.test"]
+    refused = ("req", *signer, "-hash=sha256", f"-outputFile={tmp_path / 'none'}")
+    assert "has its own" in owner.cmu(*refused, expect=Status.MISUSED)
+    (again,) = handles(owner.cmu("import", f"-inputFile={leaf}", "-label=again"))
+    pem = str(tmp_path / "pem")
+    owner.cmu("export", f"-handle={again}", f"-outputFile={pem}")
+    assert Path(pem).read_bytes() == Path(leaf).read_bytes()
+    owner.run(LUNACM, "-q", "-c", LOGIN, "-c", "partition clear -force")
+
+
+def test_a_keyring_proves_that_it_keeps_and_uses_a_key(owner: Owner) -> None:
+    before = owner.cmu("list")
+    seen = json.loads(owner.cmu("verifyhsm", "-challenge=0a0b", "-json"))["result"]
+    assert seen["challenge"] == "0a0b"
+    assert len(bytes.fromhex(seen["signature"])) == 64
+    certificate = x509.load_pem_x509_certificate((owner.directory / "authority.pem").read_bytes())
+    assert seen["caSha256"] == certificate.fingerprint(hashes.SHA256()).hex()
+    assert owner.cmu("list") == before, "the key was a session object"
+    assert "1 to 1024 bytes" in owner.cmu("verifyhsm", "-challenge=", expect=Status.MISUSED)
+
+
 def test_a_batch_has_one_login_and_ends_at_the_first_failure(owner: Owner) -> None:
     batch = (
         *("generatekey", "-label=batch", "-passwordenv=PIN", "--", "list", "-label=batch"),
@@ -197,6 +347,15 @@ def test_the_documentation_s_script_does_what_it_says(owner: Owner) -> None:
     assert len(left) == 2
     for handle in left:
         owner.cmu("delete", f"-handle={handle}", "-force")
+
+
+def test_the_documentation_s_ca_does_what_it_says(owner: Owner) -> None:
+    text = owner.shell(documented("cmu", 2))
+    assert "mail.pem: OK" in text
+    assert json.loads(text.splitlines()[-1])["status"] == 0
+    shown = owner.cmu("list", "-label=mail", "-display=class,keyType")
+    assert {"privateKey", "publicKey"} == set(re.findall(r"class=(\w+)", shown))
+    owner.run(LUNACM, "-q", "-c", LOGIN, "-c", "partition clear -force")
 
 
 def test_a_person_at_a_terminal_is_asked_and_the_password_is_not_shown(owner: Owner) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from conclave import faults
+from conclave.client.clusters import ClusterEntry
 from conclave.client.session import KeyringSession
 from conclave.client.slots import Clusters
 from conclave.client.tools.prompts import Prompts, given_password
@@ -26,6 +27,7 @@ class Logins:
         self._prompts = prompts
         self._environment = environment
         self._sessions: dict[int, KeyringSession] = {}
+        self._entries: dict[bytes, ClusterEntry] = {}
 
     def session(self, values: Mapping[str, str]) -> KeyringSession:
         """Return the session that options `slot` and `password` ask for, logged in."""
@@ -36,8 +38,19 @@ class Logins:
         password = password_of(values, token, self._prompts, self._environment)
         session = self._clusters.open(token)
         session.login(wire.Role.KRCO, password)
+        self._entries[session.keyring_id] = self._clusters.entry(token.slot)
         self._sessions[token.slot] = session
         return session
+
+    def entry(self, session: KeyringSession) -> ClusterEntry:
+        """Return how the cluster of a session is registered."""
+        return self._entries[session.keyring_id]
+
+    def secret(self, values: Mapping[str, str], option: str, question: str) -> bytes:
+        """Return another password that the options give, or that is asked for."""
+        given = given_password(values, option, self._environment)
+        password = self._prompts.secret(question) if given is None else given
+        return password.encode("utf-8", "surrogateescape")
 
     def close(self) -> list[str]:
         """Log out everywhere; return what could not be confirmed."""

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 from conclave import faults
 from conclave.client.templates import Value
 from conclave.crypto.curves import CURVES, EDWARDS, octet_string
+from conclave.crypto.lattices import ML_DSA
 from conclave.crypto.standard import Cka, Ckc, Ckk, Cko
 from conclave.errors import BadInput
 
@@ -139,6 +140,13 @@ def _material(key: PublicKeyOfPair) -> dict[int, Value]:
     if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
         (row,) = (row for row in EDWARDS if isinstance(key, row.public))
         return _on_curve(Ckk.EC_EDWARDS, row.params, key.public_bytes_raw())
+    for lattice in ML_DSA:
+        if isinstance(key, lattice.public):
+            return {
+                Cka.KEY_TYPE: Ckk.ML_DSA,
+                Cka.PARAMETER_SET: lattice.number,
+                Cka.VALUE: key.public_bytes_raw(),
+            }
     if not isinstance(key, ec.EllipticCurvePublicKey):
         message = f"Public keys of this type are not supported: {type(key).__name__}."
         raise BadInput(faults.BAD_REQUEST, message)

@@ -6,10 +6,10 @@ certificate stays theirs, and the key stays in the keyring.
 
 from __future__ import annotations
 
-from typing import Final, NoReturn
+from typing import Final, Generic, NoReturn, Self, TypeVar
 
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 
 from conclave import faults
@@ -18,7 +18,16 @@ from conclave.crypto.standard import Cka, Ckm
 from conclave.errors import BadInput, NotAllowed
 
 Buffer = bytes | bytearray | memoryview
-PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+PublicKey = (
+    rsa.RSAPublicKey
+    | ec.EllipticCurvePublicKey
+    | ed25519.Ed25519PublicKey
+    | ed448.Ed448PublicKey
+    | mldsa.MLDSA44PublicKey
+    | mldsa.MLDSA65PublicKey
+    | mldsa.MLDSA87PublicKey
+)
+"""Of the keys that sign certificates."""
 RSA_MECHANISMS: Final = {
     "sha256": Ckm.SHA256_RSA_PKCS,
     "sha384": Ckm.SHA384_RSA_PKCS,
@@ -140,45 +149,94 @@ class EcKey(_Kept, ec.EllipticCurvePrivateKey):
         return self
 
 
-class Ed25519Key(_Kept, ed25519.Ed25519PrivateKey):
-    """An Ed25519 key of a keyring."""
+PublicT = TypeVar("PublicT")
 
-    def __init__(
-        self, session: KeyringSession, reference: bytes, public: ed25519.Ed25519PublicKey
-    ) -> None:
+
+class _Octets(_Kept, Generic[PublicT]):
+    """What keys have in common whose signature is one string of octets, without a hash of ours."""
+
+    def __init__(self, session: KeyringSession, reference: bytes, public: PublicT) -> None:
         super().__init__(session, reference)
         self._public = public
 
-    def public_key(self) -> ed25519.Ed25519PublicKey:
+    def public_key(self) -> PublicT:
         """Return the public key."""
         return self._public
-
-    def sign(self, data: Buffer) -> bytes:
-        """Return the keyring's signature."""
-        return self._session.sign(self._reference, Ckm.EDDSA, bytes(data))
 
     def private_bytes_raw(self) -> bytes:
         """Refuse."""
         self._refuse()
 
-    def __copy__(self) -> Ed25519Key:
+    def __copy__(self) -> Self:
         return self
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Ed25519Key:
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
         return self
 
 
-SigningKey = RsaKey | EcKey | Ed25519Key
+class _Edwards(_Octets[PublicT]):
+    """A key of EdDSA."""
+
+    def sign(self, data: Buffer) -> bytes:
+        """Return the keyring's signature."""
+        return self._session.sign(self._reference, Ckm.EDDSA, bytes(data))
+
+
+class Ed25519Key(_Edwards[ed25519.Ed25519PublicKey], ed25519.Ed25519PrivateKey):
+    """An Ed25519 key of a keyring."""
+
+
+class Ed448Key(_Edwards[ed448.Ed448PublicKey], ed448.Ed448PrivateKey):
+    """An Ed448 key of a keyring."""
+
+
+class _MlDsa(_Octets[PublicT]):
+    """A key of ML-DSA; certificates have no context (RFC 9881)."""
+
+    def sign(self, data: Buffer, context: Buffer | None = None) -> bytes:
+        """Return the keyring's signature."""
+        if context:
+            raise BadInput(faults.BAD_REQUEST, "Certificates are signed without a context.")
+        return self._session.sign(self._reference, Ckm.ML_DSA, bytes(data))
+
+    def sign_mu(self, mu: Buffer) -> bytes:
+        """Refuse: keyrings sign messages."""
+        self._refuse()
+
+
+class MlDsa44Key(_MlDsa[mldsa.MLDSA44PublicKey], mldsa.MLDSA44PrivateKey):
+    """An ML-DSA-44 key of a keyring."""
+
+
+class MlDsa65Key(_MlDsa[mldsa.MLDSA65PublicKey], mldsa.MLDSA65PrivateKey):
+    """An ML-DSA-65 key of a keyring."""
+
+
+class MlDsa87Key(_MlDsa[mldsa.MLDSA87PublicKey], mldsa.MLDSA87PrivateKey):
+    """An ML-DSA-87 key of a keyring."""
+
+
+SigningKey = RsaKey | EcKey | Ed25519Key | Ed448Key | MlDsa44Key | MlDsa65Key | MlDsa87Key
 
 
 def signing_key(session: KeyringSession, reference: bytes) -> SigningKey:
     """Return a private key of the keyring for cryptography's builders; raise for another object."""
     public = public_key_of(session, reference)
-    if isinstance(public, rsa.RSAPublicKey):
-        return RsaKey(session, reference, public)
-    if isinstance(public, ec.EllipticCurvePublicKey):
-        return EcKey(session, reference, public)
-    return Ed25519Key(session, reference, public)
+    match public:
+        case rsa.RSAPublicKey():
+            return RsaKey(session, reference, public)
+        case ec.EllipticCurvePublicKey():
+            return EcKey(session, reference, public)
+        case ed25519.Ed25519PublicKey():
+            return Ed25519Key(session, reference, public)
+        case ed448.Ed448PublicKey():
+            return Ed448Key(session, reference, public)
+        case mldsa.MLDSA44PublicKey():
+            return MlDsa44Key(session, reference, public)
+        case mldsa.MLDSA65PublicKey():
+            return MlDsa65Key(session, reference, public)
+        case mldsa.MLDSA87PublicKey():
+            return MlDsa87Key(session, reference, public)
 
 
 def public_key_of(session: KeyringSession, reference: bytes) -> PublicKey:
@@ -188,7 +246,7 @@ def public_key_of(session: KeyringSession, reference: bytes) -> PublicKey:
         message = "The object is no key of a pair, so it has no public key."
         raise BadInput(faults.KEY_HANDLE_INVALID, message)
     key = serialization.load_der_public_key(info)
-    if isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+    if isinstance(key, PublicKey):
         return key
     raise BadInput(faults.KEY_HANDLE_INVALID, "Keys of this type sign no certificates.")
 

@@ -157,6 +157,13 @@ class Clusters:
         """Return the client of the cluster that a slot is of."""
         return self._client(position_of(slot, len(self._places)))
 
+    def entry(self, slot: int) -> ClusterEntry:
+        """Return how the cluster that a slot is of is registered."""
+        place = self._places[position_of(slot, len(self._places))]
+        if place.entry is None:
+            raise place.fault or _unusable(place)
+        return place.entry
+
     def open(self, token: wire.Token) -> KeyringSession:
         """Return a session on a keyring, nobody logged in."""
         return self.client(token.slot).open(token)

@@ -34,13 +34,21 @@ KEY_TYPES: Final = {
     "ec": Ckk.EC,
     "eddsa": Ckk.EC_EDWARDS,
     "ed25519": Ckk.EC_EDWARDS,
+    "x25519": Ckk.EC_MONTGOMERY,
+    "montgomery": Ckk.EC_MONTGOMERY,
+    "mldsa": Ckk.ML_DSA,
     "aes": Ckk.AES,
+    "aesxts": Ckk.AES_XTS,
+    "chacha20": Ckk.CHACHA20,
     "generic": Ckk.GENERIC_SECRET,
     "sha1hmac": Ckk.SHA_1_HMAC,
     "sha224hmac": Ckk.SHA224_HMAC,
     "sha256hmac": Ckk.SHA256_HMAC,
     "sha384hmac": Ckk.SHA384_HMAC,
     "sha512hmac": Ckk.SHA512_HMAC,
+    "sha3-256hmac": Ckk.SHA3_256_HMAC,
+    "sha3-384hmac": Ckk.SHA3_384_HMAC,
+    "sha3-512hmac": Ckk.SHA3_512_HMAC,
 }
 READABLE: Final = tuple(
     sorted({Cka(number) for schema in SCHEMAS.values() for number in schema.rows})

@@ -6,13 +6,28 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from conclave.client.cmu import attributes, certificates, files, grammar, keys
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from conclave.client.cmu import (
+    attributes,
+    certificates,
+    files,
+    grammar,
+    key_files,
+    keys,
+    proof,
+)
 from conclave.client.handles import handle_of, reference_of
 from conclave.client.keyring_login import Logins
-from conclave.client.public_keys import certificate_template
+from conclave.client.public_keys import (
+    certificate_template,
+    key_identifier,
+    public_key_template,
+)
 from conclave.client.refusals import misused
 from conclave.client.session import KeyringSession
-from conclave.client.signing_keys import public_key_of, signing_key
+from conclave.client.signing_keys import SigningKey, public_key_of, signing_key
 from conclave.client.templates import Value, template, ulong
 from conclave.client.tools.faces import Outcome
 from conclave.client.tools.grammar import Invocation
@@ -50,6 +65,9 @@ class Desk:
             "delete": self._delete,
             "export": self._export,
             "import": self._import,
+            "importkey": self._import_key,
+            "certify": self._certify,
+            "verifyhsm": self._verify,
             "requestcertificate": self._request,
             "selfsigncertificate": self._self_sign,
         }
@@ -139,11 +157,44 @@ class Desk:
         return Outcome("", {"handle": handle_of(reference), "file": name})
 
     def _import(self, values: Mapping[str, str]) -> Outcome:
-        name = values.get("inputFile") or self._prompts.question("Enter input file name : ")
         identifier = _identifier(values)
-        wanted = files.imported(files.read_file(name), values.get("label", ""), identifier)
+        wanted = files.imported(
+            files.read_file(self._input_file(values)), values.get("label", ""), identifier
+        )
         stored = self._logins.session(values).create_object(template(wanted))
         return made((stored.reference, attributes.CLASS_NAMES[Cko(int(wanted[Cka.CLASS]))]))
+
+    def _import_key(self, values: Mapping[str, str]) -> Outcome:
+        key = self._key_file(values)
+        identifier = _identifier(values)
+        if identifier is None:
+            identifier = b"" if key.public is None else key_identifier(key.public)
+        wanted = key_files.key_template(key, values, identifier)
+        session = self._logins.session(values)
+        wrapped = attributes.boolean("wrapped", values.get("wrapped", "T"))
+        store = key_files.store_wrapped if wrapped else key_files.store_in_clear
+        stored = [(store(session, key, wanted), attributes.CLASS_NAMES[key.object_class])]
+        if key.public is not None and attributes.boolean("public", values.get("public", "T")):
+            public = public_key_template(key.public, values.get("label", ""), identifier)
+            public |= keys.uses(values, Cko.PUBLIC_KEY, key.kind)
+            made_public = session.create_object(template(public))
+            stored.append((made_public.reference, attributes.CLASS_NAMES[Cko.PUBLIC_KEY]))
+        return made(*stored)
+
+    def _key_file(self, values: Mapping[str, str]) -> key_files.KeyFile:
+        form = values.get("format", "pkcs8").lower()
+        if form not in key_files.FORMATS:
+            raise misused(f"Option -format is one of {', '.join(key_files.FORMATS)}.")
+        content = files.read_file(self._input_file(values))
+        if form != "pkcs8":
+            asked = values.get("keyType") or self._prompts.question(
+                "Enter key type (AES, GENERIC, SHA256HMAC, ...) : "
+            )
+            return key_files.read_secret_key_file(content, form, asked)
+        password = None
+        if key_files.is_encrypted(content):
+            password = self._logins.secret(values, "filepassword", "Enter password of the file : ")
+        return key_files.read_private_key_file(content, password)
 
     # ---- certificates
 
@@ -152,7 +203,7 @@ class Desk:
         name = self._output_file(values)
         session = self._logins.session(values)
         key = signing_key(session, self._signer(session, values))
-        files.write_file(name, certificates.request(key, subject, values.get("hash")))
+        files.write_file(name, certificates.request(key, subject, values))
         return Outcome("", {"file": name})
 
     def _self_sign(self, values: Mapping[str, str]) -> Outcome:
@@ -162,13 +213,8 @@ class Desk:
             files.require_new_file(values["outputFile"])
         session = self._logins.session(values)
         reference = self._signer(session, values)
-        signed = certificates.self_signed(
-            signing_key(session, reference),
-            subject,
-            values,
-            ca=attributes.boolean("ca", values.get("ca", "F")),
-            now=self._now(),
-        )
+        key = signing_key(session, reference)
+        signed = certificates.self_signed(key, subject, values, self._now())
         if identifier is None:
             identifier = session.attributes(reference, [Cka.ID])[Cka.ID] or b""
         label = values.get("label", "")
@@ -177,7 +223,33 @@ class Desk:
             files.write_file(values["outputFile"], files.exported(session, stored.reference))
         return made((stored.reference, "certificate"))
 
+    def _certify(self, values: Mapping[str, str]) -> Outcome:
+        asked = files.read_request(files.read_file(self._input_file(values)))
+        name = self._output_file(values)
+        session = self._logins.session(values)
+        wanted = template({Cka.CLASS: Cko.CERTIFICATE})
+        reference = self._object(session, session.find(wanted), values.get("issuerHandle"))
+        issuer = files.certificate_of(session, reference)
+        key = _key_of(session, issuer)
+        signed = certificates.certified(asked, issuer, key, values, self._now())
+        files.write_file(name, signed.public_bytes(Encoding.PEM))
+        if not attributes.boolean("store", values.get("store", "F")):
+            return Outcome("", {"file": name})
+        kept = files.stored_certificate(signed, values.get("label", ""), _identifier(values))
+        stored = session.create_object(template(kept))
+        return made((stored.reference, attributes.CLASS_NAMES[Cko.CERTIFICATE]))
+
+    def _verify(self, values: Mapping[str, str]) -> Outcome:
+        given = values.get("challenge")
+        challenge = None if given is None else attributes.hexadecimal("challenge", given)
+        session = self._logins.session(values)
+        seen = proof.prove(session, self._logins.entry(session), challenge)
+        return Outcome(seen.lines(), seen.data())
+
     # ---- questions
+
+    def _input_file(self, values: Mapping[str, str]) -> str:
+        return values.get("inputFile") or self._prompts.question("Enter input file name : ")
 
     def _subject_parts(self, values: Mapping[str, str]) -> dict[str, str]:
         """Return the parts of a subject; without any on the command line they are asked for."""
@@ -270,6 +342,16 @@ def made(*objects: tuple[bytes, str]) -> Outcome:
     """Return the outcome of a command that made these objects, each a reference and its class."""
     rows = [{"handle": handle_of(reference), "class": kind} for reference, kind in objects]
     return Outcome(_lines(rows), {"objects": rows})
+
+
+def _key_of(session: KeyringSession, certificate: x509.Certificate) -> SigningKey:
+    """Return the private key of a certificate; raise BadInput when the keyring has none."""
+    info = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    wanted = template({Cka.CLASS: Cko.PRIVATE_KEY, Cka.PUBLIC_KEY_INFO: info})
+    found = session.find(wanted, limit=1)
+    if not found:
+        raise misused("The keyring has no private key for the certificate of -issuerHandle.")
+    return signing_key(session, found[0])
 
 
 def _identifier(values: Mapping[str, str]) -> bytes | None:

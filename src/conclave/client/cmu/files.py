@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -21,7 +21,7 @@ from conclave.client.public_keys import (
 )
 from conclave.client.refusals import misused
 from conclave.client.session import KeyringSession
-from conclave.client.signing_keys import public_key_of
+from conclave.client.signing_keys import PublicKey, public_key_of
 from conclave.client.templates import Value, ulong
 from conclave.crypto.standard import Cka, Cko
 
@@ -82,7 +82,7 @@ def exported(session: KeyringSession, reference: bytes) -> bytes:
 def imported(content: bytes, label: str, identifier: bytes | None) -> dict[int, Value]:
     """Return the token object of a certificate or public key, PEM or DER; raise BadInput."""
     if b"PRIVATE KEY-----" in content:
-        raise misused("The file holds a private key; import takes certificates and public keys.")
+        raise misused("The file holds a private key, which importkey takes.")
     pem = content.lstrip().startswith(b"-----BEGIN ")
     if not pem or b"-----BEGIN CERTIFICATE-----" in content:
         try:
@@ -91,20 +91,51 @@ def imported(content: bytes, label: str, identifier: bytes | None) -> dict[int, 
         except ValueError:
             certificate = None
         if certificate is not None:
-            return certificate_template(certificate, label, _identifier(certificate, identifier))
+            return stored_certificate(certificate, label, identifier)
     try:
         key = load_pem_public_key(content) if pem else load_der_public_key(content)
     except ValueError as cause:
         raise misused("The file holds no certificate and no public key that is known.") from cause
-    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
+    if not isinstance(key, PublicKey):
         raise misused("Public keys of this type are not supported.")
     return public_key_template(key, label, identifier)
 
 
+def stored_certificate(
+    certificate: x509.Certificate, label: str, identifier: bytes | None
+) -> dict[int, Value]:
+    """Return the token object of a certificate; by default its CKA_ID is its key's hash."""
+    return certificate_template(certificate, label, _identifier(certificate, identifier))
+
+
+def read_request(content: bytes) -> x509.CertificateSigningRequest:
+    """Return a certificate request, PEM or DER; raise BadInput for what cannot be read."""
+    pem = content.lstrip().startswith(b"-----BEGIN ")
+    load = x509.load_pem_x509_csr if pem else x509.load_der_x509_csr
+    try:
+        request = load(content)
+        request.public_key(), request.subject, request.extensions
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as cause:
+        raise misused("The file holds no certificate request that can be read.") from cause
+    return request
+
+
+def certificate_of(session: KeyringSession, reference: bytes) -> x509.Certificate:
+    """Return the certificate of an object; raise BadInput when it holds none."""
+    found = session.attributes(reference, [Cka.CLASS, Cka.VALUE])
+    if ulong(found[Cka.CLASS]) == Cko.CERTIFICATE:
+        try:
+            certificate = x509.load_der_x509_certificate(found[Cka.VALUE] or b"")
+            certificate.public_key(), certificate.extensions
+        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
+            certificate = None
+        if certificate is not None:
+            return certificate
+    raise misused("The object holds no certificate that can be read.")
+
+
 def _identifier(certificate: x509.Certificate, given: bytes | None) -> bytes:
     key = certificate.public_key()
-    if given is None and isinstance(
-        key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
-    ):
+    if given is None and isinstance(key, PublicKey):
         return key_identifier(key)
     return given or b""

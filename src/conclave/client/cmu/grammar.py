@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from conclave.client.cmu import extensions
 from conclave.client.refusals import misused
 from conclave.client.tools.grammar import (
     Command,
@@ -48,6 +49,19 @@ _SUBJECT: Final = (
     _text("CN", "name", "common name"),
     _text("E", "address", "e-mail address"),
 )
+_EXTENSIONS: Final = (
+    _text("san", "names", "subject alternative names: DNS:, IP:, email:, URI:, parted by commas"),
+    _text("keyUsage", "names", ", ".join(extensions.USAGE_NAMES)),
+    Option(
+        "extendedKeyUsage",
+        "eku",
+        "names",
+        f"{', '.join(extensions.PURPOSE_NAMES)}, or object identifiers",
+    ),
+    _boolean("ca", "a certificate authority"),
+    _text("pathLength", "number", "how many authorities may be below this one"),
+)
+_SERIAL: Final = _text("serialNumber", "hex", "a random one by default")
 _SIGNER: Final = (
     _text("privateHandle", "number", "the private key that signs"),
     _text("publicHandle", "number", "its public key; looked at only to see that it is"),
@@ -60,10 +74,11 @@ COMMANDS: Final = (
         ("gen",),
         "generate a key pair",
         (
-            _text("keyType", "type", "RSA, ECDSA or EDDSA"),
+            _text("keyType", "type", "RSA, ECDSA, EDDSA, X25519 or MLDSA"),
             _text("modulusBits", "number", "of an RSA key: 2048 to 4096"),
             _text("publicExponent", "number", "of an RSA key: 65537"),
-            _text("curveType", "number", "of an ECDSA key: 2 to 5 for P-224 to P-521, or a name"),
+            _text("curveType", "number", "2 to 5 for P-224 to P-521, or a curve's name"),
+            _text("parameterSet", "number", "of an MLDSA key: 44, 65 (by default) or 87"),
             Option("keygenmech", "mech", "number", "of an RSA key: 1 (PKCS)"),
             _LABEL,
             _text("labelPublic", "text", "the public key's label"),
@@ -80,7 +95,9 @@ COMMANDS: Final = (
         ("genkey",),
         "generate a secret key",
         (
-            _text("keyType", "type", "AES, GENERIC, SHA1HMAC, SHA256HMAC, ... SHA512HMAC"),
+            _text(
+                "keyType", "type", "AES, AESXTS, CHACHA20, GENERIC, SHA256HMAC, SHA3-256HMAC, ..."
+            ),
             _text("keyLength", "bytes", "16, 24 or 32 for AES"),
             _LABEL,
             _ID,
@@ -145,10 +162,29 @@ COMMANDS: Final = (
         (_INPUT, _LABEL, _ID, *_COMMON),
     ),
     Command(
+        ("importkey",),
+        ("impkey",),
+        "store a private or secret key from a file, wrapped under a fresh key of the keyring",
+        (
+            Option("inputFile", "in", "path", "the file to read"),
+            _text("format", "form", "pkcs8 (PEM or DER; by default), raw, hex or base64"),
+            Option("keyType", "keyalg", "type", "of a secret key: AES, GENERIC, SHA256HMAC, ..."),
+            *credential("filepassword", "filepw", "the file's password"),
+            _boolean("wrapped", "F: created in clear inside TLS; T by default"),
+            _boolean("public", "F: do not store the public key as well"),
+            _LABEL,
+            _ID,
+            *_USES,
+            *_KEPT,
+            *_DATES,
+            *_COMMON,
+        ),
+    ),
+    Command(
         ("requestcertificate",),
         ("req",),
         "write a certificate request, signed by a key of the keyring",
-        (*_SIGNER, *_SUBJECT, _OUTPUT, *_COMMON),
+        (*_SIGNER, *_SUBJECT, *_EXTENSIONS, _OUTPUT, *_COMMON),
     ),
     Command(
         ("selfsigncertificate",),
@@ -157,14 +193,39 @@ COMMANDS: Final = (
         (
             *_SIGNER,
             *_SUBJECT,
-            _text("serialNumber", "hex", "a random one by default"),
+            *_EXTENSIONS,
+            _SERIAL,
             *_DATES,
-            _boolean("ca", "a certificate authority"),
             _LABEL,
             _ID,
             _OUTPUT,
             *_COMMON,
         ),
+    ),
+    Command(
+        ("certify",),
+        ("cert",),
+        "write a certificate for a request, signed by the key of a CA's certificate in the keyring",
+        (
+            _text("issuerHandle", "number", "the CA's certificate"),
+            Option("inputFile", "in", "path", "the request to read, PEM or DER"),
+            *_EXTENSIONS,
+            _boolean("copySan", "F: leave the names out that the request asks for"),
+            _SERIAL,
+            *_DATES,
+            _SIGNER[-1],
+            _boolean("store", "store the certificate in the keyring as well"),
+            _LABEL,
+            _ID,
+            _OUTPUT,
+            *_COMMON,
+        ),
+    ),
+    Command(
+        ("verifyhsm",),
+        ("verify",),
+        "show that a keyring makes keys, keeps them and signs a challenge, over a proven link",
+        (_text("challenge", "hex", "to be signed; 32 random bytes by default"), *_COMMON),
     ),
     Command(("help",), ("?",), "list the commands, or explain one"),
 )
