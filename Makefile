@@ -5,7 +5,7 @@ DEMO_DIR ?= conclave-demo
 NAME ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types unit native-check bench campaign fix clean
+.PHONY: help setup demo client test check lint types unit native-check bench campaign fix clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ native-check:
 unit:
 	@echo "==> pytest"
 	@$(PYTHON) -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder
+
+client: setup ## what a client's host needs: dist/conclave-client.tar.gz, to be unpacked at /
+	@rm -rf build/client && mkdir -p build/client dist
+	@.venv/bin/conclave client install --root build/client
+	@tar -C build/client --owner=0 --group=0 -czf dist/conclave-client.tar.gz .
 
 bench: setup ## p11bench against Conclave and SoftHSM2, alternately: medians and ratios
 	@$(PYTHON) -m bench $(ARGS)

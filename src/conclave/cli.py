@@ -152,7 +152,22 @@ main.add_command(audit_command)
 
 @main.group()
 def client() -> None:
-    """Help applications find the PKCS#11 module."""
+    """Install what a client needs, and help applications find the PKCS#11 module."""
+
+
+@client.command("install")
+@click.option(
+    "--root",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("/"),
+    help="Install into this directory instead of onto the host.",
+)
+def client_install(root: Path) -> None:
+    """Install the registration script and the PKCS#11 module; neither needs Python."""
+    from conclave.client.installation import install_client
+
+    made = install_client(root.absolute())
+    click.echo(f"PKCS#11 module: {made.module}\nRegister with: {made.script}")
 
 
 @client.command("module-path")

@@ -19,6 +19,8 @@ from conclave.client.clusters import (
     without_cluster,
 )
 from conclave.client.configuration import (
+    ENVIRONMENT_ENTRIES,
+    client_configuration,
     configuration_path,
     parse,
     read_document,
@@ -220,3 +222,87 @@ def test_the_five_entries_have_the_guides_names() -> None:
         "LNHServerCAFile00",
         "LNHServerCN00",
     ]
+
+
+INI = b"""\
+[Chrystoki2]\r
+LibNT=C:\\Program Files\\SafeNet\\LunaClient\\cryptoki.dll\r
+[LunaSA Client]\r
+; a comment with = and [\r
+ReceiveTimeout=15000\r
+LNHServer01 = 192.0.2.4:50052\r
+LNHServerClientCert01=C:\\client\\a b.pem \r
+LNHServerClientKey01=C:\\client\\a bKey.pem\r
+LNHServerCAFile01=C:\\client\\lnh_ca.pem\r
+\r
+[Misc]\r
+ToolsDir=C:\\Program Files\\SafeNet\\LunaClient\\\r
+"""
+
+
+def test_crystoki_ini_is_read_and_written_as_the_other_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "crystoki.ini"
+    path.write_bytes(INI)
+    environment = {"ChrystokiConfigurationPath": str(tmp_path)}
+    assert configuration_path(environment) == path
+    document = client_configuration(environment)
+    (found,) = registered_clusters(document)
+    assert (found.index, found.host, str(found.certificate_file)) == (
+        1,
+        "192.0.2.4",
+        "C:\\client\\a b.pem",
+    )
+    assert receive_timeout_seconds(document) == 15
+    changed = with_cluster(document, replace(found, host="h"))
+    assert changed.raw == INI.replace(b"192.0.2.4", b"h").replace(
+        b"lnh_ca.pem\r\n", b"lnh_ca.pem\r\nLNHServerCN01=lnh.thalesgroup.com\r\n"
+    )
+    added = with_cluster(document, replace(ENTRY, index=2))
+    assert added.raw.startswith(INI.split(b"\r\n\r\n")[0])
+    assert added.raw.endswith(INI[INI.index(b"\r\n[Misc]") :])
+    assert [entry.index for entry in registered_clusters(added)] == [1, 2]
+    assert without_cluster(added, 2).raw == INI
+    write_document(added, path)
+    assert read_document(path) == added
+    (tmp_path / "Chrystoki.conf").write_bytes(b"")
+    assert configuration_path(environment).name == "Chrystoki.conf"
+
+
+@pytest.mark.parametrize("before", [b"", b"[Misc]\na=b", b"[LunaSA Client]"])
+def test_an_ini_file_gets_the_section_that_it_lacks(before: bytes) -> None:
+    document = with_cluster(parse(before, ini=True), ENTRY)
+    (found,) = registered_clusters(document)
+    assert found == ENTRY
+    assert document.raw.startswith(before)
+    assert document.raw.count(b"[LunaSA Client]") == 1
+
+
+@pytest.mark.parametrize("text", [b"a=b\n", b"[S]\nnonsense\n", b"[S\na=b\n", b"[S]\n=b\n"])
+def test_an_ini_file_that_breaks_the_grammar_is_refused_by_line(text: bytes) -> None:
+    with pytest.raises(BadInput, match="in line"):
+        parse(text, ini=True)
+
+
+def test_the_environment_stands_for_a_file() -> None:
+    """As the PKCS#11 module reads it: native/pkcs11/tests/net/test_config.c."""
+    environment = {
+        "ChrystokiConfigurationPath": "/nowhere",
+        "CONCLAVE_SERVER": " [2001:db8::1]:50055 ",
+        "CONCLAVE_CLIENT_CERT_FILE": "/run/cert.pem",
+        "CONCLAVE_CLIENT_KEY_FILE": "/run/key.pem",
+        "CONCLAVE_CA_FILE": "/run/ca.pem",
+        "CONCLAVE_RECEIVE_TIMEOUT": "1500",
+        "CONCLAVE_SERVER_CN": "",
+    }
+    document = client_configuration(environment)
+    (found,) = registered_clusters(document)
+    assert (found.index, found.host, found.port) == (0, "2001:db8::1", 50055)
+    assert (str(found.key_file), found.common_name) == ("/run/key.pem", "lnh.thalesgroup.com")
+    assert receive_timeout_seconds(document) == 1.5
+    with pytest.raises(BadInput):
+        client_configuration(environment | {"CONCLAVE_CA_FILE": "a;b"})
+    with pytest.raises(BadInput):
+        registered_clusters(client_configuration(environment | {"CONCLAVE_SERVER": "h:0"}))
+    source = (Path(__file__).parents[2] / "native/pkcs11/src/config.c").read_text()
+    for variable, entry in ENVIRONMENT_ENTRIES.items():
+        assert f'{{ "{variable}", "{entry}" }}' in source

@@ -16,7 +16,7 @@ import msgspec
 
 from conclave import faults
 from conclave.client.clusters import ClusterEntry, receive_timeout_seconds, registered_clusters
-from conclave.client.configuration import configuration_path, read_document
+from conclave.client.configuration import client_configuration, configuration_path
 from conclave.client.link import WRITE_DEADLINE_SECONDS, AsyncLink
 from conclave.client.refusals import refusal
 from conclave.client.ways import Call, LoopWays
@@ -394,10 +394,11 @@ class AsyncKeyringSession:
 
 def configured_cluster(environment: Mapping[str, str] | None) -> tuple[ClusterEntry, float]:
     """Return the first cluster in Chrystoki.conf and how many seconds a request may take."""
-    path = configuration_path(os.environ if environment is None else environment)
-    document = read_document(path)
+    around = os.environ if environment is None else environment
+    document = client_configuration(around)
     clusters = registered_clusters(document)
     if not clusters:
+        path = configuration_path(around)
         message = f"{path} names no cluster; register this client with LNHClientRegistration.sh."
         raise BadInput(faults.CLIENT_CONFIGURATION, message)
     return clusters[0], max(WRITE_DEADLINE_SECONDS, receive_timeout_seconds(document))

@@ -23,7 +23,7 @@ from conclave.client.clusters import (
     registered_cluster,
     registered_indexes,
 )
-from conclave.client.configuration import configuration_path, read_document
+from conclave.client.configuration import client_configuration, configuration_path
 from conclave.client.link import WRITE_DEADLINE_SECONDS, Link
 from conclave.client.session import Client, KeyringSession
 from conclave.errors import BadInput, ConclaveError, NotFound, Unavailable
@@ -92,8 +92,8 @@ class Clusters:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Clusters:
         """Return the clusters of Chrystoki.conf; raise BadInput when it names none."""
-        path = configuration_path(os.environ if environment is None else environment)
-        document = read_document(path)
+        around = os.environ if environment is None else environment
+        document = client_configuration(around)
         places = []
         for index in registered_indexes(document):
             try:
@@ -101,7 +101,8 @@ class Clusters:
             except BadInput as fault:
                 places.append(_Place(index, None, fault))
         if not places:
-            raise BadInput(faults.CLIENT_CONFIGURATION, f"{path} names no cluster.")
+            message = f"{configuration_path(around)} names no cluster."
+            raise BadInput(faults.CLIENT_CONFIGURATION, message)
         return cls(places, max(WRITE_DEADLINE_SECONDS, receive_timeout_seconds(document)))
 
     def close(self) -> None:
