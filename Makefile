@@ -46,7 +46,7 @@ client: setup ## what a client's host needs: dist/conclave-client.tar.gz, to be 
 bench: setup ## p11bench against Conclave and SoftHSM2, alternately: medians and ratios
 	@$(PYTHON) -m bench $(ARGS)
 
-campaign: setup ## a long run, reported below docs/campaigns: make campaign NAME=kill (api, fuzz, cluster, applications, core) ARGS=
+campaign: setup ## a long run, reported below docs/campaigns: make campaign NAME=kill (api, fuzz, cluster, applications, conformance, core) ARGS=
 	@$(PYTHON) -m campaigns $(NAME) $(ARGS)
 
 fix: ## format and mend what ruff can

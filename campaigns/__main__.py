@@ -10,7 +10,16 @@ from pathlib import Path
 
 import click
 
-from campaigns import api, applications, cluster, cluster_report, core, fuzz, kill
+from campaigns import (
+    api,
+    applications,
+    cluster,
+    cluster_report,
+    conformance,
+    core,
+    fuzz,
+    kill,
+)
 from campaigns.cluster_faults import TABLE
 from tests.support.outages import OUTAGES
 
@@ -163,6 +172,24 @@ def applications_command(only: tuple[str, ...], direct: tuple[str, ...], *, writ
         click.echo("\n".join(lines))
     if not all(row.clean for row in rows):
         raise click.ClickException("an application noticed an outage")
+
+
+@main.command("conformance")
+@click.option("--seconds", default=900, show_default=True, type=click.IntRange(min=1))
+@click.option("--pause", default=5.0, show_default=True, help="Seconds between faults; 0: none.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option("--write/--no-write", default=True, help="Whether to keep the report.")
+def conformance_command(seconds: int, pause: float, seed: int, *, write: bool) -> None:
+    """Run others' suites while the entry member of three fails every few seconds."""
+    at_commit = commit()
+    outcome = conformance.run(conformance.Order(seed, seconds, pause), say=click.echo)
+    lines = conformance.report(outcome, at_commit)
+    if write:
+        write_report("conformance", lines)
+    else:
+        click.echo("\n".join(lines))
+    if not outcome.clean:
+        raise click.ClickException("a suite failed")
 
 
 @main.command("core")

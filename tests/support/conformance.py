@@ -1,0 +1,84 @@
+"""Suites of others' making, or written to their tests, that a keyring has to pass.
+
+Each runs in processes of its own against one token and raises AssertionError with what was said.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from tests.support import pykcs11_application
+from tests.support.token import Token
+
+PATIENCE_SECONDS: Final = 300.0
+"""A suite makes RSA keys and may meet a member that hangs."""
+
+
+def complaints(report: str) -> list[str]:
+    """Return the lines of a report of pkcs11-tool that tell of a failure."""
+    return [
+        line.strip()
+        for line in report.splitlines()
+        if re.search(r"\berr(or)?s?\b(?!: 0)|fail|\bCKR_", line, re.IGNORECASE)
+        and not re.match(r"^\s*(no|0) errors", line, re.IGNORECASE)
+        and not line.strip().endswith(("CKR_OK", "CKR_CRYPTOKI_ALREADY_INITIALIZED"))
+    ]
+
+
+def _pkcs11_tool(*options: str) -> Callable[[Token], None]:
+    def suite(token: Token) -> None:
+        outcome = token.run(
+            *("pkcs11-tool", "--module", token.module, "--token-label", token.label),
+            *("--login", "--pin", "env:TOKEN_PIN", "--session-rw", *options),
+            check=False,
+            timeout=PATIENCE_SECONDS,
+        )
+        report = (outcome.stdout + outcome.stderr).decode()
+        assert outcome.returncode == 0, report
+        assert not complaints(report), report
+
+    return suite
+
+
+def _application(path: Path) -> Callable[[Token], None]:
+    def suite(token: Token) -> None:
+        token.run(sys.executable, str(path), token.module, token.label, timeout=PATIENCE_SECONDS)
+
+    return suite
+
+
+def prepare(token: Token) -> None:
+    """Make the keys that `pkcs11-tool --test` tries."""
+    token.generate("rsa:2048", "suite-rsa", "a1")
+    token.generate("EC:prime256v1", "suite-ec", "a2")
+
+
+def profile_cases(token: Token) -> None:
+    """Run the mandatory cases of the OASIS profiles."""
+    outcome = subprocess.run(
+        [sys.executable, "-m", "tests.support.profiles", token.module, token.label],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**token.environment, "TOKEN_PIN": token.pin},
+        timeout=PATIENCE_SECONDS,
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+
+SUITES: Final[Mapping[str, Callable[[Token], None]]] = {
+    "pkcs11-tool --test": _pkcs11_tool("--test"),
+    "pkcs11-tool --test-ec": _pkcs11_tool(
+        "--test-ec", "--id", "ec01", "--key-type", "EC:prime256v1"
+    ),
+    "pkcs11-tool --test-fork": _pkcs11_tool("--test-fork"),
+    "pkcs11-tool --test-threads": _pkcs11_tool(*("--test-threads", "ILGISLT0") * 4),
+    "OASIS profiles": profile_cases,
+    "PyKCS11": _application(Path(pykcs11_application.__file__)),
+}
