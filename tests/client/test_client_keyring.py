@@ -257,6 +257,8 @@ def test_a_keyring_is_open_within_its_block_only(client: Client) -> None:
         key = keyring.generate_key_pair(token=False).private
     with pytest.raises(NotAllowed, match="is not open"):
         keyring.info()
+    with pytest.raises(NotAllowed, match="opened before"):
+        keyring.open()
     with pytest.raises(CredentialRefused) as refused:
         key.sign(b"data")
     assert refusal_of(refused) is Ckr.USER_NOT_LOGGED_IN

@@ -34,7 +34,7 @@ from conclave.client.public_keys import (
 )
 from conclave.client.templates import Attributes, Value, template
 from conclave.crypto.standard import Cka, Ckk, Cko
-from conclave.errors import Conflict, NotAllowed, NotFound
+from conclave.errors import Conflict, NotAllowed, NotFound, Unavailable
 from conclave.service import wire
 
 Wanted = TypeVar("Wanted", bound=AsyncObject)
@@ -62,6 +62,7 @@ class AsyncKeyring:
         self._name = name
         self._password = password
         self._role = role
+        self._used = False
         self._session: AsyncKeyringSession | None = None
 
     async def __aenter__(self) -> AsyncKeyring:
@@ -74,13 +75,23 @@ class AsyncKeyring:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        except Unavailable:
+            # What ended the block says more than that nobody heard of the logout.
+            if error is None:
+                raise
 
     async def open(self) -> None:
         """Find the keyring and log in, if there is a password; it is forgotten then.
 
-        Raises NotFound, and CredentialRefused for a wrong password, which is sent once only.
+        Raises NotFound, CredentialRefused for a wrong password, which is sent once only, and
+        NotAllowed the second time, since the password is gone.
         """
+        if self._used:
+            message = f"Keyring {self._name!r} was opened before; take another from the client."
+            raise NotAllowed(faults.BAD_REQUEST, message)
+        self._used = True
         session = self._client.open(await self._client.token(self._name))
         password, self._password = self._password, None
         if password is not None:

@@ -33,6 +33,8 @@ CONNECT_SECONDS: Final = 10.0
 """How long a cluster may be out of reach before a caller is told, within the deadline."""
 MEMBER_SECONDS: Final = 3.0
 """How long one member may take to be connected while there are others to try."""
+SEAT_SECONDS: Final = 600.0
+"""How long a request may wait here for those before it; its deadline begins after that."""
 FIRST_PAUSE_SECONDS: Final = 0.02
 LONGEST_PAUSE_SECONDS: Final = 1.0
 _NO_ARGUMENTS: Final = msgspec.Raw(msgspec.msgpack.encode([]))
@@ -112,14 +114,25 @@ class AsyncLink:
         Raises Unavailable when no answer came before the deadline: OUTCOME_UNKNOWN when a worker
         may have acted, UNABLE_TO_CONNECT when none can have.
         """
-        encoded = msgspec.Raw(msgspec.msgpack.encode(args))
-        request = _Request(operation, encoded, ticket, self._deadline())
-        if not await self._ways.seats.enter(self._timeout_seconds):
+        if not await self._ways.seats.enter(SEAT_SECONDS):
             raise _unanswered(f"{operation.name}: too many requests are under way.", False)
         try:
-            return await self._attempts(request)
+            encoded = msgspec.Raw(msgspec.msgpack.encode(await self._in_time(args)))
+            return await self._attempts(_Request(operation, encoded, ticket, self._deadline()))
         finally:
             self._ways.seats.leave()
+
+    async def _in_time(self, args: wire.Message) -> wire.Message:
+        """Return a change with a deadline of its own if it has waited here for long."""
+        write = getattr(args, "write", None)
+        if not isinstance(write, wire.Write):
+            return args
+        now_ms = await self.cluster_time_ms()
+        whole_ms = int(self._timeout_seconds * 1000)
+        if write.deadline_ms - now_ms > whole_ms // 2:
+            return args
+        later = msgspec.structs.replace(write, deadline_ms=now_ms + whole_ms)
+        return msgspec.structs.replace(args, write=later)
 
     async def _attempts(self, request: _Request) -> Answer:
         trial = Trial(request.operation)
