@@ -208,6 +208,18 @@ def test_logout_forgets_the_ticket_even_when_nobody_hears(start: Start) -> None:
         assert keyring.role is None
 
 
+def test_what_ends_a_block_is_told_even_if_the_logout_is_not_heard(start: Start) -> None:
+    row = (1, KEYRING, "ring", "s", 0, 8, 255)
+    worker = start((0, [row]), (0, None, b"ticket"), SILENCE)
+    with (
+        link_to(worker) as link,
+        pytest.raises(ZeroDivisionError),
+        Client(link).keyring("ring", "password"),
+    ):
+        raise ZeroDivisionError
+    assert len(worker.requests) == 3
+
+
 def test_slots_are_read_page_by_page(start: Start) -> None:
     rows = [(slot, KEYRING, f"ring{slot}", "s", 0, 8, 255) for slot in range(500)]
     last = [(700, KEYRING, "last", "s", 0, 8, 255)]

@@ -46,7 +46,7 @@ class Keyring:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        finish(self.core.__aexit__(kind, error, trace))
 
     def open(self) -> None:
         """Find the keyring and log in, if there is a password; it is forgotten then.
