@@ -131,6 +131,22 @@ def test_aes_gcm_wraps(case: Case) -> None:
     both_ways({**case, "wrapped": sealed.hex()}, Ckm.AES_GCM, parameter)
 
 
+RIGHT_CCM = [case for case in cases("aes_ccm") if case["result"] == "P" and case["plaintext"]]
+
+
+@pytest.mark.parametrize("case", RIGHT_CCM[:20])
+def test_aes_ccm_wraps(case: Case) -> None:
+    tag, length = octets(case["tag"]), len(octets(case["plaintext"]))
+    nonce, extra = octets(case["nonce"]), octets(case["aad"])
+    sealed = octets(case["ciphertext"]) + tag
+    parameter = packed(length, nonce, extra, len(tag))
+    both_ways({**case, "wrapped": sealed.hex()}, Ckm.AES_CCM, parameter)
+    key, target = wrapping_key(octets(case["key"])), secret(octets(case["plaintext"]))
+    with pytest.raises(ConclaveError) as caught:
+        wrapped(Ckm.AES_CCM, packed(length + 1, nonce, extra, len(tag)), key, target)
+    assert caught.value.fault.ckr == Ckr.KEY_SIZE_RANGE
+
+
 @each("rsa_oaep_decrypt")
 def test_rsa_oaep_unwraps(case: Case) -> None:
     digest, mask = hash_row(case["hash"]), mask_row(case["mask"])

@@ -110,6 +110,27 @@ typedef struct CK_CCM_MESSAGE_PARAMS {
     CK_ULONG ulMACLen;
 } CK_CCM_MESSAGE_PARAMS;
 
+typedef struct CK_GCM_WRAP_PARAMS { /* of 3.2, as the next one */
+    CK_BYTE_PTR pIv;
+    CK_ULONG ulIvLen;
+    CK_ULONG ulIvFixedBits;
+    CK_GENERATOR_FUNCTION ivGenerator;
+    CK_BYTE_PTR pAAD;
+    CK_ULONG ulAADLen;
+    CK_ULONG ulTagBits;
+} CK_GCM_WRAP_PARAMS;
+
+typedef struct CK_CCM_WRAP_PARAMS {
+    CK_ULONG ulDataLen;
+    CK_BYTE_PTR pNonce;
+    CK_ULONG ulNonceLen;
+    CK_ULONG ulNonceFixedBits;
+    CK_GENERATOR_FUNCTION nonceGenerator;
+    CK_BYTE_PTR pAAD;
+    CK_ULONG ulAADLen;
+    CK_ULONG ulMACLen;
+} CK_CCM_WRAP_PARAMS;
+
 typedef struct CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS {
     CK_BYTE_PTR pNonce;
     CK_ULONG ulNonceLen;

@@ -146,12 +146,11 @@ static CK_RV put_use(struct cv_session *session, const CK_MECHANISM *mechanism, 
 
 /* The length of a wrapped key follows from the key, which only the worker knows: it is asked for
  * a length too. */
-static CK_RV wrap_key(struct cv_session *session, const CK_MECHANISM *mechanism,
-                      CK_OBJECT_HANDLE wrapping, CK_OBJECT_HANDLE key, uint8_t *out,
-                      CK_ULONG *out_length)
+CK_RV cv_wrap_key(struct cv_session *session, const CK_MECHANISM *mechanism,
+                  CK_OBJECT_HANDLE wrapping, CK_OBJECT_HANDLE key, struct cv_place out)
 {
     struct cv_reply reply = {0};
-    if (out_length == NULL)
+    if (out.length == NULL)
         return CKR_ARGUMENTS_BAD;
     CK_RV value = put_use(session, mechanism, CKF_WRAP, wrapping, 5);
     value = of_handle(value, CKR_WRAPPING_KEY_HANDLE_INVALID);
@@ -162,20 +161,16 @@ static CK_RV wrap_key(struct cv_session *session, const CK_MECHANISM *mechanism,
     if (value == CKR_OK) {
         size_t length = 0;
         const uint8_t *wrapped = cv_read_bin(&reply.result, &length);
-        value = reply.result.broken ? CKR_DEVICE_ERROR : cv_give(wrapped, length, out, out_length);
+        value = reply.result.broken ? CKR_DEVICE_ERROR
+                                    : cv_give(wrapped, length, out.bytes, out.length);
     }
     cv_reply_free(&reply);
     return value;
 }
 
-struct wrapped {
-    const uint8_t *bytes;
-    CK_ULONG length;
-};
-
-static CK_RV unwrap_key(struct cv_session *session, const CK_MECHANISM *mechanism,
-                        CK_OBJECT_HANDLE unwrapping, struct wrapped wrapped,
-                        struct cv_template template, CK_OBJECT_HANDLE *key)
+CK_RV cv_unwrap_key(struct cv_session *session, const CK_MECHANISM *mechanism,
+                    CK_OBJECT_HANDLE unwrapping, struct cv_text wrapped,
+                    struct cv_template template, CK_OBJECT_HANDLE *key)
 {
     struct cv_reply reply = {0};
     if (key == NULL || cv_bad_input(wrapped.bytes, wrapped.length))
@@ -240,16 +235,17 @@ CK_RV C_WrapKey(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism, CK_OBJECT_
                 CK_OBJECT_HANDLE key, CK_BYTE_PTR wrapped, CK_ULONG_PTR wrapped_length)
 {
     CV_IN_SESSION(handle,
-                  wrap_key(session, mechanism, wrapping, key, wrapped, wrapped_length));
+                  cv_wrap_key(session, mechanism, wrapping, key,
+                              (struct cv_place){wrapped, wrapped_length}));
 }
 
 CK_RV C_UnwrapKey(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
                   CK_OBJECT_HANDLE unwrapping, CK_BYTE_PTR wrapped, CK_ULONG wrapped_length,
                   CK_ATTRIBUTE_PTR template, CK_ULONG count, CK_OBJECT_HANDLE_PTR key)
 {
-    CV_IN_SESSION(handle, unwrap_key(session, mechanism, unwrapping,
-                                     (struct wrapped){wrapped, wrapped_length},
-                                     (struct cv_template){template, count}, key));
+    CV_IN_SESSION(handle, cv_unwrap_key(session, mechanism, unwrapping,
+                                        (struct cv_text){wrapped, wrapped_length},
+                                        (struct cv_template){template, count}, key));
 }
 
 CK_RV C_DeriveKey(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism, CK_OBJECT_HANDLE base,

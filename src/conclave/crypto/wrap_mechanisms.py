@@ -54,6 +54,7 @@ CIPHERS_THAT_WRAP: Final = (
     CipherThatWraps(Ckm.RSA_PKCS_OAEP, private_keys=False),
     CipherThatWraps(Ckm.AES_CBC_PAD, private_keys=True),
     CipherThatWraps(Ckm.AES_GCM, private_keys=True),
+    CipherThatWraps(Ckm.AES_CCM, private_keys=True),
 )
 
 

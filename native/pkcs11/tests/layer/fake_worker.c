@@ -260,6 +260,31 @@ static CK_RV encapsulate(cv_reader *args, bool decapsulates, cv_writer *out)
     return create(args, out);
 }
 
+/* What is wrapped by an AEAD says with which nonce and which associated data. */
+static CK_RV wrap(cv_reader *args, cv_writer *out)
+{
+    uint8_t made[300];
+    size_t nonce_length, extra_length;
+    uint64_t mechanism = cv_read_uint(args);
+    if (mechanism != CKM_AES_GCM && mechanism != CKM_AES_CCM) {
+        cv_write_bin(out, "a wrapped key of 32 bytes in all", 32);
+        return CKR_OK;
+    }
+    cv_read_array(args);
+    if (mechanism == CKM_AES_CCM)
+        cv_read_uint(args);
+    const uint8_t *nonce = cv_read_bin(args, &nonce_length);
+    const uint8_t *extra = cv_read_bin(args, &extra_length);
+    cv_read_uint(args);
+    if (nonce_length > 256 || extra_length > sizeof made - 256)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(made, nonce, nonce_length);
+    if (extra_length > 0)
+        memcpy(made + nonce_length, extra, extra_length);
+    cv_write_bin(out, made, nonce_length + extra_length);
+    return CKR_OK;
+}
+
 /* ---------------------------------------------------------------- keys */
 
 struct use {
@@ -430,8 +455,7 @@ static CK_RV with_object(unsigned operation, cv_reader *args, bool logged_in, cv
             cv_read_skip(args); /* mechanism, parameter, wrapped key */
         return create(args, out);
     case CV_WRAP_KEY:
-        cv_write_bin(out, "a wrapped key of 32 bytes in all", 32);
-        return CKR_OK;
+        return wrap(args, out);
     default:
         cv_write_uint(out, 1234);
         return CKR_OK;

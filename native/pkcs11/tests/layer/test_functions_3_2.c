@@ -174,6 +174,91 @@ static void test_hostile_encapsulation(void)
     CHECK_RV(CKR_DEVICE_ERROR, encapsulate(&kem, key, NULL));
 }
 
+static uint8_t iv[12] = "a first iv..", extra[4] = "more", wrapped[300];
+static CK_GCM_PARAMS gcm = {iv, 12, 96, NULL, 0, 128};
+static CK_GCM_WRAP_PARAMS gcm_wrap = {iv, 12, 32, CKG_GENERATE_COUNTER, NULL, 0, 128};
+static CV_CCM_PARAMS ccm = {32, iv, 12, NULL, 0, 16};
+static CK_CCM_WRAP_PARAMS ccm_wrap = {32, iv, 12, 0, CKG_GENERATE_RANDOM, NULL, 0, 16};
+
+static CK_RV wrap(CK_MECHANISM_TYPE type, void *parameter, size_t size, uint8_t *out,
+                  CK_ULONG *length)
+{
+    CK_MECHANISM mechanism = {type, parameter, size};
+    return C_WrapKeyAuthenticated(session, &mechanism, mac, rsa, extra, 4, out, length);
+}
+
+static CK_RV unwrap(CK_MECHANISM_TYPE type, void *parameter, size_t size)
+{
+    CK_MECHANISM mechanism = {type, parameter, size};
+    CK_OBJECT_HANDLE made;
+    return C_UnwrapKeyAuthenticated(session, &mechanism, mac, wrapped, 16, NULL, 0, extra, 4,
+                                    &made);
+}
+
+/* The associated data go where C_WrapKey has them, and a nonce is told once it was used. */
+static void test_authenticated_wrapping(void)
+{
+    CK_ULONG length = 0;
+    CHECK_RV(CKR_OK, wrap(CKM_AES_GCM, &gcm, sizeof gcm, NULL, &length));
+    CHECK(length == 16);
+    CHECK_RV(CKR_OK, wrap(CKM_AES_GCM, &gcm, sizeof gcm, wrapped, &length));
+    CHECK(memcmp(wrapped, "a first iv..more", 16) == 0);
+    CHECK_RV(CKR_OK, wrap(CKM_AES_CCM, &ccm, sizeof ccm, wrapped, &length));
+    CHECK(memcmp(wrapped, "a first iv..more", 16) == 0);
+    CHECK_RV(CKR_OK, wrap(CKM_AES_GCM, &gcm_wrap, sizeof gcm_wrap, NULL, &length));
+    length = 15;
+    CHECK_RV(CKR_BUFFER_TOO_SMALL,
+             wrap(CKM_AES_GCM, &gcm_wrap, sizeof gcm_wrap, wrapped, &length));
+    CHECK(length == 16 && memcmp(iv, "a first iv..", 12) == 0);
+    CHECK_RV(CKR_OK, wrap(CKM_AES_GCM, &gcm_wrap, sizeof gcm_wrap, wrapped, &length));
+    CHECK(memcmp(iv, "a fi", 4) == 0 && memcmp(iv, "a first iv..", 12) != 0);
+    CHECK(memcmp(wrapped, iv, 12) == 0);
+    CHECK_RV(CKR_OK, wrap(CKM_AES_CCM, &ccm_wrap, sizeof ccm_wrap, wrapped, &length));
+    CHECK(memcmp(iv, "a fi", 4) != 0 && memcmp(wrapped, iv, 12) == 0);
+    uint8_t before[12];
+    memcpy(before, iv, 12);
+    CHECK_RV(CKR_OK, unwrap(CKM_AES_GCM, &gcm, sizeof gcm));
+    CHECK_RV(CKR_OK, unwrap(CKM_AES_GCM, &gcm_wrap, sizeof gcm_wrap));
+    CHECK_RV(CKR_OK, unwrap(CKM_AES_CCM, &ccm_wrap, sizeof ccm_wrap));
+    CHECK(memcmp(before, iv, 12) == 0); /* who unwraps generates nothing */
+}
+
+static void test_hostile_wrapping(void)
+{
+    CK_ULONG length = sizeof wrapped;
+    CK_GCM_PARAMS bad = gcm;
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_WrapKeyAuthenticated(session, NULL, mac, rsa, extra, 4, wrapped,
+                                                       &length));
+    CHECK_RV(CKR_ARGUMENTS_BAD, wrap(CKM_AES_GCM, NULL, sizeof gcm, wrapped, &length));
+    CHECK_RV(CKR_ARGUMENTS_BAD, wrap(CKM_AES_GCM, &gcm, sizeof gcm, wrapped, NULL));
+    CHECK_RV(CKR_MECHANISM_INVALID, wrap(CKM_AES_KEY_WRAP, NULL, 0, wrapped, &length));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, wrap(CKM_AES_GCM, NULL, 0, wrapped, &length));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, wrap(CKM_AES_GCM, &gcm, 47, wrapped, &length));
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, wrap(CKM_AES_CCM, &ccm, ~0UL, wrapped, &length));
+    bad.pAAD = extra; /* in both places */
+    bad.ulAADLen = 4;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, wrap(CKM_AES_GCM, &bad, sizeof bad, wrapped, &length));
+    bad = gcm;
+    bad.pIv = NULL;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, wrap(CKM_AES_GCM, &bad, sizeof bad, wrapped, &length));
+    bad = gcm;
+    bad.ulIvLen = ~0UL;
+    CHECK_RV(CKR_MECHANISM_PARAM_INVALID, unwrap(CKM_AES_GCM, &bad, sizeof bad));
+    CK_MECHANISM good = {CKM_AES_GCM, &gcm, sizeof gcm};
+    CHECK_RV(CKR_ARGUMENTS_BAD,
+             C_WrapKeyAuthenticated(session, &good, mac, rsa, NULL, 4, wrapped, &length));
+    CHECK_RV(CKR_WRAPPING_KEY_HANDLE_INVALID,
+             C_WrapKeyAuthenticated(session, &good, 0, rsa, NULL, 0, wrapped, &length));
+    CHECK_RV(CKR_KEY_HANDLE_INVALID,
+             C_WrapKeyAuthenticated(session, &good, mac, 0, NULL, 0, wrapped, &length));
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_UnwrapKeyAuthenticated(session, &good, mac, NULL, 16, NULL, 0,
+                                                         NULL, 0, &mac));
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_UnwrapKeyAuthenticated(session, &good, mac, wrapped, 16, NULL, 0,
+                                                         extra, ~0UL, &mac));
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_UnwrapKeyAuthenticated(session, &good, mac, wrapped, 16, NULL, 0,
+                                                         NULL, 0, NULL));
+}
+
 static void test_asynchronous(void)
 {
     CK_SESSION_HANDLE other;
@@ -216,6 +301,8 @@ int main(void)
     run(test_hostile_verification);
     run(test_encapsulation);
     run(test_hostile_encapsulation);
+    run(test_authenticated_wrapping);
+    run(test_hostile_wrapping);
     run(test_asynchronous);
     return 0;
 }
