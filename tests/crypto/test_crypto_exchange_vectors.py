@@ -262,3 +262,78 @@ def test_every_file_says_where_it_comes_from() -> None:
         assert content["origin"], file
         assert content["licence"], file
         assert content["cases"], file
+
+
+# ------------------------------------------------------------------ SP 800-108, chained
+
+ITERATED, COUNTER, LENGTH, OCTETS = 1, 2, 3, 4
+
+
+def prf_of(case: Case) -> tuple[int, Attributes]:
+    kind, name = case["prf"].split("_", 1)
+    value = octets(case["key"])
+    if kind == "CMAC":
+        return int(Ckm.AES_CMAC), secret(value, Ckk.AES)
+    return int(hash_row(name).hmac), secret(value)
+
+
+def part(kind: int, value: bytes = b"", bits: int = 0, method: int = 0) -> list[object]:
+    return [kind, value, bits, False, method]
+
+
+@each("feedback_kdf")
+def test_the_feedback_kdf(case: Case) -> None:
+    prf, base = prf_of(case)
+    wanted = octets(case["derived"])
+    fixed = [part(OCTETS, octets(case["label"])), part(LENGTH, bits=32, method=1)]
+    parts = [part(ITERATED), part(COUNTER, bits=32), *fixed]
+    how = packed(prf, parts, octets(case["vector"]))
+    assert value(Ckm.SP800_108_FEEDBACK_KDF, how, base, length(len(wanted))) == wanted
+
+
+@each("double_pipeline_kdf")
+def test_the_double_pipeline_kdf(case: Case) -> None:
+    prf, base = prf_of(case)
+    wanted, fixed = octets(case["derived"]), part(OCTETS, octets(case["fixed"]))
+    counter = part(COUNTER, bits=int(case["bits"]))
+    parts = {
+        "iterator": [counter, part(ITERATED), fixed],
+        "before": [part(ITERATED), counter, fixed],
+        "after": [part(ITERATED), fixed, counter],
+    }[case["counter"]]
+    how = packed(prf, parts)
+    assert value(Ckm.SP800_108_DOUBLE_PIPELINE_KDF, how, base, length(len(wanted))) == wanted
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [part(ITERATED), part(ITERATED)],
+        [part(ITERATED, bits=32)],
+        [part(ITERATED, b"x")],
+        [part(ITERATED), part(COUNTER, bits=32), part(COUNTER, bits=32)],
+        [part(ITERATED), part(COUNTER, bits=12)],
+        [part(ITERATED), [COUNTER, b"", 32, True, 0]],
+        [part(ITERATED), part(LENGTH, bits=32)],
+        [part(ITERATED), part(5)],
+        [part(ITERATED), part(OCTETS, bytes(4097))],
+    ],
+)
+def test_what_the_chained_kdfs_do_not_take_is_told(parts: list[object]) -> None:
+    base, invalid = secret(bytes(32)), Ckr.MECHANISM_PARAM_INVALID
+    prf = int(Ckm.SHA256_HMAC)
+    assert refusal(Ckm.SP800_108_FEEDBACK_KDF, packed(prf, parts, b""), base) == invalid
+    assert refusal(Ckm.SP800_108_DOUBLE_PIPELINE_KDF, packed(prf, parts), base) == invalid
+
+
+def test_the_chained_kdfs_need_a_fitting_key_and_a_known_prf() -> None:
+    base, parts = secret(bytes(32)), [part(ITERATED)]
+    pipeline = Ckm.SP800_108_DOUBLE_PIPELINE_KDF
+    cmac = packed(int(Ckm.AES_CMAC), parts)
+    assert refusal(pipeline, cmac, base) == Ckr.KEY_TYPE_INCONSISTENT
+    unknown = packed(int(Ckm.SHA256), parts)
+    assert refusal(pipeline, unknown, base) == Ckr.MECHANISM_PARAM_INVALID
+    long = packed(int(Ckm.SHA256_HMAC), parts, bytes(4097))
+    assert refusal(Ckm.SP800_108_FEEDBACK_KDF, long, base) == Ckr.MECHANISM_PARAM_INVALID
+    assert len(value(pipeline, packed(int(Ckm.SHA256_HMAC), parts), base)) == 32

@@ -189,7 +189,10 @@ def test_hkdf(session: Session, case: Case) -> None:
 COUNTER, LENGTH, OCTETS = 1, 3, 4
 
 
-def counter_kdf(prf: int, *parts: tuple[int, bytes | ctypes.Structure]) -> Mechanism:
+def kdf_parts(
+    *parts: tuple[int, bytes | ctypes.Structure],
+) -> tuple[ctypes.Array[CounterPart], list[object]]:
+    """Return CK_PRF_DATA_PARAM rows, and what must live as long as they."""
     rows = (CounterPart * len(parts))()
     held = [
         ctypes.create_string_buffer(part, len(part)) if isinstance(part, bytes) else part
@@ -198,12 +201,17 @@ def counter_kdf(prf: int, *parts: tuple[int, bytes | ctypes.Structure]) -> Mecha
     for row, (kind, _), buffer in zip(rows, parts, held, strict=True):
         row.kind, row.value = kind, ctypes.addressof(buffer)
         row.length = ctypes.sizeof(buffer)
+    return rows, list(held)
+
+
+def counter_kdf(prf: int, *parts: tuple[int, bytes | ctypes.Structure]) -> Mechanism:
+    rows, held = kdf_parts(*parts)
     built = mechanism(Ckm.SP800_108_COUNTER_KDF, CounterParameter(prf, len(parts), rows, 0, None))
     built.parts = held
     return built
 
 
-@pytest.mark.parametrize("case", cases("counter_kdf")[::4])
+@pytest.mark.parametrize("case", cases("counter_kdf"))
 def test_the_counter_kdf(session: Session, case: Case) -> None:
     kind, _, name = case["prf"].partition("_")
     value, wanted = octets(case["key"]), octets(case["derived"])

@@ -77,14 +77,19 @@ CK_RV cv_put_pbkdf2(const struct cv_mechanism *row, const CK_MECHANISM *given, c
     return CKR_OK;
 }
 
-static bool put_counter_part(const CK_PRF_DATA_PARAM *part, cv_writer *out)
+/* In the counter mode the iteration variable is the counter; in the others it is what is chained,
+ * without a format, and the counter a kind of its own. */
+static bool put_kdf_part(const CK_PRF_DATA_PARAM *part, bool chained, cv_writer *out)
 {
     CK_SP800_108_DKM_LENGTH_FORMAT format = {0};
     const uint8_t *bytes = part->pValue;
     CK_ULONG length = part->ulValueLen;
     if (bad_text(bytes, length))
         return false;
-    if (part->type == CK_SP800_108_ITERATION_VARIABLE) {
+    if (chained && part->type == CK_SP800_108_ITERATION_VARIABLE) {
+        if (length != 0)
+            return false;
+    } else if (part->type == (chained ? CK_SP800_108_COUNTER : CK_SP800_108_ITERATION_VARIABLE)) {
         CK_SP800_108_COUNTER_FORMAT counter;
         if (length != sizeof counter)
             return false;
@@ -107,25 +112,50 @@ static bool put_counter_part(const CK_PRF_DATA_PARAM *part, cv_writer *out)
     return true;
 }
 
+static CK_RV put_kdf_parts(const CK_PRF_DATA_PARAM *parts, CK_ULONG count, bool chained,
+                           cv_writer *out)
+{
+    if (count > COUNTER_PARTS_MAX || parts == NULL)
+        return CKR_MECHANISM_PARAM_INVALID;
+    cv_write_array(out, count);
+    for (CK_ULONG i = 0; i < count; i++)
+        if (!put_kdf_part(&parts[i], chained, out))
+            return CKR_MECHANISM_PARAM_INVALID;
+    return CKR_OK;
+}
+
 CK_RV cv_put_counter_kdf(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
                          struct cv_parameter *facts)
 {
-    (void)row;
     (void)facts;
     CK_SP800_108_KDF_PARAMS kdf;
     if (given->ulParameterLen != sizeof kdf)
         return CKR_MECHANISM_PARAM_INVALID;
     memcpy(&kdf, given->pParameter, sizeof kdf);
-    if (kdf.ulNumberOfDataParams > COUNTER_PARTS_MAX || kdf.ulAdditionalDerivedKeys != 0 ||
-        kdf.pDataParams == NULL)
+    if (kdf.ulAdditionalDerivedKeys != 0)
         return CKR_MECHANISM_PARAM_INVALID;
     cv_write_array(out, 2);
     cv_write_uint(out, kdf.prfType);
-    cv_write_array(out, kdf.ulNumberOfDataParams);
-    for (CK_ULONG i = 0; i < kdf.ulNumberOfDataParams; i++)
-        if (!put_counter_part(&kdf.pDataParams[i], out))
-            return CKR_MECHANISM_PARAM_INVALID;
-    return CKR_OK;
+    return put_kdf_parts(kdf.pDataParams, kdf.ulNumberOfDataParams,
+                         row->type == CKM_SP800_108_DOUBLE_PIPELINE_KDF, out);
+}
+
+CK_RV cv_put_feedback_kdf(const struct cv_mechanism *row, const CK_MECHANISM *given,
+                          cv_writer *out, struct cv_parameter *facts)
+{
+    (void)row;
+    (void)facts;
+    CV_SP800_108_FEEDBACK_KDF_PARAMS kdf;
+    if (given->ulParameterLen != sizeof kdf)
+        return CKR_MECHANISM_PARAM_INVALID;
+    memcpy(&kdf, given->pParameter, sizeof kdf);
+    if (kdf.ulAdditionalDerivedKeys != 0 || bad_text(kdf.pIV, kdf.ulIVLen))
+        return CKR_MECHANISM_PARAM_INVALID;
+    cv_write_array(out, 3);
+    cv_write_uint(out, kdf.prfType);
+    CK_RV value = put_kdf_parts(kdf.pDataParams, kdf.ulNumberOfDataParams, true, out);
+    cv_write_bin(out, kdf.pIV, kdf.ulIVLen);
+    return value;
 }
 
 CK_RV cv_put_other_key(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,

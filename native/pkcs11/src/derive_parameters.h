@@ -10,6 +10,8 @@ CK_RV cv_put_hkdf(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_
                   struct cv_parameter *facts);
 CK_RV cv_put_counter_kdf(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
                          struct cv_parameter *facts);
+CK_RV cv_put_feedback_kdf(const struct cv_mechanism *row, const CK_MECHANISM *given,
+                          cv_writer *out, struct cv_parameter *facts);
 CK_RV cv_put_pbkdf2(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
                     struct cv_parameter *facts);
 CK_RV cv_put_other_key(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,

@@ -351,6 +351,8 @@ static const struct cv_mechanism table[] = {
     DERIVES(CKM_HKDF_DERIVE, cv_put_hkdf),
     DERIVES(CKM_HKDF_DATA, cv_put_hkdf),
     DERIVES(CKM_SP800_108_COUNTER_KDF, cv_put_counter_kdf),
+    DERIVES(CKM_SP800_108_FEEDBACK_KDF, cv_put_feedback_kdf),
+    DERIVES(CKM_SP800_108_DOUBLE_PIPELINE_KDF, cv_put_counter_kdf),
     HASH_DERIVES(SHA1),
     HASH_DERIVES(SHA224),
     HASH_DERIVES(SHA256),

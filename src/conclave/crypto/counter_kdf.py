@@ -26,12 +26,12 @@ from conclave.keyring.attributes import MAC_KEYS
 from conclave.service.wire import CounterKdfParameter, CounterKdfPart
 
 MAX_TEXT_BYTES: Final = 4096
-_COUNTER, _LENGTH, _OCTETS = 1, 3, 4
+_COUNTER, LENGTH, OCTETS = 1, 3, 4
 _OF_KEYS, _OF_SEGMENTS = 1, 2
-_COUNTER_BITS: Final = (8, 16, 24, 32)
+COUNTER_BITS: Final = (8, 16, 24, 32)
 _LENGTH_BITS: Final = (8, 16, 24, 32, 64)
 _CMAC_BYTES: Final = 16
-_HMACS: Final[dict[int, HashAlgorithm]] = {int(row.hmac): row.algorithm for row in HASHES}
+HMACS: Final[dict[int, HashAlgorithm]] = {int(row.hmac): row.algorithm for row in HASHES}
 _PARAMETER: Final = msgspec.msgpack.Decoder(CounterKdfParameter)
 
 
@@ -60,7 +60,7 @@ def counter_kdf(raw: bytes) -> CounterChoice:
         parameter = _PARAMETER.decode(raw)
     except msgspec.DecodeError as error:
         raise _wrong(f"The mechanism's parameter has another shape: {error}.") from None
-    hmac = _HMACS.get(parameter.prf)
+    hmac = HMACS.get(parameter.prf)
     if hmac is None and parameter.prf != Ckm.AES_CMAC:
         raise _wrong(f"The PRF 0x{parameter.prf:x} is neither an HMAC nor AES-CMAC.")
     counters = [at for at, part in enumerate(parameter.parts) if part.kind == _COUNTER]
@@ -79,26 +79,33 @@ def counter_kdf(raw: bytes) -> CounterChoice:
 
 def _require_part(part: CounterKdfPart) -> None:
     if part.kind == _COUNTER:
-        if part.width_bits not in _COUNTER_BITS or part.little_endian:
+        if part.width_bits not in COUNTER_BITS or part.little_endian:
             raise _wrong("The iteration variable has 8, 16, 24 or 32 bits, big endian.")
-    elif part.kind == _LENGTH:
-        if part.width_bits not in _LENGTH_BITS or part.method not in {_OF_KEYS, _OF_SEGMENTS}:
-            raise _wrong("The length has 8, 16, 24, 32 or 64 bits, and one of two methods.")
-    elif part.kind != _OCTETS:
+    elif part.kind == LENGTH:
+        require_length_part(part)
+    elif part.kind != OCTETS:
         raise _wrong(f"The data type {part.kind} has no place in the counter mode.")
     elif len(part.octets) > MAX_TEXT_BYTES:
         raise _wrong(f"A byte array has at most {MAX_TEXT_BYTES} bytes.")
 
 
+def require_length_part(part: CounterKdfPart) -> None:
+    """Refuse a CK_SP800_108_DKM_LENGTH_FORMAT that says nothing."""
+    if part.width_bits not in _LENGTH_BITS or part.method not in {_OF_KEYS, _OF_SEGMENTS}:
+        raise _wrong("The length has 8, 16, 24, 32 or 64 bits, and one of two methods.")
+
+
 def _written(parts: tuple[CounterKdfPart, ...], choice: CounterChoice, wanted: int) -> bytes:
     return b"".join(
-        part.octets if part.kind == _OCTETS else _length(part, choice, wanted) for part in parts
+        part.octets if part.kind == OCTETS else written_length(part, choice.segment_bytes, wanted)
+        for part in parts
     )
 
 
-def _length(part: CounterKdfPart, choice: CounterChoice, wanted: int) -> bytes:
+def written_length(part: CounterKdfPart, segment_bytes: int, wanted: int) -> bytes:
+    """Return the length of what is derived, in bits, as its format has it."""
     if part.method == _OF_SEGMENTS:
-        wanted = -(-wanted // choice.segment_bytes) * choice.segment_bytes
+        wanted = -(-wanted // segment_bytes) * segment_bytes
     order: Literal["little", "big"] = "little" if part.little_endian else "big"
     if 8 * wanted >> part.width_bits:
         raise _wrong(f"The length of {8 * wanted} bits does not fit {part.width_bits} bits.")

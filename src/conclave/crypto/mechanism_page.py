@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from conclave.crypto import (
+    chained_kdf,
     cipher_mechanisms,
     counter_kdf,
     derive_mechanisms,
@@ -32,6 +33,7 @@ Make it anew with `python -m conclave.crypto.mechanism_page docs/mechanisms.md`.
 C_GetMechanismInfo reports exactly this, and of what signs, AES-GCM, AES-CCM and ChaCha20-Poly1305
 that they take messages. Key sizes are in the unit that the standard gives the
 mechanism. A mechanism marked *digest* lets the module hash long data itself and send the digest.
+[vectors.md](vectors.md) counts the published vectors that pass through each.
 
 | mechanism | number | key types | key sizes | does | parameter |
 |---|---|---|---|---|---|
@@ -81,11 +83,11 @@ _TAIL: Final = """
   `conclave.toml`, the same on all members) takes rows and abilities out of this table;
   C_GetMechanismList and C_GetMechanismInfo tell what is left, and the rest is
   CKR_MECHANISM_INVALID. A key that is too small is CKR_KEY_SIZE_RANGE, another curve
-  CKR_CURVE_NOT_SUPPORTED, SHA-1 in a PSS parameter CKR_MECHANISM_PARAM_INVALID and in a
-  DigestInfo CKR_DATA_INVALID. CKM_ECDSA takes digests whose hash nobody can tell. What
-  follows from key and mechanism, CKA_ALLOWED_MECHANISMS too, is refused by C_SignInit and its like;
-  what depends on parameter or data, or was just changed, by C_Sign. `fips_mechanisms` leaves out
-  raw RSA, PKCS #1 v1.5 encryption (decryption stays), ChaCha20-Poly1305, X25519 and X448, and all
+  CKR_CURVE_NOT_SUPPORTED, SHA-1 in a PSS parameter CKR_MECHANISM_PARAM_INVALID and in a DigestInfo
+  CKR_DATA_INVALID. CKM_ECDSA takes digests whose hash nobody can tell. What follows from key and
+  mechanism, CKA_ALLOWED_MECHANISMS too, is refused by C_SignInit and its like; what depends on
+  parameter or data, or was just changed, by C_Sign. `fips_mechanisms` leaves out raw RSA, PKCS #1
+  v1.5 encryption (decryption stays), hashes of keys, ChaCha20-Poly1305, X25519 and X448, and all
   curves but P-224 to P-521 in ECDSA; it is no validation. Keys of any size and curve may still be
   imported.
 * CKM_DES3_* decrypt and verify only, and are listed only with `limits.legacy_mechanisms`.
@@ -118,7 +120,8 @@ _TAIL: Final = """
   hash, or its first bytes.
 * CKM_HKDF_DATA makes a data object of CKA_VALUE_LEN bytes; like any data object it can be read.
 * CKM_SP800_108_COUNTER_KDF takes HMAC and AES-CMAC, an iteration variable of 8 to 32 bits, big
-  endian, at any place, byte arrays and lengths; it derives one key a call.
+  endian, at any place, byte arrays and lengths; it derives one key a call. So do the feedback and
+  the double-pipeline KDF, with an optional counter.
 * CKM_RSA_PKCS unwraps what has a wrong padding to a random key, or to CKR_WRAPPED_KEY_INVALID where
   its random length is none of the type's: one more reason to wrap with CKM_RSA_PKCS_OAEP.
 * CKA_WRAP, CKA_UNWRAP and CKA_DERIVE are false unless asked for; the uses that a key's type is for
@@ -159,6 +162,8 @@ _PARAMETERS: Final = {
     derive_mechanisms.ecdh: "CK_ECDH1_DERIVE_PARAMS",
     derive_mechanisms.hkdf: "CK_HKDF_PARAMS",
     counter_kdf.counter_kdf: "CK_SP800_108_KDF_PARAMS",
+    chained_kdf.feedback_kdf: "CK_SP800_108_FEEDBACK_KDF_PARAMS",
+    chained_kdf.double_pipeline_kdf: "CK_SP800_108_KDF_PARAMS",
     password_derivation.pbkdf2: "CK_PKCS5_PBKD2_PARAMS2",
     derive_mechanisms.octets: "CK_KEY_DERIVATION_STRING_DATA",
     derive_mechanisms.other_key: "CK_OBJECT_HANDLE",

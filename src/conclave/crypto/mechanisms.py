@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from conclave.crypto import (
+    chained_kdf,
     cipher_mechanisms,
     counter_kdf,
     curve_mechanisms,
@@ -83,6 +84,7 @@ MECHANISMS: Final = _table(
         *wrap_mechanisms.ROWS,
         *derive_mechanisms.ROWS,
         *counter_kdf.ROWS,
+        *chained_kdf.ROWS,
         *hash_derivation.ROWS,
         *password_derivation.ROWS,
     )

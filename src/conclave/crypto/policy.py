@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from conclave.crypto.curves import MONTGOMERY, curve_of
 from conclave.crypto.faults import refused
-from conclave.crypto.hashes import MASKS, SHA1
+from conclave.crypto.hashes import HASHES, MASKS, SHA1
 from conclave.crypto.material import RSA_MIN_BITS
 from conclave.crypto.mechanism_row import GeneratePair, KeyRule, Mechanism
 from conclave.crypto.parameters import PssChoice
@@ -57,6 +57,10 @@ _NOT_APPROVED: Final = frozenset(
         Ckm.EC_MONTGOMERY_KEY_PAIR_GEN,
         Ckm.CHACHA20_KEY_GEN,
         Ckm.CHACHA20_POLY1305,
+        # A bare hash of a key is none of the derivations of SP 800-56C, -108 and -133.
+        *(row.key_derivation for row in HASHES),
+        Ckm.SHAKE_128_KEY_DERIVATION,
+        Ckm.SHAKE_256_KEY_DERIVATION,
     }
 )
 _SMALLEST_MONTGOMERY_BITS: Final = min(row.bits for row in MONTGOMERY)

@@ -510,6 +510,14 @@ class CounterKdfParameter(Message, frozen=True):
     parts: list[CounterKdfPart]
 
 
+class FeedbackKdfParameter(Message, frozen=True):
+    """CK_SP800_108_FEEDBACK_KDF_PARAMS: PRF, the parts of its input, the initial value."""
+
+    prf: int
+    parts: list[CounterKdfPart]
+    vector: bytes
+
+
 class GcmParameter(Message, frozen=True):
     """CK_GCM_PARAMS: nonce, additional data, tag length in bits."""
 
