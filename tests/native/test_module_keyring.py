@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import ssl
+import threading
 import uuid
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -24,25 +26,34 @@ SO_PIN_TO_BE_CHANGED: Final = 0x800000
 USER_PIN_INITIALIZED: Final = 0x8
 RW_SO: Final = 4
 SESSION_EXISTS: Final = 0xB6
+DONT_BLOCK: Final = 1
+NO_EVENT: Final = 8
+CRYPTOKI_NOT_INITIALIZED: Final = 0x190
 
 
-def create_keyring(demo: Demo, label: str) -> None:
-    """Create a keyring as the appliance's administrator."""
+def administer(demo: Demo, method: str, path: str, **more: Any) -> None:
+    """Do something to keyrings as the appliance's administrator."""
     document, kind = demo.document, "application/vnd.safenetinc.lunasa+json;version=14"
     co = {
         "type": "CO",
         "partitionLabel": document["partitionLabel"],
         "password": document["coPassword"],
     }
-    answer = httpx.post(
-        f"https://{demo.member['address']}:{demo.member['restPort']}/api/keyrings",
-        json={"authentication": [co], "keyRingLabel": label, "keyRingPassword": INITIAL},
+    answer = httpx.request(
+        method,
+        f"https://{demo.member['address']}:{demo.member['restPort']}{path}",
+        json={"authentication": [co], **more},
         auth=("admin", document["adminPassword"]),
         headers={"Accept": kind, "Content-Type": kind},
         verify=ssl.create_default_context(cafile=document["caFile"]),
         timeout=30,
     )
     assert answer.is_success, answer.text
+
+
+def create_keyring(demo: Demo, label: str) -> None:
+    """Create a keyring."""
+    administer(demo, "POST", "/api/keyrings", keyRingLabel=label, keyRingPassword=INITIAL)
 
 
 def slot_of(library: Cryptoki, label: str) -> int:
@@ -99,3 +110,29 @@ def test_an_expired_first_password_is_the_so_s_also_without_a_login(
     session = place.library.open(slot)
     session.do("C_SetPIN", INITIAL.encode(), len(INITIAL), own, len(own))
     assert session.login(OWN, SO) == Ckr.OK
+
+
+def test_who_waits_is_told_of_a_keyring_that_comes_and_goes(demo: Demo, place: Place) -> None:
+    library, label, told = place.library, f"keyring {uuid.uuid4().hex[:8]}", ctypes.c_ulong()
+    known = library.slots()
+    value = library.value("C_WaitForSlotEvent", DONT_BLOCK, ctypes.byref(told), None)
+    assert value == NO_EVENT
+    create_keyring(demo, label)
+    library.do("C_WaitForSlotEvent", 0, ctypes.byref(told), None)
+    assert told.value not in known
+    assert library.token(told.value).label == label.ljust(32).encode()
+    slot = told.value
+    administer(demo, "DELETE", f"/api/keyrings/{label}")
+    library.do("C_WaitForSlotEvent", 0, ctypes.byref(told), None)
+    assert told.value == slot
+    assert library.slots() == known
+    answers: list[int] = []
+    waiter = threading.Thread(
+        target=lambda: answers.append(
+            library.value("C_WaitForSlotEvent", 0, ctypes.byref(told), None)
+        )
+    )
+    waiter.start()
+    library.do("C_Finalize", None)
+    waiter.join(30)
+    assert answers == [CRYPTOKI_NOT_INITIALIZED]
