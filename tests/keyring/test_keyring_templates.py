@@ -26,6 +26,7 @@ from conclave.keyring.attributes import (
     encode_attributes,
     ulong,
 )
+from conclave.keyring.objects import apply_changes, copy_attributes
 from conclave.keyring.templates import ObjectPolicy, build_object
 
 NIL = b"\xc0"
@@ -210,10 +211,17 @@ def test_only_the_security_officer_trusts_a_key() -> None:
     assert build_object(aes(TRUSTED=TRUE), policy=officer)[Cka.TRUSTED] == TRUE
 
 
-def test_context_login_is_refused_until_it_exists() -> None:
-    template = [(Cka.EC_PARAMS, P256.params)], [(Cka.ALWAYS_AUTHENTICATE, TRUE)]
-    arguments = (Ckm.EC_KEY_PAIR_GEN, NIL, *template)
-    assert refusal(mechanisms.generate_key_pair, *arguments) == Ckr.ATTRIBUTE_VALUE_INVALID
+def test_a_key_that_asks_for_the_password_is_private_and_stays_so() -> None:
+    params, asking = [(Cka.EC_PARAMS, P256.params)], (Cka.ALWAYS_AUTHENTICATE, TRUE)
+    token = [asking, (Cka.TOKEN, FALSE)]
+    arguments = (Ckm.EC_KEY_PAIR_GEN, NIL, params)
+    open_key = [*token, (Cka.PRIVATE, FALSE)]
+    value = refusal(mechanisms.generate_key_pair, *arguments, open_key)
+    assert value == Ckr.TEMPLATE_INCONSISTENT
+    _, private = mechanisms.generate_key_pair(*arguments, token)
+    for change in (apply_changes, copy_attributes):
+        value = refusal(change, private, [(Cka.ALWAYS_AUTHENTICATE, FALSE)])
+        assert value == Ckr.ATTRIBUTE_READ_ONLY
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.system
 
 SECRET = os.urandom(40)
 P256 = bytes.fromhex("06082a8648ce3d030107")
+CONTEXT_SPECIFIC = 2
 KEY_INDIGESTIBLE = 0x67
+OPERATION_NOT_INITIALIZED = 0x91
 RW_USER_FUNCTIONS = 3
 PROTECTED_AUTHENTICATION_PATH = 0x100
 
@@ -123,3 +125,44 @@ def test_the_role_has_a_name_and_no_other_way_to_prove_itself(place: Place) -> N
     assert session.value("C_Login", USER, None, 0) == Ckr.ARGUMENTS_BAD
     assert session.login(place.pin) == Ckr.OK
     session.do("C_CloseSession")
+
+
+@pytest.mark.parametrize("token", [False, True])
+def test_a_key_may_ask_for_the_password_before_each_use(
+    place: Place, session: Session, token: bool
+) -> None:
+    pin, sign, kind = place.pin.encode(), mechanism(Ckm.ECDSA_SHA256), Cka.ALWAYS_AUTHENTICATE
+    public, private = session.generate_pair(
+        Ckm.EC_KEY_PAIR_GEN, {Cka.EC_PARAMS: P256, Cka.TOKEN: token}, {kind: True, Cka.TOKEN: token}
+    )
+    assert session.get(private, kind) == b"\1"
+    assert session.value("C_Login", CONTEXT_SPECIFIC, pin, len(pin)) == OPERATION_NOT_INITIALIZED
+    for data in (b"first", b"second"):
+        session.begin("Sign", sign, private)
+        assert session.value("C_Login", CONTEXT_SPECIFIC, b"wrong one", 9) == Ckr.PIN_INCORRECT
+        session.do("C_Login", CONTEXT_SPECIFIC, pin, len(pin))
+        made = session.output("C_Sign", data, len(data))
+        assert session.verified(sign, public, data, made) == Ckr.OK
+        session.begin("Sign", sign, private)
+        room, length = ctypes.create_string_buffer(64), ctypes.c_ulong(64)
+        value = session.value("C_Sign", data, len(data), room, ctypes.byref(length))
+        assert value == Ckr.USER_NOT_LOGGED_IN
+        assert session.state() == RW_USER_FUNCTIONS
+    for key in (public, private):
+        session.do("C_DestroyObject", key)
+
+
+def test_a_key_may_ask_for_the_password_before_each_decryption(
+    place: Place, session: Session
+) -> None:
+    pin, pkcs = place.pin.encode(), mechanism(Ckm.RSA_PKCS)
+    public, private = session.generate_pair(
+        Ckm.RSA_PKCS_KEY_PAIR_GEN, {Cka.MODULUS_BITS: 2048}, {Cka.ALWAYS_AUTHENTICATE: True}
+    )
+    sealed = session.whole("Encrypt", pkcs, public, b"secret")
+    session.begin("Decrypt", pkcs, private)
+    session.do("C_Login", CONTEXT_SPECIFIC, pin, len(pin))
+    room, length = ctypes.create_string_buffer(256), ctypes.c_ulong(255)
+    value = session.value("C_Decrypt", sealed, len(sealed), room, ctypes.byref(length))
+    assert (value, length.value) == (Ckr.BUFFER_TOO_SMALL, 256)
+    assert session.output("C_Decrypt", sealed, len(sealed)) == b"secret"

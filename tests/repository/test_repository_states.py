@@ -20,7 +20,7 @@ from conclave.cluster.member_states import (
     state_of,
 )
 from conclave.ids import ClusterId, MemberId
-from conclave.service.messages import METHODS
+from conclave.service.methods import METHODS
 from conclave.service.wire import Operation
 from conclave.states_page import markdown
 

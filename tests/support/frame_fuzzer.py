@@ -103,6 +103,7 @@ def seed_requests() -> dict[str, list[Any]]:
         "forward": (Operation.FORWARD, [KEYRING, "127.0.0.1", b"request", IDEMPOTENCY]),
     }
     arguments |= _seeds_of_moving_keys(aes, iv, write) | _seeds_of_recovery()
+    arguments |= _seeds_of_contexts()
     # A logout with the live ticket would make all that follows shallow.
     return {
         name: [1, int(operation), None if name == "logout" else TICKET, args]
@@ -117,6 +118,20 @@ def _seeds_of_recovery() -> dict[str, tuple[Operation, list[Any]]]:
         "verify-recover": (
             Operation.VERIFY_RECOVER,
             [KEYRING, PUBLIC, rsa, None, bytes(256), False],
+        ),
+    }
+
+
+def _seeds_of_contexts() -> dict[str, tuple[Operation, list[Any]]]:
+    sign, kind = int(Operation.SIGN), int(Ckm.ECDSA_SHA256)
+    return {
+        "context-login": (
+            Operation.CONTEXT_LOGIN,
+            [KEYRING, PRIVATE, sign, b"password", IDEMPOTENCY],
+        ),
+        "use-in-context": (
+            Operation.USE_IN_CONTEXT,
+            [KEYRING, PRIVATE, sign, bytes(300), kind, None, b"data", True],
         ),
     }
 

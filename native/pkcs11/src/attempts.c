@@ -96,6 +96,7 @@ static bool is_change(const struct cv_request *request)
 {
     switch (request->operation) {
     case CV_LOGIN:
+    case CV_CONTEXT_LOGIN:
     case CV_SET_PIN:
     case CV_INIT_PIN:
     case CV_INIT_TOKEN:
@@ -121,6 +122,7 @@ static cv_moment hedge_of(const struct cv_request *request, bool change)
 {
     switch (request->operation) {
     case CV_LOGIN:
+    case CV_CONTEXT_LOGIN:
         return HEDGE_OF_LOGIN;
     case CV_GENERATE_KEY:
     case CV_GENERATE_KEY_PAIR:

@@ -83,7 +83,9 @@ static CK_RV crypt_whole(struct cv_session *session, const struct cv_direction *
         return direction->length_error;
     if (!chunks && in.length > CV_DATA_MAX)
         return direction->length_error;
-    if (out.bytes == NULL || is_exact(operation, direction) || chunks)
+    /* Who proved himself for one use must not spend it on a buffer that is too small. */
+    bool once = operation->info.always_authenticate;
+    if (out.bytes == NULL || is_exact(operation, direction) || chunks || once)
         if (cv_only_length(result_length(operation, direction, in.length), out.bytes, out.length,
                            &value))
             return value;

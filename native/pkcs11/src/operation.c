@@ -24,6 +24,7 @@ CK_RV cv_operation_drop(struct cv_operation *operation, CK_RV value)
     operation->key = NULL;
     operation->multi_part = false;
     empty(&operation->parameter);
+    empty(&operation->context);
     empty(&operation->collected);
     OPENSSL_cleanse(operation->pending, sizeof operation->pending);
     operation->pending_length = 0;
@@ -60,6 +61,7 @@ void cv_operation_free(struct cv_operation *operation)
 {
     cv_operation_drop(operation, CKR_OK);
     cv_writer_free(&operation->parameter);
+    cv_writer_free(&operation->context);
     cv_writer_free(&operation->collected);
     cv_writer_free(&operation->signature);
 }
@@ -189,8 +191,17 @@ static void clear_args(cv_writer *args)
     args->failed = false;
 }
 
-static size_t elements(unsigned operation)
+/* Is the use one that asks for the password each time? */
+static bool needs_context(const struct cv_operation *operation, unsigned number)
 {
+    return operation->info.always_authenticate &&
+           (number == CV_SIGN || number == CV_SIGN_RECOVER || number == CV_DECRYPT);
+}
+
+static size_t elements(unsigned operation, bool context)
+{
+    if (context)
+        return 8;
     return operation == CV_VERIFY ? 7 : operation == CV_SIGN ? 6 : 5;
 }
 
@@ -202,19 +213,26 @@ CK_RV cv_use_key(struct cv_session *session, struct cv_operation *operation,
     memset(reply, 0, sizeof *reply);
     if (use->length > CV_DATA_MAX)
         return CKR_DATA_LEN_RANGE;
-    CK_RV value = cv_object_put_request(operation->key, elements(use->operation), args);
+    bool context = needs_context(operation, use->operation);
+    if (context && operation->context.length == 0)
+        return CKR_USER_NOT_LOGGED_IN;
+    CK_RV value = cv_object_put_request(operation->key, elements(use->operation, context), args);
     if (value == CKR_OBJECT_HANDLE_INVALID)
         return CKR_KEY_HANDLE_INVALID;
+    if (context) {
+        cv_write_uint(args, use->operation);
+        cv_write_bin(args, operation->context.bytes, operation->context.length);
+    }
     cv_write_uint(args, use->mechanism);
     cv_write_raw(args, use->parameter->bytes, use->parameter->length);
     cv_write_bin(args, use->data, use->length);
     if (use->operation == CV_VERIFY)
         cv_write_bin(args, use->signature, use->signature_length);
-    if (use->operation == CV_VERIFY || use->operation == CV_SIGN)
+    if (use->operation == CV_VERIFY || use->operation == CV_SIGN || context)
         cv_write_bool(args, use->prehashed);
     if (args->failed)
         return CKR_DATA_LEN_RANGE; /* with the key's blob it is too long for a frame */
-    value = cv_slot_call(session->slot, use->operation, args, reply);
+    value = cv_slot_call(session->slot, context ? CV_USE_IN_CONTEXT : use->operation, args, reply);
     if (value == CKR_KEY_FUNCTION_NOT_PERMITTED || value == CKR_MECHANISM_INVALID ||
         value == CKR_KEY_SIZE_RANGE || value == CKR_CURVE_NOT_SUPPORTED)
         cv_object_forget_key_info(operation->key);

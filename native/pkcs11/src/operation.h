@@ -64,6 +64,9 @@ CK_RV cv_sign(struct cv_session *session, struct cv_operation *operation, bool w
 CK_RV cv_verify(struct cv_session *session, struct cv_operation *operation, bool whole,
                 struct cv_text data, struct cv_text signature);
 
+/* C_Login as CKU_CONTEXT_SPECIFIC: proves the password for the operation that asks for it. */
+CK_RV cv_context_login(struct cv_session *session, const uint8_t *pin, size_t length);
+
 /* Keeps a part of data that go out as one; CKR_DATA_LEN_RANGE beyond CV_DATA_MAX. */
 CK_RV cv_operation_collect(struct cv_operation *operation, const uint8_t *data, size_t length);
 

@@ -29,6 +29,8 @@ enum cv_operation_number {
     CV_DERIVE_KEY = 34,
     CV_SIGN_RECOVER = 35,
     CV_VERIFY_RECOVER = 36,
+    CV_CONTEXT_LOGIN = 37,
+    CV_USE_IN_CONTEXT = 38,
     CV_SIGN = 40,
     CV_VERIFY = 41,
     CV_ENCRYPT = 42,

@@ -68,15 +68,14 @@ static CK_RV get_session_info(struct cv_session *session, CK_SESSION_INFO *info)
 static CK_RV login(struct cv_session *session, CK_USER_TYPE user, const uint8_t *pin,
                    CK_ULONG length)
 {
-    if (user == CKU_CONTEXT_SPECIFIC)
-        return cv_operations_use_keys(session) ? CKR_FUNCTION_NOT_SUPPORTED
-                                      : CKR_OPERATION_NOT_INITIALIZED;
-    if (user != CKU_SO && user != CKU_USER)
+    if (user != CKU_SO && user != CKU_USER && user != CKU_CONTEXT_SPECIFIC)
         return CKR_USER_TYPE_INVALID;
     if (pin == NULL) /* there is no other way to prove oneself */
         return CKR_ARGUMENTS_BAD;
     if (length > PIN_MAX)
         return CKR_PIN_LEN_RANGE;
+    if (user == CKU_CONTEXT_SPECIFIC)
+        return cv_context_login(session, pin, length);
     CK_RV value = cv_slot_login(session->slot, (enum cv_role)user, pin, length);
     session->so_pin_expired = user == CKU_SO && value == CKR_PIN_EXPIRED;
     return value;

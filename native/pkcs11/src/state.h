@@ -224,6 +224,7 @@ struct cv_operation {
     struct cv_object *key;
     struct cv_key_info info;
     cv_writer parameter; /* as the wire has it */
+    cv_writer context;   /* what C_Login as CKU_CONTEXT_SPECIFIC brought; empty before */
     struct cv_parameter facts;
     bool multi_part;
     void *hash;         /* EVP_MD_CTX, kept from one operation to the next */

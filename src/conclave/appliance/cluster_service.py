@@ -242,7 +242,7 @@ class ClusterService:
     async def call(
         self, method: str, params: Quiet, *, timeout_seconds: float = CALL_SECONDS
     ) -> Any:
-        """Call a method of `conclave.service.messages.METHODS` in the cluster process.
+        """Call a method of `conclave.service.methods.METHODS` in the cluster process.
 
         Raises NotAllowed (SERVICE_STOPPED) unless the service runs, and what the method raises.
         """

@@ -10,6 +10,7 @@ from uuid import UUID
 from conclave import faults
 from conclave.clock import ApplianceClock
 from conclave.cluster.ca import CertificateAuthority, der
+from conclave.cluster.context_book import ContextBook
 from conclave.cluster.master_keys import ClusterKeys, MasterKeys
 from conclave.cluster.store_handle import StoreHandle
 from conclave.crypto.password_hash import Argon2Cost
@@ -69,6 +70,7 @@ class Context:
     clock: ApplianceClock
     store: StoreHandle
     authorized: Authorized | None = field(default=None, repr=False)
+    contexts: ContextBook = field(default_factory=ContextBook, repr=False)
 
     @property
     def limits(self) -> Limits:

@@ -52,7 +52,8 @@ from conclave.cluster.primary import Primary
 from conclave.errors import Conflict, InternalFault, NotAllowed, Unavailable
 from conclave.ids import KeyringId, LoginId, MemberId, RowRevision
 from conclave.service.channel import Handler as MethodHandler
-from conclave.service.messages import METHODS, Nothing, Quiet
+from conclave.service.messages import Nothing, Quiet, SpendContext
+from conclave.service.methods import METHODS
 from conclave.service.page import SharedPage
 from conclave.store.repository import Touched
 
@@ -84,6 +85,7 @@ class LinkHandlers:
             "bump": self.bump,
             "forward": self.forward,
             "deny_login": self.deny_login,
+            "spend_context": self.spend_context,
             "merge_failures": self.merge_failures,
             "goodbye": self.goodbye,
             "survey": self.survey,
@@ -156,6 +158,10 @@ class LinkHandlers:
         """Serve a login no more."""
         self.page.deny_login(LoginId(params.login_id))
         return Nothing()
+
+    async def spend_context(self, params: SpendContext, _peer: Peer) -> Nothing:
+        """Take a proof of the password that this member gave and another one's client uses."""
+        return self.context.contexts.spend(params, self.page.cluster_time_ms())
 
     # ------------------------------------------------------------------ writes of others
 

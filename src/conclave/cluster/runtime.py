@@ -21,6 +21,7 @@ from conclave.cluster.client_admin import ClientAdmin
 from conclave.cluster.cluster_operations import ClusterOperations
 from conclave.cluster.configuration import MemberState, Standing
 from conclave.cluster.context import Context
+from conclave.cluster.context_logins import ContextLogins
 from conclave.cluster.credentials import Credentials
 from conclave.cluster.engine_choice import EngineChoice
 from conclave.cluster.enrolment import EnrolmentAdmin
@@ -106,6 +107,12 @@ class Runtime(RuntimeJoins):
         self._credentials = Credentials(context, desk, self._office)
         objects = ObjectWrites(context, self._office)
         users = UserMirror(context)
+        contexts = ContextLogins(
+            context,
+            self._office,
+            lambda: self.member,
+            lambda: self.handlers["login"],
+        )
 
         async def put_users(params: UserRecords, role: str) -> UsersVersion:
             result = await users.put_users(params, role)
@@ -126,6 +133,8 @@ class Runtime(RuntimeJoins):
                 "list_users": users.list_users,
                 "login": self._credentials.login,
                 "logout": self._credentials.logout,
+                "context_login": contexts.login,
+                "spend_context": contexts.spend,
                 "change_password": self._credentials.change_password,
                 "initialize_krco": self._credentials.initialize_krco,
                 "initialize_token": self._credentials.initialize_token,

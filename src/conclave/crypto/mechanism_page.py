@@ -93,7 +93,9 @@ _TAIL: Final = """
 * CKM_DES3_* decrypt and verify only, and are listed only with `limits.legacy_mechanisms`.
   CKK_DES3 keys may always be imported.
 * SHA-1 serves signatures and MACs that exist already; choose another hash for new ones.
-* CKA_ALWAYS_AUTHENTICATE true is refused (CKR_ATTRIBUTE_VALUE_INVALID): there is no context login.
+* A private key with CKA_ALWAYS_AUTHENTICATE signs, signs with recovery and decrypts after a
+  C_Login as CKU_CONTEXT_SPECIFIC for each use; it neither unwraps nor derives, and CKA_PRIVATE
+  must be true (CKR_TEMPLATE_INCONSISTENT).
 * A secret key is wrapped by its value, a private key by its PKCS #8 PrivateKeyInfo, which RSA alone
   (CKM_RSA_PKCS, CKM_RSA_PKCS_OAEP) does not take. CKM_AES_KEY_WRAP takes whole groups of 8 bytes,
   at least two, and therefore hardly any private key: CKM_AES_KEY_WRAP_KWP does. An unwrapped key

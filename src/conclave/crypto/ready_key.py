@@ -52,6 +52,7 @@ _USAGE: Final = (
     (Cka.ENCAPSULATE, Ckf.ENCAPSULATE),
     (Cka.DECAPSULATE, Ckf.DECAPSULATE),
 )
+_IN_CONTEXT: Final = Ckf.SIGN | Ckf.SIGN_RECOVER | Ckf.DECRYPT
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -69,18 +70,30 @@ class ReadyKey:
     """Empty means any."""
     handle: Any
     """The loaded key of pyca/cryptography; for a MAC key its bytes."""
+    context_usage: int = 0
+    """What it permits after a context login; `usage` of such a key is empty."""
     gcm: AESGCM | None = None
     extra: Any = None
     """What one family of mechanisms keeps with the key."""
 
 
 def usage_of(attributes: Attributes) -> int:
-    """Return the Ckf bits that a key's attributes permit."""
+    """Return the Ckf bits that a key's attributes permit.
+
+    A key that asks for the password before each use neither unwraps nor derives: the standard has
+    a context for what has a C_SignInit or C_DecryptInit only.
+    """
     usage = 0
     for number, flag in _USAGE:
         if attributes.get(number) == TRUE:
             usage |= flag.value
-    return usage
+    return usage & _IN_CONTEXT if attributes.get(Cka.ALWAYS_AUTHENTICATE) == TRUE else usage
+
+
+def _split_usage(attributes: Attributes) -> tuple[int, int]:
+    """Return what a key permits freely, and what after a context login."""
+    usage = usage_of(attributes)
+    return (0, usage) if attributes.get(Cka.ALWAYS_AUTHENTICATE) == TRUE else (usage, 0)
 
 
 def key_size_bits(attributes: Attributes) -> int:
@@ -111,12 +124,14 @@ def load_key(attributes: Attributes) -> ReadyKey:
     klass, kind = object_class(attributes), key_type(attributes)
     handle = _LOADERS[klass, kind](attributes)
     bits = key_size_bits(attributes)
+    usage, context_usage = _split_usage(attributes)
     return ReadyKey(
         object_class=klass,
         key_type=kind,
         size_bits=bits,
         size_bytes=(bits + 7) // 8,
-        usage=usage_of(attributes),
+        usage=usage,
+        context_usage=context_usage,
         allowed_mechanisms=_mechanisms(attributes.get(Cka.ALLOWED_MECHANISMS, b"")),
         handle=handle,
         gcm=AESGCM(attributes[Cka.VALUE]) if kind == Ckk.AES else None,

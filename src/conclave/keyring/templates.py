@@ -248,10 +248,10 @@ def check_policy(attributes: Attributes, policy: ObjectPolicy) -> None:
     """Raise when a new object must not exist in this form."""
     require_private(attributes, policy)
     require_trust(attributes, policy)
-    if is_true(attributes, Cka.ALWAYS_AUTHENTICATE):
+    if is_true(attributes, Cka.ALWAYS_AUTHENTICATE) and not is_true(attributes, Cka.PRIVATE):
         raise refused(
-            Ckr.ATTRIBUTE_VALUE_INVALID,
-            "CKA_ALWAYS_AUTHENTICATE true is not supported: there is no context login.",
+            Ckr.TEMPLATE_INCONSISTENT,
+            "CKA_ALWAYS_AUTHENTICATE is true and CKA_PRIVATE false; nobody logs in for such a key.",
         )
 
 

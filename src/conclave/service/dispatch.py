@@ -6,6 +6,7 @@ from typing import Final
 
 from conclave.service import (
     change_handlers,
+    context_handlers,
     encapsulation_handlers,
     key_handlers,
     login_handlers,
@@ -48,6 +49,8 @@ HANDLERS: Final[dict[int, Handler]] = {
         (Operation.DERIVE_KEY, wrap_handlers.derive_key),
         (Operation.SIGN_RECOVER, key_handlers.sign_recover),
         (Operation.VERIFY_RECOVER, key_handlers.verify_recover),
+        (Operation.CONTEXT_LOGIN, context_handlers.context_login),
+        (Operation.USE_IN_CONTEXT, context_handlers.use_in_context),
         (Operation.SIGN, key_handlers.sign),
         (Operation.VERIFY, key_handlers.verify),
         (Operation.ENCRYPT, key_handlers.encrypt),

@@ -56,22 +56,23 @@ _decode_init_token = args_decoder(InitToken)
 
 def login(core: Core, caller: Caller, request: Request) -> Rest:
     """Check a password and bring a ticket."""
-    args: Login = _decode_login(request.args)
+    return _login(core, client_login(core, caller, _decode_login(request.args)))
+
+
+def client_login(core: Core, caller: Caller, args: Login) -> ClientLogin:
+    """Return a login as the cluster process takes it; refuse one that is malformed."""
     _check_keyring(core, args.keyring_id)
     _check_role(args.role)
     _check_passwords(args.password)
     if len(args.attempt_id) != ATTEMPT_ID_BYTES:
         raise bad_argument(f"An attempt id has {ATTEMPT_ID_BYTES} bytes.")
-    return _login(
-        core,
-        ClientLogin(
-            client_id=caller.client_id,
-            source=caller.source,
-            keyring_id=args.keyring_id,
-            role=args.role,
-            password=args.password,
-            attempt_id=args.attempt_id,
-        ),
+    return ClientLogin(
+        client_id=caller.client_id,
+        source=caller.source,
+        keyring_id=args.keyring_id,
+        role=args.role,
+        password=args.password,
+        attempt_id=args.attempt_id,
     )
 
 

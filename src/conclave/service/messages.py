@@ -1,4 +1,4 @@
-"""Methods of the internal channels: one row each, with who may call it and with what.
+"""What is said on the internal channels; `methods` has who may say it to whom.
 
 Secrets travel here (passwords, the SMK), over Unix sockets below a 0700 directory, between
 processes that have proven a secret of their own.  None of these structs has a repr that shows
@@ -7,28 +7,10 @@ its bytes fields.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
-from conclave.service.client_messages import (
-    AssignedKeyringList,
-    AssignKeyrings,
-    AssignmentMode,
-    CheckEnrolment,
-    ClientList,
-    CreateEnrolmentToken,
-    EnrolClient,
-    EnrolmentTokenList,
-    EnrolmentTokenSummary,
-    NamedClient,
-    NamedEnrolmentToken,
-    RegisterClient,
-    RegisteredClient,
-    RenewClient,
-    TakeKeyring,
-)
 from conclave.service.quiet import Nothing as Nothing  # noqa: PLC0414 - exported from here
 from conclave.service.quiet import Quiet as Quiet  # noqa: PLC0414 - exported from here
 
@@ -394,6 +376,31 @@ class ClientLogin(Quiet, frozen=True):
     attempt_id: bytes
 
 
+class ContextLogin(Quiet, frozen=True):
+    """C_Login for one use of a key, forwarded; `login_id` is that of the login under way."""
+
+    login: ClientLogin
+    login_id: bytes
+    object_id: bytes
+    operation: int
+
+
+class ContextResult(Quiet, frozen=True):
+    """A context ticket for the caller."""
+
+    context: bytes
+
+
+class SpendContext(Quiet, frozen=True):
+    """Take a context ticket's id, once; again only for the same use."""
+
+    member_id: str
+    """The member that issued it."""
+    context_id: bytes
+    use_digest: bytes
+    """Of the whole use."""
+
+
 class TicketResult(Quiet, frozen=True):
     """A ticket for the caller."""
 
@@ -495,80 +502,3 @@ class LookupWrite(Quiet, frozen=True):
     client_id: bytes
     idempotency_key: bytes
     request_mac: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A row of the method table."""
-
-    name: str
-    parameter: type[Quiet]
-    result: type[Quiet]
-    roles: frozenset[str]
-    writes: bool = False
-    """True when a call that was sent and not answered may have changed something."""
-
-
-_DAEMON = frozenset({"daemon"})
-_WORKER = frozenset({"worker"})
-_BOTH = _DAEMON | _WORKER
-
-METHODS: dict[str, Method] = {
-    row.name: row
-    for row in (
-        Method("hash_password", HashPassword, DerivedKey, _BOTH),
-        Method("status", Nothing, ServiceStatus, _DAEMON),
-        Method("create_cluster", CreateCluster, ClusterSummary, _DAEMON, writes=True),
-        Method("list_clusters", Nothing, ClusterList, _DAEMON),
-        Method("list_members", Nothing, MemberList, _DAEMON),
-        Method("authorize", Authorize, AuthorizeResult, _DAEMON, writes=True),
-        Method("join_prepare", JoinPrepare, JoinPrepared, _DAEMON, writes=True),
-        Method("join_commit", Nothing, Nothing, _DAEMON, writes=True),
-        Method("join_abort", Nothing, Nothing, _DAEMON, writes=True),
-        Method("join_progress", Nothing, JoinProgress, _DAEMON),
-        Method("promote", PromoteMember, Nothing, _DAEMON, writes=True),
-        Method("set_group", SetGroup, Nothing, _DAEMON, writes=True),
-        Method("list_groups", Nothing, GroupList, _DAEMON),
-        Method("leave", Nothing, Nothing, _DAEMON, writes=True),
-        Method("delete_member", DeleteMember, DeletedMember, _DAEMON, writes=True),
-        Method("report", MemberReport, Nothing, _DAEMON),
-        Method("watch", Watch, Notice, _DAEMON),
-        Method("create_keyrings", CreateKeyrings, KeyringList, _DAEMON, writes=True),
-        Method("list_keyrings", ListKeyrings, KeyringList, _DAEMON),
-        Method("show_keyring", NamedKeyring, KeyringSummary, _DAEMON),
-        Method("delete_keyring", NamedKeyring, Nothing, _DAEMON, writes=True),
-        Method("unlock_keyring", NamedKeyring, Nothing, _DAEMON, writes=True),
-        Method("register_client", RegisterClient, RegisteredClient, _DAEMON, writes=True),
-        Method("list_clients", Nothing, ClientList, _DAEMON),
-        Method("revoke_client", NamedClient, Nothing, _DAEMON, writes=True),
-        Method(
-            "create_enrolment_token",
-            CreateEnrolmentToken,
-            EnrolmentTokenSummary,
-            _DAEMON,
-            writes=True,
-        ),
-        Method("list_enrolment_tokens", Nothing, EnrolmentTokenList, _DAEMON),
-        Method("revoke_enrolment_token", NamedEnrolmentToken, Nothing, _DAEMON, writes=True),
-        Method("check_enrolment", CheckEnrolment, Nothing, _DAEMON),
-        Method("enrol_client", EnrolClient, RegisteredClient, _DAEMON, writes=True),
-        Method("check_renewal", RenewClient, Nothing, _DAEMON),
-        Method("renew_client", RenewClient, RegisteredClient, _DAEMON, writes=True),
-        Method("assign_keyrings", AssignKeyrings, Nothing, _DAEMON, writes=True),
-        Method("take_keyring", TakeKeyring, Nothing, _DAEMON, writes=True),
-        Method("assigned_keyrings", NamedClient, AssignedKeyringList, _DAEMON),
-        Method("assignment_mode", Nothing, AssignmentMode, _DAEMON),
-        Method("set_assignment_mode", AssignmentMode, Nothing, _DAEMON, writes=True),
-        Method("put_users", UserRecords, UsersVersion, _DAEMON, writes=True),
-        Method("list_users", Nothing, UserRecords, _DAEMON),
-        Method("worker_keys", FetchKeys, WorkerKeys, _WORKER),
-        Method("members_state", Nothing, MembersState, _WORKER),
-        Method("login", ClientLogin, TicketResult, _WORKER, writes=True),
-        Method("logout", ClientLogout, Nothing, _WORKER, writes=True),
-        Method("change_password", ChangePassword, TicketResult, _WORKER, writes=True),
-        Method("initialize_krco", InitializeKrco, TicketResult, _WORKER, writes=True),
-        Method("initialize_token", InitializeToken, Nothing, _WORKER, writes=True),
-        Method("write_objects", WriteObjects, WriteResult, _WORKER, writes=True),
-        Method("lookup_write", LookupWrite, WriteResult, _WORKER),
-    )
-}

@@ -55,6 +55,8 @@ class Operation(enum.IntEnum):
     DERIVE_KEY = 34
     SIGN_RECOVER = 35
     VERIFY_RECOVER = 36
+    CONTEXT_LOGIN = 37
+    USE_IN_CONTEXT = 38
     SIGN = 40
     VERIFY = 41
     ENCRYPT = 42
@@ -408,6 +410,30 @@ class UseKey(Message, frozen=True):
 
     keyring_id: bytes
     reference: bytes
+    mechanism: int
+    parameter: msgspec.Raw
+    data: bytes
+    prehashed: bool = False
+
+
+class ContextLogin(Message, frozen=True):
+    """Prove the password for one use of a key; `operation` is SIGN, SIGN_RECOVER or DECRYPT."""
+
+    keyring_id: bytes
+    reference: bytes
+    operation: int
+    password: bytes
+    attempt_id: bytes
+
+
+class UseInContext(Message, frozen=True):
+    """Arguments of USE_IN_CONTEXT: the use that a context login has proven."""
+
+    keyring_id: bytes
+    reference: bytes
+    operation: int
+    context: bytes
+    """The context ticket."""
     mechanism: int
     parameter: msgspec.Raw
     data: bytes

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "fake_objects.h"
 #include "operations.h"
 
 struct fake fake;
@@ -18,7 +19,6 @@ static char clusters[4];
 static _Atomic bool running;
 static pthread_cond_t stopped = PTHREAD_COND_INITIALIZER;
 static pid_t owner;
-static unsigned blobs; /* given so far */
 
 void fake_reset(void)
 {
@@ -120,128 +120,6 @@ static CK_RV list_tokens(cv_reader *args, cv_writer *out)
     return CKR_OK;
 }
 
-static void put_id(cv_writer *out, unsigned object)
-{
-    uint8_t id[16] = {0};
-    id[0] = (uint8_t)object;
-    cv_write_bin(out, id, sizeof id);
-}
-
-static bool private_object(unsigned object)
-{
-    return object == FAKE_PRIVATE_AES;
-}
-
-/* Finds by label, or everything. */
-static CK_RV find(cv_reader *args, bool logged_in, cv_writer *out)
-{
-    size_t count = cv_read_array(args), length;
-    unsigned wanted = 0, found = 0;
-    for (size_t i = 0; i < count; i++) {
-        cv_read_array(args);
-        bool label = cv_read_uint(args) == CKA_LABEL;
-        const uint8_t *value = cv_read_bin(args, &length);
-        if (label && length > 0)
-            wanted = *value - '0';
-    }
-    for (unsigned i = 1; i < FAKE_OBJECTS; i++)
-        found += (wanted == 0 || wanted == i) && (logged_in || !private_object(i));
-    cv_write_array(out, found);
-    for (unsigned i = 1; i < FAKE_OBJECTS; i++)
-        if ((wanted == 0 || wanted == i) && (logged_in || !private_object(i)))
-            put_id(out, i);
-    return CKR_OK;
-}
-
-static unsigned object_of(const uint8_t *reference, size_t length)
-{
-    return length == 16 ? reference[0] : length > 16 ? FAKE_AES : 0;
-}
-
-static CK_RV key_info(unsigned object, cv_writer *out)
-{
-    static const struct { CK_KEY_TYPE type; unsigned bits; } keys[] = {
-        [FAKE_AES] = {CKK_AES, 256},  [FAKE_MAC] = {CKK_GENERIC_SECRET, 256},
-        [FAKE_RSA] = {CKK_RSA, 2048}, [FAKE_EC] = {CKK_EC, 521},
-        [FAKE_PRIVATE_AES] = {CKK_AES, 128}, [FAKE_KEM] = {CKK_ML_KEM, 8 * 1184},
-    };
-    if (object == 0 || object >= FAKE_OBJECTS)
-        return CKR_OBJECT_HANDLE_INVALID;
-    cv_write_array(out, fake.refused_count > 0 ? 7 : 6);
-    bool secret = object != FAKE_RSA && object != FAKE_EC;
-    cv_write_uint(out, secret ? CKO_SECRET_KEY : CKO_PRIVATE_KEY);
-    cv_write_uint(out, keys[object].type);
-    cv_write_uint(out, keys[object].bits);
-    cv_write_uint(out, fake.usage);
-    cv_write_bool(out, private_object(object));
-    cv_write_bool(out, false);
-    if (fake.refused_count > 0)
-        cv_write_array(out, fake.refused_count);
-    for (size_t i = 0; i < fake.refused_count; i++) {
-        cv_write_array(out, 3);
-        for (size_t j = 0; j < 3; j++)
-            cv_write_uint(out, fake.refused[j]);
-    }
-    return CKR_OK;
-}
-
-static const uint8_t key_bytes[32] = "0123456789abcdef0123456789abcde";
-
-static CK_RV get_attributes(unsigned object, cv_reader *args, cv_writer *out)
-{
-    uint8_t number[8] = {0x1f, 0};
-    uint8_t private = private_object(object);
-    size_t count = cv_read_array(args);
-    cv_write_array(out, count);
-    for (size_t i = 0; i < count; i++) {
-        uint64_t type = cv_read_uint(args);
-        cv_write_array(out, 3);
-        cv_write_uint(out, type);
-        bool hidden = type == CKA_VALUE && !fake.readable;
-        cv_write_uint(out, hidden              ? CKR_ATTRIBUTE_SENSITIVE
-                           : type == CKA_OWNER ? CKR_ATTRIBUTE_TYPE_INVALID
-                                               : CKR_OK);
-        if (hidden || type == CKA_OWNER)
-            cv_write_nil(out);
-        else if (type == CKA_VALUE)
-            cv_write_bin(out, key_bytes, sizeof key_bytes);
-        else if (type == CKA_KEY_TYPE)
-            cv_write_bin(out, number, sizeof number);
-        else if (type == CKA_PRIVATE)
-            cv_write_bin(out, &private, 1);
-        else
-            cv_write_bin(out, "label", 5);
-    }
-    return CKR_OK;
-}
-
-/* A session object's blob says nothing; its attributes are the template it was made with. */
-static CK_RV create(cv_reader *args, cv_writer *out)
-{
-    const uint8_t *template = args->at;
-    cv_reader ahead = *args;
-    size_t length, count = cv_read_array(&ahead);
-    bool token = false, private = false;
-    for (size_t i = 0; i < count; i++) {
-        cv_read_array(&ahead);
-        uint64_t type = cv_read_uint(&ahead);
-        const uint8_t *value = cv_read_bin(&ahead, &length);
-        token |= type == CKA_TOKEN && length == 1 && *value;
-        private |= type == CKA_PRIVATE && length == 1 && *value;
-    }
-    char blob[40];
-    snprintf(blob, sizeof blob, "blob of a session object %u", ++blobs);
-    cv_write_array(out, 3);
-    if (token)
-        put_id(out, 100 + blobs);
-    else
-        cv_write_bin(out, blob, strlen(blob));
-    cv_write_bool(out, private);
-    cv_write_raw(out, template, (size_t)(ahead.at - template));
-    *args = ahead;
-    return CKR_OK;
-}
-
 /* Both sides of an encapsulation make the object of the template; the ciphertext says nothing. */
 static CK_RV encapsulate(cv_reader *args, bool decapsulates, cv_writer *out)
 {
@@ -257,7 +135,7 @@ static CK_RV encapsulate(cv_reader *args, bool decapsulates, cv_writer *out)
         cv_write_array(out, 2);
         cv_write_bin(out, ciphertext, sizeof ciphertext);
     }
-    return create(args, out);
+    return fake_create(args, out);
 }
 
 /* What is wrapped by an AEAD says with which nonce and which associated data. */
@@ -308,10 +186,10 @@ static CK_RV signature(unsigned object, struct use *use, bool prehashed, uint8_t
 {
     if (object == FAKE_MAC) {
         unsigned written;
-        HMAC(EVP_sha256(), key_bytes, sizeof key_bytes, use->data, use->length, out, &written);
+        HMAC(EVP_sha256(), fake_key_bytes, sizeof fake_key_bytes, use->data, use->length, out, &written);
         *length = written;
         if (use->mechanism == CKM_SHA256_HMAC_GENERAL)
-            *length = cv_read_uint(&use->parameter) % (sizeof key_bytes + 1);
+            *length = cv_read_uint(&use->parameter) % (sizeof fake_key_bytes + 1);
         return CKR_OK;
     }
     *length = object == FAKE_RSA ? 256 : 132;
@@ -352,7 +230,7 @@ static CK_RV sign_recover(cv_reader *args, cv_writer *out)
     read_use(args, &use);
     if (use.length > sizeof made - 11)
         return CKR_DATA_LEN_RANGE;
-    made[0] = (uint8_t)use.length;
+    *made = (uint8_t)use.length;
     memcpy(made + 1, use.data, use.length);
     cv_write_bin(out, made, sizeof made);
     return CKR_OK;
@@ -397,7 +275,7 @@ static CK_RV cipher(cv_reader *args, bool encrypt, cv_writer *out)
         (use.mechanism == CKM_AES_GCM && !encrypt && use.length < 16))
         return CKR_ENCRYPTED_DATA_LEN_RANGE;
     EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
-    EVP_CipherInit_ex(context, cipher_of(use.mechanism), NULL, key_bytes, iv, encrypt);
+    EVP_CipherInit_ex(context, cipher_of(use.mechanism), NULL, fake_key_bytes, iv, encrypt);
     EVP_CIPHER_CTX_set_padding(context, use.mechanism == CKM_AES_CBC_PAD);
     if (use.mechanism == CKM_AES_GCM && !encrypt) {
         use.length -= 16;
@@ -418,27 +296,60 @@ static CK_RV cipher(cv_reader *args, bool encrypt, cv_writer *out)
     return good ? CKR_OK : CKR_ENCRYPTED_DATA_INVALID;
 }
 
+static struct { char name[32]; unsigned number, object, operation; } context; /* the last one */
+
+static CK_RV context_login(unsigned object, cv_reader *args, cv_writer *out)
+{
+    size_t length;
+    context.operation = (unsigned)cv_read_uint(args);
+    const uint8_t *pin = cv_read_bin(args, &length);
+    if (length != 8 || memcmp(pin, "password", 8) != 0)
+        return CKR_PIN_INCORRECT;
+    context.object = object;
+    snprintf(context.name, sizeof context.name, "context %u", ++context.number);
+    cv_write_bin(out, context.name, strlen(context.name));
+    return CKR_OK;
+}
+
+static CK_RV use_in_context(unsigned object, cv_reader *args, cv_writer *out)
+{
+    size_t length;
+    unsigned operation = (unsigned)cv_read_uint(args);
+    const uint8_t *given = cv_read_bin(args, &length);
+    if (length != strlen(context.name) || memcmp(given, context.name, length) != 0 ||
+        context.object != object || context.operation != operation)
+        return CKR_USER_NOT_LOGGED_IN;
+    context.operation = 0; /* spent */
+    return operation == CV_SIGN           ? sign(object, args, out)
+           : operation == CV_SIGN_RECOVER ? sign_recover(args, out)
+                                          : verify_recover(args, out);
+}
+
 /* ---------------------------------------------------------------- dispatch */
 
 static CK_RV with_object(unsigned operation, cv_reader *args, bool logged_in, cv_writer *out)
 {
     size_t length;
     const uint8_t *reference = cv_read_bin(args, &length);
-    unsigned object = object_of(reference, length);
-    if (private_object(object) && !logged_in)
+    unsigned object = fake_object_of(reference, length);
+    if (fake_is_private(object) && !logged_in)
         return CKR_USER_NOT_LOGGED_IN;
     switch (operation) {
     case CV_KEY_INFO:
-        return key_info(object, out);
+        return fake_key_info(object, out);
     case CV_GET_ATTRIBUTES:
-        return get_attributes(object, args, out);
+        return fake_get_attributes(object, args, out);
     case CV_COPY_OBJECT:
     case CV_SET_ATTRIBUTES:
-        return create(args, out);
+        return fake_create(args, out);
     case CV_SIGN:
         return sign(object, args, out);
     case CV_VERIFY:
         return verify(object, args);
+    case CV_CONTEXT_LOGIN:
+        return context_login(object, args, out);
+    case CV_USE_IN_CONTEXT:
+        return use_in_context(object, args, out);
     case CV_SIGN_RECOVER:
         return sign_recover(args, out);
     case CV_VERIFY_RECOVER:
@@ -453,7 +364,7 @@ static CK_RV with_object(unsigned operation, cv_reader *args, bool logged_in, cv
     case CV_DERIVE_KEY:
         for (int i = 0; i < (operation == CV_UNWRAP_KEY ? 3 : 2); i++)
             cv_read_skip(args); /* mechanism, parameter, wrapped key */
-        return create(args, out);
+        return fake_create(args, out);
     case CV_WRAP_KEY:
         return wrap(args, out);
     default:
@@ -465,8 +376,8 @@ static CK_RV with_object(unsigned operation, cv_reader *args, bool logged_in, cv
 static CK_RV create_pair(cv_reader *args, cv_writer *out)
 {
     cv_write_array(out, 2);
-    CK_RV value = create(args, out);
-    return value == CKR_OK ? create(args, out) : value;
+    CK_RV value = fake_create(args, out);
+    return value == CKR_OK ? fake_create(args, out) : value;
 }
 
 static CK_RV answer(unsigned operation, cv_reader *args, bool logged_in, cv_writer *out)
@@ -499,7 +410,7 @@ static CK_RV answer(unsigned operation, cv_reader *args, bool logged_in, cv_writ
         return CKR_OK;
     }
     if (operation == CV_FIND)
-        return find(args, logged_in, out);
+        return fake_match(args, logged_in, out);
     if (operation == CV_GENERATE_KEY || operation == CV_GENERATE_KEY_PAIR) {
         cv_read_skip(args);
         cv_read_skip(args);
@@ -507,7 +418,7 @@ static CK_RV answer(unsigned operation, cv_reader *args, bool logged_in, cv_writ
     if (operation == CV_GENERATE_KEY_PAIR)
         return create_pair(args, out);
     if (operation == CV_CREATE_OBJECT || operation == CV_GENERATE_KEY)
-        return create(args, out);
+        return fake_create(args, out);
     return with_object(operation, args, logged_in, out);
 }
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from conclave.cluster.configuration import Configuration, Peer
 from conclave.cluster.epochs import Epoch
 from conclave.cluster.survivors import Survey
-from conclave.service.messages import Nothing, Quiet
+from conclave.service.messages import Nothing, Quiet, SpendContext
 
 
 class Heartbeat(Quiet, frozen=True):
@@ -208,6 +208,7 @@ LINK_METHODS: dict[str, LinkMethod] = {
         LinkMethod("bump", Bump, Nothing),
         LinkMethod("forward", Forward, Forwarded, writes=True),
         LinkMethod("deny_login", DenyLogin, Nothing),
+        LinkMethod("spend_context", SpendContext, Nothing),
         LinkMethod("merge_failures", MergeFailures, Nothing),
         LinkMethod("goodbye", Nothing, Nothing),
         LinkMethod("survey", SurveyRequest, SurveyAnswer),
