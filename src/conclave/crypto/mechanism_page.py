@@ -120,6 +120,9 @@ _TAIL: Final = """
   hash are at most 4,000,000, so that nobody keeps a worker's threads for minutes.
 * CKM_SHAKE_128_KEY_DERIVATION and _256 need CKA_VALUE_LEN; the other hash derivations give one
   hash, or its first bytes.
+* CKM_RSA_X9_31 is left out: FIPS 186-5 withdrew it and pyca/cryptography does not have it, so by
+  rule it is not made of our own arithmetic. Diffie-Hellman over numbers (CKM_DH_PKCS_*) is not
+  there yet: ECDH, X25519 and X448 are.
 * CKM_HKDF_DATA makes a data object of CKA_VALUE_LEN bytes; like any data object it can be read.
 * CKM_SP800_108_COUNTER_KDF takes HMAC and AES-CMAC, an iteration variable of 8 to 32 bits, big
   endian, at any place, byte arrays and lengths; it derives one key a call. So do the feedback and
