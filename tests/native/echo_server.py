@@ -28,6 +28,7 @@ import msgspec
 from conclave.errors import Ckr
 
 RECEIVE_BYTES = 1 << 18
+TRICKLE_BYTES = 10_000
 
 
 class Misbehave(enum.IntEnum):
@@ -41,6 +42,7 @@ class Misbehave(enum.IntEnum):
     TICKET = 60005  # [bytes]: answers with a renewed ticket
     SILENT = 60006  # []: never answers
     EXTRA = 60007  # []: answers twice, with elements and ids nobody knows
+    TRICKLE = 60008  # []: begins an answer and goes on with a byte now and then
 
 
 @dataclass
@@ -359,11 +361,20 @@ class Session:
                 return [frame(msgspec.msgpack.encode([number, 0, None, args[0]]))]
             case Misbehave.SILENT:
                 return []
+            case Misbehave.TRICKLE:
+                threading.Thread(target=self._trickle, daemon=True).start()
+                return [struct.pack(">I", TRICKLE_BYTES)]
             case Misbehave.EXTRA:
                 stranger = frame(msgspec.msgpack.encode([number + 1000, 0, "not yours"]))
                 extra = frame(msgspec.msgpack.encode([number, 0, args, None, {"a": [1.5]}, -7]))
                 return [stranger, extra, good]
         return [good]
+
+    def _trickle(self) -> None:
+        pause = threading.Event()
+        for _ in range(TRICKLE_BYTES // 10):
+            pause.wait(0.05)
+            self._send_late(b"\0")
 
     def _send_late(self, data: bytes) -> None:
         self._late.append(data)

@@ -195,3 +195,18 @@ def test_answers_come_in_any_order(
         driver.do("start")
         answer = driver.do("stress 24 100 2000")
     assert (answer["good"], answer["wrong"], answer["failed"]) == (2400, 0, 0)
+
+
+def test_an_answer_that_trickles_ends_with_the_deadline_and_with_its_connection(
+    plain_driver: Path, directory: Path, server: EchoServer
+) -> None:
+    """Bytes that arrive are no answer: the next call must not wait behind them."""
+    write_configuration(directory, server.port, receive_timeout_ms=2500)
+    with Driver(plain_driver, directory, call_time_ms=3000) as driver:
+        driver.do("start")
+        answer = driver.call(Misbehave.TRICKLE)
+        assert answer["value"] == Ckr.DEVICE_ERROR
+        assert answer["milliseconds"] < SOON_MS
+        greeted = len(server.greeted)
+        assert driver.call(ECHO, "still there")["result"] == ["still there"]
+        assert len(server.greeted) > greeted

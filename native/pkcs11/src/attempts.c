@@ -330,14 +330,14 @@ static bool send_try(struct attempts *attempts, struct try *try)
                         &try->call);
 }
 
-/* One attempt is over time.  A long silence since it was sent condemns the link, not just the
- * call. */
+/* One attempt is over time.  A long time without any whole answer condemns the link, not just the
+ * call: bytes that only trickle would keep every later call waiting behind them. */
 static void expire(const struct attempts *attempts, struct try *try)
 {
     cv_moment patience =
         cv_cluster_surroundings(attempts->cluster)->receive_timeout_ms * CV_MILLISECOND;
     bool long_enough = cv_now() >= try->call.sent + cv_earlier(patience, CONDEMNING_SILENCE);
-    if (long_enough && cv_link_heard(try->route.link) < try->call.sent)
+    if (long_enough && cv_link_answered(try->route.link) < try->call.sent)
         cv_link_fail(try->route.link, CV_FAULT_TIMEOUT);
     cv_link_leave(try->route.link, &try->call);
     try->call.fault = CV_FAULT_TIMEOUT;

@@ -39,6 +39,7 @@ struct cv_link {
     _Atomic bool told;           /* has answered HELLO */
     _Atomic uint64_t refusal;
     _Atomic int64_t last_heard;  /* moment of the last bytes that arrived */
+    _Atomic int64_t last_whole;  /* moment of the last bytes that made a frame whole */
     _Atomic int64_t usual_delay; /* moving average of the time a lone caller waited */
 
     pthread_mutex_t lock; /* guards what follows */
@@ -166,6 +167,11 @@ cv_moment cv_link_heard(const struct cv_link *link)
     return atomic_load_explicit(&link->last_heard, memory_order_relaxed);
 }
 
+cv_moment cv_link_answered(const struct cv_link *link)
+{
+    return atomic_load_explicit(&link->last_whole, memory_order_relaxed);
+}
+
 void cv_link_fail(struct cv_link *link, enum cv_fault fault)
 {
     pthread_mutex_lock(&link->lock);
@@ -239,6 +245,7 @@ struct cv_link *cv_link_new(struct cv_stream *stream, const struct cv_greeting *
     link->worker = greeting->worker_index;
     atomic_init(&link->holders, 1);
     atomic_init(&link->last_heard, cv_now());
+    atomic_init(&link->last_whole, atomic_load(&link->last_heard));
     pthread_mutex_init(&link->lock, NULL);
     if (!cv_request_put_hello(&link->queued, process_id, direct)) {
         cv_link_release(link);
@@ -306,6 +313,7 @@ static enum cv_fault cut_frame(struct cv_link *link, const uint8_t *body, size_t
     uint64_t id = cv_read_uint(&reader);
     if (reader.broken || elements < 2 || id == 0 || id > UINT32_MAX)
         return CV_FAULT_PROTOCOL;
+    atomic_store_explicit(&link->last_whole, cv_link_heard(link), memory_order_relaxed);
     if (elements > 4) {
         enum cv_fault fault = take_told(link, &reader);
         if (fault != CV_FAULT_NONE)

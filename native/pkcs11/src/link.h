@@ -63,6 +63,8 @@ uint64_t cv_link_refusal(const struct cv_link *link);
 bool cv_link_told(const struct cv_link *link);
 /* Moment at which something last arrived. */
 cv_moment cv_link_heard(const struct cv_link *link);
+/* Moment at which an answer, to whatever call, was last whole. */
+cv_moment cv_link_answered(const struct cv_link *link);
 
 /* Sends a request, which the peer must take until `write_until`, and waits for its answer until
  * `until`.  `alone`: nobody else in this process has a call under way, so that it may pay to poll
