@@ -197,6 +197,11 @@ def test_secret_keys_are_imported_as_they_are(owner: Owner, tmp_path: Path) -> N
             sealed = session.encrypt(reference, Ckm.AES_GCM, b"text", parameter=parameter)
         assert AESGCM(value).decrypt(bytes(12), sealed, b"") == b"text"
         owner.cmu("delete", f"-handle={handle}", "-force")
+    owner.openssl("genpkey", "-algorithm", "ED25519", "-out", str(tmp_path / "pair"))
+    before = owner.cmu("list")
+    refused = owner.cmu("importkey", f"-in={tmp_path / 'pair'}", "-private=F", expect=Status.FAILED)
+    assert "CKR_ATTRIBUTE_VALUE_INVALID" in refused
+    assert owner.cmu("list") == before, "no public key stays alone"
     for words, complaint in (
         (("-format=hex", "-keyalg=AES"), "does not hold a key as hex"),
         (("-format=raw", "-keyalg=RSA"), "names no secret key"),

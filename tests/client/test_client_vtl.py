@@ -204,3 +204,32 @@ def test_a_cluster_that_is_away_is_an_error_that_may_be_tried_again(
     environment = {**owner.environment, "ChrystokiConfigurationPath": str(tmp_path)}
     away = Owner(environment, tmp_path).run(CMU, "list", expect=Status.UNREACHABLE)
     assert "Nothing was changed: it may be tried again." in away.stderr
+
+
+@pytest.mark.system
+def test_lunacm_shows_mechanisms_and_gives_a_keyring_a_new_beginning(owner: Owner) -> None:
+    lines = """
+    partition login -passwordenv PIN
+    partition showmechanism -m aes_gcm -json
+    partition showmechanism
+    partition logout
+    partition init -label "new beginning" -passwordenv PIN
+    proceed
+    role login -name po -passwordenv PIN
+    role init -name co -passwordenv PIN
+    role logout
+    role login -name co -passwordenv PIN
+    slot list -json
+    partition showmechanism -m CKM_NONE
+    slot list
+    """
+    done = owner.run(LUNACM, "-q", lines=lines, expect=Status.FAILED)
+    assert "partition login is the former name of: role login -name co" in done.stdout
+    assert "0x00001087  CKM_AES_GCM" in done.stdout
+    shown, listed = (json.loads(line) for line in done.stdout.splitlines() if line[:1] == "{")
+    assert shown["result"]["name"] == "CKM_AES_GCM"
+    assert {"CKF_ENCRYPT", "CKF_WRAP"} <= set(shown["result"]["flags"])
+    assert [slot["label"] for slot in listed["result"]["slots"]] == ["new beginning"]
+    assert "The Crypto Officer must log in first" not in done.stdout
+    assert "The cluster has no such mechanism" in done.stdout
+    assert done.stdout.rstrip().endswith("(CKR_MECHANISM_INVALID)")

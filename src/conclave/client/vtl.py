@@ -15,7 +15,7 @@ from conclave import __version__, faults
 from conclave.client.refusals import misused
 from conclave.client.slots import PATIENCE_SECONDS, Clusters, Listing
 from conclave.client.tools.batch import read_batch, run_batch, silence_broken_pipe
-from conclave.client.tools.faces import Outcome, PlainFace, complaint
+from conclave.client.tools.faces import Outcome, PlainFace, complaint, printable
 from conclave.client.tools.grammar import Command, Invocation, read_options
 from conclave.client.tools.statuses import Status, next_step, status_of
 from conclave.errors import ConclaveError, NotFound
@@ -135,7 +135,9 @@ def slots(listings: Sequence[Listing]) -> Outcome:
 
 def slot_table(tokens: Sequence[wire.Token]) -> str:
     """Return what `verify` says of the keyrings that it found."""
-    rows = [f"{token.slot:>4}    {token.serial:>16}    {token.label}" for token in tokens]
+    rows = [
+        f"{token.slot:>4}    {token.serial:>16}    {printable(token.label)}" for token in tokens
+    ]
     head = (
         "The following Conclave Slots/Keyrings were found:\n\n"
         "Slot    Serial #            Label\n"
@@ -146,7 +148,7 @@ def slot_table(tokens: Sequence[wire.Token]) -> str:
 
 def slot_lines(tokens: Sequence[wire.Token]) -> str:
     """Return how many slots there are, and each with its label."""
-    lines = [f"Slot #{token.slot}: {token.label}" for token in tokens]
+    lines = [f"Slot #{token.slot}: {printable(token.label)}" for token in tokens]
     return "\n".join([f"Number of slots: {len(tokens)}", *lines])
 
 

@@ -32,7 +32,9 @@ from conclave.client.templates import Value, template, ulong
 from conclave.client.tools.faces import Outcome
 from conclave.client.tools.grammar import Invocation
 from conclave.client.tools.prompts import Cancelled, Prompts
+from conclave.client.tools.statuses import Status, status_of
 from conclave.crypto.standard import Cka, Cko
+from conclave.errors import ConclaveError
 from conclave.keyring.attributes import EVER_SECRET, KEY_CLASSES
 from conclave.service.wire import MAX_TEMPLATE_ATTRIBUTES
 
@@ -173,13 +175,16 @@ class Desk:
         session = self._logins.session(values)
         wrapped = attributes.boolean("wrapped", values.get("wrapped", "T"))
         store = key_files.store_wrapped if wrapped else key_files.store_in_clear
-        stored = [(store(session, key, wanted), attributes.CLASS_NAMES[key.object_class])]
-        if key.public is not None and attributes.boolean("public", values.get("public", "T")):
-            public = public_key_template(key.public, values.get("label", ""), identifier)
-            public |= keys.uses(values, Cko.PUBLIC_KEY, key.kind)
-            made_public = session.create_object(template(public))
-            stored.append((made_public.reference, attributes.CLASS_NAMES[Cko.PUBLIC_KEY]))
-        return made(*stored)
+        others = _public_half(session, key, values, identifier)
+        try:
+            reference = store(session, key, wanted)
+        except ConclaveError as error:
+            if status_of(error) is not Status.OUTCOME_UNKNOWN:
+                # Nothing was stored, so no public key stays alone.
+                for other, _kind in others:
+                    session.destroy_object(other)
+            raise
+        return made((reference, attributes.CLASS_NAMES[key.object_class]), *others)
 
     def _key_file(self, values: Mapping[str, str]) -> key_files.KeyFile:
         form = values.get("format", "pkcs8").lower()
@@ -342,6 +347,18 @@ def made(*objects: tuple[bytes, str]) -> Outcome:
     """Return the outcome of a command that made these objects, each a reference and its class."""
     rows = [{"handle": handle_of(reference), "class": kind} for reference, kind in objects]
     return Outcome(_lines(rows), {"objects": rows})
+
+
+def _public_half(
+    session: KeyringSession, key: key_files.KeyFile, values: Mapping[str, str], identifier: bytes
+) -> list[tuple[bytes, str]]:
+    """Store the public key of an imported private one, unless it is not wanted."""
+    if key.public is None or not attributes.boolean("public", values.get("public", "T")):
+        return []
+    wanted = public_key_template(key.public, values.get("label", ""), identifier)
+    wanted |= keys.uses(values, Cko.PUBLIC_KEY, key.kind)
+    stored = session.create_object(template(wanted))
+    return [(stored.reference, attributes.CLASS_NAMES[Cko.PUBLIC_KEY])]
 
 
 def _key_of(session: KeyringSession, certificate: x509.Certificate) -> SigningKey:
