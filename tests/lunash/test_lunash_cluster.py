@@ -153,7 +153,8 @@ def test_clients_are_listed_shown_and_revoked(house: SshHouse) -> None:
     request = client_request("app.example", ec.generate_private_key(ec.SECP256R1()))
     call = RegisterClient(request_pem=request, label="billing", monitor_user="")
     house.loop.run(house.appliance.cluster.call("register_client", call))
-    (client,) = shown(house, "cluster client list")["data"]
+    listed = shown(house, "cluster client list")["data"]
+    (client,) = [each for each in listed if each["commonName"] == "app.example"]
     (row,) = [line for line in well(house, "cluster client list").lines if "app.example" in line]
     assert row.split() == [client["clientID"], "app.example", "billing", "False"]
     revoke = f"cluster client revoke -clientid {client['clientID']}"
@@ -161,6 +162,44 @@ def test_clients_are_listed_shown_and_revoked(house: SshHouse) -> None:
     well(house, f"{revoke} -force")
     show = well(house, f"cluster client show -clientid {client['clientID']}")
     assert (fact(show, "Label"), fact(show, "Revoked")) == ("billing", "True")
+
+
+def test_tokens_are_made_listed_and_revoked(house: SshHouse) -> None:
+    made = well(house, "cluster client token create -commonname app1 -label billing -minutes 5")
+    token = fact(made, "Token")
+    assert token.startswith("enrol-")
+    assert "The token is not shown again. It registers one client, once." in made.lines
+    (row,) = shown(house, "cluster client token list")["data"]
+    assert (row["commonName"], row["clientLabel"], row["state"]) == ("app1", "billing", "open")
+    listed = well(house, "cluster client token list", user="monitor")
+    assert row["tokenID"] in listed.out
+    assert token not in listed.out
+    refused = house.ssh("cluster client token create", user="operator")
+    assert "no rule that lets the role 'operator'" in told(refused)
+    well(house, f"cluster client token revoke -tokenid {row['tokenID']}")
+    assert shown(house, "cluster client token list")["data"][0]["state"] == "revoked"
+
+
+def test_keyrings_are_assigned_to_clients_and_taken_away(house: SshHouse) -> None:
+    request = client_request("app2", ec.generate_private_key(ec.SECP256R1()))
+    call = RegisterClient(request_pem=request, label="", monitor_user="")
+    house.loop.run(house.appliance.cluster.call("register_client", call))
+    listed = shown(house, "cluster client list")["data"]
+    (client_id,) = [each["clientID"] for each in listed if each["commonName"] == "app2"]
+    create = "keyring create -label mine -password first-password -partition par"
+    well(house, f"{create} -copassword {CO_PASSWORD}")
+    client = f"-clientid {client_id}"
+    well(house, f"cluster client keyring assign {client} -keyring mine")
+    (row,) = shown(house, f"cluster client keyring list {client}")["data"]
+    assert row["keyRingLabel"] == "mine"
+    assert "Keyrings: 1" in well(house, f"cluster client keyring list {client}").lines
+    well(house, f"cluster client keyring remove {client} -keyring {row['keyRingUUID']}")
+    assert shown(house, f"cluster client keyring list {client}")["data"] == []
+    assert shown(house, "cluster client assignment show") == {"mode": "open"}
+    well(house, "cluster client assignment set -mode assigned")
+    assert fact(well(house, "cluster client assignment show"), "Assignment Mode") == "assigned"
+    well(house, "cluster client assignment set -mode open")
+    well(house, f"keyring delete -label mine -copassword {CO_PASSWORD}")
 
 
 # ---------------------------------------------------------------- chapter 5

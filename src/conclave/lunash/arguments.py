@@ -50,7 +50,10 @@ def put(document: dict[str, Any], target: str, value: object) -> None:
             place = place[step]
         else:
             place = place.setdefault(step, made)
-    place[steps[-1]] = value
+    if isinstance(place, list):
+        place.append(value)
+    else:
+        place[steps[-1]] = value
 
 
 def in_the_words_of(command: Command, error: BadInput) -> BadInput:
