@@ -107,12 +107,6 @@ class Runtime(RuntimeJoins):
         self._credentials = Credentials(context, desk, self._office)
         objects = ObjectWrites(context, self._office)
         users = UserMirror(context)
-        contexts = ContextLogins(
-            context,
-            self._office,
-            lambda: self.member,
-            lambda: self.handlers["login"],
-        )
 
         async def put_users(params: UserRecords, role: str) -> UsersVersion:
             result = await users.put_users(params, role)
@@ -123,6 +117,7 @@ class Runtime(RuntimeJoins):
         self._local = (
             self._cluster_handlers()
             | self._client_handlers()
+            | self._context_handlers()
             | {
                 "create_keyrings": keyrings.create_keyrings,
                 "list_keyrings": keyrings.list_keyrings,
@@ -133,8 +128,6 @@ class Runtime(RuntimeJoins):
                 "list_users": users.list_users,
                 "login": self._credentials.login,
                 "logout": self._credentials.logout,
-                "context_login": contexts.login,
-                "spend_context": contexts.spend,
                 "change_password": self._credentials.change_password,
                 "initialize_krco": self._credentials.initialize_krco,
                 "initialize_token": self._credentials.initialize_token,
@@ -169,6 +162,13 @@ class Runtime(RuntimeJoins):
             "assignment_mode": assignments.mode,
             "set_assignment_mode": assignments.set_mode,
         }
+
+    def _context_handlers(self) -> dict[str, Handler]:
+        """Return the handlers of logins for one use of a key."""
+        contexts = ContextLogins(
+            self.context, self._office, lambda: self.member, lambda: self.handlers["login"]
+        )
+        return {"context_login": contexts.login, "spend_context": contexts.spend}
 
     def _cluster_handlers(self) -> dict[str, Handler]:
         """Return the handlers of the methods about the cluster and its members."""
