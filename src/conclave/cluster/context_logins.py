@@ -37,6 +37,10 @@ class ContextLogins:
     log_in: Callable[[], Handler]
     """The door of logins, wherever they are checked."""
 
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers by their methods."""
+        return {"context_login": self.login, "spend_context": self.spend}
+
     async def login(self, params: ContextLogin, role: str) -> ContextResult:
         """Check a password as a login does, with its failures counted, and prove it for one use."""
         exact_id(params.login_id, "login id")

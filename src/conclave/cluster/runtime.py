@@ -96,16 +96,16 @@ class Runtime(RuntimeJoins):
         desk = PasswordDesk(context, self.login, gate)
         self._office = TicketOffice(context, DeniedLogins(context.page), self.certificates.reload)
         directory = self.home.places.location.directory
+        failures = FailureFile(directory / FAILURES)
         self._logins = make_local_logins(
-            context,
-            lambda: self.member,
-            self._office,
-            self.login,
-            FailureFile(directory / FAILURES),
+            context, lambda: self.member, self._office, self.login, failures
         )
         keyrings = KeyringAdmin(context, desk, gate)
         self._credentials = Credentials(context, desk, self._office)
         objects = ObjectWrites(context, self._office)
+        contexts = ContextLogins(
+            context, self._office, lambda: self.member, lambda: self.handlers["login"]
+        )
         users = UserMirror(context)
 
         async def put_users(params: UserRecords, role: str) -> UsersVersion:
@@ -117,7 +117,7 @@ class Runtime(RuntimeJoins):
         self._local = (
             self._cluster_handlers()
             | self._client_handlers()
-            | self._context_handlers()
+            | contexts.handlers()
             | {
                 "create_keyrings": keyrings.create_keyrings,
                 "list_keyrings": keyrings.list_keyrings,
@@ -162,13 +162,6 @@ class Runtime(RuntimeJoins):
             "assignment_mode": assignments.mode,
             "set_assignment_mode": assignments.set_mode,
         }
-
-    def _context_handlers(self) -> dict[str, Handler]:
-        """Return the handlers of logins for one use of a key."""
-        contexts = ContextLogins(
-            self.context, self._office, lambda: self.member, lambda: self.handlers["login"]
-        )
-        return {"context_login": contexts.login, "spend_context": contexts.spend}
 
     def _cluster_handlers(self) -> dict[str, Handler]:
         """Return the handlers of the methods about the cluster and its members."""
