@@ -24,7 +24,7 @@ def test_mutated_requests_are_answered_or_end_their_connection(tmp_path: Path) -
     assert report.findings == []
     # Mutants reach past the decoders: many are answered, and not only with refusals.
     assert report.values[0] > INPUTS // 50
-    assert len(report.values) > 5
+    assert len(report.values) >= 5
 
 
 def test_the_seeds_are_those_of_the_table_and_cover_every_operation() -> None:

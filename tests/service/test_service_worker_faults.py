@@ -463,6 +463,11 @@ def test_c3_a_ticket_of_a_key_that_the_member_has_not_heard_of_is_no_ended_login
         unknown = issue(ticket, newer.version + 1, os.urandom(32))
         reply = await client.call(Operation.SIGN, sign, ticket=unknown)
         assert reply.value == Ckr.USER_NOT_LOGGED_IN
+        newest = with_newer_ticket_key(bench)
+        last = issue(ticket, newest.version, newest.key)
+        assert (await client.call(Operation.LOGOUT, ticket=last)).value == 0
+        reply = await client.call(Operation.SIGN, sign, ticket=renewed)
+        assert reply.value == Ckr.USER_NOT_LOGGED_IN
 
     run(tmp_path, scenario)
 

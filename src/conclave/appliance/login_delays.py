@@ -85,7 +85,8 @@ class LoginDelays:
     """Remember wrong passwords and say when the next attempt may come.
 
     A name's failures hold for every source, but for those that proved its password before: such a
-    source has an account of its own, or strangers' guesses in the name would keep its user out.
+    source has an account of its own, or strangers' guesses in the name would keep its user out; it
+    is one address, since neighbours of its network are strangers, too.
     """
 
     def __init__(
@@ -172,12 +173,13 @@ class KeyDelays:
 
     def _wait_ms(self, user_id: str, source: str) -> int:
         return max(
-            self._users.wait_ms(_pair(user_id, source)), self._sources.wait_ms(network_of(source))
+            self._users.wait_ms(_pair(user_id, network_of(source))),
+            self._sources.wait_ms(network_of(source)),
         )
 
     def failed(self, user_id: str, source: str) -> None:
         """Count a connection, or an answer, without a proof; `user_id` "" is nobody's name."""
-        self._users.add(_pair(user_id, source))
+        self._users.add(_pair(user_id, network_of(source)))
         self._sources.add(network_of(source))
 
     def waiting_sources(self) -> dict[str, int]:
@@ -186,11 +188,11 @@ class KeyDelays:
 
     def succeeded(self, user_id: str, source: str) -> None:
         """Forget the failures of a user from a source."""
-        self._users.forget(_pair(user_id, source))
+        self._users.forget(_pair(user_id, network_of(source)))
 
 
 def _pair(user_id: str, source: str) -> str:
-    return f"{user_id} {network_of(source)}"
+    return f"{user_id} {source}"
 
 
 def _check(what: str, wait_ms: int) -> None:

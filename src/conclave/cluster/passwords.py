@@ -26,6 +26,7 @@ from conclave.service.channel import ChannelClient
 from conclave.service.messages import DerivedKey, HashPassword
 from conclave.service.wire import Role
 from conclave.settings import Limits
+from conclave.source_networks import network_of
 from conclave.store.repository import ClusterReader, ClusterWriter
 from conclave.store.rows import CredentialRow, KeyringRow, KeyringState
 
@@ -57,7 +58,7 @@ class Verified:
 
 def client_source(client_id: ClientId, source: str) -> str:
     """Return what one attempt at a time is hashed for (rule C8)."""
-    return f"{client_id.hex()}|{source}"
+    return f"{client_id.hex()}|{network_of(source)}"
 
 
 def credential_role(row: KeyringRow, role: Role) -> Role:

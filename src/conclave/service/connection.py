@@ -98,8 +98,7 @@ class Connection(Receiver):
         self._checking = False
         self._choked = False
         self._reading = True
-        self._turn_planned = False
-        self._closed = False
+        self._turn_planned = self._closed = False
 
     # ------------------------------------------------------------------ life
 
@@ -127,6 +126,7 @@ class Connection(Receiver):
         self._waiting.clear()
         if hasattr(self, "_hello_timer"):
             self._hello_timer.cancel()
+        self.release(self._transport)
 
     def close(self) -> None:
         """End the connection after what was answered has been sent."""

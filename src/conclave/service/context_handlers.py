@@ -16,6 +16,7 @@ from conclave.crypto import mechanisms
 from conclave.crypto.faults import refused
 from conclave.crypto.ready_key import ReadyKey
 from conclave.errors import Ckr, ConclaveError, CredentialRefused, NotFound
+from conclave.ids import LoginId
 from conclave.service import meters
 from conclave.service.cache import ObjectEntry
 from conclave.service.context_tickets import Use, context_refused, open_context
@@ -82,7 +83,7 @@ def use_in_context(core: Core, caller: Caller, request: Request) -> Rest:
     session = core.krco(view, request.ticket, caller.client_id)
     entry = _key(Access(core, caller, view, session), args.reference, args.operation)
     core.watch.require_private_use()
-    keys = core.require_serving()
+    keys = core.require_keys_of(args.context)
     use = Use(
         cluster_id=keys.cluster_id,
         keyring_id=args.keyring_id,
@@ -98,16 +99,21 @@ def use_in_context(core: Core, caller: Caller, request: Request) -> Rest:
         context_id=context.context_id,
         use_digest=hashlib.sha256(bytes(request.args)).digest(),
     )
-    return _spend_and_use(core, args, spend, entry.ready_key())
+    return _spend_and_use(core, args, spend, entry.ready_key(), session.login_id)
 
 
 async def _spend_and_use(
-    core: Core, args: UseInContext, spend: SpendContext, key: ReadyKey
+    core: Core, args: UseInContext, spend: SpendContext, key: ReadyKey, login_id: LoginId
 ) -> bytes:
     try:
         await core.call("spend_context", spend, deadline_ms=core.page.cluster_time_ms() + SPEND_MS)
     except CredentialRefused:
         raise context_refused("this proof was used, or is not known any more") from None
+    # What was acknowledged while the issuer was asked holds.
+    core.begin_batch()
+    core.require_serving()
+    core.watch.require_private_use()
+    core.require_live(login_id)
     operate, use = _USES[args.operation]
     started = meters.now_ns()
     try:

@@ -174,6 +174,11 @@ class Core:
         for login_id in ended:
             self.deny(login_id)
 
+    def require_live(self, login_id: LoginId) -> None:
+        """Refuse what a login that has ended meanwhile may not finish."""
+        if login_id in self._denied:
+            raise refused("its login has ended")
+
     def deny(self, login_id: LoginId) -> None:
         """Refuse every ticket of a login from now on; the list is bounded, best effort (C13)."""
         self._denied[login_id] = None
@@ -233,10 +238,7 @@ class Core:
         raise Later(lambda pins: self.load_view(KeyringId(keyring_id), pins))
 
     def lenient_view(self, keyring_id: bytes, ticket: bytes | None) -> KeyringView:
-        """Return a keyring that may be behind the page, if it knows the ticket already.
-
-        For requests whose every condition the primary checks again inside the transaction (C20).
-        """
+        """Return a keyring, perhaps behind the page: the primary checks all again (C20)."""
         view = self.views.views.get(KeyringId(keyring_id))
         if self.serving and view is not None and ticket in view.sessions:
             view.used_ms = self.now_ms
@@ -295,20 +297,24 @@ class Core:
         return session
 
     def _open_session(self, view: KeyringView, blob: bytes, client_id: ClientId) -> Session:
-        keys = self.require_serving()
-        if key_version_of(blob) not in keys.tickets and "keys" not in self.pinned:
-            raise Later(self._refetch_keys)
+        keys = self.require_keys_of(blob)
         ticket = open_ticket(
             blob, keys.tickets, Bearer(keys.cluster_id, client_id, self.page.cluster_time_ms())
         )
         if ticket.keyring_id != view.keyring_id:
             raise refused("it belongs to another keyring")
-        if ticket.login_id in self._denied:
-            raise refused("its login has ended")
+        self.require_live(LoginId(ticket.login_id))
         prove(ticket, view.row)
         session = self._make_session(view, ticket, key_version_of(blob))
         view.add_session(blob, session)
         return session
+
+    def require_keys_of(self, blob: bytes) -> Keys:
+        """Return the keys; raise Later to read them again for what a newer one has sealed."""
+        keys = self.require_serving()
+        if key_version_of(blob) > keys.newest and "keys" not in self.pinned:
+            raise Later(self._refetch_keys)
+        return keys
 
     async def _refetch_keys(self, pins: Pins) -> None:
         """Fetch what the store has now; raise Unavailable when it cannot be read at present."""

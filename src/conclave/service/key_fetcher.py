@@ -1,7 +1,8 @@
 """How a worker gets the cluster's keys from the cluster process.
 
 Invariant: answers are taken in the order in which they were asked for, one at a time, so that one
-that was overtaken never brings former keys back.
+that was overtaken never brings former keys back; and nobody waits for an answer to a question that
+was sent before he asked, which may not know what he has heard of.
 """
 
 from __future__ import annotations
@@ -20,24 +21,28 @@ _log = logging.getLogger(__name__)
 
 
 class KeyFetcher:
-    """Fetch keys and hand them to `take`; who asks at the same time waits for the same answer."""
+    """Fetch keys and hand them to `take`; who asks before a question is sent shares its answer."""
 
     def __init__(self, channel: ChannelClient, take: Callable[[WorkerKeys], None]) -> None:
         self._channel = channel
         self._take = take
         self._one_at_a_time = asyncio.Lock()
-        self._tasks: dict[bool, asyncio.Task[None]] = {}
+        self._waiting: dict[bool, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def fetch(self, *, anew: bool = False) -> asyncio.Task[None]:
-        """Return a fetch under way, begun now if need be; `anew` lets the store be read before."""
-        task = self._tasks.get(anew)
+        """Return a fetch that has not been sent yet; `anew` lets the store be read before."""
+        task = self._waiting.get(anew)
         if task is None or task.done():
-            task = self._tasks[anew] = asyncio.create_task(self._fetch(anew))
+            task = self._waiting[anew] = asyncio.create_task(self._fetch(anew))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
             task.add_done_callback(_note_failure)
         return task
 
     async def _fetch(self, anew: bool) -> None:
         async with self._one_at_a_time:
+            self._waiting.pop(anew, None)
             given: WorkerKeys = await self._channel.call(
                 "worker_keys", FetchKeys(anew=anew), timeout_seconds=KEYS_TIMEOUT_SECONDS
             )
@@ -45,7 +50,7 @@ class KeyFetcher:
 
     def cancel(self) -> None:
         """End what is under way."""
-        for task in self._tasks.values():
+        for task in self._tasks:
             task.cancel()
 
 

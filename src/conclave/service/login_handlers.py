@@ -84,9 +84,9 @@ async def _login(core: Core, params: ClientLogin) -> WithTicket:
 def logout(core: Core, caller: Caller, request: Request) -> Rest:
     """End a login here at once, and on the other workers and members as far as they are there."""
     _decode_empty(request.args)
-    keys = core.require_serving()
     if request.ticket is None:
         raise CredentialRefused(faults.NOT_LOGGED_IN, "Nobody is logged in.")
+    keys = core.require_keys_of(request.ticket)
     bearer = Bearer(keys.cluster_id, caller.client_id, core.page.cluster_time_ms())
     ticket = open_ticket(request.ticket, keys.tickets, bearer)
     core.deny(LoginId(ticket.login_id))

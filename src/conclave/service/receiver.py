@@ -27,6 +27,22 @@ class Receiver(asyncio.BufferedProtocol, abc.ABC):
         """Take what was read."""
         self.data_received(bytes(self._received[:count]))
 
+    @staticmethod
+    def release(transport: asyncio.BaseTransport) -> None:
+        """Let go of a protocol whose connection is lost.
+
+        The layer of TLS keeps the two methods above after that, and with them, in a cycle, what
+        both sides hold: up to a frame, until the rare collection of a worker.
+        """
+        transport.set_protocol(_NOBODY)
+
     @abc.abstractmethod
     def data_received(self, data: bytes) -> None:
         """Serve what one read has brought."""
+
+
+class _Nobody(asyncio.BufferedProtocol):
+    """Stands where a protocol was."""
+
+
+_NOBODY: Final = _Nobody()

@@ -59,6 +59,7 @@ from conclave.ids import MemberId
 from conclave.service.channel_errors import WireError, error_to_wire
 from conclave.service.frames import FrameTooLong, frame
 from conclave.service.messages import Quiet
+from conclave.source_networks import network_of
 
 ACCEPT_PAUSE_SECONDS: Final = 0.1
 LOCAL_CONNECT_SECONDS: Final = 5.0
@@ -207,7 +208,7 @@ class LinkServer:
                 _log.warning("link: no connection could be accepted: %s", error)
                 await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
                 continue
-            source = str(name[0])
+            source = network_of(str(name[0]))
             if (
                 len(self._tasks) >= self._limits.connections
                 or self._sources[source] >= self._limits.connections_per_source
