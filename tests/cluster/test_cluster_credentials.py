@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -24,7 +25,12 @@ from conclave.errors import (
 )
 from conclave.ids import KeyringId
 from conclave.keyring.keys import WrapName, WrongPassword, unwrap_key
-from conclave.service.client_messages import NamedClient
+from conclave.service.client_messages import (
+    AssignKeyrings,
+    AssignmentMode,
+    NamedClient,
+    TakeKeyring,
+)
 from conclave.service.messages import (
     ClientLogout,
     NamedKeyring,
@@ -329,6 +335,32 @@ def test_c20_a_revoked_client_neither_logs_in_nor_writes(tmp_path: Path) -> None
                 await bench.login(keyring, PASSWORD)
             assert error.value.fault is faults.CLIENT_NOT_FOUND
             await refused(bench.write(keyring, ticket), faults.CLIENT_NOT_FOUND)
+
+    asyncio.run(scenario())
+
+
+def test_c20_a_client_neither_logs_in_nor_writes_with_a_keyring_that_was_taken(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path, dual=True) as bench:
+            keyring, ticket = await bench.ready_keyring()
+            krso = await bench.login(keyring, PASSWORD, Role.KRSO)
+            client, name = str(UUID(bytes=bench.client_id)), str(UUID(bytes=keyring))
+            mode = AssignmentMode(assigned=True)
+            given = AssignKeyrings(client_id=client, keyrings=[name])
+            await bench.daemon.call("assign_keyrings", given)
+            await bench.daemon.call("set_assignment_mode", mode)
+            await bench.write(keyring, ticket)
+            await bench.daemon.call("take_keyring", TakeKeyring(client_id=client, keyring=name))
+            # As one whose worker let it through before.
+            await refused(bench.write(keyring, ticket), faults.KEYRING_NOT_FOUND)
+            await refused(bench.login(keyring, PASSWORD), faults.KEYRING_NOT_FOUND)
+            krco = bench.initialize_krco(keyring, krso, OTHER)
+            await refused(krco, faults.KEYRING_NOT_FOUND)
+            open_again = AssignmentMode(assigned=False)
+            await bench.daemon.call("set_assignment_mode", open_again)
+            await bench.write(keyring, ticket)
 
     asyncio.run(scenario())
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from tests.support.rest_house import Client, House, make_cluster, open_house, settle_users
 
-CUSTOMER = ("customer", "Customer-Cust-1")
+CUSTOMER_PASSWORD = "Customer-Cust-1"
 
 
 @dataclass
@@ -44,15 +45,21 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 
 
 @pytest.fixture
-def customer(town: Town) -> Iterator[Client]:
+def customer_name() -> str:
+    """Return a name of its own: who was a customer once stays one in a town that others share."""
+    return f"customer-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def customer(town: Town, customer_name: str) -> Iterator[Client]:
     """Make a user of the role monitor, who has changed the first password."""
     admin = town.house.client()
-    user, password = CUSTOMER
+    user, password = customer_name, CUSTOMER_PASSWORD
     new = {"userId": user, "password": "First-Password-1", "role": "monitor"}
     assert admin.post("/users", new).status_code == 204
     change = {"currentPassword": "First-Password-1", "password": password}
     first = town.house.client((user, "First-Password-1"))
     changed = first.post(f"/users/{user}/actions/changePassword", change)
     assert changed.status_code == 204
-    yield town.house.client(CUSTOMER)
+    yield town.house.client((user, password))
     assert admin.delete(f"/users/{user}").status_code == 204

@@ -69,12 +69,14 @@ def test_keyrings_are_assigned_listed_and_taken_away(town: Town) -> None:
     expect(town.house.client(OPERATOR).post(path, both), 403)
 
 
-def test_a_customer_sees_the_own_clients_and_keyrings_only(town: Town, customer: Client) -> None:
+def test_a_customer_sees_the_own_clients_and_keyrings_only(
+    town: Town, customer: Client, customer_name: str
+) -> None:
     theirs, others = make_keyring(town), make_keyring(town)
     seen = {each["keyRingLabel"] for each in customer.get("/api/keyrings").json()["data"]}
     assert {theirs["keyRingLabel"], others["keyRingLabel"]} <= seen
     clients = f"{cluster_of(town)}/clients"
-    own, foreign = register(town, monitorUser="customer"), register(town)
+    own, foreign = register(town, monitorUser=customer_name), register(town)
     assert [each["clientID"] for each in customer.get(clients).json()["data"]] == [own["clientID"]]
     expect(customer.get(own["url"]), 200)
     expect(customer.get(foreign["url"]), 404)
@@ -88,12 +90,33 @@ def test_a_customer_sees_the_own_clients_and_keyrings_only(town: Town, customer:
     for name in (others["keyRingLabel"], others["keyRingUUID"]):
         expect(customer.get(f"/api/keyrings/{name}"), 404)
     tokens = f"{cluster_of(town)}/enrolmentTokens"
-    bound = expect(admin.post(tokens, {"monitorUser": "customer"}), 201).json()
+    bound = expect(admin.post(tokens, {"monitorUser": customer_name}), 201).json()
     expect(admin.post(tokens, {}), 201)
     assert [each["tokenID"] for each in customer.get(tokens).json()["data"]] == [bound["tokenID"]]
     expect(admin.delete(own["url"]), 204)
     assert customer.get("/api/keyrings").json()["data"] == []
     assert len(admin.get("/api/keyrings").json()["data"]) >= 2
+
+
+def test_who_was_a_customer_once_stays_one(
+    town: Town, customer: Client, customer_name: str
+) -> None:
+    make_keyring(town)
+    log, metrics = "/api/lunasa/logs/messages", {"Content-Type": None, "Accept": "text/plain"}
+    assert customer.get("/api/keyrings").json()["data"]
+    expect(customer.post(log, {"entries": 1}), 200)
+    expect(customer.get("/metrics", headers=metrics), 200)
+    admin, tokens = town.house.client(), f"{cluster_of(town)}/enrolmentTokens"
+    bound = expect(admin.post(tokens, {"monitorUser": customer_name}), 201).json()
+    expect(admin.delete(bound["url"]), 204)
+    assert customer.get("/api/keyrings").json()["data"] == []
+    for refused in (
+        expect(customer.post(log, {"entries": 1}), 403),
+        expect(customer.get("/metrics", headers=metrics), 403),
+    ):
+        assert "is the monitor user of a client or an enrolment token" in refused.text
+    expect(admin.post(log, {"entries": 1}), 200)
+    expect(admin.get("/metrics", headers=metrics), 200)
 
 
 def test_a_registered_key_renews_its_certificate_and_no_other_does(town: Town) -> None:

@@ -39,13 +39,15 @@ def listed(town: Town, made: dict[str, Any], client: Client | None = None) -> di
 
 
 @pytest.mark.usefixtures("customer")
-def test_a_token_registers_one_client_once_with_what_it_is_bound_to(town: Town) -> None:
-    made = make(town, commonName="host-1", label="billing", monitorUser="customer", minutes=5)
+def test_a_token_registers_one_client_once_with_what_it_is_bound_to(
+    town: Town, customer_name: str
+) -> None:
+    made = make(town, commonName="host-1", label="billing", monitorUser=customer_name, minutes=5)
     before = listed(town, made, town.house.client(MONITOR))
     assert (before["state"], before["createdBy"], before["clientID"]) == ("open", "admin", "")
     assert "token" not in before
     answer = expect(enrol(town, made["token"], label="mine"), 201).json()
-    assert (answer["clientLabel"], answer["monitorUser"]) == ("billing", "customer")
+    assert (answer["clientLabel"], answer["monitorUser"]) == ("billing", customer_name)
     issued = x509.load_pem_x509_certificate(answer["certificate"].encode())
     authority = x509.load_pem_x509_certificate(answer["caCertificate"].encode())
     issued.verify_directly_issued_by(authority)

@@ -380,6 +380,23 @@ def test_an_enrolment_token_is_spent_once_and_within_its_time(
     assert (token_count(reader), find_token(reader, token.token_id)) == (0, None)
 
 
+def test_a_token_that_alone_names_a_monitor_user_is_never_forgotten(
+    store: Store, reader: ClusterReader
+) -> None:
+    client = replace(new_client(), monitor_user="listed")
+    run(store, lambda writer: writer.insert_client(client))
+    alone = new_token(monitor_user="alone", revoked=True)
+    twice = [new_token(monitor_user="twice", expires_ms=ends) for ends in (500, 600)]
+    alike = [new_token(monitor_user="alike", created_ms=20) for _ in range(2)]
+    for row in (alone, *twice, *alike, new_token(monitor_user="listed"), new_token()):
+        run(store, partial(insert_token, row=row))
+    for _ in range(2):
+        run(store, lambda writer: forget_tokens(writer, 1001))
+        left = all_tokens(reader)
+        assert sorted(each.monitor_user for each in left) == ["alike", "alone", "twice"]
+        assert twice[1] in left
+
+
 def test_keyrings_are_assigned_to_a_client_until_they_are_deleted(
     store: Store, reader: ClusterReader
 ) -> None:
@@ -390,7 +407,8 @@ def test_keyrings_are_assigned_to_a_client_until_they_are_deleted(
     _, writer = run(store, lambda writer: assign(writer, client.client_id, both))
     assert writer.touched.clients
     assert assigned_to(reader, client.client_id) == set(both)
-    run(store, lambda writer: writer.delete_keyring(one.keyring_id))
+    _, writer = run(store, lambda writer: writer.delete_keyring(one.keyring_id))
+    assert writer.touched.clients
     assert assigned_to(reader, client.client_id) == {two.keyring_id}
     for expected in (True, False):
         found, _ = run(store, lambda writer: take_away(writer, client.client_id, two.keyring_id))

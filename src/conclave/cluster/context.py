@@ -18,6 +18,7 @@ from conclave.errors import ConclaveError, InternalFault, NotAllowed, NotFound
 from conclave.ids import ClientId, ClusterId, ClusterTimeMs, KeyringId, MemberId, RowRevision
 from conclave.service.page import SharedPage
 from conclave.settings import Limits
+from conclave.store.assignments import usable_by
 from conclave.store.repository import ClusterReader, ClusterWriter, Touched
 from conclave.store.rows import ClusterStateRow, KeyringRow
 
@@ -128,6 +129,17 @@ def require_keyring(reader: ClusterReader, keyring_id: KeyringId) -> KeyringRow:
     if row is None:
         raise no_keyring(str(UUID(bytes=bytes(keyring_id))))
     return row
+
+
+def require_user_of(reader: ClusterReader, client_id: ClientId, keyring_id: KeyringId) -> None:
+    """Refuse a client that is unknown or revoked, or may not use the keyring (rule C20).
+
+    A keyring that is not assigned to the client is answered as one that is not there.
+    """
+    require_client(reader, client_id)
+    usable = usable_by(reader, client_id)
+    if usable is not None and keyring_id not in usable:
+        raise no_keyring(str(UUID(bytes=bytes(keyring_id))))
 
 
 def require_client(reader: ClusterReader, client_id: ClientId) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from conclave import faults
 from conclave.cluster import idempotency
-from conclave.cluster.context import Context, exact_id, require_client, require_keyring
+from conclave.cluster.context import Context, exact_id, require_keyring, require_user_of
 from conclave.cluster.idempotency import Request
 from conclave.cluster.passwords import (
     Attempted,
@@ -279,7 +279,7 @@ class Credentials:
             if earlier is not None:
                 return row
             idempotency.check_deadline(request, self.context.cluster_time_ms())
-            require_client(writer, request.client_id)
+            require_user_of(writer, request.client_id, row.keyring_id)
             if row.authorization_version != proven.authorization_version:
                 message = "The password was changed by somebody else meanwhile."
                 raise CredentialRefused(faults.PIN_INCORRECT, message)

@@ -44,7 +44,7 @@ from conclave.store.rows import ClientRow, EnrolmentTokenRow
 MAX_TOKENS: Final = 1000
 """Tokens that are listed at a time."""
 KEPT_MS: Final = 30 * 24 * 3600 * 1000
-"""How long a token is listed after its time is over."""
+"""How long a token is listed after its time is over; longer if it alone names a monitor user."""
 SECRET_BYTES: Final = 32
 _HASH_PREFIX: Final = b"conclave enrolment token"
 
@@ -173,7 +173,7 @@ def add_token(writer: ClusterWriter, row: EnrolmentTokenRow) -> None:
     if token_count(writer) >= MAX_TOKENS:
         message = (
             f"There are {MAX_TOKENS} enrolment tokens already; each is listed for 30 days after"
-            " its time is over."
+            " its time is over, and longer if nothing else names its monitor user."
         )
         raise Conflict(faults.ENROLMENT_LIMIT, message)
     insert_token(writer, row)

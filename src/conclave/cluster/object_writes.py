@@ -1,8 +1,9 @@
 """Change token objects under a ticket, all or nothing.
 
 Invariant: inside the transaction the ticket is held against the keyring's row as it is then, KK
-must open the check value, the client must be listed, the deadline must lie ahead, the limit must
-hold, and every replaced or deleted object must have the revision that the caller saw (rule C20).
+must open the check value, the client must be listed and may use the keyring, the deadline must lie
+ahead, the limit must hold, and every replaced or deleted object must have the revision that the
+caller saw (rule C20).
 A ticket forged with the SMK has no KK, so it changes and destroys nothing (rule C10).
 """
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from conclave import faults
 from conclave.cluster import idempotency
-from conclave.cluster.context import Context, exact_id, require_client, require_keyring
+from conclave.cluster.context import Context, exact_id, require_keyring, require_user_of
 from conclave.cluster.idempotency import Request
 from conclave.cluster.session_tickets import TicketOffice, prove_login
 from conclave.errors import CredentialRefused
@@ -76,7 +77,7 @@ class ObjectWrites:
         idempotency.check_deadline(request, now_ms)
         keyring_id = KeyringId(params.keyring_id)
         prove_login(ticket, require_keyring(writer, keyring_id), Role.KRCO, Role.KRSO)
-        require_client(writer, request.client_id)
+        require_user_of(writer, request.client_id, keyring_id)
         _check_right_to_private(writer, ticket, params, keyring_id)
         inserts = sum(1 for write in params.writes if write.expected_revision == 0)
         if inserts:

@@ -15,7 +15,7 @@ from typing import Final
 from conclave import faults
 from conclave.cluster import idempotency
 from conclave.cluster.attempts import Attempt, AttemptGate, CredentialName, Owed
-from conclave.cluster.context import Context, require_client, require_keyring
+from conclave.cluster.context import Context, require_keyring, require_user_of
 from conclave.crypto.password_hash import new_salt
 from conclave.errors import InternalFault, NotAllowed, Unavailable
 from conclave.ids import ClientId, ClusterTimeMs, IdempotencyKey, KeyringId
@@ -235,7 +235,7 @@ def _is_same(one: CredentialRow, other: CredentialRow) -> bool:
 
 def _readable(reader: ClusterReader, attempted: Attempted) -> KeyringRow:
     """Return the keyring if this client may try this role's password at all."""
-    require_client(reader, attempted.client_id)
+    require_user_of(reader, attempted.client_id, attempted.keyring_id)
     row = require_keyring(reader, attempted.keyring_id)
     if not is_initialized(attempted.role, row.state):
         message = f"The KRCO of keyring {row.label!r} is not initialised: the KRSO must do it."

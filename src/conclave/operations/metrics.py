@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from conclave.operations.customers import ASKED, refuse_customer
 from conclave.operations.model import READERS, Call, NoArguments, Reply, operation
+from conclave.operations.refusals import CLUSTER_CALL
 
 
 @operation(
@@ -14,8 +16,11 @@ from conclave.operations.model import READERS, Call, NoArguments, Reply, operati
     roles=READERS,
     statuses=(200,),
     media=frozenset(),
+    cluster_methods=ASKED,
+    faults=CLUSTER_CALL,
     only="REST: monitoring programs read it; status and show commands say the same to people",
 )
 async def show_metrics(call: Call, _arguments: NoArguments) -> Reply:
     """Show what monitoring wants to know."""
+    await refuse_customer(call, "the metrics tell")
     return Reply(text=await call.appliance.metrics.text())

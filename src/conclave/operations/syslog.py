@@ -20,6 +20,7 @@ from conclave.lunash.render.syslog import (
 )
 from conclave.operations.appliance import ROOT
 from conclave.operations.commands import PATH, Command, Kind, Option
+from conclave.operations.customers import ASKED, refuse_customer
 from conclave.operations.fields import Port
 from conclave.operations.model import (
     DONE,
@@ -32,6 +33,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.refusals import CLUSTER_CALL
 from conclave.operations.support_info import WrittenFile
 from conclave.operations.users import USERS
 
@@ -40,6 +42,7 @@ LOG = f"{ROOT}/logs/{{logid}}"
 REMOTE_HOSTS = f"{SYSLOG}/remoteHosts"
 ARCHIVE_NAME: Final = "logs.tgz"
 DEFAULT_ENTRIES: Final = 20
+_LOGS_TELL: Final = "the logs tell"
 LogName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 HostAddress = Annotated[str, Meta(max_length=254, pattern=f"^{HOST_PATTERN}$")]
 
@@ -170,7 +173,8 @@ async def list_logs(call: Call, _arguments: NoArguments) -> Reply:
     roles=READERS,
     statuses=(200,),
     result=Lines,
-    faults=(faults.NO_SUCH_RESOURCE,),
+    cluster_methods=ASKED,
+    faults=(*CLUSTER_CALL, faults.NO_SUCH_RESOURCE),
     audited=False,
     commands=(
         Command(
@@ -208,6 +212,7 @@ async def list_logs(call: Call, _arguments: NoArguments) -> Reply:
 )
 async def tail_log(call: Call, arguments: Tail) -> Reply:
     """Read the last lines of a log."""
+    await refuse_customer(call, _LOGS_TELL)
     files, name = call.appliance.syslog.files, call.path["logid"]
     lines = await asyncio.to_thread(files.tail, name, arguments.entries, arguments.search)
     return Reply(body=Lines(entries=lines))
@@ -268,7 +273,8 @@ def _written(call: Call, name: str) -> Reply:
     roles=OPERATORS,
     statuses=(201,),
     result=WrittenFile,
-    faults=(faults.NO_SUCH_RESOURCE,),
+    cluster_methods=ASKED,
+    faults=(*CLUSTER_CALL, faults.NO_SUCH_RESOURCE),
     commands=(
         Command(
             words="syslog export",
@@ -296,6 +302,7 @@ def _written(call: Call, name: str) -> Reply:
 )
 async def export_log(call: Call, arguments: Export) -> Reply:
     """Write a log to the caller's files."""
+    await refuse_customer(call, _LOGS_TELL)
     given = arguments.file_name
     name = f"{arguments.log}.log" if isinstance(given, UnsetType) else given
     chunks = await asyncio.to_thread(call.appliance.syslog.files.chunks, arguments.log)
@@ -309,10 +316,12 @@ async def export_log(call: Call, arguments: Export) -> Reply:
     f"{SYSLOG}/actions/tarlogs",
     summary=f"Write all logs, with their older files, to {ARCHIVE_NAME} among one's own files.",
     chapter="7",
+    cluster_methods=ASKED,
     arguments=NoArguments,
     roles=OPERATORS,
     statuses=(201,),
     result=WrittenFile,
+    faults=CLUSTER_CALL,
     commands=(
         Command(
             words="syslog tarlogs",
@@ -324,6 +333,7 @@ async def export_log(call: Call, arguments: Export) -> Reply:
 )
 async def archive_logs(call: Call, _arguments: NoArguments) -> Reply:
     """Write all logs to the caller's files."""
+    await refuse_customer(call, _LOGS_TELL)
     user_id, appliance = call.by.user.user_id, call.appliance
 
     def write() -> None:

@@ -6,7 +6,7 @@ lists the client, so two registrations never share one.
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
 
 from conclave.ids import ClientId, EnrolmentTokenId
 from conclave.store import mapping, schema
@@ -65,5 +65,18 @@ def spend_token(
 
 
 def forget_tokens(writer: ClusterWriter, ended_before_ms: int) -> None:
-    """Delete tokens whose time was over before an instant, whether used, revoked or neither."""
-    writer.connection.execute(delete(_TABLE).where(_TABLE.c.expires_ms < ended_before_ms))
+    """Delete tokens whose time was over before an instant, whether used, revoked or neither.
+
+    The last token of a monitor user whom no client names stays: who was once named as a customer
+    must not become a user who sees everything.
+    """
+    user, newer = _TABLE.c.monitor_user, _TABLE.alias()
+    ends_later = or_(
+        newer.c.expires_ms > _TABLE.c.expires_ms,
+        and_(newer.c.expires_ms == _TABLE.c.expires_ms, newer.c.token_id > _TABLE.c.token_id),
+    )
+    by_token = exists().where(newer.c.monitor_user == user, ends_later)
+    by_client = exists().where(schema.clients.c.monitor_user == user)
+    named_elsewhere = or_(user == "", by_token, by_client)
+    over = _TABLE.c.expires_ms < ended_before_ms
+    writer.connection.execute(delete(_TABLE).where(over, named_elsewhere))

@@ -384,7 +384,9 @@ class ClusterWriter(ClusterReader):
         """Delete a keyring and its objects; raises NotFound."""
         self.delete_objects(keyring_id)
         assigned = schema.assignments
-        self._connection.execute(delete(assigned).where(assigned.c.keyring_id == keyring_id))
+        theirs = delete(assigned).where(assigned.c.keyring_id == keyring_id)
+        if self._connection.execute(theirs).rowcount:
+            self.note_clients()
         statement = delete(schema.keyrings).where(schema.keyrings.c.keyring_id == keyring_id)
         if self._connection.execute(statement).rowcount != 1:
             message = f"There is no keyring {keyring_id.hex()}."
