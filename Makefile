@@ -38,10 +38,16 @@ unit:
 	@echo "==> pytest"
 	@$(PYTHON) -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder
 
+CLIENT_BUILD ?= build/client
+CLIENT_PACKAGE ?= dist/conclave-client.tar.gz
+
+# Directories that are the host's own have no entry: unpacking leaves their modes and owners alone.
 client: setup ## what a client's host needs: dist/conclave-client.tar.gz, to be unpacked at /
-	@rm -rf build/client && mkdir -p build/client dist
-	@.venv/bin/conclave client install --root build/client
-	@tar -C build/client --owner=0 --group=0 -czf dist/conclave-client.tar.gz .
+	@rm -rf $(CLIENT_BUILD) && mkdir -p $(CLIENT_BUILD) $(dir $(CLIENT_PACKAGE))
+	@.venv/bin/conclave client install --root $(CLIENT_BUILD)
+	@cd $(CLIENT_BUILD) && find usr ! -type d -o -path 'usr/safenet*' | LC_ALL=C sort >../client.files
+	@tar -C $(CLIENT_BUILD) --owner=0 --group=0 --mode=u+rwX,go+rX,go-w --no-recursion \
+		--files-from=$(CLIENT_BUILD)/../client.files -czf $(CLIENT_PACKAGE)
 
 bench: setup ## p11bench against Conclave and SoftHSM2, alternately: medians and ratios
 	@$(PYTHON) -m bench $(ARGS)

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import subprocess
+import tarfile
 from pathlib import Path
 
 from conclave.client.clusters import registered_clusters
@@ -87,3 +88,24 @@ def test_d8_the_installed_script_registers_and_a_new_install_leaves_it(
     before = {each: each.read_bytes() for each in (path, entry.key_file, entry.certificate_file)}
     install(tmp_path)
     assert {each: each.read_bytes() for each in before} == before
+
+
+def test_d8_the_package_leaves_the_hosts_directories_alone(tmp_path: Path) -> None:
+    package = tmp_path / "client.tar.gz"
+    places = (f"CLIENT_BUILD={tmp_path}/build/client", f"CLIENT_PACKAGE={package}")
+    subprocess.run(
+        ["make", "--assume-old=setup", "client", *places],
+        cwd=Path(__file__).parents[2],
+        check=True,
+        timeout=120,
+        umask=0o077,
+    )
+    with tarfile.open(package) as packed:
+        entries = {entry.name: entry for entry in packed}
+    directories = {name for name, entry in entries.items() if entry.isdir()}
+    own = str(CLIENT_DIRECTORY.relative_to("/"))
+    assert directories == {"usr/safenet", own, f"{own}/bin", f"{own}/lib"}
+    assert {entries[name].mode for name in directories} == {0o755}
+    assert entries[f"{own}/bin/LNHClientRegistration.sh"].mode == 0o755
+    assert entries[str(UNIT.relative_to("/"))].mode == 0o644
+    assert {(entry.uid, entry.gid) for entry in entries.values()} == {(0, 0)}

@@ -21,9 +21,11 @@ def distinguished_name(text: str) -> x509.Name:
 class Authority:
     """A certificate authority for one test."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "ca", *, identified: bool = False) -> None:
+        """Make one, whose certificates tell its key, as a cluster's do, if it is `identified`."""
+        self.name, self.identified = name, identified
         self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self.issue("ca", self.key.public_key(), ca=True)
+        self.certificate = self.issue(name, self.key.public_key(), ca=True)
 
     def issue(
         self,
@@ -38,7 +40,7 @@ class Authority:
         builder = (
             x509.CertificateBuilder()
             .subject_name(distinguished_name(common_name))
-            .issuer_name(distinguished_name("ca"))
+            .issuer_name(distinguished_name(self.name))
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(begins)
@@ -47,6 +49,11 @@ class Authority:
         )
         if not ca:
             builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        if self.identified:
+            own = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+            certified = x509.SubjectKeyIdentifier.from_public_key(public_key)
+            builder = builder.add_extension(own, critical=False)
+            builder = builder.add_extension(certified, critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import threading
@@ -42,6 +43,10 @@ class Member:
     certify_other_key: bool = False
     life: datetime.timedelta = datetime.timedelta(days=365)
     """Of the certificates that it makes."""
+    certified_by: Authority | None = None
+    """Another authority that it names, and has certify, than at first."""
+    shows: tuple[x509.Certificate, ...] = ()
+    """After its own certificate."""
     usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH
     members: list[dict[str, Any]] = field(default_factory=list)
     seen: list[tuple[str, str, bytes]] = field(default_factory=list)
@@ -59,7 +64,8 @@ class Member:
         key = request.public_key()
         if self.certify_other_key:
             key = ec.generate_private_key(ec.SECP256R1()).public_key()
-        certificate = self.authority.issue(
+        authority = self.certified_by or self.authority
+        certificate = authority.issue(
             "client",
             key,
             usage=ExtendedKeyUsageOID.CLIENT_AUTH,
@@ -68,7 +74,7 @@ class Member:
         return 200 if path.endswith("/renew") else 201, {
             "note": {"certificate": "a nested one is not meant", "list": ["certificate", 1]},
             "certificate": pem(certificate),
-            "caCertificate": self.authority.pem,
+            "caCertificate": authority.pem,
             "cryptoPort": 50055,
             "members": self.members,
             "serverCommonName": SERVER_NAME,
@@ -106,6 +112,7 @@ def serve(directory: Path, member: Member) -> Iterator[Member]:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
+        + "".join(map(pem, member.shows)).encode()
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(both)
@@ -164,6 +171,16 @@ def run_script(
             **({"CONCLAVE_ADMIN_PASSWORD": PASSWORD} if environment is None else environment),
         },
     )
+
+
+def stand_in(directory: Path, command: str, text: str) -> dict[str, str]:
+    """Return an environment where a shell script comes before a command, which is its $real."""
+    real = shutil.which(command)
+    directory.mkdir(exist_ok=True)
+    path = directory / command
+    path.write_text(f"#!/bin/sh\nreal={real}\n{text}\n")
+    path.chmod(0o755)
+    return {"PATH": f"{directory}:{os.environ['PATH']}"}
 
 
 def files_below(directory: Path) -> set[str]:

@@ -2,19 +2,24 @@
 # Register this client with up to ten Conclave clusters; list them, renew and remove them.
 #
 # Makes a key and a certificate request here, has the cluster certify it, and writes the five
-# LNHServer## entries into Chrystoki.conf.  Needs sh, openssl, curl and awk; nothing of Conclave.
+# LNHServer## entries into Chrystoki.conf.  Needs sh, openssl, curl and awk, and timeout to renew;
+# nothing of Conclave.
 #
 # What holds at every moment:
 #   - neither password nor token is asked for, or sent, before the CA's fingerprint is confirmed;
 #   - neither of them is ever an argument, an exported variable or a file;
 #   - no key file is overwritten or removed, save one that this very run made, or on request;
+#   - no authority is trusted but the cluster's, and a new one only if the former vouches for it;
 #   - Chrystoki.conf is replaced whole or not at all, and only the five entries differ.
 
 set -eu
 LC_ALL=C
 export LC_ALL
-unset OPENSSL_CONF CDPATH
-# Out of the environment at once, so that no child inherits them.
+unset OPENSSL_CONF CDPATH SSL_CERT_FILE SSL_CERT_DIR
+# Out of the environment at once, so that no child inherits them.  A variable that came with the
+# environment would go on being exported whatever is assigned to it; so would all of them by -a.
+set +a
+unset given_password given_token secret
 given_password=${CONCLAVE_ADMIN_PASSWORD-} given_token=${CONCLAVE_ENROLMENT_TOKEN-}
 unset CONCLAVE_ADMIN_PASSWORD CONCLAVE_ENROLMENT_TOKEN
 umask 077
@@ -192,6 +197,9 @@ check_tools() {
     for tool in openssl curl awk sed grep tr; do
         command -v "$tool" >/dev/null || die "$tool is needed and was not found"
     done
+    if [ "$mode" = renew ]; then
+        command -v timeout >/dev/null || die 'timeout (coreutils) is needed and was not found'
+    fi
     # An external printf would show the password in the list of processes.
     case $(command -v printf) in
         */*) die 'this shell has no printf of its own; run the script with dash, bash or ksh' ;;
@@ -252,6 +260,8 @@ make_work_directory() {
         work=''
         die "no file can be made in $client_dir"
     fi
+    # Where curl finds no authority: given none, it adds those of the system to the cluster's.
+    mkdir -- "$work/no_authorities"
 }
 
 # ---------------------------------------------------------------- Chrystoki.conf
@@ -491,6 +501,7 @@ json_string() {
 # ask CURL-OPTIONS...: print the HTTP status, leave the body in $work/answer; configuration on stdin
 ask() {
     curl -q --silent --show-error --noproxy '*' --proto '=https' --tlsv1.2 \
+        --capath "$work/no_authorities" \
         --connect-timeout 10 --max-time 60 --max-filesize 1000000 \
         --output "$work/answer" --write-out '%{http_code}' --config - "$@"
 }
@@ -510,9 +521,14 @@ failed() {
     esac
 }
 
+# answered NAME: a field of the answer without what a terminal would take for a command
+answered() {
+    json_field "$1" "$work/answer" 2>/dev/null | tr -cd '[:print:]'
+}
+
 explain() {
-    reason=$(json_field details "$work/answer" 2>/dev/null || true)
-    [ -n "$reason" ] || reason=$(json_field message "$work/answer" 2>/dev/null || true)
+    reason=$(answered details)
+    [ -n "$reason" ] || reason=$(answered message)
     printf '%s %s' "$1" "$reason"
 }
 
@@ -522,7 +538,7 @@ fetch_ca() {
         die "no answer from https://$(url_host "$address"):$admin_port; does the cluster service run?"
     [ "$status" = 200 ] || die "the member tells no cluster CA: $(explain "$status")"
     json_field caCertificate "$work/answer" >"$work/lnh_ca.pem"
-    named=$(json_field clusterUUID "$work/answer")
+    named=$(answered clusterUUID)
     [ "$named" = "$cluster_id" ] ||
         die "the member at $address is of cluster '$named', not of $cluster_id (-c)"
     present=$(openssl x509 -in "$work/lnh_ca.pem" -noout -fingerprint -sha256 2>/dev/null) ||
@@ -652,10 +668,10 @@ request_certificate() {
     esac
     json_field certificate "$work/answer" >"$work/certificate.pem"
     # The name is the one that TLS was just verified with, never one that an answer brings.
-    named=$(json_field serverCommonName "$work/answer")
+    named=$(answered serverCommonName)
     [ "$named" = "$server_name" ] ||
         die "the members call themselves '$named', not '$server_name' (--server-cn)"
-    crypto_port=$(json_field cryptoPort "$work/answer")
+    crypto_port=$(answered cryptoPort)
     check_port "$crypto_port"
     write_hints
 }
@@ -672,9 +688,16 @@ write_hints() {
         }' >"$work/members"
 }
 
+# verified CA-FILE OPTIONS...: whether that file vouches, and no authority of the system
+verified() {
+    authority=$1
+    shift
+    openssl verify -no_check_time -no-CApath -no-CAstore -CAfile "$authority" "$@" >/dev/null 2>&1
+}
+
 # certified KEY: whether the certificate that came back is of the CA and for this key
 certified() {
-    openssl verify -no_check_time -CAfile "$work/lnh_ca.pem" "$work/certificate.pem" >/dev/null 2>&1 &&
+    verified "$work/lnh_ca.pem" "$work/certificate.pem" &&
         openssl pkey -in "$1" -pubout -out "$work/own.pub" &&
         openssl x509 -in "$work/certificate.pem" -noout -pubkey >"$work/certified.pub" &&
         cmp -s "$work/own.pub" "$work/certified.pub"
@@ -800,7 +823,8 @@ renewal_hosts() {
 ask_for_renewal() {
     openssl req -new -sha256 -config "$work/openssl.cnf" -key "$key_file" \
         -subj "/CN=$known_name" -out "$work/request.pem" 2>/dev/null || return 1
-    { printf '{"csr": '; json_string <"$work/request.pem"; printf '}'; } >"$work/body"
+    { printf '{"csr": ' && json_string <"$work/request.pem" && printf '}'; } >"$work/body" ||
+        return 1
     for address in $(renewal_hosts "$index" | awk '!seen[$0]++'); do
         matches "$address" '[A-Za-z0-9:][A-Za-z0-9.:-]{0,254}' || continue
         status=$(ask --cacert "$ca_file" \
@@ -818,13 +842,74 @@ ask_for_renewal() {
     return 1
 }
 
+# fetch_chain: what the member shows of itself, with the certificates of each CA by the one before
+fetch_chain() {
+    # curl of many a host cannot tell it.  Nothing of it is believed before it is verified.
+    timeout 30 openssl s_client -connect "$(url_host "$address"):$admin_port" \
+        -servername "$server_name" -showcerts </dev/null >"$work/shown" 2>/dev/null || true
+    awk '/^-----BEGIN CERTIFICATE-----/ { inside = 1 }
+        inside { print }
+        /^-----END CERTIFICATE-----/ { inside = 0 }' "$work/shown" >"$work/chain.pem"
+}
+
+# vouched: whether the present CA file vouches for the CA that came with the answer: it has that
+# very certificate, or the member shows one of the same key, of a CA, that leads to the present one
+vouched() {
+    openssl x509 -in "$work/lnh_ca.pem" -outform DER -out "$work/new.der" 2>/dev/null || return 1
+    openssl x509 -in "$ca_file" -outform DER -out "$work/old.der" 2>/dev/null || return 1
+    if cmp -s "$work/new.der" "$work/old.der"; then return 0; fi
+    openssl x509 -in "$work/lnh_ca.pem" -noout -pubkey >"$work/new.pub" || return 1
+    fetch_chain || return 1
+    # -untrusted only helps to find the way: it must begin in the present file.
+    verified "$ca_file" -untrusted "$work/chain.pem" "$work/certificate.pem" || return 1
+    rm -f -- "$work"/shown.*
+    WORK=$work awk '/^-----BEGIN/ { file = ENVIRON["WORK"] "/shown." ++count }
+        file { print >file }
+        /^-----END/ { close(file) }' "$work/chain.pem" || return 1
+    for shown in "$work"/shown.*; do
+        openssl x509 -in "$shown" -noout -pubkey >"$work/shown_pub" 2>/dev/null || continue
+        cmp -s "$work/new.pub" "$work/shown_pub" || continue
+        # A member's own key is vouched for as well, but not as that of a CA.
+        openssl x509 -in "$shown" -noout -ext basicConstraints 2>/dev/null |
+            grep -q 'CA:TRUE' || continue
+        if verified "$ca_file" -untrusted "$work/chain.pem" "$shown"; then return 0; fi
+    done
+    return 1
+}
+
 # replace_file NEW OLD: whole, with the mode and owner of the old one
 replace_file() {
-    cp -p -- "$2" "$2.$$"
     placed="$placed$2.$$
 "
-    cat -- "$1" >"$2.$$"
-    mv -f -- "$2.$$" "$2"
+    # Each step says itself what follows when it fails: the caller's || switches set -e off.
+    if cp -p -- "$2" "$2.$$" && cat -- "$1" >"$2.$$" && cmp -s -- "$1" "$2.$$" &&
+        mv -f -- "$2.$$" "$2"; then
+        return 0
+    fi
+    complain "$2 could not be replaced and is as it was"
+    rm -f -- "$2.$$"
+    return 1
+}
+
+# take_renewed: put what was answered in place, if it is what it has to be
+take_renewed() {
+    json_field certificate "$work/answer" >"$work/sent.pem" &&
+        json_field caCertificate "$work/answer" >"$work/sent_ca.pem" || return 1
+    # One certificate each and nothing else: what is verified is what is put in place.
+    if ! openssl x509 -in "$work/sent.pem" -out "$work/certificate.pem" 2>/dev/null ||
+        ! openssl x509 -in "$work/sent_ca.pem" -out "$work/lnh_ca.pem" 2>/dev/null ||
+        ! certified "$key_file"; then
+        complain 'the certificate that came back is not of its CA, or for another key'
+        return 1
+    fi
+    if ! vouched; then
+        complain "the CA in $ca_file does not vouch for the one that the member named; nothing was" \
+            'changed. If the administrator confirms the fingerprint of a new CA, register again'
+        return 1
+    fi
+    # The CA first: it vouches for members whichever certificate this client shows.
+    replace_file "$work/lnh_ca.pem" "$ca_file" || return 1
+    replace_file "$work/certificate.pem" "$certificate_file" || return 1
 }
 
 renew_index() {
@@ -840,15 +925,7 @@ renew_index() {
         return 0
     fi
     ask_for_renewal || return 1
-    json_field certificate "$work/answer" >"$work/certificate.pem"
-    json_field caCertificate "$work/answer" >"$work/lnh_ca.pem"
-    if ! certified "$key_file"; then
-        complain 'the certificate that came back is not of its CA, or for another key'
-        return 1
-    fi
-    # The CA first: it vouches for members whichever certificate this client shows.
-    replace_file "$work/lnh_ca.pem" "$ca_file"
-    replace_file "$work/certificate.pem" "$certificate_file"
+    take_renewed || return 1
     describe "$index"
     say "$index  renewed: valid until $known_end"
 }
