@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import sqlite3
 import warnings
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from conclave.service.client_messages import (
     ClientList,
     ClientMember,
     NamedClient,
+    RenewClient,
 )
 from conclave.service.messages import (
     Nothing,
@@ -140,3 +143,67 @@ def test_bad_requests_are_refused(text: str) -> None:
     with pytest.raises(BadInput) as error:
         read_client_request(text)
     assert error.value.fault is faults.CLIENT_CERTIFICATE_REQUEST
+
+
+def test_a_key_that_takes_long_to_verify_by_is_refused() -> None:
+    good = rsa.generate_private_key(65537, 2048).private_numbers()
+    exponent = 2**1024 + 1
+    totient = (good.p - 1) * (good.q - 1)
+    while math.gcd(exponent, totient) != 1:
+        exponent += 2
+    private = pow(exponent, -1, totient)
+    slow = rsa.RSAPrivateNumbers(
+        p=good.p,
+        q=good.q,
+        d=private,
+        dmp1=private % (good.p - 1),
+        dmq1=private % (good.q - 1),
+        iqmp=good.iqmp,
+        public_numbers=rsa.RSAPublicNumbers(exponent, good.public_numbers.n),
+    ).private_key()
+    for key, rule in (
+        (slow, "public exponent is at most 2^32"),
+        (rsa.generate_private_key(65537, 4104), "2048 to 4096 bits, not 4104"),
+    ):
+        with pytest.raises(BadInput) as error:
+            read_client_request(client_request("client", key))
+        assert rule in error.value.message
+
+
+@pytest.mark.system
+def test_a_renewal_looks_for_the_key_before_it_looks_at_the_signature(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            request = client_request("host")
+            await bench.register(pem=request)
+            for method in ("check_renewal", "renew_client"):
+                stranger = RenewClient(request_pem=damaged(client_request("host")))
+                with pytest.raises(NotFound):
+                    await bench.daemon.call(method, stranger)
+                with pytest.raises(BadInput, match="not signed by its own key"):
+                    await bench.daemon.call(method, RenewClient(request_pem=damaged(request)))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.system
+def test_a_certificate_that_is_not_due_is_shown_without_a_write(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            request = client_request("host")
+            made = await bench.register(pem=request)
+            bench.kill("cluster")
+            holder = sqlite3.connect(bench.database, isolation_level=None)
+            bench.start_cluster(with_smk=False)
+            await bench.ready()
+            await bench.authorize()
+            holder.execute("BEGIN IMMEDIATE")
+            try:
+                renewal = RenewClient(request_pem=request)
+                renewed = await bench.daemon.call("renew_client", renewal, timeout_seconds=60)
+                assert renewed.certificate_pem == made.certificate_pem
+            finally:
+                holder.execute("ROLLBACK")
+                holder.close()
+
+    asyncio.run(scenario())

@@ -45,7 +45,9 @@ MAX_REQUEST_BYTES: Final = 16_384
 MAX_NAME_BYTES: Final = 64
 """X.520 gives a common name 64 characters; the certificate library counts bytes."""
 _EC_CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
-_RSA_BITS: Final = range(2048, 8193)
+_RSA_BITS: Final = range(2048, 4097)
+_MAX_RSA_EXPONENT: Final = 1 << 32
+"""Verifying takes time that grows with the exponent: a request comes from strangers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,23 @@ class ClientRequest:
     def key_sha256(self) -> bytes:
         """Return the hash that the store lists a client by."""
         return key_sha256(spki_der(self.public_key))
+
+
+@dataclass(frozen=True, slots=True)
+class UnprovenRequest:
+    """A request that is well-formed; whether it is of the key's owner was not looked at yet."""
+
+    client: ClientRequest
+    signed: x509.CertificateSigningRequest
+
+    def proven(self) -> ClientRequest:
+        """Return what is asked for once the key has signed it; raise BadInput."""
+        try:
+            if not self.signed.is_signature_valid:
+                _refuse("is not signed by its own key")
+        except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
+            raise _refusal(f"cannot be read: {error}") from error
+        return self.client
 
 
 class CertificateAuthority:
@@ -182,14 +201,17 @@ class CertificateAuthority:
 
 def read_client_request(pem: str) -> ClientRequest:
     """Check a PEM certificate request; raise BadInput naming the broken rule."""
+    return unproven_client_request(pem).proven()
+
+
+def unproven_client_request(pem: str) -> UnprovenRequest:
+    """Check all of a PEM certificate request but its signature; raise BadInput."""
     if len(pem) > MAX_REQUEST_BYTES:
         _refuse(f"has {len(pem)} characters; {MAX_REQUEST_BYTES} are allowed")
     try:
         request = x509.load_pem_x509_csr(pem.encode())
         key = request.public_key()
         _check_key(key)
-        if not request.is_signature_valid:
-            _refuse("is not signed by its own key")
     except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
         raise _refusal(f"cannot be read: {error}") from error
     with warnings.catch_warnings():
@@ -202,7 +224,7 @@ def read_client_request(pem: str) -> ClientRequest:
     if not 1 <= size <= MAX_NAME_BYTES or not common_name.isprintable():
         rule = f"must have a common name of 1 to {MAX_NAME_BYTES} printable bytes"
         _refuse(f"{rule}, not {common_name!r}")
-    return ClientRequest(common_name, key)
+    return UnprovenRequest(ClientRequest(common_name, key), request)
 
 
 def _check_key(key: object) -> None:
@@ -213,6 +235,8 @@ def _check_key(key: object) -> None:
         if key.key_size not in _RSA_BITS:
             low, high = _RSA_BITS.start, _RSA_BITS.stop - 1
             _refuse(f"must have an RSA key of {low} to {high} bits, not {key.key_size}")
+        if key.public_numbers().e > _MAX_RSA_EXPONENT:
+            _refuse("must have an RSA key whose public exponent is at most 2^32")
     else:
         _refuse("must have an EC or RSA key")
 

@@ -21,6 +21,7 @@ from conclave.cluster.ca import (
     der,
     pem,
     read_client_request,
+    unproven_client_request,
 )
 from conclave.cluster.context import Authorized, Context, parse_uuid
 from conclave.cluster.rotation import newest_authority
@@ -118,9 +119,16 @@ class ClientAdmin:
     async def check_renewal(self, params: RenewClient, _role: str) -> Nothing:
         """Refuse a request of a key that is not listed, before anybody is troubled with it."""
         self.context.require_authorized()
-        request = read_client_request(params.request_pem)
-        await self.context.read(lambda reader: _require_listed(reader, request))
+        await self._own_request(params)
         return Nothing()
+
+    async def _own_request(self, params: RenewClient) -> ClientRequest:
+        """Return a request of a listed key; nothing is verified for strangers."""
+        unproven = unproven_client_request(params.request_pem)
+        await self.context.read(lambda reader: _listed_key(reader, unproven.client))
+        request = unproven.proven()
+        await self.context.read(lambda reader: _require_listed(reader, request))
+        return request
 
     async def renew_client(self, params: RenewClient, _role: str) -> RegisteredClient:
         """Certify a listed key again if its certificate ends within a year or is of an older CA.
@@ -129,7 +137,16 @@ class ClientAdmin:
         needed.  Raises NotFound for a key that is not listed, Conflict for a revoked client.
         """
         authorized = self.context.require_authorized()
-        request = read_client_request(params.request_pem)
+        request = await self._own_request(params)
+
+        def as_it_is(reader: ClusterReader) -> tuple[ClientRow, CertificateAuthority, bool]:
+            row, authority = _require_listed(reader, request), newest_authority(reader, authorized)
+            certificate = x509.load_der_x509_certificate(row.certificate_der)
+            return row, authority, _is_due(certificate, authority, self.context.clock.now())
+
+        row, authority, due = await self.context.read(as_it_is)
+        if not due:
+            return await self.registered(row, authority)
 
         def work(writer: ClusterWriter) -> tuple[ClientRow, CertificateAuthority]:
             row = _require_listed(writer, request)
@@ -161,11 +178,16 @@ def client_id_of(name: str) -> ClientId:
 
 def _require_listed(reader: ClusterReader, request: ClientRequest) -> ClientRow:
     """Return the client of a request's key; raise NotFound, or Conflict when it was revoked."""
+    return _same_client(_listed_key(reader, request), request)
+
+
+def _listed_key(reader: ClusterReader, request: ClientRequest) -> ClientRow:
+    """Return who has a request's key; raise NotFound."""
     row = reader.client_by_key(request.key_sha256)
     if row is None:
         message = "The key of this request is not registered: register the client."
         raise NotFound(faults.CLIENT_NOT_FOUND, message)
-    return _same_client(row, request)
+    return row
 
 
 def _is_due(certificate: x509.Certificate, authority: CertificateAuthority, now: datetime) -> bool:
