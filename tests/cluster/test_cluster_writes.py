@@ -240,10 +240,15 @@ def test_a_full_disk_loses_nothing_and_gives_no_free_guesses(small_disk: Path) -
             fill(small_disk / "rest")
             answers = [await gathered(bench.login(keyring, b"wrong-password")) for _ in range(12)]
             seen = [answer[0].fault for answer in answers]
-            assert seen == [faults.STORAGE_FULL] * 10 + [faults.BUSY] * 2
-            assert bench.row(keyring).krso.failures == 0
+            # The log of the store may have room for some of them; each counts, here or there.
+            stored = bench.row(keyring).krso.failures
+            assert stored < 10
+            unstored = [faults.STORAGE_FULL] * (10 - stored)
+            assert seen == [faults.PIN_INCORRECT] * stored + unstored + [faults.BUSY] * 2
             bench.kill("cluster")
-            (small_disk / "rest").unlink()
+            # Its log fills the disk until it has been copied into the store, beside it.
+            remount = ["mount", "-o", "remount,size=12m", str(small_disk)]
+            await asyncio.to_thread(subprocess.run, remount, check=True)
             bench.start_cluster(with_smk=True)
             await bench.ready()
             assert acknowledged == set(ids(bench, keyring))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -65,8 +66,8 @@ def test_pkcs11_tool_test_has_no_failure_that_softhsm2_has_not(
     token: Token, softhsm: Token
 ) -> None:
     for subject in (token, softhsm):
-        subject.generate("rsa:2048", "suite-rsa", "a1")
-        subject.generate("EC:prime256v1", "suite-ec", "a2")
+        subject.generate("rsa:2048", "suite-rsa", os.urandom(8).hex())
+        subject.generate("EC:prime256v1", "suite-ec", os.urandom(8).hex())
     ours = token.pkcs11_tool("--test", check=False)
     theirs = softhsm.pkcs11_tool("--test", check=False)
     report = ours.stdout.decode() + ours.stderr.decode()

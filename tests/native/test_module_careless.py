@@ -18,15 +18,15 @@ from tests.support.demo import Demo
 
 BUILDS: Final = {"plain": "", "asan-ubsan": "address,undefined", "tsan": "thread"}
 SCENARIOS: Final = (
-    *("users", "copies", "namespaces", "close", "exit", "handlers", "handlers-after-openssl"),
+    *("users", "copies", "close", "exit", "handlers", "handlers-after-openssl"),
     *("fork", "at-once", "sessions"),
 )
 UNSUPPORTED: Final = {
-    "asan-ubsan": ("namespaces", "fork"),
-    "tsan": ("namespaces", "sessions"),
+    "asan-ubsan": ("fork",),
+    "tsan": ("sessions",),
 }
-"""What a sanitizer's run-time cannot bear: a second namespace of the loader, a fork of a process
-whose other threads allocate. 10,000 sessions only take time under TSan."""
+"""What a sanitizer's run-time cannot bear: a fork of a process whose other threads allocate. 10,000
+sessions only take time under TSan."""
 LEAVING: Final = ("exit", "handlers-after-openssl")
 """Where something is left on purpose: a thread in a call, OpenSSL's memory after its end."""
 

@@ -5,6 +5,7 @@ Each runs in processes of its own against one token and raises AssertionError wi
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -53,9 +54,12 @@ def _application(path: Path) -> Callable[[Token], None]:
 
 
 def prepare(token: Token) -> None:
-    """Make the keys that `pkcs11-tool --test` tries."""
-    token.generate("rsa:2048", "suite-rsa", "a1")
-    token.generate("EC:prime256v1", "suite-ec", "a2")
+    """Make the keys that `pkcs11-tool --test` tries, under ids that no other key has.
+
+    It takes the first public key of a private key's id for that one's.
+    """
+    for kind, label in (("rsa:2048", "suite-rsa"), ("EC:prime256v1", "suite-ec")):
+        token.generate(kind, label, os.urandom(8).hex())
 
 
 def profile_cases(token: Token) -> None:

@@ -384,8 +384,6 @@ int main(int count, char **arguments)
         two_users(&module, path);
     else if (strcmp(scenario, "copies") == 0)
         two_copies(&module, dlopen(arguments[4], RTLD_NOW));
-    else if (strcmp(scenario, "namespaces") == 0)
-        two_copies(&module, dlmopen(LM_ID_NEWLM, path, RTLD_NOW));
     else if (strcmp(scenario, "close") == 0)
         close_while_busy(&module, path);
     else if (strcmp(scenario, "exit") == 0)
