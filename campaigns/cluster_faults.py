@@ -23,13 +23,8 @@ from campaigns.cluster_history import moment
 from campaigns.cluster_house import WORKER, HouseWithVolumes, fill, ip, volume_of
 from campaigns.cluster_load import Load
 from conclave.errors import ConclaveError
-from conclave.service.messages import (
-    DeleteMember,
-    Nothing,
-    Notice,
-    PromoteMember,
-    Watch,
-)
+from conclave.service.messages import DeleteMember, Notice, PromoteMember, Watch
+from conclave.service.quiet import Nothing
 from tests.support.cluster_bench import ClusterBench
 from tests.support.several import until
 

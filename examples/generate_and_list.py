@@ -13,7 +13,7 @@ def main() -> None:
         Client.from_environment() as client,
         client.keyring(keyring_label, os.environ["PIN"]) as keyring,
     ):
-        keyring.generate_key_pair("P-256", label=label, id=label.encode())
+        keyring.generate_key_pair("P-256", label=label, key_id=label.encode())
         keyring.generate_key("AES-256", label=label)
         for found in keyring.search():
             kind = found.key_type.name if isinstance(found, Key) else ""

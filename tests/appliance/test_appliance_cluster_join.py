@@ -24,9 +24,8 @@ from conclave.service.messages import (
     JoinPrepare,
     JoinPrepared,
     JoinProgress,
-    Nothing,
-    Quiet,
 )
+from conclave.service.quiet import Nothing, Quiet
 from tests.support.appliance_bench import make_config, prepare_partition, until, with_appliance
 from tests.support.authority import Authority, pem
 from tests.support.hsm_bench import CO, DOMAIN

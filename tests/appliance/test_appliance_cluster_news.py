@@ -20,14 +20,8 @@ from conclave.appliance.supervisor import ChildSpec
 from conclave.errors import Conflict, NotAllowed
 from conclave.service.bootstrap import ClusterBootstrap
 from conclave.service.frames import HEADER_BYTES
-from conclave.service.messages import (
-    ClusterList,
-    MemberList,
-    Nothing,
-    Notice,
-    RefusedJoin,
-    ServiceStatus,
-)
+from conclave.service.messages import ClusterList, MemberList, Notice, RefusedJoin, ServiceStatus
+from conclave.service.quiet import Nothing
 from tests.support.appliance_bench import (
     authorize,
     make_authorized_cluster,

@@ -32,7 +32,8 @@ from conclave.errors import (
     NotFound,
     Unavailable,
 )
-from conclave.service.messages import MemberList, MemberSummary, Nothing, Quiet, UserRecords
+from conclave.service.messages import MemberList, MemberSummary, UserRecords
+from conclave.service.quiet import Nothing, Quiet
 from tests.support.appliance_bench import (
     until,
 )

@@ -13,7 +13,8 @@ from conclave import faults
 from conclave.appliance import cluster_watch
 from conclave.appliance.cluster_watch import ClusterWatch
 from conclave.errors import InternalFault
-from conclave.service.messages import MemberReport, Nothing, Notice, Watch
+from conclave.service.messages import MemberReport, Notice, Watch
+from conclave.service.quiet import Nothing
 from tests.support.appliance_bench import until
 from tests.support.told_process import Answer, ToldProcesses, notice, told
 

@@ -19,7 +19,8 @@ from conclave.appliance.daemon import only_daemon
 from conclave.appliance.initialize import initialize_appliance
 from conclave.appliance.paths import StatePaths
 from conclave.errors import Conflict
-from conclave.service.messages import Nothing, ServiceStatus
+from conclave.service.messages import ServiceStatus
+from conclave.service.quiet import Nothing
 from conclave.settings import ApplianceConfig
 from tests.support.appliance_bench import (
     authorize,

@@ -13,7 +13,8 @@ from conclave import faults
 from conclave.appliance.appliance import Appliance
 from conclave.appliance.network import bind_all
 from conclave.errors import Conflict, NotAllowed, NotFound
-from conclave.service.messages import ListKeyrings, Nothing, ServiceStatus
+from conclave.service.messages import ListKeyrings, ServiceStatus
+from conclave.service.quiet import Nothing
 from conclave.store.postgresql import account
 from tests.support.appliance_bench import (
     authorize,

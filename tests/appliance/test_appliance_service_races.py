@@ -21,7 +21,8 @@ from conclave.appliance.paths import StatePaths
 from conclave.appliance.supervisor import Child, ChildSpec
 from conclave.errors import Conflict
 from conclave.packages.manifest import AUTHORIZATION_CODE_CHARACTERS, CLUSTER_PACKAGE
-from conclave.service.messages import ClusterList, Nothing
+from conclave.service.messages import ClusterList
+from conclave.service.quiet import Nothing
 from tests.support.appliance_bench import (
     authorize,
     make_authorized_cluster,

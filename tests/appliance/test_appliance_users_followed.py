@@ -11,7 +11,8 @@ import pytest
 
 from conclave.appliance.appliance import Appliance
 from conclave.appliance.user_rules import UserRole
-from conclave.service.messages import Nothing, UserRecords
+from conclave.service.messages import UserRecords
+from conclave.service.quiet import Nothing
 from tests.support.appliance_bench import (
     DEADLINE_SECONDS,
     authorize,

@@ -16,7 +16,7 @@ from conclave.appliance.daemon import serve
 from conclave.appliance.tls import BACK_DATED, RENEWED_BEFORE, ensure_webserver_certificate
 from conclave.appliance.webserver_tls import WebserverTls
 from conclave.clock import ApplianceClock, host_time_ms
-from conclave.service.messages import Nothing
+from conclave.service.quiet import Nothing
 from tests.support.appliance_bench import (
     DEADLINE_SECONDS,
     make_authorized_cluster,

@@ -147,8 +147,8 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Owner]:
 def start(tmp_path: Path) -> Iterator[Start]:
     workers: list[Worker] = []
 
-    def make(*script: Step, **changes: object) -> Worker:
-        workers.append(Worker(tmp_path, list(script), **changes))  # type: ignore[arg-type]
+    def make(*script: Step, **changes: Any) -> Worker:
+        workers.append(Worker(tmp_path, list(script), **changes))
         return workers[-1]
 
     yield make

@@ -137,7 +137,7 @@ def test_a_mechanism_with_its_parameter_encrypts_and_makes_codes(keyring: Keyrin
 
 
 def test_search_finds_objects_as_what_they_are(keyring: Keyring) -> None:
-    pair = keyring.generate_key_pair(label="one", id=b"\1\2")
+    pair = keyring.generate_key_pair(label="one", key_id=b"\1\2")
     secret = keyring.generate_key(label="two")
     found = {type(each): each for each in keyring.search(label="one")}
     assert set(found) == {PublicKey, PrivateKey}
@@ -146,7 +146,7 @@ def test_search_finds_objects_as_what_they_are(keyring: Keyring) -> None:
     assert keyring.search(attributes={Cka.LABEL: "two"})[0].reference == secret.reference
     assert keyring.search(object_class=Cko.CERTIFICATE) == []
     assert keyring.private_key("one").key_type is Ckk.EC
-    assert keyring.private_key(id=b"\1\2").reference == pair.private.reference
+    assert keyring.private_key(key_id=b"\1\2").reference == pair.private.reference
     assert keyring.public_key("one").reference == pair.public.reference
     assert repr(keyring.secret_key("two")) == "SecretKey(label='two', id='')"
     with pytest.raises(NotFound, match="no secret key 'one'"):
@@ -218,7 +218,7 @@ def test_public_keys_come_in_and_verify(keyring: Keyring) -> None:
     pem = other.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    second = keyring.import_public_key(pem, label="pem", id=b"\5")
+    second = keyring.import_public_key(pem, label="pem", key_id=b"\5")
     second.verify(other.sign(b"data", padding.PKCS1v15(), hashes.SHA256()), b"data")
     on_curve = ec.generate_private_key(ec.SECP521R1())
     third = keyring.import_public_key(on_curve.public_key(), label="521")
@@ -238,7 +238,9 @@ def test_a_certificate_is_signed_stored_and_found_with_its_key(keyring: Keyring)
     ).sign(signer, hashes.SHA256())
     made.verify_directly_issued_by(made)
     keyring.import_certificate(made, label="web")
-    keyring.import_certificate(made.public_bytes(serialization.Encoding.PEM), label="pem", id=b"9")
+    keyring.import_certificate(
+        made.public_bytes(serialization.Encoding.PEM), label="pem", key_id=b"9"
+    )
     (found,) = keyring.search(object_class=Cko.CERTIFICATE, label="web")
     assert isinstance(found, Certificate)
     assert found.load() == keyring.certificate("pem").load() == made

@@ -25,9 +25,7 @@ from conclave.service.client_messages import (
     NamedClient,
     RenewClient,
 )
-from conclave.service.messages import (
-    Nothing,
-)
+from conclave.service.quiet import Nothing
 from conclave.store.repository import open_reader
 from tests.support.cluster_bench import client_request, cluster_bench
 

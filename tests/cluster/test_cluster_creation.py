@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from conclave.errors import ConclaveError
-from conclave.service.messages import ClusterList, Nothing
+from conclave.service.messages import ClusterList
 from conclave.service.page import SharedPage
+from conclave.service.quiet import Nothing
 from tests.support.cluster_bench import ClusterBench
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]

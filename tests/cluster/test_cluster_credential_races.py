@@ -21,9 +21,7 @@ from conclave import faults
 from conclave.clock import boot_time_ms
 from conclave.errors import ConclaveError, CredentialRefused
 from conclave.service.client_messages import NamedClient
-from conclave.service.messages import (
-    Nothing,
-)
+from conclave.service.quiet import Nothing
 from conclave.service.wire import Role
 from conclave.store import mapping, schema
 from conclave.store.engine import open_writer_engine

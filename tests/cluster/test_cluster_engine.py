@@ -13,7 +13,8 @@ from conclave.cluster.engine_choice import EngineChoice
 from conclave.cluster.member_state import FILE_NAME
 from conclave.cluster.process import REFUSED_STATUS
 from conclave.errors import NotFound
-from conclave.service.messages import ClusterList, Nothing, PromoteMember, ServiceStatus
+from conclave.service.messages import ClusterList, PromoteMember, ServiceStatus
+from conclave.service.quiet import Nothing
 from conclave.settings import PostgresqlSettings
 from conclave.store.location import ENGINE_FILE, StoreLocation
 from conclave.store.postgresql import account, binaries

@@ -24,7 +24,7 @@ from conclave.service.client_messages import (
     NamedEnrolmentToken,
     RegisteredClient,
 )
-from conclave.service.messages import Nothing
+from conclave.service.quiet import Nothing
 from conclave.store.engine import open_writer_engine
 from conclave.store.enrolment_tokens import all_tokens
 from conclave.store.migrations import migrate

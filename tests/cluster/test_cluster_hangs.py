@@ -15,7 +15,8 @@ from conclave import faults
 from conclave.cluster import extra_rows
 from conclave.cluster.member_state import FILE_NAME
 from conclave.ids import KeyringId
-from conclave.service.messages import DeletedMember, DeleteMember, NamedKeyring, Nothing
+from conclave.service.messages import DeletedMember, DeleteMember, NamedKeyring
+from conclave.service.quiet import Nothing
 from conclave.store.postgresql import account as accounts
 from conclave.store.postgresql.server import processes_in
 from tests.cluster.test_cluster_members import (

@@ -12,7 +12,8 @@ from conclave import faults
 from conclave.cluster.master_keys import derive_master_keys
 from conclave.errors import ConclaveError
 from conclave.ids import KeyringId, ObjectId
-from conclave.service.messages import Authorize, NamedKeyring, Nothing, ObjectDelete, WorkerKeys
+from conclave.service.messages import Authorize, NamedKeyring, ObjectDelete, WorkerKeys
+from conclave.service.quiet import Nothing
 from conclave.service.wire import Role
 from conclave.store.repository import open_reader
 from conclave.store.rows import ObjectRow

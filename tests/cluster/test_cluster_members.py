@@ -15,12 +15,12 @@ from conclave.service.messages import (
     DeletedMember,
     DeleteMember,
     MemberReport,
-    Nothing,
     Notice,
     PromoteMember,
     SetGroup,
     Watch,
 )
+from conclave.service.quiet import Nothing
 from conclave.store.location import StoreLocation
 from tests.support.cluster_bench import ClusterBench
 from tests.support.held_postgresql import held_postgresql

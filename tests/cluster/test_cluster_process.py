@@ -16,7 +16,6 @@ from conclave.errors import ConclaveError, Conflict, NotAllowed, NotFound
 from conclave.service.messages import (
     ClusterList,
     MemberList,
-    Nothing,
     Notice,
     ServiceStatus,
     UserRecord,
@@ -25,6 +24,7 @@ from conclave.service.messages import (
     Watch,
     WorkerKeys,
 )
+from conclave.service.quiet import Nothing
 from conclave.service.wire import Role
 from tests.support.cluster_bench import (
     FIRST,

@@ -27,13 +27,8 @@ from conclave.cluster.rotation import KEPT_AUTHORITIES, KEPT_TICKET_KEYS, is_due
 from conclave.errors import CredentialRefused, Unavailable
 from conclave.ids import ClientId, ClusterId, ClusterTimeMs, MemberId
 from conclave.service.client_messages import RegisterClient, RegisteredClient
-from conclave.service.messages import (
-    ClusterList,
-    DeleteMember,
-    MemberReport,
-    Nothing,
-    PromoteMember,
-)
+from conclave.service.messages import ClusterList, DeleteMember, MemberReport, PromoteMember
+from conclave.service.quiet import Nothing
 from conclave.service.tickets import Bearer, Ticket, issue, open_ticket
 from conclave.service.wire import Role
 from conclave.store.engine import open_postgresql_writer

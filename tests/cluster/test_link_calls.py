@@ -18,7 +18,7 @@ from conclave.cluster.link.client import LinkClient
 from conclave.cluster.link.hello import Peer
 from conclave.cluster.link.messages import Bump, DenyLogin, Forward, Forwarded
 from conclave.errors import BadInput, InternalFault, NotAllowed, Unavailable
-from conclave.service.messages import Nothing
+from conclave.service.quiet import Nothing
 from tests.support.link_bench import (
     FIRST,
     PONG,

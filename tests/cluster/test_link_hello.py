@@ -27,7 +27,7 @@ from conclave.cluster.link.streams import read_frame
 from conclave.errors import BadInput, InternalFault, Unavailable
 from conclave.ids import MemberId
 from conclave.service.frames import frame
-from conclave.service.messages import Nothing
+from conclave.service.quiet import Nothing
 from tests.support.link_bench import (
     CLUSTER,
     FIRST,

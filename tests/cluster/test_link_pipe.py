@@ -20,7 +20,7 @@ from conclave.cluster.link.server import LinkServer
 from conclave.cluster.link.streams import StreamPair
 from conclave.cluster.link.tunnel import Tunnel
 from conclave.errors import Unavailable
-from conclave.service.messages import Nothing
+from conclave.service.quiet import Nothing
 from tests.support.link_bench import (
     FIRST,
     SECOND,

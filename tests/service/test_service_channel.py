@@ -24,10 +24,9 @@ from conclave.service.messages import (
     HashPassword,
     KeyringList,
     ListKeyrings,
-    Nothing,
-    Quiet,
     TicketResult,
 )
+from conclave.service.quiet import Nothing, Quiet
 
 DAEMON = bytes(32)
 WORKER = bytes([1]) * 32

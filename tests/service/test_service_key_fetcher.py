@@ -7,7 +7,8 @@ from pathlib import Path
 
 from conclave.service.channel import ChannelClient, ChannelServer
 from conclave.service.key_fetcher import KeyFetcher
-from conclave.service.messages import FetchKeys, Quiet, TicketKey, WorkerKeys
+from conclave.service.messages import FetchKeys, TicketKey, WorkerKeys
+from conclave.service.quiet import Quiet
 
 SECRET = bytes(32)
 

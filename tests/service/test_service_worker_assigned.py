@@ -19,7 +19,7 @@ from conclave.service.client_messages import (
     NamedClient,
     TakeKeyring,
 )
-from conclave.service.messages import Nothing, Quiet
+from conclave.service.quiet import Nothing, Quiet
 from conclave.service.wire import Operation
 from tests.service.conftest import Member, Tenant, make_tenant
 from tests.support.worker_bench import WireClient

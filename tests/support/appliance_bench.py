@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from conclave.appliance.appliance import Appliance, open_appliance
 from conclave.appliance.doors import Doors
-from conclave.service.messages import ClusterSummary, MemberList, Nothing
+from conclave.service.messages import ClusterSummary, MemberList
+from conclave.service.quiet import Nothing
 from conclave.settings import ApplianceConfig, PackageSettings
 from tests.support.hsm_bench import CO, DOMAIN, SO, make_cluster_partition
 

@@ -45,15 +45,14 @@ from conclave.service.messages import (
     KeyringList,
     KeyringSummary,
     NamedKeyring,
-    Nothing,
     ObjectDelete,
     ObjectWrite,
-    Quiet,
     TicketResult,
     WriteObjects,
     WriteResult,
 )
 from conclave.service.page import SharedPage
+from conclave.service.quiet import Nothing, Quiet
 from conclave.service.tickets import Bearer, Ticket, open_ticket
 from conclave.service.wire import Role
 from conclave.settings import ClusterTimes, Limits, PostgresqlSettings

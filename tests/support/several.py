@@ -24,11 +24,11 @@ from conclave.service.messages import (
     JoinPrepared,
     MemberList,
     MemberSummary,
-    Nothing,
     UserRecord,
     UserRecords,
 )
 from conclave.service.page import SharedPage
+from conclave.service.quiet import Nothing
 from conclave.store.location import EngineName
 from conclave.store.postgresql import account as accounts
 from tests.support.cluster_bench import ClusterBench

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from conclave.service.channel import ChannelClient, ChannelServer, Handler
-from conclave.service.messages import Notice, Quiet
+from conclave.service.messages import Notice
+from conclave.service.quiet import Quiet
 
 SECRET = bytes(32)
 Answer = Callable[[Any], Awaitable[Quiet]]

@@ -20,14 +20,8 @@ from conclave.appliance.member_identity import MemberIdentity
 from conclave.errors import ConclaveError, Unavailable
 from conclave.hsm.hsm import Hsm
 from conclave.hsm.rules import DEFAULT_DOMAIN
-from conclave.service.messages import (
-    ClusterList,
-    JoinPrepare,
-    JoinPrepared,
-    JoinProgress,
-    Nothing,
-    Quiet,
-)
+from conclave.service.messages import ClusterList, JoinPrepare, JoinPrepared, JoinProgress
+from conclave.service.quiet import Nothing, Quiet
 
 LIMIT_SECONDS: Final = 24 * 3600.0
 """Longest time of one step, however much it moves on."""

@@ -28,9 +28,10 @@ from conclave.appliance.time import ApplianceTime
 from conclave.errors import InternalFault, NotAllowed, Unavailable
 from conclave.service.bootstrap import ClusterBootstrap, WorkerBootstrap, encode_bootstrap
 from conclave.service.channel import ChannelClient
-from conclave.service.messages import Nothing, Quiet, ServiceStatus
+from conclave.service.messages import ServiceStatus
 from conclave.service.meters import Meters, Reading
 from conclave.service.page import SharedPage
+from conclave.service.quiet import Nothing, Quiet
 from conclave.settings import ApplianceConfig
 
 CLUSTER_MODULE: Final = "conclave.cluster.process"

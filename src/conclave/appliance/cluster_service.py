@@ -35,9 +35,9 @@ from conclave.service.messages import (
     DeletedMember,
     MemberReport,
     Notice,
-    Quiet,
     RefusedJoin,
 )
+from conclave.service.quiet import Quiet
 from conclave.store.location import EngineName
 
 __all__ = ["ClusterConfig", "ClusterService", "ClusterServiceStatus", "ListenerConfig"]

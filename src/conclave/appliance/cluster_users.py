@@ -26,7 +26,8 @@ from conclave.appliance.user_list import (
     to_records,
 )
 from conclave.errors import ConclaveError, Conflict, InternalFault, NotFound
-from conclave.service.messages import MemberList, Nothing, Quiet, UserRecords
+from conclave.service.messages import MemberList, UserRecords
+from conclave.service.quiet import Nothing, Quiet
 
 FIRST_DELAY_SECONDS: Final = 0.5
 LONGEST_DELAY_SECONDS: Final = 30.0

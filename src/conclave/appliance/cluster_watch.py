@@ -15,7 +15,8 @@ from typing import Final, Protocol, cast
 
 from conclave import faults
 from conclave.errors import ConclaveError, NotAllowed
-from conclave.service.messages import MemberReport, Notice, Quiet, Watch
+from conclave.service.messages import MemberReport, Notice, Watch
+from conclave.service.quiet import Quiet
 
 WAIT_SECONDS: Final = 20.0
 ANSWER_SECONDS: Final = 30.0

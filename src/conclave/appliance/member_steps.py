@@ -35,9 +35,9 @@ from conclave.service.messages import (
     DeleteMember,
     MemberList,
     MemberReport,
-    Nothing,
     Notice,
 )
+from conclave.service.quiet import Nothing
 from conclave.store.location import EngineName
 
 CALL_SECONDS: Final = 30.0

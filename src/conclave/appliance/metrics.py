@@ -25,14 +25,9 @@ from conclave.clock import ApplianceClock
 from conclave.crypto.standard import Ckm, name_of
 from conclave.errors import ConclaveError
 from conclave.service.client_messages import ClientList
-from conclave.service.messages import (
-    KeyringList,
-    ListKeyrings,
-    MemberList,
-    MemberSummary,
-    Nothing,
-)
+from conclave.service.messages import KeyringList, ListKeyrings, MemberList, MemberSummary
 from conclave.service.meters import BUCKETS_S, Reading
+from conclave.service.quiet import Nothing
 
 _KEYRINGS_KEPT_SECONDS: Final = 15.0
 _SECONDS_A_DAY: Final = 86_400

@@ -123,7 +123,7 @@ class AsyncKeyring:
         self,
         *,
         label: str | None = None,
-        id: bytes | None = None,  # noqa: A002 - the standard's name
+        key_id: bytes | None = None,
         object_class: Cko | None = None,
         key_type: Ckk | None = None,
         attributes: Attributes | None = None,
@@ -131,7 +131,7 @@ class AsyncKeyring:
         """Return the token objects that match everything that is given, each as what it is."""
         given: Mapping[int, Value | None] = {
             Cka.LABEL: label,
-            Cka.ID: id,
+            Cka.ID: key_id,
             Cka.CLASS: object_class,
             Cka.KEY_TYPE: key_type,
             **(attributes or {}),
@@ -148,45 +148,33 @@ class AsyncKeyring:
         ]
 
     async def private_key(
-        self,
-        label: str | None = None,
-        *,
-        id: bytes | None = None,  # noqa: A002
+        self, label: str | None = None, *, key_id: bytes | None = None
     ) -> AsyncPrivateKey:
         """Return the private key; raise NotFound for none and Conflict for several."""
-        return await self._only(AsyncPrivateKey, Cko.PRIVATE_KEY, label, id)
+        return await self._only(AsyncPrivateKey, Cko.PRIVATE_KEY, label, key_id)
 
     async def public_key(
-        self,
-        label: str | None = None,
-        *,
-        id: bytes | None = None,  # noqa: A002
+        self, label: str | None = None, *, key_id: bytes | None = None
     ) -> AsyncPublicKey:
         """Return the public key; raise NotFound for none and Conflict for several."""
-        return await self._only(AsyncPublicKey, Cko.PUBLIC_KEY, label, id)
+        return await self._only(AsyncPublicKey, Cko.PUBLIC_KEY, label, key_id)
 
     async def secret_key(
-        self,
-        label: str | None = None,
-        *,
-        id: bytes | None = None,  # noqa: A002
+        self, label: str | None = None, *, key_id: bytes | None = None
     ) -> AsyncSecretKey:
         """Return the secret key; raise NotFound for none and Conflict for several."""
-        return await self._only(AsyncSecretKey, Cko.SECRET_KEY, label, id)
+        return await self._only(AsyncSecretKey, Cko.SECRET_KEY, label, key_id)
 
     async def certificate(
-        self,
-        label: str | None = None,
-        *,
-        id: bytes | None = None,  # noqa: A002
+        self, label: str | None = None, *, key_id: bytes | None = None
     ) -> AsyncCertificate:
         """Return the certificate; raise NotFound for none and Conflict for several."""
-        return await self._only(AsyncCertificate, Cko.CERTIFICATE, label, id)
+        return await self._only(AsyncCertificate, Cko.CERTIFICATE, label, key_id)
 
     async def _only(
         self, wanted: type[Wanted], object_class: Cko, label: str | None, identifier: bytes | None
     ) -> Wanted:
-        objects = await self.search(label=label, id=identifier, object_class=object_class)
+        objects = await self.search(label=label, key_id=identifier, object_class=object_class)
         found = [each for each in objects if isinstance(each, wanted)]
         name = (
             f"{object_class.name.lower().replace('_', ' ')} {label or (identifier or b'').hex()!r}"
@@ -205,7 +193,7 @@ class AsyncKeyring:
         kind: SecretName = "AES-256",
         *,
         label: str = "",
-        id: bytes = b"",  # noqa: A002
+        key_id: bytes = b"",
         token: bool = True,
         attributes: Attributes | None = None,
     ) -> AsyncSecretKey:
@@ -216,7 +204,7 @@ class AsyncKeyring:
         """
         row = secret_kind(kind)
         wanted = described(
-            Cko.SECRET_KEY, row, label=label, identifier=id, token=token, attributes=attributes
+            Cko.SECRET_KEY, row, label=label, identifier=key_id, token=token, attributes=attributes
         )
         result = await self.session.generate_key(row.mechanism, template(wanted))
         return AsyncSecretKey(self.session, facts_of(result.reference, wanted))
@@ -226,7 +214,7 @@ class AsyncKeyring:
         kind: PairName = "P-256",
         *,
         label: str = "",
-        id: bytes = b"",  # noqa: A002
+        key_id: bytes = b"",
         token: bool = True,
         attributes: Attributes | None = None,
         public_attributes: Attributes | None = None,
@@ -237,12 +225,12 @@ class AsyncKeyring:
             Cko.PUBLIC_KEY,
             row,
             label=label,
-            identifier=id,
+            identifier=key_id,
             token=token,
             attributes=public_attributes,
         )
         private = described(
-            Cko.PRIVATE_KEY, row, label=label, identifier=id, token=token, attributes=attributes
+            Cko.PRIVATE_KEY, row, label=label, identifier=key_id, token=token, attributes=attributes
         )
         for name in row.template:
             private.pop(name, None)
@@ -259,7 +247,7 @@ class AsyncKeyring:
         key: PublicKeyOfPair | bytes,
         *,
         label: str = "",
-        id: bytes | None = None,  # noqa: A002
+        key_id: bytes | None = None,
         attributes: Attributes | None = None,
     ) -> AsyncPublicKey:
         """Take in a public key, an object of cryptography's or PEM or DER.
@@ -267,7 +255,7 @@ class AsyncKeyring:
         Without an id it gets the SHA-1 of the key (RFC 5280, 4.2.1.2).
         """
         public = public_key_of_file(key) if isinstance(key, bytes) else key
-        wanted = {**public_key_template(public, label, id), **(attributes or {})}
+        wanted = {**public_key_template(public, label, key_id), **(attributes or {})}
         result = await self.session.create_object(template(wanted))
         return AsyncPublicKey(self.session, facts_of(result.reference, wanted))
 
@@ -276,7 +264,7 @@ class AsyncKeyring:
         certificate: x509.Certificate | bytes,
         *,
         label: str = "",
-        id: bytes | None = None,  # noqa: A002
+        key_id: bytes | None = None,
     ) -> AsyncCertificate:
         """Take in a certificate, an object of cryptography's or PEM or DER.
 
@@ -284,7 +272,7 @@ class AsyncKeyring:
         """
         if isinstance(certificate, bytes):
             certificate = certificate_of_file(certificate)
-        identifier = key_identifier(certificate.public_key()) if id is None else id
+        identifier = key_identifier(certificate.public_key()) if key_id is None else key_id
         wanted = certificate_template(certificate, label, identifier)
         result = await self.session.create_object(template(wanted))
         return AsyncCertificate(self.session, facts_of(result.reference, wanted))

@@ -74,7 +74,7 @@ class Keyring:
         self,
         *,
         label: str | None = None,
-        id: bytes | None = None,  # noqa: A002 - the standard's name
+        key_id: bytes | None = None,
         object_class: Cko | None = None,
         key_type: Ckk | None = None,
         attributes: Attributes | None = None,
@@ -82,48 +82,28 @@ class Keyring:
         """Return the token objects that match everything that is given, each as what it is."""
         work = self.core.search(
             label=label,
-            id=id,
+            key_id=key_id,
             object_class=object_class,
             key_type=key_type,
             attributes=attributes,
         )
         return [blocking(found) for found in finish(work)]
 
-    def private_key(
-        self,
-        label: str | None = None,
-        *,
-        id: bytes | None = None,  # noqa: A002
-    ) -> PrivateKey:
+    def private_key(self, label: str | None = None, *, key_id: bytes | None = None) -> PrivateKey:
         """Return the private key; raise NotFound for none and Conflict for several."""
-        return PrivateKey(finish(self.core.private_key(label, id=id)))
+        return PrivateKey(finish(self.core.private_key(label, key_id=key_id)))
 
-    def public_key(
-        self,
-        label: str | None = None,
-        *,
-        id: bytes | None = None,  # noqa: A002
-    ) -> PublicKey:
+    def public_key(self, label: str | None = None, *, key_id: bytes | None = None) -> PublicKey:
         """Return the public key; raise NotFound for none and Conflict for several."""
-        return PublicKey(finish(self.core.public_key(label, id=id)))
+        return PublicKey(finish(self.core.public_key(label, key_id=key_id)))
 
-    def secret_key(
-        self,
-        label: str | None = None,
-        *,
-        id: bytes | None = None,  # noqa: A002
-    ) -> SecretKey:
+    def secret_key(self, label: str | None = None, *, key_id: bytes | None = None) -> SecretKey:
         """Return the secret key; raise NotFound for none and Conflict for several."""
-        return SecretKey(finish(self.core.secret_key(label, id=id)))
+        return SecretKey(finish(self.core.secret_key(label, key_id=key_id)))
 
-    def certificate(
-        self,
-        label: str | None = None,
-        *,
-        id: bytes | None = None,  # noqa: A002
-    ) -> Certificate:
+    def certificate(self, label: str | None = None, *, key_id: bytes | None = None) -> Certificate:
         """Return the certificate; raise NotFound for none and Conflict for several."""
-        return Certificate(finish(self.core.certificate(label, id=id)))
+        return Certificate(finish(self.core.certificate(label, key_id=key_id)))
 
     # ---- new objects
 
@@ -132,7 +112,7 @@ class Keyring:
         kind: SecretName = "AES-256",
         *,
         label: str = "",
-        id: bytes = b"",  # noqa: A002
+        key_id: bytes = b"",
         token: bool = True,
         attributes: Attributes | None = None,
     ) -> SecretKey:
@@ -141,7 +121,9 @@ class Keyring:
         `attributes` are further ones, as `{Cka.EXTRACTABLE: True}`; the rest are the keyring's
         defaults.
         """
-        work = self.core.generate_key(kind, label=label, id=id, token=token, attributes=attributes)
+        work = self.core.generate_key(
+            kind, label=label, key_id=key_id, token=token, attributes=attributes
+        )
         return SecretKey(finish(work))
 
     def generate_key_pair(
@@ -149,7 +131,7 @@ class Keyring:
         kind: PairName = "P-256",
         *,
         label: str = "",
-        id: bytes = b"",  # noqa: A002
+        key_id: bytes = b"",
         token: bool = True,
         attributes: Attributes | None = None,
         public_attributes: Attributes | None = None,
@@ -158,7 +140,7 @@ class Keyring:
         work = self.core.generate_key_pair(
             kind,
             label=label,
-            id=id,
+            key_id=key_id,
             token=token,
             attributes=attributes,
             public_attributes=public_attributes,
@@ -171,14 +153,14 @@ class Keyring:
         key: PublicKeyOfPair | bytes,
         *,
         label: str = "",
-        id: bytes | None = None,  # noqa: A002
+        key_id: bytes | None = None,
         attributes: Attributes | None = None,
     ) -> PublicKey:
         """Take in a public key, an object of cryptography's or PEM or DER.
 
         Without an id it gets the SHA-1 of the key (RFC 5280, 4.2.1.2).
         """
-        work = self.core.import_public_key(key, label=label, id=id, attributes=attributes)
+        work = self.core.import_public_key(key, label=label, key_id=key_id, attributes=attributes)
         return PublicKey(finish(work))
 
     def import_certificate(
@@ -186,13 +168,15 @@ class Keyring:
         certificate: x509.Certificate | bytes,
         *,
         label: str = "",
-        id: bytes | None = None,  # noqa: A002
+        key_id: bytes | None = None,
     ) -> Certificate:
         """Take in a certificate, an object of cryptography's or PEM or DER.
 
         Without an id it gets that of its key, so that it is found with it.
         """
-        return Certificate(finish(self.core.import_certificate(certificate, label=label, id=id)))
+        return Certificate(
+            finish(self.core.import_certificate(certificate, label=label, key_id=key_id))
+        )
 
     def destroy(self, objects: Sequence[Object]) -> None:
         """Destroy these objects."""

@@ -22,7 +22,7 @@ from conclave.service.client_messages import (
     NamedClient,
     TakeKeyring,
 )
-from conclave.service.messages import Nothing
+from conclave.service.quiet import Nothing
 from conclave.store.assignments import (
     assign,
     assigned_keyrings,

@@ -36,9 +36,7 @@ from conclave.service.client_messages import (
     RegisteredClient,
     RenewClient,
 )
-from conclave.service.messages import (
-    Nothing,
-)
+from conclave.service.quiet import Nothing
 from conclave.store.repository import ClusterReader, ClusterWriter
 from conclave.store.rows import ClientRow, MemberRow
 

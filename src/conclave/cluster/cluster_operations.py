@@ -32,10 +32,10 @@ from conclave.service.messages import (
     MemberList,
     MemberReport,
     MemberSummary,
-    Nothing,
     PromoteMember,
     SetGroup,
 )
+from conclave.service.quiet import Nothing
 from conclave.store.repository import ClusterReader, ClusterWriter
 from conclave.store.rows import MemberRow
 

@@ -14,7 +14,8 @@ from typing import Final
 from conclave import faults
 from conclave.errors import CredentialRefused, Unavailable
 from conclave.service.context_tickets import CONTEXT_SECONDS
-from conclave.service.messages import Nothing, SpendContext
+from conclave.service.messages import SpendContext
+from conclave.service.quiet import Nothing
 
 MAX_CONTEXTS: Final = 65536
 

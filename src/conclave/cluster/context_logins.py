@@ -17,12 +17,8 @@ from conclave.service.context_tickets import (
     ContextTicket,
     issue_context,
 )
-from conclave.service.messages import (
-    ContextLogin,
-    ContextResult,
-    Nothing,
-    SpendContext,
-)
+from conclave.service.messages import ContextLogin, ContextResult, SpendContext
+from conclave.service.quiet import Nothing
 
 RELAY_SECONDS: Final = 2.0
 

@@ -52,9 +52,9 @@ from conclave.service.messages import (
     ClientLogout,
     InitializeKrco,
     InitializeToken,
-    Nothing,
     TicketResult,
 )
+from conclave.service.quiet import Nothing
 from conclave.service.tickets import Ticket, login_id_of, prove
 from conclave.service.wire import Role
 from conclave.store.repository import ClusterWriter

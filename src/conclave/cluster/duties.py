@@ -25,7 +25,8 @@ from conclave.cluster.replication import Replication
 from conclave.cluster.rotation import newest_authority
 from conclave.errors import ConclaveError, Conflict, NotAllowed
 from conclave.ids import MemberId
-from conclave.service.messages import Authorize, Nothing
+from conclave.service.messages import Authorize
+from conclave.service.quiet import Nothing
 from conclave.settings import ClusterTimes
 from conclave.store.repository import ClusterWriter
 from conclave.store.rows import MemberRow

@@ -28,7 +28,7 @@ from conclave.service.client_messages import (
     NamedEnrolmentToken,
     RegisteredClient,
 )
-from conclave.service.messages import Nothing
+from conclave.service.quiet import Nothing
 from conclave.store.enrolment_tokens import (
     all_tokens,
     find_token,

@@ -33,8 +33,9 @@ from conclave.cluster.session_tickets import TicketOffice
 from conclave.errors import CredentialRefused, NotAllowed, Unavailable
 from conclave.ids import ClientId
 from conclave.service.channel import ChannelClient, Handler
-from conclave.service.messages import ClientLogin, ClientLogout, Nothing, Quiet
+from conclave.service.messages import ClientLogin, ClientLogout
 from conclave.service.methods import METHODS
+from conclave.service.quiet import Nothing, Quiet
 from conclave.service.tickets import login_id_of
 
 FORWARD_SECONDS: Final = 32.0

@@ -41,7 +41,8 @@ from conclave.cluster.take_in import Committed, Done, Told, decode_told
 from conclave.errors import Conflict, Unavailable
 from conclave.ids import ClusterId, MemberId
 from conclave.service.channel_errors import error_from_wire
-from conclave.service.messages import JoinPrepare, JoinPrepared, JoinProgress, Nothing
+from conclave.service.messages import JoinPrepare, JoinPrepared, JoinProgress
+from conclave.service.quiet import Nothing
 
 CONNECT_SECONDS: Final = 10.0
 PROBE_SECONDS: Final = 3.0

@@ -45,8 +45,8 @@ from conclave.service.messages import (
     KeyringSummary,
     ListKeyrings,
     NamedKeyring,
-    Nothing,
 )
+from conclave.service.quiet import Nothing
 from conclave.service.wire import Role
 from conclave.settings import Limits
 from conclave.store.repository import ClusterReader, ClusterWriter

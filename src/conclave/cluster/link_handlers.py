@@ -52,9 +52,10 @@ from conclave.cluster.primary import Primary
 from conclave.errors import Conflict, InternalFault, NotAllowed, Unavailable
 from conclave.ids import KeyringId, LoginId, MemberId, RowRevision
 from conclave.service.channel import Handler as MethodHandler
-from conclave.service.messages import Nothing, Quiet, SpendContext
+from conclave.service.messages import SpendContext
 from conclave.service.methods import METHODS
 from conclave.service.page import SharedPage
+from conclave.service.quiet import Nothing, Quiet
 from conclave.store.repository import Touched
 
 PROBE_SECONDS: Final = 3.0

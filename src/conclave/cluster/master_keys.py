@@ -15,7 +15,8 @@ from conclave import faults
 from conclave.crypto.seal import KEY_BYTES, SealBroken, derive, seal, unseal
 from conclave.errors import BadInput, NotAllowed
 from conclave.ids import ClusterId
-from conclave.service.messages import Quiet, TicketKey
+from conclave.service.messages import TicketKey
+from conclave.service.quiet import Quiet
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -38,7 +38,8 @@ from conclave.cluster.replication import Replication
 from conclave.cluster.rotation import rotate_keys
 from conclave.ids import MemberId
 from conclave.service.channel import Handler
-from conclave.service.messages import Authorize, Nothing
+from conclave.service.messages import Authorize
+from conclave.service.quiet import Nothing
 from conclave.store.postgresql import account as accounts
 from conclave.store.postgresql import binaries as programs
 from conclave.store.postgresql.instance import Instance

@@ -24,7 +24,7 @@ from conclave.cluster.link.streams import StreamPair
 from conclave.cluster.member_leaving import MemberLeaving
 from conclave.errors import Unavailable
 from conclave.ids import MemberId
-from conclave.service.messages import Nothing
+from conclave.service.quiet import Nothing
 from conclave.store.postgresql import account as accounts
 
 logger = logging.getLogger(__name__)

@@ -52,10 +52,10 @@ from conclave.service.messages import (
     FetchKeys,
     MembersState,
     MemberState,
-    Nothing,
     ServiceStatus,
     WorkerKeys,
 )
+from conclave.service.quiet import Nothing
 from conclave.service.wire import Standing
 from conclave.store.repository import ClusterReader, ClusterWriter
 from conclave.store.rows import ClusterStateRow, MemberRow

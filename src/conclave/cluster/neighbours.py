@@ -24,7 +24,7 @@ from conclave.cluster.link.messages import Pong
 from conclave.cluster.link.streams import StreamPair
 from conclave.errors import ConclaveError, Unavailable
 from conclave.ids import MemberId
-from conclave.service.messages import Nothing, Quiet
+from conclave.service.quiet import Nothing, Quiet
 from conclave.settings import ClusterTimes
 
 PING_SECONDS: Final = 1.0

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 import msgspec
 
 from conclave.cluster.context import Context
-from conclave.service.messages import Nothing, UserRecord, UserRecords, UsersVersion
+from conclave.service.messages import UserRecord, UserRecords, UsersVersion
+from conclave.service.quiet import Nothing
 from conclave.store.repository import ClusterReader
 from conclave.store.rows import UserRow
 

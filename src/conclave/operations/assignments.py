@@ -33,7 +33,7 @@ from conclave.service.client_messages import (
     NamedClient,
     TakeKeyring,
 )
-from conclave.service.messages import Nothing
+from conclave.service.quiet import Nothing
 
 MODE: Final = f"{CLUSTER}/assignment"
 ASSIGNED: Final = f"{CLIENT}/keyrings"

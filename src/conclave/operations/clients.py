@@ -36,10 +36,8 @@ from conclave.service.client_messages import (
     RegisterClient,
     RegisteredClient,
 )
-from conclave.service.messages import (
-    MemberList,
-    Nothing,
-)
+from conclave.service.messages import MemberList
+from conclave.service.quiet import Nothing
 
 CLIENTS = f"{CLUSTER}/clients"
 CLIENT = f"{CLIENTS}/{{clientid}}"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from conclave import faults
 from conclave.errors import InternalFault, NotFound
-from conclave.service.messages import ClusterList, ClusterSummary, Nothing, Quiet
+from conclave.service.messages import ClusterList, ClusterSummary
+from conclave.service.quiet import Nothing, Quiet
 
 if TYPE_CHECKING:
     from conclave.appliance.appliance import Appliance

@@ -15,7 +15,7 @@ from conclave.errors import NotAllowed
 from conclave.operations.cluster_calls import ask
 from conclave.operations.model import Call
 from conclave.service.client_messages import ClientList, EnrolmentTokenList
-from conclave.service.messages import Nothing
+from conclave.service.quiet import Nothing
 
 _OF_THE_PROVIDER: Final = frozenset({UserRole.ADMIN, UserRole.OPERATOR})
 ASKED: Final = ("list_clients", "list_enrolment_tokens")

@@ -49,7 +49,8 @@ from conclave.service.client_messages import (
     RegisteredClient,
     RenewClient,
 )
-from conclave.service.messages import MemberList, Nothing
+from conclave.service.messages import MemberList
+from conclave.service.quiet import Nothing
 
 TOKENS: Final = f"{CLUSTER}/enrolmentTokens"
 TOKEN: Final = f"{TOKENS}/{{tokenid}}"

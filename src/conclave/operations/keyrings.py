@@ -43,8 +43,8 @@ from conclave.service.messages import (
     KeyringSummary,
     ListKeyrings,
     NamedKeyring,
-    Nothing,
 )
+from conclave.service.quiet import Nothing
 
 KEYRINGS = "/api/keyrings"
 KEYRING = f"{KEYRINGS}/{{keyringid}}"

@@ -46,10 +46,10 @@ from conclave.service.messages import (
     GroupList,
     MemberList,
     MemberSummary,
-    Nothing,
     PromoteMember,
     SetGroup,
 )
+from conclave.service.quiet import Nothing
 
 MEMBERS = f"{CLUSTER}/members"
 MEMBER = f"{MEMBERS}/{{memberid}}"

@@ -10,7 +10,8 @@ from conclave.errors import NotFound
 from conclave.hsm.views import PartitionInfo
 from conclave.operations.cluster_calls import ask, find_cluster
 from conclave.operations.commands import ShellCall
-from conclave.service.messages import MemberList, Nothing
+from conclave.service.messages import MemberList
+from conclave.service.quiet import Nothing
 
 Default = Callable[[ShellCall], Awaitable[str]]
 

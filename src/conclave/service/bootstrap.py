@@ -30,7 +30,7 @@ from conclave import __version__, faults
 from conclave.crypto.password_hash import Argon2Cost
 from conclave.errors import InternalFault
 from conclave.service.frames import HEADER_BYTES, frame
-from conclave.service.messages import Quiet
+from conclave.service.quiet import Quiet
 from conclave.settings import ClusterTimes, Limits, PostgresqlSettings
 
 MAX_BOOTSTRAP_BYTES: Final = 4 << 20

@@ -25,8 +25,8 @@ from conclave import faults
 from conclave.errors import ConclaveError, InternalFault, NotAllowed, Unavailable
 from conclave.service.channel_errors import WireError, error_from_wire, error_to_wire
 from conclave.service.frames import FrameSplitter, FrameTooLong, frame
-from conclave.service.messages import Quiet
 from conclave.service.methods import METHODS
+from conclave.service.quiet import Quiet
 
 MAX_FRAME_BYTES: Final = 8 << 20
 MAX_IN_FLIGHT: Final = 4096

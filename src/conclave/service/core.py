@@ -29,11 +29,12 @@ from conclave.service.cache import KeyringView, Session, ViewCache
 from conclave.service.channel import ChannelClient
 from conclave.service.key_fetcher import KeyFetcher
 from conclave.service.member_directory import MemberDirectory
-from conclave.service.messages import Quiet, WorkerKeys
+from conclave.service.messages import WorkerKeys
 from conclave.service.meters import Meters
 from conclave.service.object_seal import PublicSeal
 from conclave.service.page import SharedPage
 from conclave.service.page_watch import PageWatch
+from conclave.service.quiet import Quiet
 from conclave.service.requests import Later, Pins, WrongRole, deadline_passed
 from conclave.service.session_objects import Holder, private_session_seal
 from conclave.service.store_reader import LoadedKeyring, LoadedTokens, StoreReader

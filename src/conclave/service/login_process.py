@@ -33,7 +33,8 @@ from conclave.service.bootstrap import (
     watch_parent,
 )
 from conclave.service.channel import ChannelServer
-from conclave.service.messages import DerivedKey, HashPassword, Quiet
+from conclave.service.messages import DerivedKey, HashPassword
+from conclave.service.quiet import Quiet
 
 MEMORY_BOUND_KIB: Final = 192 * 1024
 NICENESS: Final = 15

@@ -16,9 +16,10 @@ from conclave.errors import Unavailable
 from conclave.ids import MemberId
 from conclave.service import page as page_words
 from conclave.service.channel import ChannelClient
-from conclave.service.messages import MembersState, Nothing
+from conclave.service.messages import MembersState
 from conclave.service.page import SharedPage
 from conclave.service.page_watch import PageWatch
+from conclave.service.quiet import Nothing
 from conclave.service.requests import Later, Pins
 from conclave.service.store_reader import LoadedMembers, StoreReader
 from conclave.service.wire import Member, MemberList, Standing

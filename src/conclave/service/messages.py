@@ -11,8 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from conclave.service.quiet import Nothing as Nothing  # noqa: PLC0414 - exported from here
-from conclave.service.quiet import Quiet as Quiet  # noqa: PLC0414 - exported from here
+from conclave.service.quiet import Quiet
 
 # ------------------------------------------------------------------ login process
 

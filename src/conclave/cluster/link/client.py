@@ -36,7 +36,7 @@ from conclave.cluster.link.streams import READ_BYTES, StreamPair, read_frame, wa
 from conclave.errors import InternalFault, Unavailable
 from conclave.service.channel_errors import error_from_wire
 from conclave.service.frames import FrameTooLong, frame
-from conclave.service.messages import Nothing, Quiet
+from conclave.service.quiet import Nothing, Quiet
 
 CONNECT_SECONDS: Final = 5.0
 """For one attempt: TCP, TLS and both hellos."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from conclave.cluster.configuration import Configuration, Peer
 from conclave.cluster.epochs import Epoch
 from conclave.cluster.survivors import Survey
-from conclave.service.messages import Nothing, Quiet, SpendContext
+from conclave.service.messages import SpendContext
+from conclave.service.quiet import Nothing, Quiet
 
 
 class Heartbeat(Quiet, frozen=True):

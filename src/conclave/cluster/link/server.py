@@ -58,7 +58,7 @@ from conclave.errors import BadInput, ConclaveError, InternalFault, NotAllowed
 from conclave.ids import MemberId
 from conclave.service.channel_errors import WireError, error_to_wire
 from conclave.service.frames import FrameTooLong, frame
-from conclave.service.messages import Quiet
+from conclave.service.quiet import Quiet
 from conclave.source_networks import network_of
 
 ACCEPT_PAUSE_SECONDS: Final = 0.1
