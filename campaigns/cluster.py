@@ -105,11 +105,12 @@ class Campaign:
             self._load.stopping.set()
             await asyncio.wait(tasks, timeout=END_SECONDS)
             await asyncio.gather(*(one.stop() for one in self._applications))
+            for death in self._house.deaths:
+                self._say(f"a cluster process ended by itself: {death}")
+                self.history.complain("process", f"a cluster process ended by itself: {death}")
         for task in tasks:
             task.result()
         await self._look_everywhere("at the end")
-        for death in self._house.deaths:
-            self.history.complain("process", f"a cluster process ended by itself: {death}")
         for client in self._password_clients:
             await until(client.log_in_rightly)
         for keys in self._key_clients:

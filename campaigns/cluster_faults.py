@@ -23,6 +23,7 @@ from campaigns.cluster_history import moment
 from campaigns.cluster_house import WORKER, HouseWithVolumes, fill, ip, volume_of
 from campaigns.cluster_load import Load
 from conclave.errors import ConclaveError
+from conclave.faults import MEMBERS_UNREACHABLE
 from conclave.service.messages import DeleteMember, Notice, PromoteMember, Watch
 from conclave.service.quiet import Nothing
 from tests.support.cluster_bench import ClusterBench
@@ -214,17 +215,23 @@ class Faults:
             if bench.member_id not in await self.house.seen_by(at):
                 return True
             request = DeleteMember(member_id=bench.member_id, force=force)
-            # One that is told to go on without what is lost does so: it counts as done.
-            return await self._try(
-                "forced deletion" if force else "deletion",
-                at.daemon.call("delete_member", request, timeout_seconds=30),
-            )
+            try:
+                await at.daemon.call("delete_member", request, timeout_seconds=30)
+            except ConclaveError as error:
+                refusals.append(error)
+                self.say(f"{moment()} deletion: {error.message}")
+                return False
+            return True
 
+        refusals: list[ConclaveError] = []
         await until(unseen)
         try:
             await until(lambda: deleted(False), UNFORCED_SECONDS)
         except TimeoutError:
-            # The last epoch's record has reached nobody but the one that is lost, for instance.
+            # Only what says itself that it can be forced is: the last epoch's record has reached
+            # nobody but the one that is lost, for instance.
+            if not refusals or refusals[-1].fault is not MEMBERS_UNREACHABLE:
+                raise
             self.load.history.counts["deletions forced"] += 1
             await until(lambda: deleted(True), 60)
 
