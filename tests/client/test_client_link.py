@@ -34,6 +34,7 @@ from tests.support.scripted_worker import (
     SERVER_NAME,
     SILENCE,
     Start,
+    Step,
     Worker,
     pair_of_members,
 )
@@ -278,6 +279,20 @@ def test_another_member_is_tried_when_the_first_is_away(start: Start) -> None:
         Client(link).ping()
     assert len(one.requests) == 1
     assert (len(other.requests), other.connections) == (2, 1)
+
+
+@pytest.mark.parametrize("failure", [DROP, (wire.BUSY,)])
+def test_a_list_of_members_that_did_not_come_is_asked_for_again(
+    start: Start, failure: Step
+) -> None:
+    one, other = pair_of_members(start, second=((0, None),))
+    one.before_members.append(failure)
+    with link_to(one) as link:
+        Client(link).ping()
+        Client(link).ping()
+        one.stop()
+        Client(link).ping()
+    assert len(other.requests) == 1
 
 
 @pytest.mark.parametrize("bytes_before", [b"", b"\xff\0member\nmember a 127.0.0.1 99999 0 g\n"])

@@ -1,4 +1,4 @@
-"""A worker that greets, answers HELLO and MEMBERS, and then plays a script."""
+"""A worker that greets, answers HELLO and MEMBERS, and plays a script for the other requests."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ class Worker:
     hello: int = 0
     state: object = None
     members: object = None
+    before_members: list[Step] = field(default_factory=list)
+    """DROP, or answers, to the first requests for the list of members."""
     authority: Authority = field(default_factory=Authority)
     begins: datetime.datetime = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
     ends: datetime.datetime = datetime.datetime(2125, 1, 1, tzinfo=datetime.UTC)
@@ -122,7 +124,10 @@ class Worker:
                 send(stream, (request.request_id, self.hello, None, None, self.state))
                 continue
             if request.operation == wire.Operation.MEMBERS:
-                send(stream, (request.request_id, 0, self.members))
+                step = self.before_members.pop(0) if self.before_members else (0, self.members)
+                if step == DROP:
+                    return
+                send(stream, (request.request_id, *step))
                 continue
             self.requests.append(request)
             self.bodies.append(bytes(request.args))

@@ -38,6 +38,7 @@ SEAT_SECONDS: Final = 600.0
 FIRST_PAUSE_SECONDS: Final = 0.02
 LONGEST_PAUSE_SECONDS: Final = 1.0
 _NO_ARGUMENTS: Final = msgspec.Raw(msgspec.msgpack.encode([]))
+_NOT_NOW: Final = frozenset({wire.BUSY, wire.BEHIND})
 _MEMBERS: Final = msgspec.msgpack.Decoder(wire.MemberList)
 
 
@@ -249,16 +250,26 @@ class AsyncLink:
         state = connection.dialogue.state
         if state is None or state.members_version == self._members.asked:
             return
+        # Asked for before the answer, so that only one of several calls at once asks.
         self._members.asked = state.members_version
-        answer = await connection.call(wire.Operation.MEMBERS, _NO_ARGUMENTS, None, deadline)
+        try:
+            answer = await connection.call(wire.Operation.MEMBERS, _NO_ARGUMENTS, None, deadline)
+        except BaseException:
+            self._members.asked = None
+            raise
+        if answer.value in _NOT_NOW:
+            self._members.asked = None
         if answer.value == 0:
-            try:
-                self._members.learn(_MEMBERS.decode(answer.result))
-            except msgspec.DecodeError as cause:
-                message = f"The list of members has another shape: {cause}."
-                raise InternalFault(faults.PROTOCOL_BROKEN, message) from cause
-            listed = self._members.entries
-            self._pool.give_up(lambda entry: entry not in listed)
+            self._learn(answer)
+
+    def _learn(self, answer: Answer) -> None:
+        try:
+            self._members.learn(_MEMBERS.decode(answer.result))
+        except msgspec.DecodeError as cause:
+            message = f"The list of members has another shape: {cause}."
+            raise InternalFault(faults.PROTOCOL_BROKEN, message) from cause
+        listed = self._members.entries
+        self._pool.give_up(lambda entry: entry not in listed)
 
     def _leave(self, member: ClusterEntry) -> None:
         """Give up the connections to this member, and go on with another, if one is known."""
