@@ -57,11 +57,15 @@ class Worker:
         self._stopped = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._context = self._make_context()
+        self._stream: ssl.SSLSocket | None = None
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
     def stop(self) -> None:
         self._stopped.set()
+        if stream := self._stream:
+            with contextlib.suppress(OSError):
+                stream.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError):
             socket.create_connection(self._listener.getsockname(), timeout=5).close()
         self._thread.join()
@@ -111,6 +115,7 @@ class Worker:
                 contextlib.suppress(OSError, EOFError),
                 self._context.wrap_socket(plain, server_side=True) as stream,
             ):
+                self._stream = stream
                 self._talk(stream)
             plain.close()
 

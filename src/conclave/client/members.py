@@ -52,7 +52,7 @@ class KnownMembers:
         self._at = 0
         self._epoch = (0, "")
         self.asked: int | None = None
-        """The members version for which the list was asked; None while it is still to be asked for."""
+        """The members version for which the list was asked; None while it has to be asked for."""
         self.position: int | None = None
         """The highest log position that was told in the present epoch."""
 
