@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from conclave.client.async_session import AsyncClient, AsyncKeyringSession
 from conclave.client.link import AsyncLink
 from conclave.client.ways import LoopWays, TaskGate, Waiting, finish
-from conclave.errors import BadInput, CredentialRefused, InternalFault
+from conclave.errors import BadInput, CredentialRefused, InternalFault, Unavailable
 from conclave.service import wire
 from tests.support.scripted_worker import (
     CLUSTER_TIME_MS,
@@ -64,6 +65,16 @@ def test_a_lost_connection_is_replaced_and_the_same_write_is_sent_again(start: S
     asyncio.run(scenario())
     assert worker.connections == 3
     assert len(set(worker.bodies)) == 1
+
+
+def test_a_name_that_no_host_can_have_is_out_of_reach(start: Start) -> None:
+    entry = replace(start().entry(), host="two..dots")
+
+    async def scenario() -> None:
+        with pytest.raises(Unavailable, match=r"entry member two\.\.dots"):
+            await AsyncClient(AsyncLink(entry, LoopWays(), timeout_seconds=0.3)).ping()
+
+    asyncio.run(scenario())
 
 
 def test_c21_a_wrong_password_is_sent_once(start: Start) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections.abc import Iterator
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -118,6 +119,12 @@ def test_a_cluster_that_cannot_be_reached_is_told_so_in_time(start: Start) -> No
         Client(link).ping()
     assert refused.value.fault is faults.UNABLE_TO_CONNECT
     assert f"127.0.0.1:{entry.port}" in refused.value.message
+
+
+def test_a_name_that_no_host_can_have_is_out_of_reach(start: Start) -> None:
+    entry = replace(start().entry(), host="two..dots")
+    with pytest.raises(Unavailable, match=r"entry member two\.\.dots"):
+        Client(Link(entry, timeout_seconds=0.3)).ping()
 
 
 def test_only_the_fixed_server_name_is_a_member(start: Start) -> None:

@@ -107,13 +107,23 @@ def registered_cluster(document: Document, index: int) -> ClusterEntry:
     )
     common_name = document.get(SECTION, f"{_NAMES[-1]}{index:02}") or DEFAULT_COMMON_NAME
     found = _ENDPOINT.fullmatch(endpoint)
-    if found is None or not 1 <= int(found.group(3)) <= 65_535:
+    host = (found.group(1) or found.group(2)) if found else ""
+    if found is None or not 1 <= int(found.group(3)) <= 65_535 or not _is_host_name(host):
         message = f"Entry LNHServer{index:02} must be address:port; it is {endpoint!r}."
         raise BadInput(faults.CLIENT_CONFIGURATION, message)
-    host = found.group(1) or found.group(2)
+    if not _is_host_name(common_name):
+        message = f"Entry LNHServerCN{index:02} must be a name as a host's; it is {common_name!r}."
+        raise BadInput(faults.CLIENT_CONFIGURATION, message)
     return ClusterEntry(
         index, host, int(found.group(3)), Path(certificate), Path(key), Path(ca), common_name
     )
+
+
+def _is_host_name(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode("idna")
+    except UnicodeError:
+        return False
 
 
 def _required(document: Document, name: str) -> str:

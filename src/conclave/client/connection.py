@@ -116,7 +116,7 @@ def _connect(dialogue: Dialogue, context: ssl.SSLContext, timeout_seconds: float
         if timeout_seconds <= 0:
             raise TimeoutError("the deadline has passed")
         plain = socket.create_connection((entry.host, entry.port), timeout=timeout_seconds)
-    except OSError as cause:
+    except (OSError, ValueError) as cause:
         dialogue.unreachable(cause, tls=False)
     try:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

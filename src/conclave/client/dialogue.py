@@ -120,8 +120,8 @@ class Dialogue:
         message = f"The connection to the cluster's entry member {self.where} ended: {cause}."
         raise Interrupted(message) from cause
 
-    def unreachable(self, cause: OSError | EOFError, *, tls: bool) -> NoReturn:
-        """Raise Interrupted: there is no connection."""
+    def unreachable(self, cause: OSError | EOFError | ValueError, *, tls: bool) -> NoReturn:
+        """Raise Interrupted: there is no connection; a ValueError says no host has such a name."""
         how = (
             f"TLS with the cluster's entry member {self.where} failed"
             if tls

@@ -55,7 +55,7 @@ class StreamConnection:
                 )
         except ssl.SSLError as cause:
             dialogue.unreachable(cause, tls=True)
-        except (OSError, EOFError) as cause:
+        except (OSError, EOFError, ValueError) as cause:
             dialogue.unreachable(cause, tls=False)
         connection = cls(reader, writer, dialogue)
         try:
