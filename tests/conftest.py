@@ -6,8 +6,13 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.demo import Demo, start_demo, stop_demo
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A loaded machine, or Hypothesis's first run of all, makes no property untrue.
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(wrapper=True)
