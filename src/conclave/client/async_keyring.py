@@ -26,9 +26,9 @@ from conclave.client.async_session import AsyncClient, AsyncKeyringSession
 from conclave.client.key_kinds import PairName, SecretName, pair_kind, secret_kind
 from conclave.client.public_keys import (
     PublicKeyOfPair,
+    certificate_identifier,
     certificate_of_file,
     certificate_template,
-    key_identifier,
     public_key_of_file,
     public_key_template,
 )
@@ -272,7 +272,7 @@ class AsyncKeyring:
         """
         if isinstance(certificate, bytes):
             certificate = certificate_of_file(certificate)
-        identifier = key_identifier(certificate.public_key()) if key_id is None else key_id
+        identifier = certificate_identifier(certificate) if key_id is None else key_id
         wanted = certificate_template(certificate, label, identifier)
         result = await self.session.create_object(template(wanted))
         return AsyncCertificate(self.session, facts_of(result.reference, wanted))

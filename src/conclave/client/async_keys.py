@@ -24,7 +24,7 @@ from conclave.client.key_kinds import (
     secret_kind,
     signing_scheme,
 )
-from conclave.client.public_keys import PublicKeyOfPair, point_of, public_key_in
+from conclave.client.public_keys import PublicKeyOfPair, point_of, public_key_in, read_certificate
 from conclave.client.templates import Attributes, Value, template, ulong
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import BadInput
@@ -354,11 +354,11 @@ class AsyncCertificate(AsyncObject):
     async def load(self) -> x509.Certificate:
         """Return the certificate as an object of cryptography's; raise BadInput for another."""
         found = await self.attributes(Cka.VALUE)
-        try:
-            return x509.load_der_x509_certificate(found[Cka.VALUE] or b"")
-        except ValueError as cause:
-            message = f"The certificate {self.label!r} cannot be read: {cause}."
-            raise BadInput(faults.BAD_REQUEST, message) from cause
+        certificate = read_certificate(found[Cka.VALUE] or b"")
+        if certificate is None:
+            message = f"The certificate {self.label!r} cannot be read."
+            raise BadInput(faults.BAD_REQUEST, message)
+        return certificate
 
 
 _CLASSES: Final[Mapping[int, type[AsyncObject]]] = {

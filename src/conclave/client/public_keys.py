@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa, x448, x25519
-from cryptography.hazmat.primitives.asymmetric.types import (
-    CertificatePublicKeyTypes,
-    PublicKeyTypes,
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import (
+    ec,
+    ed448,
+    ed25519,
+    mldsa,
+    mlkem,
+    rsa,
+    x448,
+    x25519,
 )
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -17,8 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from conclave import faults
 from conclave.client.templates import Value
-from conclave.crypto.curves import CURVES, EDWARDS, octet_string
-from conclave.crypto.lattices import ML_DSA
+from conclave.crypto.curves import CURVES, OCTET_CURVES, octet_string
+from conclave.crypto.lattices import LATTICES
 from conclave.crypto.standard import Cka, Ckc, Ckk, Cko
 from conclave.errors import BadInput
 
@@ -32,7 +41,18 @@ PublicKeyOfPair = (
     | mldsa.MLDSA44PublicKey
     | mldsa.MLDSA65PublicKey
     | mldsa.MLDSA87PublicKey
+    | mlkem.MLKEM768PublicKey
+    | mlkem.MLKEM1024PublicKey
 )
+UNREADABLE: Final = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography raises for content that it makes nothing of."""
+_PRIVATE_MARK: Final = b"PRIVATE KEY-----"
 
 
 def public_key_in(info: bytes | None) -> PublicKeyOfPair:
@@ -40,34 +60,59 @@ def public_key_in(info: bytes | None) -> PublicKeyOfPair:
     if not info:
         message = "The object is no key of a pair, so it has no public key."
         raise BadInput(faults.KEY_HANDLE_INVALID, message)
-    try:
-        return _supported(load_der_public_key(info))
-    except ValueError as cause:
-        message = f"The public key of the object cannot be read: {cause}."
-        raise BadInput(faults.KEY_HANDLE_INVALID, message) from cause
+    key = read_public_key(info)
+    if key is None:
+        message = "The public key of the object cannot be read: its type is not known."
+        raise BadInput(faults.KEY_HANDLE_INVALID, message)
+    return key
 
 
 def public_key_of_file(content: bytes) -> PublicKeyOfPair:
     """Return the public key in a file, PEM or DER; raise BadInput when there is none."""
-    if b"PRIVATE KEY-----" in content:
+    if holds_private_key(content):
         message = "The file holds a private key where a public key is expected."
         raise BadInput(faults.BAD_REQUEST, message)
-    pem = content.lstrip().startswith(b"-----BEGIN ")
-    try:
-        return _supported(load_pem_public_key(content) if pem else load_der_public_key(content))
-    except ValueError as cause:
-        message = "The file holds no public key that is known."
-        raise BadInput(faults.BAD_REQUEST, message) from cause
+    key = read_public_key(content)
+    if key is None:
+        raise BadInput(faults.BAD_REQUEST, "The file holds no public key that is known.")
+    return key
 
 
 def certificate_of_file(content: bytes) -> x509.Certificate:
     """Return the certificate in a file, PEM or DER; raise BadInput when there is none."""
-    pem = content.lstrip().startswith(b"-----BEGIN ")
+    certificate = read_certificate(content)
+    if certificate is None:
+        raise BadInput(faults.BAD_REQUEST, "The file holds no certificate.")
+    return certificate
+
+
+def holds_private_key(content: bytes) -> bool:
+    """Tell whether this is the PEM of a private key."""
+    return _PRIVATE_MARK in content
+
+
+def is_pem(content: bytes) -> bool:
+    """Tell PEM from DER."""
+    return content.lstrip().startswith(b"-----BEGIN ")
+
+
+def read_public_key(content: bytes) -> PublicKeyOfPair | None:
+    """Return the public key in PEM or DER, or None when it holds none that is known."""
+    try:
+        key = load_pem_public_key(content) if is_pem(content) else load_der_public_key(content)
+    except UNREADABLE:
+        return None
+    return key if isinstance(key, PublicKeyOfPair) else None
+
+
+def read_certificate(content: bytes) -> x509.Certificate | None:
+    """Return the certificate in PEM or DER, or None when it holds none."""
+    pem = is_pem(content)
     try:
         load = x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate
         return load(content)
-    except ValueError as cause:
-        raise BadInput(faults.BAD_REQUEST, "The file holds no certificate.") from cause
+    except UNREADABLE:
+        return None
 
 
 def point_of(key: PublicKeyOfPair) -> bytes:
@@ -96,7 +141,12 @@ def public_key_template(
 def certificate_template(
     certificate: x509.Certificate, label: str, identifier: bytes
 ) -> dict[int, Value]:
-    """Return the token object that holds a certificate."""
+    """Return the token object that holds a certificate; raise BadInput for unreadable names."""
+    try:
+        subject, issuer = certificate.subject, certificate.issuer
+    except ValueError as cause:
+        message = "The names of the certificate cannot be read."
+        raise BadInput(faults.BAD_REQUEST, message) from cause
     return {
         Cka.CLASS: Cko.CERTIFICATE,
         Cka.CERTIFICATE_TYPE: Ckc.X_509,
@@ -104,8 +154,8 @@ def certificate_template(
         Cka.PRIVATE: False,
         Cka.LABEL: label,
         Cka.ID: identifier,
-        Cka.SUBJECT: certificate.subject.public_bytes(),
-        Cka.ISSUER: certificate.issuer.public_bytes(),
+        Cka.SUBJECT: subject.public_bytes(),
+        Cka.ISSUER: issuer.public_bytes(),
         Cka.SERIAL_NUMBER: der_integer(certificate.serial_number),
         Cka.VALUE: certificate.public_bytes(Encoding.DER),
     }
@@ -117,16 +167,17 @@ def der_integer(number: int) -> bytes:
     return bytes((2, len(content))) + content
 
 
+def certificate_identifier(certificate: x509.Certificate) -> bytes:
+    """Return the SHA-1 of a certificate's key, or nothing for a type of key that is not known."""
+    try:
+        return key_identifier(certificate.public_key())
+    except UNREADABLE:
+        return b""
+
+
 def key_identifier(key: CertificatePublicKeyTypes) -> bytes:
     """Return the SHA-1 of a public key: what CKA_ID is when none was given (RFC 5280, 4.2.1.2)."""
     return x509.SubjectKeyIdentifier.from_public_key(key).digest
-
-
-def _supported(key: PublicKeyTypes) -> PublicKeyOfPair:
-    if isinstance(key, PublicKeyOfPair):
-        return key
-    message = f"Public keys of this type are not supported: {type(key).__name__}."
-    raise BadInput(faults.BAD_REQUEST, message)
 
 
 def _material(key: PublicKeyOfPair) -> dict[int, Value]:
@@ -137,24 +188,30 @@ def _material(key: PublicKeyOfPair) -> dict[int, Value]:
             Cka.MODULUS: numbers.n.to_bytes((numbers.n.bit_length() + 7) // 8),
             Cka.PUBLIC_EXPONENT: numbers.e.to_bytes((numbers.e.bit_length() + 7) // 8),
         }
-    if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
-        (row,) = (row for row in EDWARDS if isinstance(key, row.public))
-        return _on_curve(Ckk.EC_EDWARDS, row.params, key.public_bytes_raw())
-    for lattice in ML_DSA:
-        if isinstance(key, lattice.public):
-            return {
-                Cka.KEY_TYPE: Ckk.ML_DSA,
-                Cka.PARAMETER_SET: lattice.number,
-                Cka.VALUE: key.public_bytes_raw(),
-            }
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        message = f"Public keys of this type are not supported: {type(key).__name__}."
-        raise BadInput(faults.BAD_REQUEST, message)
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return _on_curve(Ckk.EC, _params_of(key), point_of(key))
+    for kind, curves in OCTET_CURVES.items():
+        for curve in curves:
+            if isinstance(key, curve.public):
+                return _on_curve(Ckk(kind), curve.params, key.public_bytes_raw())
+    for kind, lattices in LATTICES.items():
+        for lattice in lattices:
+            if isinstance(key, lattice.public):
+                return {
+                    Cka.KEY_TYPE: kind,
+                    Cka.PARAMETER_SET: lattice.number,
+                    Cka.VALUE: key.public_bytes_raw(),
+                }
+    message = f"Public keys of this type are not supported: {type(key).__name__}."
+    raise BadInput(faults.BAD_REQUEST, message)
+
+
+def _params_of(key: ec.EllipticCurvePublicKey) -> bytes:
     params = next((row.params for row in CURVES if row.curve.name == key.curve.name), None)
     if params is None:
         message = f"Curve {key.curve.name} is not supported."
         raise BadInput(faults.BAD_REQUEST, message)
-    return _on_curve(Ckk.EC, params, point_of(key))
+    return params
 
 
 def _on_curve(kind: Ckk, params: bytes, point: bytes) -> dict[int, Value]:

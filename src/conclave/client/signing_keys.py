@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa,
 from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 
 from conclave import faults
+from conclave.client.public_keys import public_key_in
 from conclave.client.session import KeyringSession
 from conclave.crypto.standard import Cka, Ckm
 from conclave.errors import BadInput, NotAllowed
@@ -241,11 +242,8 @@ def signing_key(session: KeyringSession, reference: bytes) -> SigningKey:
 
 def public_key_of(session: KeyringSession, reference: bytes) -> PublicKey:
     """Return the public key that a key of the keyring, private or public, belongs to."""
-    info = session.attributes(reference, [Cka.PUBLIC_KEY_INFO])[Cka.PUBLIC_KEY_INFO]
-    if not info:
-        message = "The object is no key of a pair, so it has no public key."
-        raise BadInput(faults.KEY_HANDLE_INVALID, message)
-    key = serialization.load_der_public_key(info)
+    found = session.attributes(reference, [Cka.PUBLIC_KEY_INFO])
+    key = public_key_in(found[Cka.PUBLIC_KEY_INFO])
     if isinstance(key, PublicKey):
         return key
     raise BadInput(faults.KEY_HANDLE_INVALID, "Keys of this type sign no certificates.")

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_der_public_key,
-    load_pem_public_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from conclave.client.public_keys import (
+    UNREADABLE,
+    certificate_identifier,
     certificate_template,
-    key_identifier,
+    holds_private_key,
+    is_pem,
+    public_key_in,
     public_key_template,
+    read_certificate,
+    read_public_key,
 )
 from conclave.client.refusals import misused
 from conclave.client.session import KeyringSession
-from conclave.client.signing_keys import PublicKey, public_key_of
 from conclave.client.templates import Value, ulong
 from conclave.crypto.standard import Cka, Cko
 
 MAX_FILE_BYTES = 60_000
 """An attribute holds no more."""
+_NO_CERTIFICATE = "The object holds no certificate that can be read."
 
 
 def read_file(name: str) -> bytes:
@@ -65,39 +66,27 @@ def require_new_file(name: str) -> None:
 
 def exported(session: KeyringSession, reference: bytes) -> bytes:
     """Return a certificate, or a key's public half, as PEM; raise BadInput for other objects."""
-    found = session.attributes(reference, [Cka.CLASS, Cka.VALUE])
+    wanted = [Cka.CLASS, Cka.VALUE, Cka.PUBLIC_KEY_INFO]
+    found = session.attributes(reference, wanted)
     klass = ulong(found[Cka.CLASS])
     if klass == Cko.CERTIFICATE:
-        try:
-            certificate = x509.load_der_x509_certificate(found[Cka.VALUE] or b"")
-        except ValueError as cause:
-            raise misused("The object holds no certificate that can be read.") from cause
-        return certificate.public_bytes(Encoding.PEM)
+        return _certificate_in(found).public_bytes(Encoding.PEM)
     if klass not in {Cko.PUBLIC_KEY, Cko.PRIVATE_KEY}:
         raise misused("Only certificates and public keys are exported.")
-    key = public_key_of(session, reference)
+    key = public_key_in(found[Cka.PUBLIC_KEY_INFO])
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def imported(content: bytes, label: str, identifier: bytes | None) -> dict[int, Value]:
     """Return the token object of a certificate or public key, PEM or DER; raise BadInput."""
-    if b"PRIVATE KEY-----" in content:
+    if holds_private_key(content):
         raise misused("The file holds a private key, which importkey takes.")
-    pem = content.lstrip().startswith(b"-----BEGIN ")
-    if not pem or b"-----BEGIN CERTIFICATE-----" in content:
-        try:
-            load = x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate
-            certificate = load(content)
-        except ValueError:
-            certificate = None
-        if certificate is not None:
-            return stored_certificate(certificate, label, identifier)
-    try:
-        key = load_pem_public_key(content) if pem else load_der_public_key(content)
-    except ValueError as cause:
-        raise misused("The file holds no certificate and no public key that is known.") from cause
-    if not isinstance(key, PublicKey):
-        raise misused("Public keys of this type are not supported.")
+    certificate = read_certificate(content)
+    if certificate is not None:
+        return stored_certificate(certificate, label, identifier)
+    key = read_public_key(content)
+    if key is None:
+        raise misused("The file holds no certificate and no public key that is known.")
     return public_key_template(key, label, identifier)
 
 
@@ -105,37 +94,37 @@ def stored_certificate(
     certificate: x509.Certificate, label: str, identifier: bytes | None
 ) -> dict[int, Value]:
     """Return the token object of a certificate; by default its CKA_ID is its key's hash."""
-    return certificate_template(certificate, label, _identifier(certificate, identifier))
+    if identifier is None:
+        identifier = certificate_identifier(certificate)
+    return certificate_template(certificate, label, identifier)
 
 
 def read_request(content: bytes) -> x509.CertificateSigningRequest:
     """Return a certificate request, PEM or DER; raise BadInput for what cannot be read."""
-    pem = content.lstrip().startswith(b"-----BEGIN ")
-    load = x509.load_pem_x509_csr if pem else x509.load_der_x509_csr
+    load = x509.load_pem_x509_csr if is_pem(content) else x509.load_der_x509_csr
     try:
         request = load(content)
-        request.public_key(), request.subject, request.extensions
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as cause:
+        request.public_key(), request.subject, request.extensions, request.is_signature_valid
+    except UNREADABLE as cause:
         raise misused("The file holds no certificate request that can be read.") from cause
     return request
 
 
 def certificate_of(session: KeyringSession, reference: bytes) -> x509.Certificate:
-    """Return the certificate of an object; raise BadInput when it holds none."""
+    """Return the certificate of an object, all of it readable; raise BadInput for another."""
     found = session.attributes(reference, [Cka.CLASS, Cka.VALUE])
-    if ulong(found[Cka.CLASS]) == Cko.CERTIFICATE:
-        try:
-            certificate = x509.load_der_x509_certificate(found[Cka.VALUE] or b"")
-            certificate.public_key(), certificate.extensions
-        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
-            certificate = None
-        if certificate is not None:
-            return certificate
-    raise misused("The object holds no certificate that can be read.")
+    if ulong(found[Cka.CLASS]) != Cko.CERTIFICATE:
+        raise misused(_NO_CERTIFICATE)
+    certificate = _certificate_in(found)
+    try:
+        certificate.public_key(), certificate.subject, certificate.extensions
+    except UNREADABLE as cause:
+        raise misused(_NO_CERTIFICATE) from cause
+    return certificate
 
 
-def _identifier(certificate: x509.Certificate, given: bytes | None) -> bytes:
-    key = certificate.public_key()
-    if given is None and isinstance(key, PublicKey):
-        return key_identifier(key)
-    return given or b""
+def _certificate_in(found: Mapping[int, bytes | None]) -> x509.Certificate:
+    certificate = read_certificate(found[Cka.VALUE] or b"")
+    if certificate is None:
+        raise misused(_NO_CERTIFICATE)
+    return certificate

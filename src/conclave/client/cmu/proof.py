@@ -16,13 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from conclave import faults
 from conclave.client.clusters import ClusterEntry
 from conclave.client.cmu import files
+from conclave.client.public_keys import UNREADABLE
 from conclave.client.refusals import misused
 from conclave.client.session import KeyringSession
 from conclave.client.signing_keys import public_key_of
 from conclave.client.templates import template
 from conclave.crypto.curves import CURVES
 from conclave.crypto.standard import Cka, Ckm
-from conclave.errors import InternalFault
+from conclave.errors import BadInput, InternalFault
 
 CHALLENGE_BYTES: Final = 32
 MAX_CHALLENGE_BYTES: Final = 1024
@@ -104,7 +105,11 @@ def prove(session: KeyringSession, entry: ClusterEntry, challenge: bytes | None)
 
 def _fingerprint(path: Path) -> str:
     """Return the fingerprint of the CA as the registration showed it."""
-    (first, *_) = x509.load_pem_x509_certificates(files.read_file(str(path)))
+    try:
+        (first, *_) = x509.load_pem_x509_certificates(files.read_file(str(path)))
+    except UNREADABLE as cause:
+        message = f"The file {path} holds no certificate of a CA that can be read."
+        raise BadInput(faults.CLIENT_CONFIGURATION, message) from cause
     return first.fingerprint(hashes.SHA256()).hex()
 
 
