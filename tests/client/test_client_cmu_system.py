@@ -144,6 +144,32 @@ def test_certificates_and_public_keys_of_openssl_are_imported(owner: Owner, tmp_
             owner.cmu("delete", f"-handle={handle}", "-force")
 
 
+@pytest.mark.parametrize("curve", ["X25519", "X448"])
+def test_keys_that_agree_on_secrets_are_exported_and_imported(
+    owner: Owner, tmp_path: Path, curve: str
+) -> None:
+    made = handles(owner.cmu("gen", "-keyType=X25519", f"-curveType={curve}", "-derive"))
+    halves = []
+    for handle in made:
+        file = tmp_path / f"{handle}.pem"
+        owner.cmu("export", f"-handle={handle}", f"-outputFile={file}")
+        halves.append(file.read_text())
+    assert halves[0] == halves[1]
+    assert f"{curve} Public-Key" in owner.openssl("pkey", "-pubin", "-text", "-in", str(file))
+    private = str(tmp_path / "theirs.key")
+    owner.openssl("genpkey", "-algorithm", curve, "-out", private)
+    theirs = owner.openssl("pkey", "-in", private, "-pubout")
+    made += (stored := handles(owner.cmu("importkey", f"-in={private}", "-derive")))
+    assert len(stored) == 2, "the public key as well"
+    for handle in stored:
+        file = tmp_path / f"{handle}.pem"
+        owner.cmu("export", f"-handle={handle}", f"-outputFile={file}")
+        assert file.read_text() == theirs
+    made += handles(owner.cmu("import", f"-inputFile={file}"))
+    for handle in made:
+        owner.cmu("delete", f"-handle={handle}", "-force")
+
+
 @pytest.mark.parametrize(
     ("options", "encoding", "imported"),
     [

@@ -29,9 +29,10 @@ from cryptography.hazmat.primitives.serialization import (
 
 from conclave.client.cmu import keys
 from conclave.client.cmu.attributes import given, key_type_named
+from conclave.client.public_keys import PublicKeyOfPair
 from conclave.client.refusals import misused
 from conclave.client.session import KeyringSession
-from conclave.client.signing_keys import PublicKey, public_key_of
+from conclave.client.signing_keys import public_key_of
 from conclave.client.templates import Value, encode, template
 from conclave.crypto.private_key_info import read_private_key
 from conclave.crypto.standard import Cka, Ckg, Ckk, Ckm, Cko
@@ -52,7 +53,7 @@ class KeyFile:
     kind: Ckk
     plain: bytes
     material: Mapping[int, bytes]
-    public: PublicKey | None
+    public: PublicKeyOfPair | None
 
     def __repr__(self) -> str:
         return f"KeyFile({self.kind.name})"
@@ -89,7 +90,7 @@ def read_private_key_file(content: bytes, password: bytes | None) -> KeyFile:
         raise misused("Private keys of this type or curve are not supported.") from None
     public = key.public_key()
     kind = Ckk(int.from_bytes(material[Cka.KEY_TYPE], "little"))
-    known = public if isinstance(public, PublicKey) else None
+    known = public if isinstance(public, PublicKeyOfPair) else None
     return KeyFile(Cko.PRIVATE_KEY, kind, plain, material, known)
 
 
