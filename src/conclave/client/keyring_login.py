@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Final
 
 from conclave import faults
@@ -21,9 +22,12 @@ class Logins:
     """The KRCO's sessions of one run of a tool, one for each slot that was used."""
 
     def __init__(
-        self, clusters: Clusters, prompts: Prompts, environment: Mapping[str, str]
+        self,
+        clusters: Callable[[], Clusters],
+        prompts: Prompts,
+        environment: Mapping[str, str],
     ) -> None:
-        self._clusters = clusters
+        self._open_clusters = clusters
         self._prompts = prompts
         self._environment = environment
         self._sessions: dict[int, KeyringSession] = {}
@@ -42,6 +46,11 @@ class Logins:
         self._sessions[token.slot] = session
         return session
 
+    @cached_property
+    def _clusters(self) -> Clusters:
+        """The registered clusters, read when a command needs them: help needs none."""
+        return self._open_clusters()
+
     def entry(self, session: KeyringSession) -> ClusterEntry:
         """Return how the cluster of a session is registered."""
         return self._entries[session.keyring_id]
@@ -54,15 +63,22 @@ class Logins:
 
     def close(self) -> list[str]:
         """Log out everywhere; return what could not be confirmed."""
-        complaints = []
-        for session in self._sessions.values():
-            if session.role is not None:
-                try:
-                    session.logout()
-                except ConclaveError as error:
-                    complaints.append(f"Logout was not confirmed: {error.message}")
-        self._clusters.close()
+        complaints = logged_out(self._sessions.values())
+        if "_clusters" in vars(self):
+            self._clusters.close()
         return complaints
+
+
+def logged_out(sessions: Iterable[KeyringSession]) -> list[str]:
+    """Log out of all of them; return what could not be confirmed."""
+    complaints = []
+    for session in sessions:
+        if session.role is not None:
+            try:
+                session.logout()
+            except ConclaveError as error:
+                complaints.append(f"Logout was not confirmed: {error.message}")
+    return complaints
 
 
 def password_of(

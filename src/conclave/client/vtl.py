@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from conclave import __version__, faults
+from conclave import faults
 from conclave.client.refusals import misused
 from conclave.client.slots import PATIENCE_SECONDS, Clusters, Listing
-from conclave.client.tools.batch import read_batch, run_batch, silence_broken_pipe
-from conclave.client.tools.faces import Outcome, PlainFace, complaint, printable
+from conclave.client.tools.batch import read_batch, run_batch
+from conclave.client.tools.faces import Outcome, PlainFace, complain, complaint, printable
 from conclave.client.tools.grammar import Command, Invocation, read_options
+from conclave.client.tools.program import Program
 from conclave.client.tools.statuses import Status, next_step, status_of
 from conclave.errors import ConclaveError, NotFound
 from conclave.service import wire
@@ -30,28 +31,20 @@ COMMANDS: Final = (
 )
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run vtl and end the process with its status."""
-    sys.exit(run(sys.argv[1:], os.environ))
+    Program("vtl", help_text, run).main()
 
 
-def run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run vtl with these arguments and return its exit status."""
-    if not arguments or arguments[0] in {"-h", "--help"}:
-        sys.stdout.write(f"vtl (Conclave) v{__version__}\n\n{help_text()}\n")
-        return Status.SUCCEEDED
-    if arguments[0] in {"-v", "--version"}:
-        sys.stdout.write(f"vtl {__version__}\n")
-        return Status.SUCCEEDED
+    if not arguments and sys.stdin.isatty():
+        arguments = ("help",)
     try:
-        return run_batch(Verifier(environment), read_batch(arguments), PlainFace())
+        return run_batch(Verifier(os.environ), read_batch(arguments), PlainFace())
     except ConclaveError as error:
-        sys.stderr.write(complaint(error) + "\n")
+        complain(complaint(error))
         return status_of(error)
-    except KeyboardInterrupt:
-        return Status.CANCELLED
-    except BrokenPipeError:
-        return silence_broken_pipe()
 
 
 class Verifier:

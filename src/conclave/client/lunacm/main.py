@@ -15,9 +15,8 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from conclave import __version__
 from conclave.client.lunacm import grammar, render
 from conclave.client.lunacm.shell import Leave, Shell
 from conclave.client.slots import Clusters
@@ -26,11 +25,11 @@ from conclave.client.tools.batch import (
     read_batch,
     run_batch,
     run_command,
-    silence_broken_pipe,
     split_line,
 )
-from conclave.client.tools.faces import Outcome, write
-from conclave.client.tools.prompts import LinePrompts, TerminalPrompts, history_path
+from conclave.client.tools.faces import Outcome, complain, write
+from conclave.client.tools.program import Program
+from conclave.client.tools.prompts import history_path, prompts_of
 from conclave.client.tools.statuses import Status, status_of
 from conclave.errors import BadInput, ConclaveError
 
@@ -58,38 +57,32 @@ class LunacmFace:
         write("\n" + render.CANCELLED + "\n\n")
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run LunaCM and end the process with its status."""
-    sys.exit(run(sys.argv[1:]))
+    Program("lunacm", help_text, run).main()
+
+
+def help_text() -> str:
+    """Return what the tool is for, and its commands."""
+    return (__doc__ or "").split("::")[0] + grammar.help_text(())
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run LunaCM with these arguments and return its exit status."""
-    if arguments[:1] in (["-h"], ["--help"]):
-        write((__doc__ or "").split("::")[0] + "\n" + grammar.help_text(()) + "\n")
-        return Status.SUCCEEDED
-    if arguments[:1] in (["-v"], ["--version"]):
-        write(f"lunacm {__version__}\n")
-        return Status.SUCCEEDED
     face = LunacmFace()
     try:
         batch = read_batch(arguments)
-        clusters = Clusters.from_environment()
     except ConclaveError as error:
-        write(render.failure(error) + "\n")
+        face.refuse("", error)
         return status_of(error)
-    terminal = sys.stdin.isatty()
-    shell = Shell(clusters, TerminalPrompts() if terminal else LinePrompts(), os.environ)
+    shell = Shell(Clusters.from_environment, prompts_of(sys.stdin), os.environ)
     try:
-        return _run(shell, batch, face, terminal=terminal)
+        return _run(shell, batch, face, terminal=sys.stdin.isatty())
     except Leave:
         return Status.SUCCEEDED
-    except KeyboardInterrupt:
-        return Status.CANCELLED
-    except BrokenPipeError:
-        return silence_broken_pipe()
     finally:
-        sys.stderr.writelines(f"{line}\n" for line in shell.close())
+        for line in shell.close():
+            complain(line)
 
 
 def _run(shell: Shell, batch: Batch, face: LunacmFace, *, terminal: bool) -> Status:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
 
 from conclave import faults
 from conclave.client.handles import handle_of
+from conclave.client.keyring_login import logged_out
 from conclave.client.lunacm import grammar, render
 from conclave.client.refusals import misused
 from conclave.client.session import KeyringSession
@@ -19,7 +21,7 @@ from conclave.client.tools.faces import Outcome, write
 from conclave.client.tools.grammar import Invocation
 from conclave.client.tools.prompts import Cancelled, Prompts, given_password
 from conclave.crypto.standard import Cka, Ckm, name_of
-from conclave.errors import BadInput, ConclaveError, NotAllowed, NotFound
+from conclave.errors import BadInput, NotAllowed, NotFound
 from conclave.keyring.labels import check_label
 from conclave.service import wire
 
@@ -43,9 +45,12 @@ class Shell:
     """One run of LunaCM."""
 
     def __init__(
-        self, clusters: Clusters, prompts: Prompts, environment: Mapping[str, str]
+        self,
+        clusters: Callable[[], Clusters],
+        prompts: Prompts,
+        environment: Mapping[str, str],
     ) -> None:
-        self._clusters = clusters
+        self._open_clusters = clusters
         self._prompts = prompts
         self._environment = environment
         self._tokens: list[wire.Token] | None = None
@@ -93,15 +98,15 @@ class Shell:
 
     def close(self) -> list[str]:
         """Log out everywhere; return what the cluster could not be told."""
-        complaints = []
-        for session in self._sessions.values():
-            if session.role is not None:
-                try:
-                    session.logout()
-                except ConclaveError as error:
-                    complaints.append(f"Logout was not confirmed: {error.message}")
-        self._clusters.close()
+        complaints = logged_out(self._sessions.values())
+        if "_clusters" in vars(self):
+            self._clusters.close()
         return complaints
+
+    @cached_property
+    def _clusters(self) -> Clusters:
+        """The registered clusters, read when a command needs them: help needs none."""
+        return self._open_clusters()
 
     # ---- slots
 

@@ -15,9 +15,8 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
-from conclave import __version__
 from conclave.client.keyring_login import password_of, token_of
 from conclave.client.multitoken.crowd import Crowd, Plan
 from conclave.client.multitoken.modes import MODES, load_of
@@ -31,8 +30,8 @@ from conclave.client.multitoken.tally import (
 )
 from conclave.client.refusals import misused
 from conclave.client.slots import Clusters
-from conclave.client.tools.batch import Batch, run_batch, silence_broken_pipe
-from conclave.client.tools.faces import Outcome, PlainFace, write
+from conclave.client.tools.batch import Batch, run_batch
+from conclave.client.tools.faces import Outcome, PlainFace, complain, write
 from conclave.client.tools.grammar import (
     JSON,
     Command,
@@ -43,7 +42,8 @@ from conclave.client.tools.grammar import (
     read_options,
     text_option,
 )
-from conclave.client.tools.prompts import LinePrompts, TerminalPrompts
+from conclave.client.tools.program import Program
+from conclave.client.tools.prompts import prompts_of
 from conclave.client.tools.statuses import Status
 from conclave.service import wire
 
@@ -95,8 +95,7 @@ def plan_of(values: Mapping[str, str]) -> Plan:
     try:
         slots = values["slot"].split(",") if "slot" in values else [None]
         tokens = tuple(token_of(clusters, slot) for slot in slots)
-        prompts = TerminalPrompts() if sys.stdin.isatty() else LinePrompts()
-        password = password_of(values, tokens[0], prompts, os.environ)
+        password = password_of(values, tokens[0], prompts_of(sys.stdin), os.environ)
         for token in tokens:
             # Once here, since a wrong password from every thread would lock the role out.
             session = clusters.open(token)
@@ -132,7 +131,7 @@ def drive(plan: Plan, *, live: bool) -> Outcome:
         elapsed = _watch(crowd, plan, begun, live=live)
     except KeyboardInterrupt:
         elapsed = time.monotonic() - begun
-        sys.stderr.write("Stopped.\n")
+        complain("Stopped.")
     crowd.end()
     totals = crowd.tally.totals()
     text = summary(plan.load.mode, plan.threads, elapsed, totals)
@@ -167,24 +166,16 @@ def help_text() -> str:
 
 def run(arguments: Sequence[str]) -> int:
     """Run multitoken with these arguments and return its exit status."""
-    if not arguments or arguments[0] in {"-h", "--help", "help"}:
-        write(f"multitoken (Conclave) v{__version__}\n\n{help_text()}\n")
-        return Status.SUCCEEDED
-    if arguments[0] in {"-v", "--version"}:
-        write(f"multitoken {__version__}\n")
+    if not arguments or arguments[0] == "help":
+        write(help_text() + "\n")
         return Status.SUCCEEDED
     batch = Batch(quiet=False, json=False, commands=[list(arguments)], typed=True)
-    try:
-        return run_batch(Bench(), batch, PlainFace())
-    except KeyboardInterrupt:
-        return Status.CANCELLED
-    except BrokenPipeError:
-        return silence_broken_pipe()
+    return run_batch(Bench(), batch, PlainFace())
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run multitoken and end the process with its status."""
-    sys.exit(run(sys.argv[1:]))
+    Program("multitoken", help_text, run).main()
 
 
 if __name__ == "__main__":

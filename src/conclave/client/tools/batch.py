@@ -12,15 +12,13 @@ A batch ends at the first command that fails.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from conclave.client.refusals import misused
-from conclave.client.tools.faces import Face, JsonFace, Outcome
+from conclave.client.tools.faces import Face, JsonFace, Outcome, complain
 from conclave.client.tools.grammar import JSON, Invocation
 from conclave.client.tools.prompts import Cancelled, read_line
 from conclave.client.tools.statuses import Status, status_of
@@ -162,13 +160,7 @@ def run_command(tool: Tool, words: Sequence[str], face: Face, *, typed: bool = F
 def warn_of_secrets(invocation: Invocation) -> None:
     """Warn of each password that stands on the command line of this process."""
     for option in invocation.secrets:
-        sys.stderr.write(
+        complain(
             f"Warning: other users of this host can read -{option.name} in the list of processes;"
-            f" -{option.name}fd, -{option.name}env or the prompt shows nothing.\n"
+            f" -{option.name}fd, -{option.name}env or the prompt shows nothing."
         )
-
-
-def silence_broken_pipe() -> Status:
-    """Leave without another complaint when nobody reads the output any more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
-    return Status.FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,15 +47,15 @@ class PlainFace:
         if outcome.text:
             write(outcome.text + "\n")
         for line in outcome.complaints:
-            sys.stderr.write(line + "\n")
+            complain(line)
 
     def refuse(self, _command: str, error: ConclaveError) -> None:
         """Print the sentence, the return value's name, and what to do next."""
-        sys.stderr.write(complaint(error) + "\n")
+        complain(complaint(error))
 
     def cancelled(self, _command: str) -> None:
         """Say so."""
-        sys.stderr.write("Cancelled: nothing was done.\n")
+        complain("Cancelled: nothing was done.")
 
 
 class JsonFace:
@@ -97,6 +98,13 @@ def write(text: str) -> None:
     """Print text at once, so that it stands in order with what the terminal shows."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def complain(line: str) -> None:
+    """Print a line to standard error; if it is lost, the status tells enough."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 def _ended(status: Status) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from conclave import faults
 from conclave.errors import BadInput
@@ -60,6 +60,11 @@ class LinePrompts:
         if line is None:
             raise Cancelled
         return line
+
+
+def prompts_of(stream: TextIO) -> Prompts:
+    """Return how a tool whose standard input this is asks its questions."""
+    return TerminalPrompts() if stream.isatty() else LinePrompts()
 
 
 def read_line(descriptor: int) -> str | None:

@@ -45,7 +45,8 @@ STATUSES: Final = (
     StatusRow(Status.SUCCEEDED, "every command succeeded", ""),
     StatusRow(
         Status.FAILED,
-        "a command was refused for another reason than those below; the message says which",
+        "a command was refused for another reason than those below, or its output was lost; the"
+        " message says which",
         "no",
     ),
     StatusRow(
