@@ -105,6 +105,8 @@ class EchoServer:
     """What it answers to MEMBERS."""
     refuses: int = 0
     """Answers everything but HELLO and MEMBERS with it."""
+    served_by: collections.Counter[int] = field(default_factory=collections.Counter)
+    """Requests that each worker was asked, HELLO left out."""
     served: collections.Counter[int] = field(default_factory=collections.Counter)
     """Operations answered with their own arguments."""
     refused: collections.Counter[int] = field(default_factory=collections.Counter)
@@ -208,6 +210,11 @@ class EchoServer:
             self.greeted.append(turn)
         return Worker(turn, self.workers)
 
+    def count_served(self, worker: int) -> None:
+        """Count a request that a worker was asked."""
+        with self._lock:
+            self.served_by[worker] += 1
+
     def count(self, key: bytes) -> int:
         """Return how often `key` was counted before."""
         with self._lock:
@@ -232,6 +239,7 @@ class Session:
         self._connection = connection
         self._received = bytearray()
         self._told: list[Any] | None = None
+        self._worker = 0
         self._late: collections.deque[bytes] = collections.deque()
         self._waker, self._alarm = socket.socketpair()
 
@@ -245,6 +253,7 @@ class Session:
     def _greet(self) -> None:
         server = self._server
         worker = server.next_worker()
+        self._worker = worker.index
         if server.greeting is not None:
             self._send(server.greeting)
         else:
@@ -322,6 +331,7 @@ class Session:
 
     def _echo(self, number: int, operation: int, args: msgspec.Raw, least: int) -> bytes:
         server = self._server
+        server.count_served(self._worker)
         if least:
             server.least_positions.append(least)
         value = server.refuses

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from conclave.crypto.standard import Ckm
 from conclave.errors import Ckr
 from tests.native.driver import Driver, write_configuration
 from tests.native.echo_server import EchoServer, Misbehave
@@ -185,6 +186,47 @@ def test_c26_a_second_connection_to_the_same_worker_is_closed_again(
         assert driver.do("stress 8 100 100")["good"] == 800
         assert len(server.greeted) > 1
         assert wait_until(lambda: server.connections == 1)
+
+
+def test_light_calls_go_to_one_worker_over_two_connections(
+    plain_driver: Path, directory: Path, servers: Callable[..., EchoServer]
+) -> None:
+    server = servers(workers=3)
+    with Driver(plain_driver, directory) as driver:
+        driver.do("start")
+        assert driver.do(f"encrypt 8 300 {int(Ckm.AES_GCM)}")["good"] == 2400
+        assert server.connections == 4
+        server.served_by.clear()
+        assert driver.do(f"encrypt 8 100 {int(Ckm.AES_GCM)}")["good"] == 800
+        (packed,) = server.served_by
+        assert server.greeted.count(packed) == 2
+
+
+def test_light_calls_of_many_threads_go_to_more_than_one_worker(
+    plain_driver: Path, directory: Path, servers: Callable[..., EchoServer]
+) -> None:
+    server = servers(workers=2)
+    with Driver(plain_driver, directory) as driver:
+        driver.do("start")
+        assert driver.do(f"encrypt 48 100 {int(Ckm.AES_GCM)}")["good"] == 4800
+        server.served_by.clear()
+        assert driver.do(f"encrypt 48 100 {int(Ckm.AES_GCM)}")["good"] == 4800
+        assert min(server.served_by[0], server.served_by[1]) > 1000
+
+
+def test_heavy_calls_go_to_every_worker_whatever_connections_there_are(
+    plain_driver: Path, directory: Path, servers: Callable[..., EchoServer]
+) -> None:
+    server = servers(workers=2)
+    with Driver(plain_driver, directory) as driver:
+        driver.do("start")
+        assert driver.do(f"encrypt 8 300 {int(Ckm.ECDSA)}")["good"] == 2400
+        assert server.connections == 2
+        assert driver.do(f"encrypt 8 300 {int(Ckm.AES_GCM)}")["good"] == 2400
+        assert server.connections == 3
+        server.served_by.clear()
+        assert driver.do(f"encrypt 8 300 {int(Ckm.ECDSA)}")["good"] == 2400
+        assert min(server.served_by[0], server.served_by[1]) > 800
 
 
 def test_answers_come_in_any_order(

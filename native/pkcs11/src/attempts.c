@@ -490,7 +490,7 @@ enum cv_fault cv_attempt(struct cv_cluster *cluster, const struct cv_request *re
     enum verdict verdict;
     attempts.cluster = cluster;
     attempts.request = *request;
-    attempts.wish = (struct cv_wish){ .write = is_change(request) };
+    attempts.wish = (struct cv_wish){ .write = is_change(request), .light = cv_request_is_light(request) };
     attempts.begun = 0;
     attempts.until = until;
     attempts.hedge = hedge_of(request, attempts.wish.write);

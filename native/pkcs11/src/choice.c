@@ -1,7 +1,7 @@
 /*
  * choice.c - which member a call goes to.
  *
- * Members are ranked, and among the best the least loaded link is taken:
+ * Members are ranked, and among the best the one with the least loaded worker is taken:
  *
  *   LNHDirect 1, reads and cryptography: the entry member's group, then the others.
  *   LNHDirect 1, changes and logins: read-write members of the group, read-write members of other
@@ -17,6 +17,7 @@
 #include "cluster_inside.h"
 
 #define OVERLAPS_BEFORE_GROWTH 8u
+#define OVERLAPS_BEFORE_PAIR 64u /* a second link to a worker pays less than the first */
 #define RANK_STEP 16u /* room for the place, where equals are not to share */
 #define UNAUTHORIZED (CV_RANK_DOUBTFUL / RANK_STEP)
 #define SUSPECT (2 * UNAUTHORIZED)
@@ -82,17 +83,18 @@ static void drop_failed(struct cv_cluster *cluster, struct cv_member *member)
         cluster->last_contact = cv_now();
 }
 
-static void weigh(struct cv_cluster *cluster, struct cv_member *member, bool write, cv_moment now,
-                  struct cv_choice *choice)
+static void weigh(struct cv_cluster *cluster, struct cv_member *member, const struct cv_wish *wish,
+                  cv_moment now, struct cv_choice *choice)
 {
     bool failed = false;
-    struct cv_link *link = cv_member_least_loaded(member, &failed);
+    unsigned load = 0;
+    struct cv_link *link = cv_member_link(member, wish->light, &load, &failed);
     if (failed) {
         /* Another one may have failed since it was found the least loaded, and is freed here. */
         drop_failed(cluster, member);
-        link = cv_member_least_loaded(member, &failed);
+        link = cv_member_link(member, wish->light, &load, &failed);
     }
-    unsigned rank = rank_of(cluster, member, write, now);
+    unsigned rank = rank_of(cluster, member, wish->write, now);
     choice->any_suspect = choice->any_suspect || member->suspected_at != 0;
     if (link == NULL) {
         if (now >= member->not_before && (choice->better == NULL || rank < choice->better_rank)) {
@@ -100,10 +102,11 @@ static void weigh(struct cv_cluster *cluster, struct cv_member *member, bool wri
             choice->better_rank = rank;
         }
     } else if (choice->best == NULL || rank < choice->best_rank ||
-               (rank == choice->best_rank && cv_link_load(link) < cv_link_load(choice->link))) {
+               (rank == choice->best_rank && load < choice->load)) {
         choice->best = member;
         choice->best_rank = rank;
         choice->link = link;
+        choice->load = load;
     }
 }
 
@@ -121,7 +124,7 @@ void cv_choose(struct cv_cluster *cluster, const struct cv_wish *wish, cv_moment
     for (unsigned i = 0; i < places; i++) {
         struct cv_member *member = &cluster->members[place];
         if (member->used && !is_avoided(wish, place))
-            weigh(cluster, member, wish->write, now, choice);
+            weigh(cluster, member, wish, now, choice);
         place = place + 1 == places ? 0 : place + 1;
     }
     /* The next among equals is the one behind this one, whoever else is in between. */
@@ -157,16 +160,17 @@ struct cv_member *cv_who_grows(struct cv_cluster *cluster, const struct cv_choic
                                const struct cv_wish *wish, cv_moment now)
 {
     struct cv_member *chosen = NULL;
-    if (cv_link_load(choice->link) == 0 || cluster->connecting)
+    if (choice->load == 0 || cluster->connecting)
         return NULL;
     for (unsigned place = 0; place < cluster->places; place++) {
         struct cv_member *member = &cluster->members[place];
-        if (member->used && !is_avoided(wish, place) && cv_member_may_grow(member, now) &&
+        if (member->used && !is_avoided(wish, place) && cv_member_may_grow(member, wish->light, now) &&
             (chosen == NULL || member->link_count < chosen->link_count) &&
             rank_of(cluster, member, wish->write, now) == choice->best_rank)
             chosen = member;
     }
-    if (chosen == NULL || ++cluster->overlaps < OVERLAPS_BEFORE_GROWTH)
+    if (chosen == NULL)
         return NULL;
-    return chosen;
+    unsigned enough = cv_member_is_spread(chosen) ? OVERLAPS_BEFORE_PAIR : OVERLAPS_BEFORE_GROWTH;
+    return ++cluster->overlaps < enough ? NULL : chosen;
 }

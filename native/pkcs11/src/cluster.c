@@ -190,7 +190,7 @@ static enum cv_fault dial(struct cv_cluster *cluster, struct dialling *dialling,
     return CV_FAULT_NONE;
 }
 
-/* Gives a greeted stream to its member, unless its worker has a link; the lock is held. */
+/* Gives a greeted stream to its member, unless its worker has enough links; the lock is held. */
 static enum cv_fault adopt(struct cv_cluster *cluster, const struct dialling *dialling,
                            size_t target, struct cv_stream *stream,
                            const struct cv_greeting *greeting, bool *added)
@@ -206,8 +206,7 @@ static enum cv_fault adopt(struct cv_cluster *cluster, const struct dialling *di
         member->worker_count = greeting->worker_count;
         member->prefer_configured = configured;
     }
-    if (member == NULL || member->link_count == CV_MOST_LINKS ||
-        cv_member_has_worker(member, greeting->worker_index)) {
+    if (member == NULL || cv_member_has_enough(member, greeting->worker_index)) {
         cv_stream_close(stream, true);
         return CV_FAULT_NONE;
     }
@@ -216,7 +215,7 @@ static enum cv_fault adopt(struct cv_cluster *cluster, const struct dialling *di
                                        cluster->surroundings->direct, &listener);
     if (link == NULL)
         return CV_FAULT_MEMORY;
-    member->links[member->link_count++] = link;
+    cv_member_add(member, link);
     *added = true;
     return CV_FAULT_NONE;
 }
@@ -367,7 +366,7 @@ static bool improve_locked(struct cv_cluster *cluster, const struct cv_choice *c
     if (choice->better != NULL && choice->better_rank < choice->best_rank) {
         bool doubtful = choice->best_rank >= CV_RANK_DOUBTFUL;
         cv_moment end = now + (doubtful ? RESCUE_TIME : GROWTH_TIME);
-        struct cv_wish others = { wish->write, wish->avoid };
+        struct cv_wish others = { wish->write, wish->light, wish->avoid };
         if (doubtful)
             return dial_others_locked(cluster, &others, cv_earlier(until, end));
         extend_locked(cluster, choice->better, cv_earlier(until, end));

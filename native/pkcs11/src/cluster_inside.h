@@ -55,6 +55,7 @@ struct cv_cluster {
 struct cv_choice {
     struct cv_member *best; /* with a sound link; NULL: none */
     struct cv_link *link;
+    unsigned load; /* calls under way at the link's worker */
     unsigned best_rank; /* lower is better */
     struct cv_member *better; /* without one, and worth an attempt; NULL: none */
     unsigned better_rank;

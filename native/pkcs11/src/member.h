@@ -35,6 +35,7 @@ struct cv_member {
     uint64_t list_version;
 
     struct cv_link *links[CV_MOST_LINKS];
+    uint8_t firsts[CV_MOST_LINKS]; /* of each link: the place of the first to the same worker */
     size_t link_count;
     unsigned worker_count; /* 0 until it has greeted */
 
@@ -58,13 +59,18 @@ void cv_member_failed(struct cv_member *member);
 /* Closes links that have failed.  Returns whether one of them had never answered a call;
  * *lost: one had. */
 bool cv_member_drop_failed(struct cv_member *member, bool *lost);
-/* The least loaded sound link, or NULL.  *failed: some are not sound. */
-struct cv_link *cv_member_least_loaded(const struct cv_member *member, bool *failed);
+/* The link that a call should take, or NULL; *load: the calls under way at its worker.  *failed:
+ * some are not sound. */
+struct cv_link *cv_member_link(const struct cv_member *member, bool light, unsigned *load, bool *failed);
 bool cv_member_has(const struct cv_member *member, const struct cv_link *link);
-bool cv_member_has_worker(const struct cv_member *member, unsigned worker);
+/* Whether a link to this worker would be one too many. */
+bool cv_member_has_enough(const struct cv_member *member, unsigned worker);
+void cv_member_add(struct cv_member *member, struct cv_link *link);
 
-/* Whether it may have one more link now. */
-bool cv_member_may_grow(const struct cv_member *member, cv_moment now);
+/* Whether it may have one more link now; second ones are for light calls. */
+bool cv_member_may_grow(const struct cv_member *member, bool light, cv_moment now);
+/* Whether every worker has a link. */
+bool cv_member_is_spread(const struct cv_member *member);
 void cv_member_grew(struct cv_member *member, bool grown);
 
 /* Whether it is under suspicion; ends that as soon as it was heard. */

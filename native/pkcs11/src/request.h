@@ -22,6 +22,9 @@ struct cv_request {
     bool prefers_writable;   /* asked of a member that changes could be asked of */
 };
 
+/* Whether it costs a worker little more than reading it does. */
+bool cv_request_is_light(const struct cv_request *request);
+
 /* Each appends one frame; false if there is no memory. */
 bool cv_request_put(struct cv_buffer *queued, uint32_t id, const struct cv_request *request);
 bool cv_request_put_bare(struct cv_buffer *queued, uint32_t id, unsigned operation);

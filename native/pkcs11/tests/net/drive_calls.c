@@ -8,6 +8,7 @@
  *   write                             cv_put_write
  *   readonly                          cv_read_only on cluster 0
  *   stress THREADS CALLS BYTES        echo calls of random sizes up to BYTES, each one verified
+ *   encrypt THREADS CALLS MECHANISM  the same, as requests that name this mechanism
  *   storm THREADS MILLISECONDS        as stress, while the runtime is stopped and started again
  *   forks THREADS FORKS               as stress, while children are forked which call for themselves
  *   cancels THREADS ROUNDS            one call a round is answered late, the others are given up
@@ -103,6 +104,7 @@ static void command_write(void)
 struct load {
     unsigned calls;
     size_t bytes;
+    unsigned mechanism; /* 0: the request names none */
     _Atomic bool over;
     _Atomic uint64_t good;
     _Atomic uint64_t wrong;
@@ -139,7 +141,12 @@ static CK_RV echo_once(struct load *load, uint32_t *state, uint8_t *scratch)
     for (size_t i = 0; i < length && i < 64; i++)
         scratch[i] = (uint8_t)next_random(state);
     cv_writer_init(&args);
-    cv_write_array(&args, 1);
+    cv_write_array(&args, load->mechanism != 0 ? 4 : 1);
+    if (load->mechanism != 0) {
+        cv_write_nil(&args);
+        cv_write_nil(&args);
+        cv_write_uint(&args, load->mechanism);
+    }
     cv_write_bin(&args, scratch, length);
     cv_moment begun = cv_now();
     CK_RV value =
@@ -193,10 +200,10 @@ static void report(struct load *load, cv_moment begun, const char *more)
            (double)atomic_load(&load->good) / seconds, more);
 }
 
-static void command_stress(size_t count, unsigned calls, size_t bytes)
+static void command_stress(size_t count, unsigned calls, size_t bytes, unsigned mechanism)
 {
     pthread_t threads[MOST_THREADS];
-    struct load load = { .calls = calls, .bytes = bytes };
+    struct load load = { .calls = calls, .bytes = bytes, .mechanism = mechanism };
     cv_moment begun = cv_now();
     count = start_threads(threads, count, &load);
     for (size_t i = 0; i < count; i++)
@@ -399,7 +406,9 @@ static void obey(char *line)
     else if (strcmp(word, "readonly") == 0)
         printf("{\"read_only\": %s}\n", cv_read_only(cv_cluster_at(0)) ? "true" : "false");
     else if (strcmp(word, "stress") == 0)
-        command_stress(first, second, strtoul(arguments[2], NULL, 10));
+        command_stress(first, second, strtoul(arguments[2], NULL, 10), 0);
+    else if (strcmp(word, "encrypt") == 0)
+        command_stress(first, second, 100, (unsigned)strtoul(arguments[2], NULL, 10));
     else if (strcmp(word, "cancels") == 0)
         command_cancels(first, second);
     else if (strcmp(word, "storm") == 0)
