@@ -12,7 +12,7 @@ from tests.support.vector_page import DRAWN, EXCHANGE, WITHOUT, counts, vector_p
 TESTS = Path(__file__).parents[1]
 OF_PARTS = {
     # A KDF alone, or a pair alone, cannot be asked of a module; the rest is off in it.
-    *("concat_kdf", "x963_kdf", "x963_kdf_sha3", "ml_dsa_pairs", "ml_kem_pairs"),
+    *("x963_kdf", "ml_dsa_pairs", "ml_kem_pairs"),
     *("octet_curve_pairs", "des3_cbc", "des3_cmac", "des3_ecb", "cpace_x25519"),
 }
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
-from pathlib import Path
 
 import pytest
 
@@ -12,13 +10,12 @@ from conclave.crypto.curves import CURVES, MONTGOMERY
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr
 from tests.native.module_fixtures import place, session
+from tests.support.crypto_vectors import Case, each, octets
 from tests.support.cryptoki import Mechanism, Session, Template, attributes, mechanism
 
 __all__ = ["place", "session"]
 pytestmark = pytest.mark.system
 
-VECTORS = Path(__file__).parent.parent / "vectors"
-Case = dict[str, str]
 READABLE: Template = {Cka.SENSITIVE: False, Cka.EXTRACTABLE: True}
 SALT_DATA, SALT_KEY = 2, 4
 
@@ -91,15 +88,6 @@ class Text(ctypes.Structure):
     _fields_ = (("data", ctypes.c_char_p), ("length", ctypes.c_ulong))
 
 
-def cases(name: str) -> list[Case]:
-    found: list[Case] = json.loads((VECTORS / f"{name}.json").read_text())["cases"]
-    return found
-
-
-def octets(digits: str) -> bytes:
-    return bytes.fromhex(digits)
-
-
 def secret(session: Session, value: bytes) -> int:
     return session.create(
         {
@@ -145,30 +133,37 @@ def derived(session: Session, how: Mechanism, base: int, template: Template | No
     return session.get(made.value, Cka.VALUE)
 
 
-def ecdh(point: bytes) -> Mechanism:
-    return mechanism(Ckm.ECDH1_DERIVE, EcdhParameter(1, 0, None, len(point), point))
+def ecdh(point: bytes, kind: Ckm = Ckm.ECDH1_DERIVE) -> Mechanism:
+    return mechanism(kind, EcdhParameter(1, 0, None, len(point), point))
 
 
-@pytest.mark.parametrize("case", cases("ecdh"))
-def test_ecdh_on_prime_curves(session: Session, case: Case) -> None:
+# SP 800-56A has the cofactor primitive (5.7.1.2), RFC 7748 the multiplication by the cofactor in
+# every scalar: the same vectors are those of both mechanisms.
+both_kinds = pytest.mark.parametrize("kind", [Ckm.ECDH1_DERIVE, Ckm.ECDH1_COFACTOR_DERIVE])
+
+
+@each("ecdh")
+@both_kinds
+def test_ecdh_on_prime_curves(session: Session, case: Case, kind: Ckm) -> None:
     (row,) = [row for row in CURVES if row.name == case["curve"]]
     x, y = (octets(case[n]).lstrip(b"\0").rjust(row.order_bytes, b"\0") for n in ("x", "y"))
     base = private(session, Ckk.EC, row.params, octets(case["private"]))
-    how = ecdh(b"\x04" + x + y)
+    how = ecdh(b"\x04" + x + y, kind)
     if case["secret"] == "FAIL":
         assert derive(session, how, base, READABLE)[0] == Ckr.MECHANISM_PARAM_INVALID
         return
     assert derived(session, how, base) == octets(case["secret"])
 
 
-@pytest.mark.parametrize("case", cases("x25519_x448"))
-def test_ecdh_on_montgomery_curves(session: Session, case: Case) -> None:
+@each("x25519_x448")
+@both_kinds
+def test_ecdh_on_montgomery_curves(session: Session, case: Case, kind: Ckm) -> None:
     (row,) = [row for row in MONTGOMERY if row.name == case["curve"]]
     base = private(session, Ckk.EC_MONTGOMERY, row.params, octets(case["private"]))
-    assert derived(session, ecdh(octets(case["public"])), base) == octets(case["secret"])
+    assert derived(session, ecdh(octets(case["public"]), kind), base) == octets(case["secret"])
 
 
-@pytest.mark.parametrize("case", cases("hkdf"))
+@each("hkdf")
 def test_hkdf(session: Session, case: Case) -> None:
     salt, info, wanted = (octets(case[name]) for name in ("salt", "info", "derived"))
     base = secret(session, octets(case["secret"]))
@@ -211,7 +206,7 @@ def counter_kdf(prf: int, *parts: tuple[int, bytes | ctypes.Structure]) -> Mecha
     return built
 
 
-@pytest.mark.parametrize("case", cases("counter_kdf"))
+@each("counter_kdf")
 def test_the_counter_kdf(session: Session, case: Case) -> None:
     kind, _, name = case["prf"].partition("_")
     value, wanted = octets(case["key"]), octets(case["derived"])
@@ -245,7 +240,7 @@ def test_the_counter_kdf_writes_the_length(session: Session) -> None:
         assert derive(session, how, base, {})[0] == Ckr.MECHANISM_PARAM_INVALID
 
 
-@pytest.mark.parametrize("case", cases("derivation_examples"))
+@each("derivation_examples")
 def test_the_standards_own_examples(session: Session, case: Case) -> None:
     kind, wanted = Ckm[case["mechanism"]], octets(case["derived"])
     data = octets(case.get("data", ""))

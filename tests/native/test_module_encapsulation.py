@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey, MLKEM1024PublicKey
@@ -13,22 +11,16 @@ from conclave.crypto.lattices import ML_KEM, LatticeRow
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr
 from tests.native.module_fixtures import Place, place, session
+from tests.support.crypto_vectors import Case, each
 from tests.support.cryptoki import SERIAL, Session, Template, attributes, mechanism
 
 __all__ = ["place", "session"]
 pytestmark = pytest.mark.system
 
-VECTORS = Path(__file__).parent.parent / "vectors"
 READABLE: Template = {Cka.SENSITIVE: False, Cka.EXTRACTABLE: True}
 AES: Template = {**READABLE, Cka.KEY_TYPE: Ckk.AES}
 KEM = mechanism(Ckm.ML_KEM)
 ROWS = {row.name: row for row in ML_KEM}
-Case = dict[str, str]
-
-
-def cases() -> list[Case]:
-    found: list[Case] = json.loads((VECTORS / "ml_kem_decapsulate.json").read_text())["cases"]
-    return found
 
 
 def encapsulated(session: Session, key: int, template: Template) -> tuple[bytes, int]:
@@ -57,7 +49,7 @@ def decapsulated(session: Session, key: int, ciphertext: bytes, template: Templa
     return made.value
 
 
-@pytest.mark.parametrize("case", cases())
+@each("ml_kem_decapsulate")
 def test_a_published_secret_is_decapsulated(session: Session, case: Case) -> None:
     key = session.create(
         {

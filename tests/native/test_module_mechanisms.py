@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import hmac
 
@@ -19,6 +18,7 @@ from conclave.errors import Ckr
 from tests.native.module_fixtures import place, session
 from tests.support.crypto_vectors import Case, cases, octets
 from tests.support.cryptoki import GcmParameter, Mechanism, Session, mechanism
+from tests.support.module_vectors import CcmParameter, ChaChaParameter, SignContext
 
 __all__ = ["place", "session"]
 pytestmark = pytest.mark.system
@@ -103,30 +103,6 @@ def test_hmac_with_sha3(session: Session, name: str) -> None:
     assert hashlib.new(name.lower(), DATA).digest() == session.digest(Ckm[name], PARTS)
 
 
-class CcmParameter(ctypes.Structure):
-    """CK_CCM_PARAMS."""
-
-    _fields_ = (
-        ("data_length", ctypes.c_ulong),
-        ("nonce", ctypes.c_char_p),
-        ("nonce_length", ctypes.c_ulong),
-        ("associated", ctypes.c_char_p),
-        ("associated_length", ctypes.c_ulong),
-        ("tag_length", ctypes.c_ulong),
-    )
-
-
-class ChaChaParameter(ctypes.Structure):
-    """CK_SALSA20_CHACHA20_POLY1305_PARAMS."""
-
-    _fields_ = (
-        ("nonce", ctypes.c_char_p),
-        ("nonce_length", ctypes.c_ulong),
-        ("associated", ctypes.c_char_p),
-        ("associated_length", ctypes.c_ulong),
-    )
-
-
 NONCE = b"nonce of 12."
 
 
@@ -169,16 +145,6 @@ def test_cmac_and_gmac(session: Session) -> None:
     assert signed(session, mechanism(Ckm.AES_GMAC, NONCE), (key, key)) == tag
     gcm = mechanism(Ckm.AES_GMAC, GcmParameter(NONCE, 12, 96, None, 0, 96))
     assert session.whole("Sign", gcm, key, DATA) == tag[:12]
-
-
-class SignContext(ctypes.Structure):
-    """CK_SIGN_ADDITIONAL_CONTEXT."""
-
-    _fields_ = (
-        ("hedge", ctypes.c_ulong),
-        ("context", ctypes.c_char_p),
-        ("length", ctypes.c_ulong),
-    )
 
 
 @pytest.mark.parametrize("index", range(len(ML_DSA)))

