@@ -8,8 +8,6 @@ from typing import Literal
 
 import msgspec
 import pytest
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from conclave.crypto.curves import CURVES, MONTGOMERY, octet_string
 from conclave.crypto.derivation import derive_key
@@ -117,6 +115,14 @@ def test_the_kdf_of_x963(case: Case) -> None:
     assert made == wanted
 
 
+@pytest.mark.parametrize("kdf", [3, 4, 9, *range(0xA, 0xF), *range(0x13, 0x17), 0x17])
+def test_a_kdf_without_published_vectors_is_not_offered(kdf: int) -> None:
+    (row, *_) = [row for row in CURVES if row.name == "P-256"]
+    base = curve_key(Ckk.EC, row.params, os.urandom(31))
+    parameter = packed(kdf, b"", base[Cka.EC_POINT])
+    assert refused_value(Ckm.ECDH1_DERIVE, parameter, base) == Ckr.MECHANISM_PARAM_INVALID
+
+
 def test_what_ecdh_does_not_take_is_told() -> None:
     (row, *_) = [row for row in CURVES if row.name == "P-256"]
     base = curve_key(Ckk.EC, row.params, os.urandom(31))
@@ -162,15 +168,20 @@ def test_hkdf(case: Case) -> None:
         assert made[Cka.VALUE] == wanted
 
 
-def test_hkdf_with_sha3_agrees_with_the_library() -> None:
-    digest = hash_row("sha3_256")
-    parameter = packed(True, True, int(digest.digest), SALT_DATA, b"info", b"salt")
-    made = value(Ckm.HKDF_DERIVE, parameter, secret(b"secret"), length(48))
-    assert made == HKDF(digest.algorithm, 48, b"salt", b"info").derive(b"secret")
-    other = packed(True, True, int(hash_row("sha256").digest), SALT_DATA, b"info", b"salt")
-    assert value(Ckm.HKDF_DERIVE, other, secret(b"secret"), length(48)) == (
-        HKDF(SHA256(), 48, b"salt", b"info").derive(b"secret")
-    )
+@pytest.mark.parametrize("name", ["sha3_224", "sha3_256", "sha3_384", "sha3_512"])
+def test_no_key_is_derived_with_sha3_that_has_no_published_vectors(name: str) -> None:
+    row, base = hash_row(name), secret(bytes(32))
+    hkdf_choice = packed(True, True, int(row.digest), SALT_DATA, b"info", b"salt")
+    counter = packed(int(row.hmac), [[COUNTER, b"", 32, False, 0]])
+    iterated = [[COUNTER, b"", 0, False, 0]]
+    for mechanism, parameter in (
+        (Ckm.HKDF_DERIVE, hkdf_choice),
+        (Ckm.SP800_108_COUNTER_KDF, counter),
+        (Ckm.SP800_108_FEEDBACK_KDF, packed(int(row.hmac), iterated, b"")),
+        (Ckm.SP800_108_DOUBLE_PIPELINE_KDF, packed(int(row.hmac), iterated)),
+    ):
+        wrong = refused_value(mechanism, parameter, base, length(32))
+        assert wrong == Ckr.MECHANISM_PARAM_INVALID, mechanism
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.kdf.kbkdf import (
 )
 
 from conclave.crypto.faults import refused
-from conclave.crypto.hashes import HASHES
+from conclave.crypto.hashes import KDF_HASHES
 from conclave.crypto.material import SECRET_MAX_BYTES
 from conclave.crypto.mechanism_row import Mechanism
 from conclave.crypto.ready_key import ReadyKey
@@ -31,7 +31,7 @@ _OF_KEYS, _OF_SEGMENTS = 1, 2
 COUNTER_BITS: Final = (8, 16, 24, 32)
 _LENGTH_BITS: Final = (8, 16, 24, 32, 64)
 _CMAC_BYTES: Final = 16
-HMACS: Final[dict[int, HashAlgorithm]] = {int(row.hmac): row.algorithm for row in HASHES}
+HMACS: Final[dict[int, HashAlgorithm]] = {int(row.hmac): row.algorithm for row in KDF_HASHES}
 _PARAMETER: Final = msgspec.msgpack.Decoder(CounterKdfParameter)
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 
 from conclave.crypto.curves import CURVES, MONTGOMERY, point_content, read_point
 from conclave.crypto.faults import refused
-from conclave.crypto.hashes import HASHES
+from conclave.crypto.hashes import KDF_HASHES, SHA2
 from conclave.crypto.material import SECRET_MAX_BYTES
 from conclave.crypto.mechanism_row import Mechanism
 from conclave.crypto.ready_key import ReadyKey
@@ -34,24 +34,20 @@ T = TypeVar("T")
 MAX_TEXT_BYTES: Final = 4096
 _NO_KDF: Final = 1
 _KDFS: Final = {
-    number: next(row.algorithm for row in HASHES if row.digest == digest)
+    number: next(row.algorithm for row in KDF_HASHES if row.digest == digest)
     for number, digest in (
         (2, Ckm.SHA_1),
         (5, Ckm.SHA224),
         (6, Ckm.SHA256),
         (7, Ckm.SHA384),
         (8, Ckm.SHA512),
-        (0xA, Ckm.SHA3_224),
-        (0xB, Ckm.SHA3_256),
-        (0xC, Ckm.SHA3_384),
-        (0xD, Ckm.SHA3_512),
     )
 }
 """CKD_SHA1_KDF and its like: ANSI X9.63 with that hash."""
-_FIRST_OF_SP_800_56: Final = 0xE
-_SP_800_56_KDFS: Final = dict(enumerate((row.algorithm for row in HASHES), _FIRST_OF_SP_800_56))
-"""CKD_SHA1_KDF_SP800 and its like: the one-step KDF of SP 800-56A with that hash."""
-_HASHES: Final = {int(row.digest): row.algorithm for row in HASHES}
+_FIRST_OF_SP_800_56: Final = 0xF
+_SP_800_56_KDFS: Final = dict(enumerate((row.algorithm for row in SHA2), _FIRST_OF_SP_800_56))
+"""CKD_SHA224_KDF_SP800 and its like: the one-step KDF of SP 800-56A with that hash."""
+_HASHES: Final = {int(row.digest): row.algorithm for row in KDF_HASHES}
 _SALT_NULL, _SALT_DATA, _SALT_KEY = 1, 2, 4
 _ECDH: Final = msgspec.msgpack.Decoder(EcdhParameter)
 _HKDF: Final = msgspec.msgpack.Decoder(HkdfParameter)

@@ -58,7 +58,7 @@ def _row(name: str, algorithm: hashes.HashAlgorithm, stem: str, rsa_stem: str = 
 
 # SHA-1 is here for signatures and MACs that exist already; applications choose it knowingly.
 SHA1: Final = _row("sha1", hashes.SHA1(), "SHA_1", "SHA1")  # noqa: S303 - a setting ends it
-_SHA2: Final = (
+SHA2: Final = (
     _row("sha224", hashes.SHA224(), "SHA224"),
     _row("sha256", hashes.SHA256(), "SHA256"),
     _row("sha384", hashes.SHA384(), "SHA384"),
@@ -70,7 +70,9 @@ _SHA3: Final = (
     _row("sha3_384", hashes.SHA3_384(), "SHA3_384"),
     _row("sha3_512", hashes.SHA3_512(), "SHA3_512"),
 )
-HASHES: Final = (SHA1, *_SHA2, *_SHA3)
+HASHES: Final = (SHA1, *SHA2, *_SHA3)
+KDF_HASHES: Final = (SHA1, *SHA2)
+"""What keys are derived with: of these the published vectors of each function are run."""
 
 
 def _mask_row(row: HashRow, stem: str) -> MaskRow:
@@ -80,7 +82,7 @@ def _mask_row(row: HashRow, stem: str) -> MaskRow:
 # Without SHA-3: pyca/cryptography has no OAEP with it, and no published PSS vectors were at hand.
 MASKS: Final = (
     _mask_row(SHA1, "SHA1"),
-    *(_mask_row(row, row.name.upper()) for row in _SHA2),
+    *(_mask_row(row, row.name.upper()) for row in SHA2),
 )
 DIGEST_ONLY: Final = (Ckm.SHA512_224, Ckm.SHA512_256)
 """Hash functions for which the standard has no signatures."""

@@ -108,10 +108,12 @@ _TAIL: Final = """
 * The KRSO alone makes CKA_TRUSTED true, with a C_SetAttributeValue of nothing else, on what a KRSO
   may see: public objects, so public keys and certificates, not private wrapping keys.
 * A derived key is a CKK_GENERIC_SECRET unless the template says otherwise. CKM_ECDH1_DERIVE takes
-  CKD_NULL, the KDFs of ANSI X9.63 and of SP 800-56A (CKD_SHA256_KDF_SP800 and its like) with SHA-1,
-  SHA-2 and SHA-3, the point bare or as an OCTET STRING, and refuses points off the curve and of low
-  order; without CKA_VALUE_LEN it gives the whole secret, or one hash. With CKD_NULL a shorter key
-  has the secret's last bytes.
+  CKD_NULL, the KDF of ANSI X9.63 with SHA-1 and SHA-2, that of SP 800-56A (CKD_SHA256_KDF_SP800 and
+  its like) with SHA-2, the point bare or as an OCTET STRING, and refuses points off the curve and
+  of low order; without CKA_VALUE_LEN it gives the whole secret, or one hash. With CKD_NULL a
+  shorter key has the secret's last bytes.
+* HKDF and the KDFs of SP 800-108 take SHA-1 and SHA-2. No key is derived with SHA-3, save as its
+  bare hash: a function is offered with a hash when published vectors of the two pass.
 * What concatenation, exclusive or and extraction derive is sensitive when a source is, and
   extractable only when all sources are; a template that says otherwise is inconsistent. Every key
   that takes part, also as a salt, needs CKA_DERIVE.
@@ -124,9 +126,9 @@ _TAIL: Final = """
   rule it is not made of our own arithmetic. Diffie-Hellman over numbers (CKM_DH_PKCS_*) is not
   there yet: ECDH, X25519 and X448 are.
 * CKM_HKDF_DATA makes a data object of CKA_VALUE_LEN bytes; like any data object it can be read.
-* CKM_SP800_108_COUNTER_KDF takes HMAC and AES-CMAC, an iteration variable of 8 to 32 bits, big
-  endian, at any place, byte arrays and lengths; it derives one key a call. So do the feedback and
-  the double-pipeline KDF, with an optional counter.
+* CKM_SP800_108_COUNTER_KDF takes HMAC with these hashes and AES-CMAC, an iteration variable of 8 to
+  32 bits, big endian, at any place, byte arrays and lengths; it derives one key a call. So do the
+  feedback and the double-pipeline KDF, with an optional counter.
 * CKM_RSA_PKCS unwraps what has a wrong padding to a random key, or to CKR_WRAPPED_KEY_INVALID where
   its random length is none of the type's: one more reason to wrap with CKM_RSA_PKCS_OAEP.
 * CKA_WRAP, CKA_UNWRAP and CKA_DERIVE are false unless asked for; the uses that a key's type is for
