@@ -17,22 +17,22 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from conclave.crypto.counter_kdf import (
-    COUNTER_BITS,
-    HMACS,
-    LENGTH,
     MAX_TEXT_BYTES,
-    OCTETS,
-    require_length_part,
-    written_length,
+    chosen_hmac,
+    require_counter,
+    require_fixed,
+    segment_bytes,
+    written,
+    wrong,
 )
 from conclave.crypto.derive_mechanisms import secret_value
 from conclave.crypto.faults import refused
 from conclave.crypto.material import SECRET_MAX_BYTES
 from conclave.crypto.mechanism_row import Mechanism
-from conclave.crypto.parameters import AES_BLOCK_BYTES, decode
+from conclave.crypto.parameters import decode
 from conclave.crypto.ready_key import ReadyKey
 from conclave.crypto.standard import Ckk, Ckm
-from conclave.errors import Ckr, ConclaveError
+from conclave.errors import Ckr
 from conclave.keyring.attributes import MAC_KEYS
 from conclave.service.wire import CounterKdfParameter, CounterKdfPart, FeedbackKdfParameter
 
@@ -54,15 +54,11 @@ class ChainChoice:
     vector: bytes | None
 
 
-def _wrong(sentence: str) -> ConclaveError:
-    return refused(Ckr.MECHANISM_PARAM_INVALID, sentence)
-
-
 def feedback_kdf(raw: bytes) -> ChainChoice:
     """Decode CK_SP800_108_FEEDBACK_KDF_PARAMS."""
     parameter = decode(_FEEDBACK, raw)
     if len(parameter.vector) > MAX_TEXT_BYTES:
-        raise _wrong(f"The initial value has at most {MAX_TEXT_BYTES} bytes.")
+        raise wrong(f"The initial value has at most {MAX_TEXT_BYTES} bytes.")
     return _choice(parameter.prf, parameter.parts, parameter.vector)
 
 
@@ -73,32 +69,24 @@ def double_pipeline_kdf(raw: bytes) -> ChainChoice:
 
 
 def _choice(prf: int, parts: list[CounterKdfPart], vector: bytes | None) -> ChainChoice:
-    algorithm = HMACS.get(prf)
-    if algorithm is None and prf != Ckm.AES_CMAC:
-        raise _wrong(f"The PRF 0x{prf:x} is neither an HMAC nor AES-CMAC.")
+    algorithm = chosen_hmac(prf)
     kinds = [part.kind for part in parts]
     if kinds.count(_ITERATED) != 1 or kinds.count(_COUNTER) > 1:
-        raise _wrong("The iteration variable must be there once, the counter at most once.")
+        raise wrong("The iteration variable must be there once, the counter at most once.")
     for part in parts:
         _require_part(part)
     name = None if algorithm is None else algorithm.name.replace("-", "_")
-    size = AES_BLOCK_BYTES if algorithm is None else algorithm.digest_size
-    return ChainChoice(name, size, tuple(parts), vector)
+    return ChainChoice(name, segment_bytes(algorithm), tuple(parts), vector)
 
 
 def _require_part(part: CounterKdfPart) -> None:
     if part.kind == _ITERATED:
         if part.width_bits or part.octets:
-            raise _wrong("The iteration variable of this mode has no format.")
+            raise wrong("The iteration variable of this mode has no format.")
     elif part.kind == _COUNTER:
-        if part.width_bits not in COUNTER_BITS or part.little_endian:
-            raise _wrong("The counter has 8, 16, 24 or 32 bits, big endian.")
-    elif part.kind == LENGTH:
-        require_length_part(part)
-    elif part.kind != OCTETS:
-        raise _wrong(f"The data type {part.kind} has no place in this mode.")
-    elif len(part.octets) > MAX_TEXT_BYTES:
-        raise _wrong(f"A byte array has at most {MAX_TEXT_BYTES} bytes.")
+        require_counter(part, "counter")
+    else:
+        require_fixed(part)
 
 
 def _prf(key: ReadyKey, choice: ChainChoice) -> Prf:
@@ -120,9 +108,9 @@ def _derive(key: ReadyKey, _: ReadyKey | None, choice: ChainChoice, wanted: int 
     length = choice.segment_bytes if wanted is None else wanted
     prf, size = _prf(key, choice), choice.segment_bytes
     fixed = {
-        at: part.octets if part.kind == OCTETS else written_length(part, size, length)
+        at: written(part, size, length)
         for at, part in enumerate(choice.parts)
-        if part.kind in {OCTETS, LENGTH}
+        if part.kind not in {_ITERATED, _COUNTER}
     }
     chained = b"".join(fixed.values()) if choice.vector is None else choice.vector
     made, segment = b"", chained

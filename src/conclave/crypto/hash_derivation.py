@@ -24,7 +24,7 @@ _SHAKES: Final = {
 def _hashed(row: HashRow) -> Derive:
     def derive(key: ReadyKey, _other: ReadyKey | None, _: None, wanted: int | None) -> bytes:
         # SHA-1 here is for keys that exist already.
-        digest = hashlib.new(row.name, secret_value(key), usedforsecurity=False).digest()
+        digest = hashlib.new(row.name, secret_value(key)).digest()
         return cut(digest, wanted)
 
     return derive
