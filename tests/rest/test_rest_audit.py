@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
+from uuid import UUID
 
 import msgspec
 import pytest
 from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from conclave.audit.arguments import shown_arguments
 from conclave.audit.chain import verify
@@ -18,7 +24,8 @@ from conclave.operations.model import AnyOperation
 from conclave.rest.openapi import OPERATIONS
 from conclave.settings import AuditSettings, FileSettings
 from tests.rest.conftest import Town
-from tests.rest.test_rest_guide import SO, chapter_2_partition
+from tests.rest.test_rest_guide import SO, chapter_2_partition, expect, make_request
+from tests.rest.test_rest_user_keys import certificate_pem
 from tests.support.rest_house import (
     ADMIN,
     AUDITOR,
@@ -118,6 +125,84 @@ def test_a_flood_without_login_leaves_one_record_a_minute(house: House) -> None:
     for _ in range(20):
         assert stranger.get("/users").status_code == 401
     assert len([each for each in records(house) if each["source"] == "192.0.2.36"]) == 1
+
+
+def test_refusals_of_strangers_leave_one_record_a_minute(town: Town) -> None:
+    """Each kind of them, whatever the operation that asks for no login refuses them with."""
+    stranger = town.house.client(None, source="192.0.2.37")
+    actions = f"/api/clusters/{town.cluster_id}/clients/actions"
+    token = {"token": "enrol-" + "A" * 64, "csr": make_request("host")}
+    for _ in range(5):
+        expect(stranger.post(f"{actions}/enrol", token), 403)
+        expect(stranger.post(f"{actions}/enrol", {"token": "enrol-"}), 400)
+        expect(stranger.post(f"{actions}/renew", {"csr": make_request("host")}), 404)
+    found = [each for each in records(town.house) if each["source"] == "192.0.2.37"]
+    assert [(each["operation"], each["fault"]) for each in found] == [
+        ("client.enrol", "CLUSTERPLUGIN_ENROLMENT_TOKEN_REFUSED"),
+        ("client.enrol", "FRAMEWORK_BAD_REQUEST"),
+        ("client.renew", "CLUSTERPLUGIN_CLIENT_NOT_FOUND"),
+    ]
+
+
+def test_a_request_that_breaks_off_leaves_one_record_a_minute(town: Town) -> None:
+    """A stranger who hangs up in the middle costs no more of the log than one who is refused."""
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "scheme": "https",
+        "method": "POST",
+        "path": f"/api/clusters/{town.cluster_id}/clients/actions/renew",
+        "query_string": b"",
+        "headers": [(b"content-length", b"100")],
+        "client": ("192.0.2.38", 50000),
+    }
+
+    async def receive() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def send(_message: object) -> None:
+        """Nobody is there any more."""
+
+    async def call() -> None:
+        await town.house.rest(scope, receive, send)
+
+    for _ in range(5):
+        town.house.loop.run(call())
+    found = [each for each in records(town.house) if each["source"] == "192.0.2.38"]
+    assert [each["outcome"] for each in found] == ["failed"]
+
+
+def test_a_renewal_is_recorded_when_there_was_one(town: Town) -> None:
+    client, request = town.house.client(source="192.0.2.39"), make_request("renewed")
+    clients = f"/api/clusters/{town.cluster_id}/clients"
+    made = expect(client.post(clients, {"csr": request}), 201).json()
+    stranger = town.house.client(None, source="192.0.2.39")
+    for _ in range(3):
+        expect(stranger.post(f"{clients}/actions/renew", {"csr": request}), 200)
+    other = certificate_pem(ec.generate_private_key(ec.SECP256R1()))
+    old = x509.load_pem_x509_certificate(other.encode())
+    with closing(sqlite3.connect(town.house.appliance.paths.cluster_store)) as store:
+        # A certificate that the cluster's CA did not make is due, as one of an older CA is.
+        values = (old.public_bytes(Encoding.DER), UUID(made["clientID"]).bytes)
+        store.execute("UPDATE clients SET certificate_der = ? WHERE client_id = ?", values)
+        store.commit()
+    for _ in range(3):
+        expect(stranger.post(f"{clients}/actions/renew", {"csr": request}), 200)
+    found = [each for each in records(town.house) if each["source"] == "192.0.2.39"]
+    renewals = [each for each in found if each["operation"] == "client.renew"]
+    assert [(each["outcome"], each["note"]) for each in renewals] == [("done", made["url"])]
+
+
+def test_an_enrolment_that_is_asked_for_again_is_recorded_once(town: Town) -> None:
+    path = f"/api/clusters/{town.cluster_id}"
+    token = expect(town.house.client().post(f"{path}/enrolmentTokens", {}), 201).json()["token"]
+    stranger = town.house.client(None, source="192.0.2.40")
+    body = {"token": token, "csr": make_request("again")}
+    for _ in range(3):
+        expect(stranger.post(f"{path}/clients/actions/enrol", body), 201)
+    found = [each for each in records(town.house) if each["source"] == "192.0.2.40"]
+    assert [(each["operation"], each["outcome"]) for each in found] == [("client.enrol", "done")]
 
 
 def test_a_task_is_recorded_when_it_is_made_and_when_it_ends(house: House) -> None:

@@ -43,6 +43,16 @@ from conclave.store.rows import ClientRow, MemberRow
 MAX_TEXT_CHARACTERS = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A client as it is listed, and the CA that certified it."""
+
+    row: ClientRow
+    authority: CertificateAuthority
+    changed: bool
+    """Whether it was listed, or certified again, just now."""
+
+
 @dataclass(slots=True)
 class ClientAdmin:
     """Handlers of the methods about clients."""
@@ -62,23 +72,24 @@ class ClientAdmin:
         request = read_client_request(params.request_pem)
         check_text("label", params.label)
         check_text("monitor user", params.monitor_user)
-        row, authority = await self.context.write(
+        made = await self.context.write(
             lambda writer: self.register(
                 writer, authorized, request, label=params.label, monitor_user=params.monitor_user
             )
         )
-        return await self.registered(row, authority)
+        return await self.registered(made)
 
-    async def registered(self, row: ClientRow, authority: CertificateAuthority) -> RegisteredClient:
+    async def registered(self, made: Registration) -> RegisteredClient:
         """Return what a client needs to connect, once the members present what it knows."""
         await self.until_shown()
         return RegisteredClient(
-            client=_summary(row),
-            certificate_pem=pem(row.certificate_der),
-            ca_certificate_pem=pem(der(authority.certificate)),
+            client=_summary(made.row),
+            certificate_pem=pem(made.row.certificate_der),
+            ca_certificate_pem=pem(der(made.authority.certificate)),
             server_common_name=self.context.settings.server_common_name,
             crypto_port=self.context.settings.crypto_port,
             members=_listed(await self.context.read(lambda reader: reader.members())),
+            changed=made.changed,
         )
 
     def register(
@@ -89,17 +100,18 @@ class ClientAdmin:
         *,
         label: str,
         monitor_user: str,
-    ) -> tuple[ClientRow, CertificateAuthority]:
-        """List a client inside a transaction; return it with the CA that certified it."""
+    ) -> Registration:
+        """List a client inside a transaction, or certify one of that key again if it is due."""
         authority, now = newest_authority(writer, authorized), self.context.clock.now()
         existing = writer.client_by_key(request.key_sha256)
         if existing is not None:
             row = _same_client(existing, request)
-            if _is_due(x509.load_der_x509_certificate(row.certificate_der), authority, now):
+            due = _is_due(row, authority, now)
+            if due:
                 renewed = authority.certify_client(request, row.client_id, now)
                 row = replace(row, certificate_der=der(renewed))
                 writer.renew_client(row.client_id, row.certificate_der)
-            return row, authority
+            return Registration(row, authority, changed=due)
         client_id = ClientId(uuid4().bytes)
         row = ClientRow(
             client_id=client_id,
@@ -112,7 +124,7 @@ class ClientAdmin:
             created_ms=self.context.clock.now_ms(),
         )
         writer.insert_client(row)
-        return row, authority
+        return Registration(row, authority, changed=True)
 
     async def check_renewal(self, params: RenewClient, _role: str) -> Nothing:
         """Refuse a request of a key that is not listed, before anybody is troubled with it."""
@@ -137,22 +149,21 @@ class ClientAdmin:
         authorized = self.context.require_authorized()
         request = await self._own_request(params)
 
-        def as_it_is(reader: ClusterReader) -> tuple[ClientRow, CertificateAuthority, bool]:
+        def as_it_is(reader: ClusterReader) -> Registration:
             row, authority = _require_listed(reader, request), newest_authority(reader, authorized)
-            certificate = x509.load_der_x509_certificate(row.certificate_der)
-            return row, authority, _is_due(certificate, authority, self.context.clock.now())
+            return Registration(row, authority, changed=False)
 
-        row, authority, due = await self.context.read(as_it_is)
-        if not due:
-            return await self.registered(row, authority)
+        found = await self.context.read(as_it_is)
+        if not _is_due(found.row, found.authority, self.context.clock.now()):
+            return await self.registered(found)
 
-        def work(writer: ClusterWriter) -> tuple[ClientRow, CertificateAuthority]:
+        def work(writer: ClusterWriter) -> Registration:
             row = _require_listed(writer, request)
             return self.register(
                 writer, authorized, request, label=row.label, monitor_user=row.monitor_user
             )
 
-        return await self.registered(*await self.context.write(work))
+        return await self.registered(await self.context.write(work))
 
     async def list_clients(self, _params: Nothing, _role: str) -> ClientList:
         """Return the clients in the order of their registration."""
@@ -188,8 +199,9 @@ def _listed_key(reader: ClusterReader, request: ClientRequest) -> ClientRow:
     return row
 
 
-def _is_due(certificate: x509.Certificate, authority: CertificateAuthority, now: datetime) -> bool:
-    """Tell whether a client should have a newer certificate than this."""
+def _is_due(row: ClientRow, authority: CertificateAuthority, now: datetime) -> bool:
+    """Tell whether a client should have a newer certificate."""
+    certificate = x509.load_der_x509_certificate(row.certificate_der)
     ends_soon = certificate.not_valid_after_utc - now < RENEW_BEFORE_END
     return ends_soon or not authority.issued(certificate)
 

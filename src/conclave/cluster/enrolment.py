@@ -14,8 +14,8 @@ from typing import Final
 from uuid import UUID
 
 from conclave import faults
-from conclave.cluster.ca import CertificateAuthority, ClientRequest, read_client_request
-from conclave.cluster.client_admin import ClientAdmin, check_text
+from conclave.cluster.ca import ClientRequest, read_client_request
+from conclave.cluster.client_admin import ClientAdmin, Registration, check_text
 from conclave.cluster.context import Authorized, Context, exact_id, parse_uuid
 from conclave.errors import BadInput, Conflict, NotAllowed, NotFound
 from conclave.ids import EnrolmentTokenId
@@ -39,7 +39,7 @@ from conclave.store.enrolment_tokens import (
     token_count,
 )
 from conclave.store.repository import ClusterReader, ClusterWriter
-from conclave.store.rows import ClientRow, EnrolmentTokenRow
+from conclave.store.rows import EnrolmentTokenRow
 
 MAX_TOKENS: Final = 1000
 """Tokens that are listed at a time."""
@@ -111,10 +111,10 @@ class EnrolmentAdmin:
         authorized = self.context.require_authorized()
         request = read_client_request(params.request_pem)
         check_text("label", params.label)
-        row, authority = await self.context.write(
+        made = await self.context.write(
             lambda writer: self._enrol(writer, authorized, request, params)
         )
-        return await self.clients.registered(row, authority)
+        return await self.clients.registered(made)
 
     def _enrol(
         self,
@@ -122,23 +122,23 @@ class EnrolmentAdmin:
         authorized: Authorized,
         request: ClientRequest,
         params: EnrolClient,
-    ) -> tuple[ClientRow, CertificateAuthority]:
+    ) -> Registration:
         token = _proven(writer, params.token_id, params.secret)
         now_ms = self.context.clock.now_ms()
         present = writer.client_by_key(request.key_sha256)
         again = present is not None and present.client_id == token.client_id
         if not again:
             _require_open(token, request, now_ms)
-        row, authority = self.clients.register(
+        made = self.clients.register(
             writer,
             authorized,
             request,
             label=token.label or params.label,
             monitor_user=token.monitor_user,
         )
-        if not again and not spend_token(writer, token.token_id, row.client_id, now_ms):
+        if not again and not spend_token(writer, token.token_id, made.row.client_id, now_ms):
             raise _refused("was used by another client meanwhile")
-        return row, authority
+        return made
 
 
 def _proven(reader: ClusterReader, token_id: bytes, secret: bytes) -> EnrolmentTokenRow:

@@ -1,7 +1,9 @@
 """Record how every call of an operation ends; each door wraps its way through a call in this.
 
-Invariants: a change is on disk before its caller hears of it, a refusal is recorded whoever was
-refused, and of the arguments only what is no secret gets as far as a record.
+Invariants: a change is on disk before its caller hears of it; a refusal is recorded whoever was
+refused, of strangers one a minute for each source and reason, so that whoever proves nothing cannot
+push others' records out of the log; and of the arguments only what is no secret gets as far as a
+record.
 """
 
 from __future__ import annotations
@@ -23,8 +25,6 @@ from conclave.operations.model import AnyOperation, Arguments, Reply
 from conclave.operations.task_table import Task
 
 _LONGEST_TARGET = 256
-_UNPROVEN = frozenset({faults.NOT_AUTHENTICATED, faults.LOGIN_DELAYED, faults.BUSY})
-"""Refusals that strangers can have at no cost; a checked password has a record of its own."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,8 +37,14 @@ class Attempt:
     target: str
     """Path of the resource."""
     user: User | None = None
+    """None for whoever has proven nothing; a checked password has a record of its own."""
     arguments: Arguments | None = None
     reply: Reply | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether somebody without a login changed nothing, which is not worth a record."""
+        return self.user is None and self.reply is not None and self.reply.unchanged
 
     def event(self, outcome: Outcome, *, fault: Fault | None = None) -> AuditEvent:
         """Return the record of how it ended."""
@@ -76,7 +82,7 @@ async def audited(log: AuditLog, attempt: Attempt, *, reads: bool) -> AsyncItera
         _note(log, attempt, Outcome.FAILED, faults.INTERNAL)
         raise
     event = attempt.event(Outcome.ACCEPTED if _task_of(attempt.reply) else Outcome.DONE)
-    if attempt.operation.audited:
+    if attempt.operation.audited and not attempt.is_idle:
         await log.write(event)
     elif reads:
         log.note(event)
@@ -110,7 +116,7 @@ def _end_of(task: Task, fault: Fault | None, *, broken: bool) -> AuditEvent:
 
 def _note(log: AuditLog, attempt: Attempt, outcome: Outcome, fault: Fault) -> None:
     repeated: int | None = 0
-    if attempt.user is None and fault in _UNPROVEN:
+    if attempt.user is None:
         repeated = log.repeats.due((attempt.source, fault.rest_id))
     if repeated is not None:
         event = attempt.event(outcome, fault=fault)

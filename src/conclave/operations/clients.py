@@ -189,7 +189,7 @@ def certified(cluster_id: str, made: RegisteredClient, present: MemberList) -> R
             for member in sorted(made.members, key=lambda each: each.member_id not in local)
         ],
     )
-    return Reply(body=body, location=view.url)
+    return Reply(body=body, location=view.url, unchanged=not made.changed)
 
 
 @operation(

@@ -175,6 +175,8 @@ class Reply:
     session_closed: bool = False
     download: Iterator[bytes] | None = None
     """A file in chunks, in place of a body."""
+    unchanged: bool = False
+    """All that was asked for was so before, as when a lost answer is asked for again."""
     total: int | None = None
     """Length of the whole list when `body` is already the wanted page of it."""
 

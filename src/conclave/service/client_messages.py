@@ -40,7 +40,10 @@ class ClientMember(Quiet, frozen=True):
 
 
 class RegisteredClient(Quiet, frozen=True):
-    """Result of RegisterClient, with where a client finds the members."""
+    """Result of RegisterClient, with where a client finds the members.
+
+    Members of a release that did not tell whether anything was changed are taken to have done so.
+    """
 
     client: ClientSummary
     certificate_pem: str
@@ -48,6 +51,8 @@ class RegisteredClient(Quiet, frozen=True):
     server_common_name: str
     crypto_port: int
     members: list[ClientMember]
+    changed: bool = True
+    """Whether the client was listed, or certified again, just now."""
 
 
 class NamedClient(Quiet, frozen=True):
