@@ -193,17 +193,25 @@ def test_an_attempt_that_comes_too_early_costs_nothing(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_one_attempt_is_in_flight_for_each_source(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", [SOURCE, "2001:db8::{:x}"])
+def test_one_attempt_is_in_flight_for_each_source(tmp_path: Path, source: str) -> None:
+    """A host of IPv6 has a /64 of addresses, and is one source with all of them."""
+
     async def scene(bench: Bench) -> None:
         await settle(bench)
         bench.hasher.most = 0
+        bench.hasher.seen.clear()
         attempts = (
-            bench.users.authenticate(f"name{number}", "Wrong-password-1", source=SOURCE)
+            bench.users.authenticate(
+                f"name{number}", "Wrong-password-1", source=source.format(number + 1)
+            )
             for number in range(8)
         )
         refused = await asyncio.gather(*attempts, return_exceptions=True)
         assert all(isinstance(each, CredentialRefused) for each in refused)
         assert bench.hasher.most == 1
+        # The login process has one in flight for each source, too.
+        assert len({network for _, network in bench.hasher.seen}) == 1
 
     play(tmp_path, scene)
 

@@ -144,6 +144,26 @@ def test_refusals_of_strangers_leave_one_record_a_minute(town: Town) -> None:
     ]
 
 
+def test_a_network_of_ipv6_is_one_source_of_refusals(house: House) -> None:
+    addresses = [f"2001:db8::{number:x}" for number in range(1, 6)]
+    for each in addresses:
+        assert house.client(None, source=each).get("/users").status_code == 401
+    found = [each for each in records(house) if each["source"] in addresses]
+    assert [each["source"] for each in found] == addresses[:1]
+
+
+def test_a_network_of_ipv6_is_one_source_of_attempts_that_come_too_early(house: House) -> None:
+    addresses = [f"2001:db8::{number:x}" for number in range(1, 12)]
+    answers = [
+        house.client(("monitor", CANARY), source=each).get("/api/lunasa").status_code
+        for each in addresses
+    ]
+    assert answers.count(429) > 1
+    logins = [each for each in records(house) if each["kind"] == "login"]
+    early = [each for each in logins if each["fault"] == "SERVER_LOGIN_DELAYED"]
+    assert len(early) == 1
+
+
 def test_a_request_that_breaks_off_leaves_one_record_a_minute(town: Town) -> None:
     """A stranger who hangs up in the middle costs no more of the log than one who is refused."""
     scope = {

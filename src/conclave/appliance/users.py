@@ -35,6 +35,7 @@ from conclave.crypto.password_hash import DEFAULT_COST, Argon2Cost, new_salt
 from conclave.errors import BadInput, CredentialRefused, Fault, Unavailable
 from conclave.keyed_locks import KeyedLocks
 from conclave.service.messages import UserRecord
+from conclave.source_networks import network_of
 
 PasswordHasher = Callable[[bytes, bytes, str], Awaitable[bytes]]
 """hasher(password, salt, source) -> 32 bytes of Argon2id, made by the login process."""
@@ -202,7 +203,7 @@ class Users:
         """
         remembered = self._recalled(user_id, password, source)
         if remembered is None:
-            async with self._sources.hold(source), self._names.hold(user_id):
+            async with self._sources.hold(network_of(source)), self._names.hold(user_id):
                 # Somebody may have proven the same password while this attempt waited.
                 remembered = self._recalled(user_id, password, source)
                 if remembered is None:
@@ -276,7 +277,7 @@ class Users:
         right = False
         if password_can_be_right(password):
             salt = self._nobodys_salt(user_id) if stored is None else stored.salt
-            derived = await self._hasher(password.encode(), salt, source)
+            derived = await self._hasher(password.encode(), salt, network_of(source))
             expected = bytes(32) if stored is None else stored.verifier
             right = hmac.compare_digest(derived, expected) and stored is not None
         if stored is None or not right or not stored.user.enabled:
@@ -376,7 +377,9 @@ class Users:
 
     async def _credential(self, password: str, source: str) -> Credential:
         salt = new_salt(self._cost)
-        verifier = await self._hasher(password.encode(), salt, f"{source} sets a password")
+        verifier = await self._hasher(
+            password.encode(), salt, f"{network_of(source)} sets a password"
+        )
         return Credential(salt, verifier, _new_version())
 
     async def _new_builtin(self, role: UserRole) -> StoredUser:

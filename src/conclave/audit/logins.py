@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from conclave import faults
 from conclave.audit.events import AuditEvent, EventKind, Outcome
+from conclave.source_networks import network_of
 
 if TYPE_CHECKING:
     from conclave.appliance.users import LoginAttempt
@@ -17,9 +18,9 @@ def record_login(log: AuditLog, attempt: LoginAttempt) -> None:
     fault = attempt.fault
     repeated: int | None = 0
     if fault is faults.LOGIN_DELAYED:
-        repeated = log.repeats.due((attempt.source, attempt.user_id, fault.rest_id))
+        repeated = log.repeats.due((network_of(attempt.source), attempt.user_id, fault.rest_id))
     elif fault is faults.BUSY:
-        repeated = log.repeats.due((attempt.source, fault.rest_id))
+        repeated = log.repeats.due((network_of(attempt.source), fault.rest_id))
     if repeated is None:
         return
     log.note(

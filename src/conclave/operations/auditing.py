@@ -23,6 +23,7 @@ from conclave.audit.log import AuditLog
 from conclave.errors import ConclaveError, Fault, InternalFault
 from conclave.operations.model import AnyOperation, Arguments, Reply
 from conclave.operations.task_table import Task
+from conclave.source_networks import network_of
 
 _LONGEST_TARGET = 256
 
@@ -117,7 +118,7 @@ def _end_of(task: Task, fault: Fault | None, *, broken: bool) -> AuditEvent:
 def _note(log: AuditLog, attempt: Attempt, outcome: Outcome, fault: Fault) -> None:
     repeated: int | None = 0
     if attempt.user is None:
-        repeated = log.repeats.due((attempt.source, fault.rest_id))
+        repeated = log.repeats.due((network_of(attempt.source), fault.rest_id))
     if repeated is not None:
         event = attempt.event(outcome, fault=fault)
         log.note(event if repeated == 0 else _with_repeats(event, repeated))
