@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from conclave.crypto.standard import Cka, Ckm
 from conclave.errors import Ckr
+from conclave.ids import KeyringId
 from conclave.keyring.attributes import FALSE, TRUE
 from conclave.service import wire
 from conclave.service.wire import Operation, Role
@@ -43,6 +49,16 @@ def use(
     operation = int(more.get("operation", Operation.SIGN))
     kind = int(Ckm.ECDSA_SHA256)
     return wire.UseInContext(tenant.keyring, key, operation, context, kind, NIL, data)
+
+
+@contextmanager
+def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Let a process do nothing meanwhile."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 @pytest.mark.parametrize("token", [True, False])
@@ -117,6 +133,41 @@ def test_a_wrong_password_counts_and_leaves_the_login(member: Member) -> None:
         krso = await tenant.another(role=Role.KRSO)
         reply = await krso.call(Operation.CONTEXT_LOGIN, login(tenant, private))
         assert reply.value == Ckr.USER_NOT_LOGGED_IN
+
+    member.run(scenario)
+
+
+def bump_clients(tenant: Tenant) -> None:
+    tenant.bench.page.bump_clients()
+
+
+def bump_keyring(tenant: Tenant) -> None:
+    tenant.bench.page.bump_keyring(KeyringId(tenant.keyring))
+
+
+def bump_global(tenant: Tenant) -> None:
+    tenant.bench.page.bump_global()
+
+
+@pytest.mark.parametrize("change", [bump_clients, bump_keyring, bump_global])
+def test_what_is_acknowledged_while_a_proof_is_taken_holds(
+    member: Member, change: Callable[[Tenant], None]
+) -> None:
+    """C15: who lost the keyring while the issuer was asked, which may take seconds, has no use."""
+
+    async def scenario(tenant: Tenant) -> None:
+        client = tenant.client
+        _, private = await guarded_key(tenant, token=True)
+        context = await client.ok(Operation.CONTEXT_LOGIN, login(tenant, private))
+        args = use(tenant, private, context)
+        with stopped(tenant.bench.processes["cluster"]):
+            asked = client.send(Operation.USE_IN_CONTEXT, args, ticket=client.ticket)
+            # Requests are begun in their order, so now the issuer is being asked.
+            await client.ok(Operation.PING)
+            change(tenant)
+        assert (await asyncio.wait_for(asked, 20)).value == wire.BUSY
+        # Nothing was done: asked again it is the same use, of whoever still may.
+        assert await client.ok(Operation.USE_IN_CONTEXT, args)
 
     member.run(scenario)
 

@@ -221,7 +221,7 @@ def local_connection(worker: Worker, tenant: Tenant) -> Connection:
     certificate = x509.load_pem_x509_certificate(tenant.identity.certificate_pem)
     made._peer = PeerCertificate.read(certificate.public_bytes(Encoding.DER))
     made.keyrings = None  # assignment mode `open`: all keyrings are his
-    made._client_generation = worker.core.page.client_generation()
+    made.client_generation = worker.core.page.client_generation()
     return made
 
 

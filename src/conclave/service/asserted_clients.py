@@ -11,7 +11,7 @@ from typing import Final
 
 from conclave import faults
 from conclave.errors import NotAllowed
-from conclave.ids import ClientId, KeyringId
+from conclave.ids import ClientId
 from conclave.service import page as page_words
 from conclave.service.page import SharedPage
 from conclave.service.requests import Later, Pins
@@ -28,18 +28,15 @@ class AssertedClients:
         self._reader = reader
         self._found: OrderedDict[ClientId, LoadedClient] = OrderedDict()
 
-    def require(self, client_id: ClientId, pins: Pins) -> frozenset[KeyringId] | None:
-        """Return which keyrings a client may use, None for all.
-
-        Refuses one that is unknown or revoked here; raises Later to look first.
-        """
+    def require(self, client_id: ClientId, pins: Pins) -> LoadedClient:
+        """Return a client; refuse one that is unknown or revoked, raise Later to look first."""
         found = self._found.get(client_id)
         if found and found.client_generation == self._words[page_words.CLIENT_GENERATION]:
-            return found.keyrings
+            return found
         looked: LoadedClient | None = pins.get((AssertedClients, client_id))
         if looked is None:
             raise Later(lambda pins: self._look(client_id, pins))
-        return looked.keyrings
+        return looked
 
     async def _look(self, client_id: ClientId, pins: Pins) -> None:
         loaded = await self._reader.client_of_id(client_id)

@@ -94,7 +94,7 @@ class Connection(Receiver):
         self._outbox = Outbox()
         self._answers = Answers(worker.core, self._outbox)
         self._outstanding = 0
-        self._client_generation = -1
+        self.client_generation = -1
         self._checking = False
         self._choked = False
         self._reading = True
@@ -160,14 +160,14 @@ class Connection(Receiver):
         except (ConclaveError, TimeoutError):
             self._end("its key could not be looked up")
             return
-        known = self._client_generation >= 0
+        known = self.client_generation >= 0
         if admission.client_id is None or (known and admission.client_id != self.client_id):
             self._end(admission.reason)
             return
         if not self.check_certificate():
             return
         self._checking = False
-        self._client_generation, self.keyrings = admission.client_generation, admission.keyrings
+        self.client_generation, self.keyrings = admission.client_generation, admission.keyrings
         if not known:
             self.client_id = admission.client_id
             if admission.is_member:
@@ -234,7 +234,7 @@ class Connection(Receiver):
         self._regulate()
 
     def _must_pause(self) -> bool:
-        if self._words[_WORD_CLIENTS] != self._client_generation:
+        if self._words[_WORD_CLIENTS] != self.client_generation:
             self._check_client()
             return True
         return self._choked or self._outstanding >= MAX_OUTSTANDING
@@ -322,7 +322,7 @@ class Connection(Receiver):
             for _ in range(MAX_WAITS):
                 async with asyncio.timeout(WAIT_SECONDS):
                     await later.wait(pins)
-                if self._words[_WORD_CLIENTS] != self._client_generation:
+                if self._words[_WORD_CLIENTS] != self.client_generation:
                     await self._read_client()
                 if self._closed:
                     return

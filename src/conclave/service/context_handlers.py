@@ -1,26 +1,28 @@
 """CONTEXT_LOGIN and USE_IN_CONTEXT: keys with CKA_ALWAYS_AUTHENTICATE (rule C14).
 
 Invariant: such a key has no use outside a context (`load_key`), so only what is here signs or
-decrypts with it, after the member that issued the context ticket has taken its id.  A use that is
-sent again, since no answer came, is the same use; another one is refused.
+decrypts with it, after the member that issued the context ticket has taken its id, and on the same
+ground as before it was asked.  A use that is sent again, since no answer came, is the same use;
+another one is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from conclave.crypto import mechanisms
 from conclave.crypto.faults import refused
 from conclave.crypto.ready_key import ReadyKey
 from conclave.errors import Ckr, ConclaveError, CredentialRefused, NotFound
-from conclave.ids import LoginId
+from conclave.ids import KeyringId, LoginId
 from conclave.service import meters
 from conclave.service.cache import ObjectEntry
 from conclave.service.context_tickets import Use, context_refused, open_context
 from conclave.service.core import Core
+from conclave.service.ground import Ground, ground_of, require_ground
 from conclave.service.login_handlers import client_login
 from conclave.service.messages import ContextLogin, ContextResult, SpendContext
 from conclave.service.references import Access, resolve
@@ -34,6 +36,15 @@ _decode_login = args_decoder(WireContextLogin)
 _decode_use = args_decoder(UseInContext)
 
 Operate = Callable[[ReadyKey, UseInContext, mechanisms.Rows], bytes]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Permitted:
+    """What a use was let through with, before its proof was taken."""
+
+    key: ReadyKey
+    login_id: LoginId
+    ground: Ground
 
 
 def _sign(key: ReadyKey, args: UseInContext, rows: mechanisms.Rows) -> bytes:
@@ -99,23 +110,23 @@ def use_in_context(core: Core, caller: Caller, request: Request) -> Rest:
         context_id=context.context_id,
         use_digest=hashlib.sha256(bytes(request.args)).digest(),
     )
-    return _spend_and_use(core, args, spend, entry.ready_key(), session.login_id)
+    permitted = _Permitted(entry.ready_key(), session.login_id, ground_of(core, view, caller))
+    return _spend_and_use(core, args, spend, permitted)
 
 
 async def _spend_and_use(
-    core: Core, args: UseInContext, spend: SpendContext, key: ReadyKey, login_id: LoginId
+    core: Core, args: UseInContext, spend: SpendContext, permitted: _Permitted
 ) -> bytes:
     try:
         await core.call("spend_context", spend, deadline_ms=core.page.cluster_time_ms() + SPEND_MS)
     except CredentialRefused:
         raise context_refused("this proof was used, or is not known any more") from None
     # What was acknowledged while the issuer was asked holds.
-    core.begin_batch()
-    core.require_serving()
+    require_ground(core, permitted.ground, KeyringId(args.keyring_id))
     core.watch.require_private_use()
-    core.require_live(login_id)
+    core.require_live(permitted.login_id)
     operate, use = _USES[args.operation]
-    started = meters.now_ns()
+    key, started = permitted.key, meters.now_ns()
     try:
         result = operate(replace(key, usage=key.context_usage), args, core.rows)
     except ConclaveError:

@@ -137,7 +137,7 @@ class Core:
         self.key_generations = 0
         self._channel = channel
         self._words = page.words
-        self._global_generation = -1
+        self.global_generation = -1  # of the page, as the batch under way found it
         self._denied_head = 0
         self._cut_off = False
         self._denied: OrderedDict[LoginId, None] = OrderedDict()
@@ -150,7 +150,7 @@ class Core:
         watch = self.watch
         if watch.look():
             words = self._words
-            if words[page_words.GLOBAL_GENERATION] != self._global_generation:
+            if words[page_words.GLOBAL_GENERATION] != self.global_generation:
                 self._begin_anew()
             if words[page_words.DENIED_HEAD] != self._denied_head:
                 self._take_denials()
@@ -162,7 +162,7 @@ class Core:
 
     def _begin_anew(self) -> None:
         """Forget everything: the epoch, the cluster process or the member's state has changed."""
-        self._global_generation = self._words[page_words.GLOBAL_GENERATION]
+        self.global_generation = self._words[page_words.GLOBAL_GENERATION]
         self.views.clear()
         self.tokens = None
         if self._words[page_words.AUTHORIZED] == 1:
@@ -260,7 +260,7 @@ class Core:
             raise keyring_not_found(view.keyring_id)
         view.refresh(loaded, loaded.row)
         view.used_ms = self.now_ms
-        if loaded.global_generation >= self._global_generation:
+        if loaded.global_generation >= self.global_generation:
             self.views.put(view)
         return view
 
@@ -364,7 +364,7 @@ class Core:
 
     async def _load_tokens(self, pins: Pins) -> None:
         tokens = await self.reader.tokens()
-        if tokens.global_generation >= self._global_generation:
+        if tokens.global_generation >= self.global_generation:
             self.tokens = tokens
         pins["tokens"] = tokens
 

@@ -51,6 +51,7 @@ class AssertedCaller:
     process_id: ProcessId
     source: str
     keyrings: frozenset[KeyringId] | None = frozenset()
+    client_generation: int = -1
     member_key: bytes = b""
     public_seals: dict[bytes, SessionSeal] = field(default_factory=dict)
     public_blobs: dict[bytes, ObjectEntry] = field(default_factory=dict)
@@ -71,7 +72,8 @@ def forward(core: Core, caller: Caller, request: Request) -> bytes:
     if not caller.member_key or all(item.key_sha256 != caller.member_key for item in listed):
         raise ProtocolBroken("FORWARD came from somebody who is no member")
     asserted = _asserted(caller, args)
-    asserted.keyrings = core.asserted.require(asserted.client_id, core.pinned)
+    found = core.asserted.require(asserted.client_id, core.pinned)
+    asserted.keyrings, asserted.client_generation = found.keyrings, found.client_generation
     try:
         result = handler(core, asserted, inner)
     except ConclaveError as error:

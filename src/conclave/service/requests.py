@@ -36,6 +36,8 @@ class Caller(Protocol):
     client_id: ClientId
     keyrings: frozenset[KeyringId] | None
     """What the client may use; None means all."""
+    client_generation: int
+    """Of the list of clients in which that was read."""
     process_id: ProcessId
     source: str
     member_key: bytes
