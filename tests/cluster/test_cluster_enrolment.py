@@ -124,6 +124,23 @@ def test_a_token_ends_with_its_time_and_a_revoked_client_does_not_come_back(tmp_
     asyncio.run(scenario())
 
 
+@pytest.mark.system
+def test_a_key_that_is_registered_spends_no_token(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            pem = new_request()
+            present = (await bench.register(pem=pem)).client
+            before: ClientList = await bench.daemon.call("list_clients", Nothing())
+            token = await make(bench, label="another", monitor_user="another")
+            with pytest.raises(Conflict, match=present.client_id) as refused:
+                await enrol(bench, token, pem)
+            assert refused.value.fault is faults.CLIENT_EXISTS
+            assert [each.state for each in await listed(bench)] == ["open"]
+            assert await bench.daemon.call("list_clients", Nothing()) == before
+
+    asyncio.run(scenario())
+
+
 def test_tokens_are_bounded_until_their_time_is_long_over(tmp_path: Path) -> None:
     engine = open_writer_engine(tmp_path / "cluster.db")
     migrate(engine)

@@ -207,14 +207,17 @@ def _is_due(row: ClientRow, authority: CertificateAuthority, now: datetime) -> b
 
 
 def _same_client(existing: ClientRow, request: ClientRequest) -> ClientRow:
-    name = str(UUID(bytes=bytes(existing.client_id)))
-    if existing.revoked:
-        message = f"The key belongs to client {name}, which was revoked: make a new key."
-        raise Conflict(faults.CLIENT_EXISTS, message)
-    if existing.common_name != request.common_name:
-        message = f"The key belongs to client {name}, registered as {existing.common_name!r}."
-        raise Conflict(faults.CLIENT_EXISTS, message)
+    if existing.revoked or existing.common_name != request.common_name:
+        raise key_taken(existing)
     return existing
+
+
+def key_taken(existing: ClientRow) -> Conflict:
+    """Return the error for a key that cannot be registered, since it belongs to a client."""
+    what = "which was revoked" if existing.revoked else f"registered as {existing.common_name!r}"
+    name = UUID(bytes=bytes(existing.client_id))
+    message = f"The key belongs to client {name}, {what}: make a new key."
+    return Conflict(faults.CLIENT_EXISTS, message)
 
 
 def _listed(rows: Iterable[MemberRow]) -> list[ClientMember]:

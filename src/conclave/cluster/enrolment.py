@@ -15,7 +15,7 @@ from uuid import UUID
 
 from conclave import faults
 from conclave.cluster.ca import ClientRequest, read_client_request
-from conclave.cluster.client_admin import ClientAdmin, Registration, check_text
+from conclave.cluster.client_admin import ClientAdmin, Registration, check_text, key_taken
 from conclave.cluster.context import Authorized, Context, exact_id, parse_uuid
 from conclave.errors import BadInput, Conflict, NotAllowed, NotFound
 from conclave.ids import EnrolmentTokenId
@@ -106,7 +106,8 @@ class EnrolmentAdmin:
         """Certify a client's key and spend the token.
 
         The same key with the same token gives the client again, so that a registration whose answer
-        was lost can be repeated.  Raises NotAllowed for a token that is not valid for the client.
+        was lost can be repeated.  Raises NotAllowed for a token that is not valid for the client,
+        and Conflict for a key that is listed already, which leaves the token as it was.
         """
         authorized = self.context.require_authorized()
         request = read_client_request(params.request_pem)
@@ -129,6 +130,9 @@ class EnrolmentAdmin:
         again = present is not None and present.client_id == token.client_id
         if not again:
             _require_open(token, request, now_ms)
+            if present is not None:
+                # It gets nothing of what the token is bound to, so it must not spend it.
+                raise key_taken(present)
         made = self.clients.register(
             writer,
             authorized,
