@@ -6,6 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -120,6 +121,29 @@ def test_a_token_ends_with_its_time_and_a_revoked_client_does_not_come_back(tmp_
                 await enrol(bench, other, pem)
             states = [each.state for each in await listed(bench)]
             assert states == ["expired", "used", "open"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.system
+def test_a_token_lives_by_the_clusters_clock_and_no_appliances(tmp_path: Path) -> None:
+    """Members differ in their clocks, and who sets one must neither revive tokens nor end them."""
+
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            token, late = await make(bench), await make(bench)
+            for offset_ms in (900_000, -900_000):
+                bench.page.set_appliance_offset(offset_ms)
+                assert {each.state for each in await listed(bench)} == {"open"}
+            spent_before_ms = bench.page.cluster_time_ms()
+            await enrol(bench, token, new_request())
+            by_id = {UUID(each.token_id).bytes: each for each in await listed(bench)}
+            assert by_id[token].used_ms >= spent_before_ms
+            boot_ms = bench.page.boot_time_ms()
+            bench.page.set_cluster_time_offset(by_id[late].expires_ms - boot_ms)
+            with pytest.raises(NotAllowed, match="has expired"):
+                await enrol(bench, late, new_request())
+            assert sorted(each.state for each in await listed(bench)) == ["expired", "used"]
 
     asyncio.run(scenario())
 

@@ -1,8 +1,8 @@
 """Enrolment tokens: what an administrator hands out in place of a password.
 
 Invariants: of a token's secret the cluster keeps a hash; a token certifies one key once, in one
-transaction of the primary; whoever cannot prove a secret learns nothing of the token, not even
-whether it is there.
+transaction of the primary, until its end in cluster time; whoever cannot prove a secret learns
+nothing of the token, not even whether it is there.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class EnrolmentAdmin:
         self.context.require_authorized()
         for name in ("common_name", "label", "monitor_user"):
             check_text(name.replace("_", " "), getattr(params, name))
-        now_ms = self.context.clock.now_ms()
+        now_ms = self.context.cluster_time_ms()
         row = EnrolmentTokenRow(
             token_id=EnrolmentTokenId(exact_id(params.token_id, "token id")),
             secret_sha256=params.secret_sha256,
@@ -86,7 +86,7 @@ class EnrolmentAdmin:
     async def list_tokens(self, _params: Nothing, _role: str) -> EnrolmentTokenList:
         """Return the tokens in the order in which they were made."""
         rows = await self.context.read(all_tokens)
-        now_ms = self.context.clock.now_ms()
+        now_ms = self.context.cluster_time_ms()
         return EnrolmentTokenList(tokens=[_summary(row, now_ms) for row in rows])
 
     async def revoke(self, params: NamedEnrolmentToken, _role: str) -> Nothing:
@@ -125,7 +125,7 @@ class EnrolmentAdmin:
         params: EnrolClient,
     ) -> Registration:
         token = _proven(writer, params.token_id, params.secret)
-        now_ms = self.context.clock.now_ms()
+        now_ms = self.context.cluster_time_ms()
         present = writer.client_by_key(request.key_sha256)
         again = present is not None and present.client_id == token.client_id
         if not again:
