@@ -9,8 +9,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from conclave.crypto.mechanism_row import Evidence
 from conclave.crypto.mechanisms import MECHANISMS
-from conclave.crypto.standard import Ckf, Ckm
+from conclave.crypto.standard import Ckm
 from tests.support.crypto_vectors import Case, cases, hash_row, of_key
 from tests.support.module_vectors import PLANS, always
 
@@ -68,15 +69,6 @@ EXCHANGE = {
     "pbkdf2": always(Ckm.PKCS5_PBKD2),
     "ml_kem_decapsulate": always(Ckm.ML_KEM),
 }
-WITHOUT = {
-    Ckm.RSA_AES_KEY_WRAP: "no published ones were found; the worker's tests compose it of RSA-OAEP"
-    " and AES key wrap, whose vectors pass",
-    **dict.fromkeys(
-        (Ckm.DES3_ECB, Ckm.DES3_CBC, Ckm.DES3_CBC_PAD, Ckm.DES3_CMAC),
-        "off unless a setting says so; the worker's tests run NIST's",
-    ),
-}
-DRAWN = Ckf.GENERATE | Ckf.GENERATE_KEY_PAIR
 
 
 def counts() -> dict[Ckm, dict[str, int]]:
@@ -99,8 +91,8 @@ def vector_page() -> str:
         if files:
             names = ", ".join(f"{name} ({number})" for name, number in sorted(files.items()))
             lines.append(f"| CKM_{row.number.name} | {sum(files.values())} | {names} |\n")
-        elif not row.flags & DRAWN:
-            lines.append(f"| CKM_{row.number.name} | 0 | {WITHOUT[row.number]} |\n")
+        elif row.evidence is not Evidence.DRAWN:
+            lines.append(f"| CKM_{row.number.name} | 0 | {row.evidence.value} |\n")
     total = sum(sum(files.values()) for files in found.values())
     return (
         HEAD

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from conclave.crypto import parameters
 from conclave.crypto.faults import refused
 from conclave.crypto.material import DES3_BYTES
-from conclave.crypto.mechanism_row import Mechanism
+from conclave.crypto.mechanism_row import Evidence, Mechanism
 from conclave.crypto.ready_key import ReadyKey
 from conclave.crypto.secret_mechanisms import does_not_decrypt
 from conclave.crypto.signatures import require_signature_length, wrong_signature
@@ -84,6 +84,7 @@ _des3: Final = partial(
     max_key_size=DES3_BYTES,
     unit="bytes",
     legacy=True,
+    proof=Evidence.IN_WORKER,
 )
 ROWS: Final = (
     _des3(number=Ckm.DES3_ECB, decrypt=_decrypt_ecb),

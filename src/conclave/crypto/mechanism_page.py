@@ -33,10 +33,11 @@ Make it anew with `python -m conclave.crypto.mechanism_page docs/mechanisms.md`.
 C_GetMechanismInfo reports exactly this, and of what signs, AES-GCM, AES-CCM and ChaCha20-Poly1305
 that they take messages. Key sizes are in the unit that the standard gives the
 mechanism. A mechanism marked *digest* lets the module hash long data itself and send the digest.
-[vectors.md](vectors.md) counts the published vectors that pass through each.
+The last column says what shows that it is right: *published vectors* are those that pass through
+the PKCS#11 module, as [vectors.md](vectors.md) counts them.
 
-| mechanism | number | key types | key sizes | does | parameter |
-|---|---|---|---|---|---|
+| mechanism | number | key types | key sizes | does | parameter | shown by |
+|---|---|---|---|---|---|---|
 """
 _TAIL: Final = """
 ## Choices
@@ -197,6 +198,7 @@ def _line(row: Mechanism) -> str:
         sizes if row.key_types else "none",
         does + (" (digest)" if row.hashes else ""),
         _PARAMETERS[row.parameter],
+        row.evidence.value,
     )
     return f"| {' | '.join(cells)} |\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,18 @@ GeneratePair = Callable[[Attributes, Attributes], tuple[Attributes, Attributes]]
 
 KeyRule = Callable[[ReadyKey], None]
 """Key → nothing; raises for one that the policy forbids."""
+
+
+class Evidence(enum.Enum):
+    """What shows that a mechanism does what others mean by its name."""
+
+    VECTORS = "published vectors"
+    IN_WORKER = "published vectors, without the module"
+    """It is off in a member unless a setting says so."""
+    PARTS = "published vectors of its two parts, and OpenSSL both ways"
+    """Nobody publishes any of the whole."""
+    DRAWN = "what it draws is used"
+    """It gives something else each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +90,14 @@ class Mechanism:
     """Offered only while a setting says so."""
     takes_long: bool = False
     """Milliseconds, not microseconds: not for an event loop."""
+    proof: Evidence = Evidence.VECTORS
+
+    @property
+    def evidence(self) -> Evidence:
+        """Return what shows that it is right; what only draws keys needs no row to say so."""
+        drawing = Ckf.GENERATE | Ckf.GENERATE_KEY_PAIR
+        drawn = self.proof is Evidence.VECTORS and self.parameter is no_parameter
+        return Evidence.DRAWN if drawn and self.flags & drawing else self.proof
 
     @property
     def flags(self) -> int:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.keywrap import (
 from conclave.crypto import parameters
 from conclave.crypto.faults import refused
 from conclave.crypto.material import AES_SIZES, RSA_MAX_BITS, RSA_MIN_BITS
-from conclave.crypto.mechanism_row import Mechanism
+from conclave.crypto.mechanism_row import Evidence, Mechanism
 from conclave.crypto.parameters import OaepChoice
 from conclave.crypto.ready_key import ReadyKey
 from conclave.crypto.standard import Ckk, Ckm
@@ -189,6 +189,7 @@ ROWS: Final = (
         wrap=_wrap_rsa_aes,
         unwrap=_unwrap_rsa_aes,
         wraps_private_keys=True,
+        proof=Evidence.PARTS,
     ),
     _aes(
         number=Ckm.AES_KEY_WRAP,
