@@ -29,13 +29,17 @@ MAX_CALLERS: Final = 256
 MAX_SOURCE_CHARACTERS: Final = 64
 ID_BYTES: Final = 16
 
+ANYWHERE: Final[dict[int, Handler]] = {
+    int(Operation.SIGN): key_handlers.sign,
+    int(Operation.VERIFY): key_handlers.verify,
+    int(Operation.SIGN_RECOVER): key_handlers.sign_recover,
+    int(Operation.VERIFY_RECOVER): key_handlers.verify_recover,
+    int(Operation.ENCRYPT): key_handlers.encrypt,
+    int(Operation.DECRYPT): key_handlers.decrypt,
+}
+"""What any member may do for a client of any other."""
 FORWARDED: Final[dict[int, Handler]] = {
-    int(Operation.SIGN): of_keyring(key_handlers.sign),
-    int(Operation.VERIFY): of_keyring(key_handlers.verify),
-    int(Operation.SIGN_RECOVER): of_keyring(key_handlers.sign_recover),
-    int(Operation.VERIFY_RECOVER): of_keyring(key_handlers.verify_recover),
-    int(Operation.ENCRYPT): of_keyring(key_handlers.encrypt),
-    int(Operation.DECRYPT): of_keyring(key_handlers.decrypt),
+    operation: of_keyring(handler) for operation, handler in ANYWHERE.items()
 }
 
 _decode_forward = args_decoder(Forward)

@@ -22,7 +22,7 @@ import msgspec
 from conclave.clock import ApplianceClock
 from conclave.errors import ConclaveError
 from conclave.service.assigned import of_keyring
-from conclave.service.forwarding import FORWARDED
+from conclave.service.forwarding import ANYWHERE
 from conclave.service.member_directory import KnownMembers, MemberDirectory
 from conclave.service.page_watch import PageWatch
 from conclave.service.peer_link import PeerAnswer, PeerLink
@@ -214,6 +214,6 @@ def spread(handler: Handler) -> Handler:
 
 
 SPREAD: Final[dict[int, Handler]] = {
-    operation: of_keyring(spread(handler)) for operation, handler in FORWARDED.items()
+    operation: of_keyring(spread(handler)) for operation, handler in ANYWHERE.items()
 }
 """What replaces the handlers of the table for those clients."""
