@@ -12,8 +12,10 @@ from conclave.crypto.standard import Cka, Ckm
 from conclave.errors import Ckr
 from conclave.keyring.attributes import FALSE, TRUE, ulong
 from conclave.service import wire
+from conclave.service.meters import Use
 from conclave.service.wire import Operation
 from tests.service.conftest import Member, Tenant
+from tests.service.test_service_worker_wrapping import counted
 
 NIL = msgspec.Raw(b"\xc0")
 READABLE = [(int(Cka.SENSITIVE), FALSE), (int(Cka.EXTRACTABLE), TRUE)]
@@ -110,5 +112,26 @@ def test_nobody_encapsulates_without_a_login_or_for_what_is_not_there(member: Me
         missing_back = decapsulation(tenant, os.urandom(16), bytes(1088), None)
         reply = await tenant.client.call(Operation.DECAPSULATE_KEY, missing_back)
         assert reply.value == Ckr.KEY_HANDLE_INVALID
+
+    member.run(scenario)
+
+
+def test_encapsulation_is_counted_by_mechanism(member: Member) -> None:
+    async def scenario(tenant: Tenant) -> None:
+        public, private = await pair(tenant, token=False)
+        before = [counted(tenant, use, Ckm.ML_KEM) for use in (Use.ENCAPSULATE, Use.DECAPSULATE)]
+        right = await tenant.client.ok(
+            Operation.ENCAPSULATE_KEY, encapsulation(tenant, public, None)
+        )
+        for operation, args in (
+            (Operation.ENCAPSULATE_KEY, encapsulation(tenant, private, None)),
+            (Operation.DECAPSULATE_KEY, decapsulation(tenant, private, right[0], None)),
+            (Operation.DECAPSULATE_KEY, decapsulation(tenant, private, right[0][1:], None)),
+            (Operation.DECAPSULATE_KEY, decapsulation(tenant, public, right[0], None)),
+        ):
+            await tenant.client.call(operation, args)
+        after = [counted(tenant, use, Ckm.ML_KEM) for use in (Use.ENCAPSULATE, Use.DECAPSULATE)]
+        new = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(before, after, strict=True)]
+        assert new == [(1, 1), (1, 2)]
 
     member.run(scenario)

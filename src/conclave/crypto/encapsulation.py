@@ -30,8 +30,8 @@ def encapsulate_key(
     parameter: Parameter,
     key: ReadyKey,
     template: Template,
-    policy: ObjectPolicy = STRICT,
     *,
+    policy: ObjectPolicy = STRICT,
     rows: Rows = MECHANISMS,
 ) -> tuple[bytes, Attributes]:
     """Return a ciphertext for the owner of the private key, and the key that it stands for."""
@@ -45,14 +45,14 @@ def encapsulate_key(
     return ciphertext, _complete(planned, secret)
 
 
-def decapsulate_key(  # noqa: PLR0917 - the shape of DECAPSULATE_KEY on the wire
+def decapsulate_key(
     mechanism: int,
     parameter: Parameter,
     key: ReadyKey,
     ciphertext: bytes,
     template: Template,
-    policy: ObjectPolicy = STRICT,
     *,
+    policy: ObjectPolicy = STRICT,
     rows: Rows = MECHANISMS,
 ) -> Attributes:
     """Return the key that a ciphertext stands for; another key if it was tampered with."""

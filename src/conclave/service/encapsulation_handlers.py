@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from conclave.crypto.encapsulation import decapsulate_key as decapsulated
@@ -10,6 +11,7 @@ from conclave.crypto.encapsulation import encapsulate_key as encapsulated
 from conclave.errors import Ckr
 from conclave.keyring.attributes import Attributes
 from conclave.service.core import Core
+from conclave.service.meters import Use
 from conclave.service.new_objects import change_of, made_once, place, policy_of
 from conclave.service.requests import Caller, args_decoder, check_template
 from conclave.service.token_writes import TokenChange
@@ -28,14 +30,16 @@ def encapsulate_key(core: Core, caller: Caller, request: Request) -> Any:
 
     def make() -> Any:
         entry = key_of(access, args.reference, Ckr.KEY_HANDLE_INVALID)
-        ciphertext, attributes = encapsulated(
+        work = partial(
+            encapsulated,
             args.mechanism,
             args.parameter,
             entry.ready_key(),
             args.template,
-            policy_of(core),
+            policy=policy_of(core),
             rows=core.rows,
         )
+        ciphertext, attributes = core.meters.measured(Use.ENCAPSULATE, args.mechanism, work)
         return place(access, request, args.write, [attributes], pair=False, ciphertext=ciphertext)
 
     async def unless_recorded(change: TokenChange) -> Any:
@@ -60,15 +64,16 @@ def decapsulate_key(core: Core, caller: Caller, request: Request) -> Any:
     def make() -> list[Attributes]:
         entry = key_of(access, args.reference, Ckr.KEY_HANDLE_INVALID)
         core.watch.require_private_use()
-        attributes = decapsulated(
+        work = partial(
+            decapsulated,
             args.mechanism,
             args.parameter,
             entry.ready_key(),
             args.wrapped,
             args.template,
-            policy_of(core),
+            policy=policy_of(core),
             rows=core.rows,
         )
-        return [attributes]
+        return [core.meters.measured(Use.DECAPSULATE, args.mechanism, work)]
 
     return made_once(access, request, args.write, make)

@@ -53,6 +53,8 @@ class Use(enum.IntEnum):
     WRAP = 4
     UNWRAP = 5
     DERIVE = 6
+    ENCAPSULATE = 7
+    DECAPSULATE = 8
 
 
 @dataclass(frozen=True, slots=True)
