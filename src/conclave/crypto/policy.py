@@ -40,17 +40,6 @@ class MechanismPolicy:
     """Mechanisms for what exists are there as well."""
 
 
-_USES: Final = (
-    "sign",
-    "verify",
-    "sign_recover",
-    "verify_recover",
-    "encrypt",
-    "decrypt",
-    "wrap",
-    "unwrap",
-    "derive",
-)
 _NOT_APPROVED: Final = frozenset(
     {
         Ckm.RSA_X_509,
