@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, field
@@ -221,17 +222,7 @@ async def assign_keyrings(call: Call, arguments: Assign) -> Reply:
         Command(
             words="cluster client keyring remove",
             summary="Take a keyring away from a client.",
-            options=(
-                CLIENT_ID_OPTION,
-                Option(
-                    name="keyring",
-                    short="k",
-                    summary="label or id of the keyring",
-                    value="keyring",
-                    target=f"{PATH}keyringid",
-                    required=True,
-                ),
-            ),
+            options=(CLIENT_ID_OPTION, replace(_KEYRING, target=f"{PATH}keyringid")),
         ),
     ),
 )

@@ -50,7 +50,7 @@ from conclave.service.client_messages import (
     RenewClient,
 )
 from conclave.service.messages import MemberList
-from conclave.service.quiet import Nothing
+from conclave.service.quiet import Nothing, Quiet
 
 TOKENS: Final = f"{CLUSTER}/enrolmentTokens"
 TOKEN: Final = f"{TOKENS}/{{tokenid}}"
@@ -287,17 +287,13 @@ async def revoke_token(call: Call, _arguments: NoArguments) -> Reply:
 )
 async def enrol_client(call: Call, arguments: Enrol) -> Reply:
     """Register a client at any authorized member; the primary spends the token."""
-    cluster = await the_cluster(call)
     both = base64.urlsafe_b64decode(arguments.token.removeprefix(PREFIX))
     token_id, secret = both[:ID_BYTES], both[ID_BYTES:]
-    # Strangers get no farther than this member's own copy of the store.
-    await ask(call, "check_enrolment", CheckEnrolment(token_id=token_id, secret=secret), Nothing)
-    present = await ask(call, "list_members", Nothing(), MemberList)
+    check = CheckEnrolment(token_id=token_id, secret=secret)
     wanted = EnrolClient(
         token_id=token_id, secret=secret, request_pem=arguments.csr, label=arguments.label
     )
-    made = await ask(call, "enrol_client", wanted, RegisteredClient)
-    return certified(cluster.cluster_id, made, present)
+    return await _certify(call, ("check_enrolment", check), ("enrol_client", wanted))
 
 
 @operation(
@@ -321,13 +317,19 @@ async def enrol_client(call: Call, arguments: Enrol) -> Reply:
 )
 async def renew_client(call: Call, arguments: Renewal) -> Reply:
     """Renew a certificate that ends within a year, or is of an older CA; else show it."""
-    cluster = await the_cluster(call)
     wanted = RenewClient(request_pem=arguments.csr)
-    # Strangers get no farther than this member's own copy of the store.
-    await ask(call, "check_renewal", wanted, Nothing)
+    return await _certify(call, ("check_renewal", wanted), ("renew_client", wanted))
+
+
+async def _certify(call: Call, check: tuple[str, Quiet], change: tuple[str, Quiet]) -> Reply:
+    """Have the primary certify a client who has no login, once this member has looked at it.
+
+    Strangers get no farther than this member's own copy of the store.
+    """
+    cluster = await the_cluster(call)
+    await ask(call, *check, Nothing)
     present = await ask(call, "list_members", Nothing(), MemberList)
-    renewed = await ask(call, "renew_client", wanted, RegisteredClient)
-    return certified(cluster.cluster_id, renewed, present)
+    return certified(cluster.cluster_id, await ask(call, *change, RegisteredClient), present)
 
 
 def _view(cluster_id: str, token: EnrolmentTokenSummary) -> TokenView:
