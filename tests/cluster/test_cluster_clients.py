@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sqlite3
 import warnings
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from conclave.service.client_messages import (
 )
 from conclave.service.quiet import Nothing
 from conclave.store.repository import open_reader
-from tests.support.cluster_bench import client_request, cluster_bench
+from tests.support.cluster_bench import client_request, cluster_bench, held_store
 
 
 @pytest.mark.system
@@ -192,18 +191,9 @@ def test_a_certificate_that_is_not_due_is_shown_without_a_write(tmp_path: Path) 
         async with cluster_bench(tmp_path) as bench:
             request = client_request("host")
             made = await bench.register(pem=request)
-            bench.kill("cluster")
-            holder = sqlite3.connect(bench.database, isolation_level=None)
-            bench.start_cluster(with_smk=False)
-            await bench.ready()
-            await bench.authorize()
-            holder.execute("BEGIN IMMEDIATE")
-            try:
+            async with held_store(bench):
                 renewal = RenewClient(request_pem=request)
                 renewed = await bench.daemon.call("renew_client", renewal, timeout_seconds=60)
                 assert renewed.certificate_pem == made.certificate_pem
-            finally:
-                holder.execute("ROLLBACK")
-                holder.close()
 
     asyncio.run(scenario())

@@ -61,6 +61,7 @@ async def refuse(bench: ClusterBench, context: ContextTicket, use: bytes) -> Non
     assert caught.value.fault is faults.NOT_LOGGED_IN
 
 
+@pytest.mark.system
 def test_c14_a_proof_is_taken_at_the_member_that_gave_it(tmp_path: Path) -> None:
     async def run() -> None:
         async with several(tmp_path) as house:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.support.cluster_bench import (
     ClusterBench,
     cluster_bench,
     gathered,
+    held_store,
     new_object,
 )
 
@@ -184,19 +184,10 @@ def test_a_store_that_somebody_else_holds_refuses_and_goes_on_afterwards(tmp_pat
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             keyring, ticket = await bench.ready_keyring()
-            bench.kill("cluster")
-            holder = sqlite3.connect(bench.database, isolation_level=None)
-            bench.start_cluster(with_smk=False)
-            await bench.ready()
-            await bench.authorize()
-            holder.execute("BEGIN IMMEDIATE")
-            try:
+            async with held_store(bench):
                 with pytest.raises(Unavailable) as error:
                     await bench.write(keyring, ticket, writes=[new_object()])
                 assert error.value.fault is faults.BUSY
-            finally:
-                holder.execute("ROLLBACK")
-                holder.close()
             await bench.write(keyring, ticket, writes=[new_object()])
             assert len(ids(bench, keyring)) == 1
 

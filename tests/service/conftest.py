@@ -74,6 +74,11 @@ class Tenant:
     def sign_arguments(self, reference: bytes, data: bytes = b"data") -> wire.UseKey:
         return wire.UseKey(self.keyring, reference, int(Ckm.ECDSA_SHA256), NIL, data)
 
+    async def signing(self) -> wire.UseKey:
+        """Make a key; return the arguments that have it sign."""
+        _, private = await self.ec_key()
+        return self.sign_arguments(private)
+
     def verify_arguments(self, reference: bytes, signature: bytes) -> wire.VerifySignature:
         return wire.VerifySignature(
             self.keyring, reference, int(Ckm.ECDSA_SHA256), NIL, b"data", signature
@@ -100,6 +105,12 @@ async def make_tenant(bench: WorkerBench, *, logged_in: bool = True) -> Tenant:
     if logged_in:
         await tenant.login()
     return tenant
+
+
+async def signing_tenant(bench: WorkerBench) -> tuple[Tenant, wire.UseKey]:
+    """Make a tenant with a key; return both, the key as the arguments that have it sign."""
+    tenant = await make_tenant(bench)
+    return tenant, await tenant.signing()
 
 
 async def make_keyring(bench: WorkerBench, client: WireClient) -> bytes:

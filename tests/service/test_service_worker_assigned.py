@@ -68,8 +68,7 @@ def with_tenant(scenario: Callable[[Tenant], Awaitable[None]]) -> Callable[[Memb
 
 @with_tenant
 async def test_a_client_sees_and_uses_what_is_assigned_to_it_alone(tenant: Tenant) -> None:
-    _, private = await tenant.ec_key()
-    sign = tenant.sign_arguments(private)
+    sign = await tenant.signing()
     stranger = await make_tenant(tenant.bench)
     assert {tenant.keyring, stranger.keyring} <= await slots(tenant.client)
     await assign(tenant, keyring_of(tenant))
@@ -84,8 +83,7 @@ async def test_a_client_sees_and_uses_what_is_assigned_to_it_alone(tenant: Tenan
 
 @with_tenant
 async def test_a_change_holds_for_open_connections_once_it_is_acknowledged(tenant: Tenant) -> None:
-    _, private = await tenant.ec_key()
-    sign = tenant.sign_arguments(private)
+    sign = await tenant.signing()
     others = [await tenant.another() for _ in range(3)]
     async with assigned_mode(tenant):
         for client in (tenant.client, *others):

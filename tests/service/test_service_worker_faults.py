@@ -33,7 +33,7 @@ from conclave.service.tickets import DAY_MS, Bearer, issue, open_ticket
 from conclave.service.wire import BUSY, Operation
 from conclave.store.engine import open_writer_engine
 from conclave.store.repository import ClusterWriter
-from tests.service.conftest import Member, Tenant, make_tenant
+from tests.service.conftest import Member, Tenant, make_tenant, signing_tenant
 from tests.support.cluster_bench import FIRST, client_request, id_of
 from tests.support.worker_bench import NIL, Identity, WireClient, WorkerBench, worker_bench
 
@@ -70,9 +70,7 @@ def test_rule_s4_an_unauthorized_member_lists_and_works_once_it_is_authorized(
     tmp_path: Path,
 ) -> None:
     async def scenario(bench: WorkerBench) -> None:
-        tenant = await make_tenant(bench)
-        _, private = await tenant.ec_key()
-        sign = tenant.sign_arguments(private)
+        tenant, sign = await signing_tenant(bench)
         assert await tenant.client.ok(Operation.SIGN, sign)
         bench.kill("cluster")
         bench.start_cluster()
@@ -104,9 +102,7 @@ def test_rule_s4_an_unauthorized_member_lists_and_works_once_it_is_authorized(
 
 def test_rule_s4_signatures_go_on_while_the_cluster_process_is_dead(tmp_path: Path) -> None:
     async def scenario(bench: WorkerBench) -> None:
-        tenant = await make_tenant(bench)
-        _, private = await tenant.ec_key()
-        sign = tenant.sign_arguments(private)
+        tenant, sign = await signing_tenant(bench)
         bench.kill("cluster")
         assert await tenant.client.ok(Operation.SIGN, sign)
         create = create_arguments(tenant, b"waits")
@@ -124,9 +120,7 @@ def test_rule_s4_signatures_go_on_while_the_cluster_process_is_dead(tmp_path: Pa
 
 def test_rule_s4_no_signature_is_refused_over_a_crash_and_its_respawn(tmp_path: Path) -> None:
     async def scenario(bench: WorkerBench) -> None:
-        tenant = await make_tenant(bench)
-        _, private = await tenant.ec_key()
-        sign = tenant.sign_arguments(private)
+        tenant, sign = await signing_tenant(bench)
         assert await tenant.client.ok(Operation.SIGN, sign)
         bench.kill("cluster")
         bench.start_cluster(with_smk=True)
@@ -167,9 +161,7 @@ def test_creates_repeated_with_their_keys_over_a_crash_are_made_once(tmp_path: P
 
 def test_a_killed_worker_takes_only_its_own_connections(tmp_path: Path) -> None:
     async def scenario(bench: WorkerBench) -> None:
-        tenant = await make_tenant(bench)
-        _, private = await tenant.ec_key()
-        sign = tenant.sign_arguments(private)
+        tenant, sign = await signing_tenant(bench)
         clients: dict[int, WireClient] = {tenant.client.greeting.worker_index: tenant.client}
         while len(clients) < 2:
             client = await bench.connect(tenant.identity)
@@ -270,8 +262,7 @@ def test_c11_a_client_revoked_while_its_request_waits_gets_nothing(tmp_path: Pat
 def test_c11_a_stolen_ticket_is_refused_where_its_key_is_ready(tmp_path: Path) -> None:
     async def scenario(bench: WorkerBench) -> None:
         tenant, thief = await make_tenant(bench), await make_tenant(bench)
-        _, private = await tenant.ec_key()
-        sign = tenant.sign_arguments(private)
+        sign = await tenant.signing()
         for _ in range(3):
             await tenant.client.ok(Operation.SIGN, sign)
         reply = await thief.client.call(Operation.SIGN, sign, ticket=tenant.client.ticket)
@@ -443,9 +434,7 @@ def test_c3_a_ticket_of_a_key_that_the_member_has_not_heard_of_is_no_ended_login
     """A client that was given it by the primary shows it here before the keys were read again."""
 
     async def scenario(bench: WorkerBench) -> None:
-        tenant = await make_tenant(bench)
-        _, private = await tenant.ec_key()
-        sign = tenant.sign_arguments(private)
+        tenant, sign = await signing_tenant(bench)
         good = forged(tenant)
         # The row moves on at the very time at which tickets of its new key are shown.
         old = bench.cluster_keys().ticket_keys[0]
@@ -476,9 +465,7 @@ def test_c3_a_ticket_of_a_newer_key_is_not_judged_while_the_store_cannot_be_read
     tmp_path: Path,
 ) -> None:
     async def scenario(bench: WorkerBench) -> None:
-        tenant = await make_tenant(bench)
-        _, private = await tenant.ec_key()
-        sign = tenant.sign_arguments(private)
+        tenant, sign = await signing_tenant(bench)
         assert await tenant.client.ok(Operation.SIGN, sign)
         bench.kill("cluster")
         assert tenant.client.ticket is not None
@@ -493,9 +480,7 @@ def test_c13_a_logout_ends_the_login_here_while_the_cluster_process_is_dead(
     tmp_path: Path,
 ) -> None:
     async def scenario(bench: WorkerBench) -> None:
-        tenant = await make_tenant(bench)
-        _, private = await tenant.ec_key()
-        sign = tenant.sign_arguments(private)
+        tenant, sign = await signing_tenant(bench)
         assert await tenant.client.ok(Operation.SIGN, sign)
         bench.kill("cluster")
         assert await tenant.client.ok(Operation.SIGN, sign)

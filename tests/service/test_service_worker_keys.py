@@ -73,8 +73,7 @@ async def refused(tenant: Tenant, client: WireClient, args: Any, **options: Any)
 
 def test_a_private_key_works_for_nobody_but_its_krco(member: Member) -> None:
     async def scenario(tenant: Tenant) -> None:
-        _, private = await tenant.ec_key()
-        args = tenant.sign_arguments(private)
+        args = await tenant.signing()
         assert await refused(tenant, tenant.client, args, ticket=None) == Ckr.USER_NOT_LOGGED_IN
         for ticket in (b"", b"\0" * 200, os.urandom(250)):
             value = await refused(tenant, tenant.client, args, ticket=ticket)
@@ -139,8 +138,7 @@ def test_a_change_of_password_ends_other_tickets_at_once_and_not_the_callers(
     member: Member,
 ) -> None:
     async def scenario(tenant: Tenant) -> None:
-        _, private = await tenant.ec_key()
-        args = tenant.sign_arguments(private)
+        args = await tenant.signing()
         other = await tenant.another()
         assert await other.ok(Operation.SIGN, args)
         old = tenant.client.ticket
@@ -157,8 +155,7 @@ def test_a_change_of_password_ends_other_tickets_at_once_and_not_the_callers(
 
 def test_a_deleted_keyring_is_gone_at_once(member: Member) -> None:
     async def scenario(tenant: Tenant) -> None:
-        _, private = await tenant.ec_key()
-        args = tenant.sign_arguments(private)
+        args = await tenant.signing()
         assert await tenant.client.ok(Operation.SIGN, args)
         details = await tenant.client.ok(Operation.TOKEN_INFO, wire.TokenInfo(tenant.keyring))
         name = NamedKeyring(name=details[0][2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -392,6 +393,22 @@ async def cluster_bench(
         yield bench
     finally:
         await bench.close()
+
+
+@asynccontextmanager
+async def held_store(bench: ClusterBench) -> AsyncIterator[None]:
+    """Let nobody write into a member's SQLite meanwhile; its cluster process is started anew."""
+    bench.kill("cluster")
+    holder = sqlite3.connect(bench.database, isolation_level=None)
+    bench.start_cluster(with_smk=False)
+    await bench.ready()
+    await bench.authorize()
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
 
 
 def id_of(summary: KeyringSummary) -> bytes:
