@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 import conclave
 from conclave.crypto import mechanisms, raw_rsa
 from conclave.crypto.curves import CURVES, EDWARDS
-from conclave.crypto.hashes import HASHES, MASKS, HashRow
+from conclave.crypto.hashes import HASHES, PSS_MASKS, HashRow
 from conclave.crypto.mechanism_page import mechanism_page
 from conclave.crypto.mechanisms import MECHANISMS, ReadyKey, load_key
 from conclave.crypto.standard import Cka, Ckf, Ckk, Ckm, Cko
@@ -81,7 +81,7 @@ SIGNERS: list[tuple[str, Ckm, bytes, int | None]] = [
             packed(int(row.hash_row.digest), int(row.mask_generation), row.hash_row.digest_bytes),
             None,
         )
-        for row in MASKS
+        for row in PSS_MASKS
     ),
     *(
         (
@@ -90,7 +90,7 @@ SIGNERS: list[tuple[str, Ckm, bytes, int | None]] = [
             packed(int(row.hash_row.digest), int(row.mask_generation), 0),
             row.hash_row.digest_bytes,
         )
-        for row in MASKS
+        for row in PSS_MASKS
     ),
     *((name, Ckm.ECDSA, NIL, 32) for name in CURVE_PARAMS),
     *((name, row.ecdsa, NIL, None) for name in CURVE_PARAMS for row in HASHES),
@@ -126,7 +126,7 @@ def test_a_digest_in_place_of_the_data_gives_the_same_signature(row: HashRow) ->
     digest = hashlib.new(row.name, data).digest()
     pss = [
         ("RSA-2048", mask.rsa_pss, packed(int(row.digest), int(mask.mask_generation), 20))
-        for mask in MASKS
+        for mask in PSS_MASKS
         if mask.hash_row is row
     ]
     for name, mechanism, parameter in (
@@ -383,6 +383,10 @@ def test_wrong_parameters_of_ciphers(mechanism: Ckm, parameter: bytes) -> None:
         (Ckm.SHA256_RSA_PKCS_PSS, packed(int(Ckm.SHA256), 2, 223)),
         (Ckm.SHA256_RSA_PKCS_PSS, packed(int(Ckm.SHA256), 2, -1)),
         (Ckm.SHA256_RSA_PKCS_PSS, packed(int(Ckm.SHA256), 9, 32)),
+        (Ckm.SHA256_RSA_PKCS_PSS, packed(int(Ckm.SHA256), 0xA, 32)),
+        (Ckm.SHA3_256_RSA_PKCS_PSS, packed(int(Ckm.SHA3_256), 2, 32)),
+        (Ckm.SHA3_256_RSA_PKCS_PSS, packed(int(Ckm.SHA3_256), 6, 32)),
+        (Ckm.SHA3_256_RSA_PKCS_PSS, packed(int(Ckm.SHA3_512), 9, 32)),
         (Ckm.SHA256_RSA_PKCS_PSS, packed(1, 2, 32)),
     ],
 )

@@ -19,6 +19,7 @@ PUBLISHERS = (
     "OASIS",
     "pyca/cryptography",
     "Ed25519 reference implementation",
+    "Botan",
 )
 OWN_MAKING = re.compile(
     r"\b(made|generated|computed|calculated|created) (with|by)\b", re.IGNORECASE

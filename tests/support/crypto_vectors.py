@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from conclave.crypto import mechanisms
-from conclave.crypto.hashes import HASHES, MASKS, HashRow, MaskRow
+from conclave.crypto.hashes import HASHES, PSS_MASKS, HashRow, MaskRow
 from conclave.crypto.mechanisms import ReadyKey, load_key
 from conclave.crypto.standard import Cka, Ckk, Cko
 from conclave.errors import Ckr, ConclaveError
@@ -49,7 +49,7 @@ def hash_row(name: str) -> HashRow:
 
 
 def mask_row(name: str) -> MaskRow:
-    return next(row for row in MASKS if row.hash_row.name == name)
+    return next(row for row in PSS_MASKS if row.hash_row.name == name)
 
 
 def hashes_of_keys(*names: str) -> list[Case]:

@@ -350,6 +350,7 @@ PLANS = {
     "rsa_pkcs_sha3": Plan(of_pkcs, run_rsa_verify),
     "rsa_pss_verify": Plan(of_pss, run_rsa_verify),
     "rsa_pss_masks": Plan(of_pss, run_rsa_verify),
+    "rsa_pss_sha3": Plan(of_pss, run_rsa_verify),
     "rsa_pkcs_sign": Plan(always(Ckm.SHA1_RSA_PKCS, Ckm.RSA_PKCS, Ckm.RSA_X_509), run_rsa_sign),
     "rsa_pkcs_decrypt": Plan(always(Ckm.RSA_PKCS), run_rsa_decrypt),
     "rsa_oaep_decrypt": Plan(always(Ckm.RSA_PKCS_OAEP), run_rsa_decrypt),

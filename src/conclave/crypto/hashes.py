@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +33,7 @@ class HashRow:
 
 @dataclass(frozen=True, slots=True)
 class MaskRow:
-    """A hash function that PSS and OAEP use, for the data and in the mask generation."""
+    """A hash function that PSS, and perhaps OAEP, use for the data and in the mask generation."""
 
     hash_row: HashRow
     mask_generation: Ckg
@@ -79,13 +80,31 @@ def _mask_row(row: HashRow, stem: str) -> MaskRow:
     return MaskRow(row, Ckg[f"MGF1_{stem}"], Ckm[f"{stem}_RSA_PKCS_PSS"])
 
 
-# Without SHA-3: pyca/cryptography has no OAEP with it, and no published PSS vectors were at hand.
 MASKS: Final = (
     _mask_row(SHA1, "SHA1"),
     *(_mask_row(row, row.name.upper()) for row in SHA2),
 )
+"""For OAEP without SHA-3: pyca/cryptography has none with it, and nobody publishes vectors."""
+_SHA3_MASKS: Final = tuple(_mask_row(row, row.name.upper()) for row in _SHA3)
+PSS_MASKS: Final = (*MASKS, *_SHA3_MASKS)
 DIGEST_ONLY: Final = (Ckm.SHA512_224, Ckm.SHA512_256)
 """Hash functions for which the standard has no signatures."""
-BY_DIGEST: Final[dict[int, HashRow]] = {row.hash_row.digest: row.hash_row for row in MASKS}
-"""What PSS and OAEP take for their data."""
-BY_MASK_GENERATION: Final[dict[int, HashRow]] = {row.mask_generation: row.hash_row for row in MASKS}
+
+HashPairs = Mapping[tuple[int, int], tuple[HashRow, HashRow]]
+"""From the numbers of a hash and a mask generation function to the hashes of the two."""
+
+
+def _pairs(rows: tuple[MaskRow, ...]) -> HashPairs:
+    return {
+        (int(row.hash_row.digest), int(mask.mask_generation)): (row.hash_row, mask.hash_row)
+        for row in rows
+        for mask in rows
+    }
+
+
+OAEP_HASHES: Final = _pairs(MASKS)
+# The published vectors with SHA-3 have one hash for both.
+PSS_HASHES: Final[HashPairs] = {
+    **OAEP_HASHES,
+    **{pair: rows for row in _SHA3_MASKS for pair, rows in _pairs((row,)).items()},
+}

@@ -10,7 +10,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from conclave.crypto.faults import refused
-from conclave.crypto.hashes import BY_DIGEST, BY_MASK_GENERATION, HashRow
+from conclave.crypto.hashes import OAEP_HASHES, PSS_HASHES, HashPairs, HashRow
 from conclave.errors import Ckr
 from conclave.service.wire import CtrParameter, GcmParameter, OaepParameter, PssParameter
 
@@ -49,7 +49,7 @@ def no_parameter(raw: bytes) -> None:
 def pss(raw: bytes) -> PssChoice:
     """Decode CK_RSA_PKCS_PSS_PARAMS."""
     parameter = decode(_PSS, raw)
-    hash_row, mask_row = _hashes(parameter.hash_mechanism, parameter.mask_generation)
+    hash_row, mask_row = _hashes(PSS_HASHES, parameter.hash_mechanism, parameter.mask_generation)
     if not 0 <= parameter.salt_bytes <= _MAX_SALT_BYTES:
         raise _refused(f"The salt must have 0 to {_MAX_SALT_BYTES} bytes.")
     return PssChoice(
@@ -62,7 +62,7 @@ def pss(raw: bytes) -> PssChoice:
 def oaep(raw: bytes) -> OaepChoice:
     """Decode CK_RSA_PKCS_OAEP_PARAMS."""
     parameter = decode(_OAEP, raw)
-    hash_row, mask_row = _hashes(parameter.hash_mechanism, parameter.mask_generation)
+    hash_row, mask_row = _hashes(OAEP_HASHES, parameter.hash_mechanism, parameter.mask_generation)
     if len(parameter.label) > MAX_LABEL_BYTES:
         raise _refused(f"The label must have at most {MAX_LABEL_BYTES} bytes.")
     scheme = padding.OAEP(
@@ -122,13 +122,14 @@ def decode(decoder: msgspec.msgpack.Decoder[T], raw: bytes) -> T:
         raise _refused(f"The mechanism's parameter has another shape: {error}.") from None
 
 
-def _hashes(digest: int, mask_generation: int) -> tuple[HashRow, HashRow]:
-    hash_row, mask_row = BY_DIGEST.get(digest), BY_MASK_GENERATION.get(mask_generation)
-    if hash_row is None:
-        raise _refused(f"The hash mechanism 0x{digest:x} is not supported.")
-    if mask_row is None:
-        raise _refused(f"The mask generation function 0x{mask_generation:x} is not supported.")
-    return hash_row, mask_row
+def _hashes(pairs: HashPairs, digest: int, mask_generation: int) -> tuple[HashRow, HashRow]:
+    pair = pairs.get((digest, mask_generation))
+    if pair is None:
+        raise _refused(
+            f"The hash mechanism 0x{digest:x} with the mask generation function"
+            f" 0x{mask_generation:x} is not supported."
+        )
+    return pair
 
 
 def _refused(sentence: str) -> Exception:

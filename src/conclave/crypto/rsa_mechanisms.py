@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo
 
 from conclave.crypto import parameters, raw_rsa
 from conclave.crypto.faults import refused
-from conclave.crypto.hashes import HASHES, MASKS, HashRow, MaskRow
+from conclave.crypto.hashes import HASHES, PSS_MASKS, HashRow, MaskRow
 from conclave.crypto.material import RSA_MAX_BITS, RSA_MIN_BITS, public_key_info, rsa_bits_in_range
 from conclave.crypto.mechanism_row import Mechanism, Sign, Verify
 from conclave.crypto.parameters import OaepChoice, PssChoice
@@ -332,5 +332,5 @@ ROWS: Final = (
     _rsa(number=Ckm.RSA_PKCS_PSS, parameter=parameters.pss, sign=_sign_pss, verify=_verify_pss),
     *(_RAW_ROWS if raw_rsa.AVAILABLE else ()),
     *(_pkcs_row(row) for row in HASHES),
-    *(_pss_row(row) for row in MASKS),
+    *(_pss_row(row) for row in PSS_MASKS),
 )

@@ -148,7 +148,11 @@ class Ckm(enum.IntEnum):
     SHA3_256_RSA_PKCS = 0x0060
     SHA3_384_RSA_PKCS = 0x0061
     SHA3_512_RSA_PKCS = 0x0062
+    SHA3_256_RSA_PKCS_PSS = 0x0063
+    SHA3_384_RSA_PKCS_PSS = 0x0064
+    SHA3_512_RSA_PKCS_PSS = 0x0065
     SHA3_224_RSA_PKCS = 0x0066
+    SHA3_224_RSA_PKCS_PSS = 0x0067
     DES3_ECB = 0x0132
     DES3_CBC = 0x0133
     DES3_CBC_PAD = 0x0136
@@ -256,6 +260,10 @@ class Ckg(enum.IntEnum):
     MGF1_SHA384 = 3
     MGF1_SHA512 = 4
     MGF1_SHA224 = 5
+    MGF1_SHA3_224 = 6
+    MGF1_SHA3_256 = 7
+    MGF1_SHA3_384 = 8
+    MGF1_SHA3_512 = 9
 
 
 class Ckf(enum.IntFlag):
