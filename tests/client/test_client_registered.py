@@ -6,6 +6,8 @@ import datetime
 import json
 import stat
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,13 +17,17 @@ from cryptography import x509
 
 from conclave.client.clusters import MAX_CLUSTERS, registered_clusters
 from conclave.client.configuration import read_document
+from tests.support.authority import Authority
 from tests.support.registering import (
     CLUSTER_ID,
+    PASSWORD,
     Member,
     at_terminal,
     files_below,
     register,
     run_script,
+    serve,
+    stand_in,
 )
 
 
@@ -59,6 +65,43 @@ def test_l2_ten_clusters_find_their_indexes_and_an_eleventh_none(
     assert refused.returncode != 0
     assert "all ten indexes" in refused.stderr
     assert configured(tmp_path) == expected
+
+
+@pytest.mark.parametrize("options", [("-m",), ("-m", "01")])
+def test_two_registrations_at_once_do_not_share_an_index(
+    member: Member, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "second").mkdir()
+    for other in serve(tmp_path / "second", Member(authority := Authority(), authority)):
+        member.meeting = other.meeting = threading.Barrier(2)
+        with ThreadPoolExecutor(2) as both:
+            runs = [both.submit(add, each, tmp_path, *options) for each in (member, other)]
+        outcomes = [run.result() for run in runs]
+        registered = [
+            each.cluster_id
+            for each, outcome in zip((member, other), outcomes, strict=True)
+            if outcome.returncode == 0
+        ]
+        assert sorted(configured(tmp_path)) == ([1, 2] if options == ("-m",) else [1])
+        assert sorted(configured(tmp_path).values()) == sorted(registered)
+        refused = "".join(outcome.stderr for outcome in outcomes)
+        assert ("index 01 was taken meanwhile" in refused) is (options != ("-m",))
+    files = files_below(tmp_path / "client")
+    assert len(files) == 3 * len(registered), "whoever is refused leaves nothing behind"
+    assert files_below(tmp_path / "etc") == {"Chrystoki.conf"}
+
+
+def test_a_lock_that_stays_is_told(member: Member, tmp_path: Path) -> None:
+    lock = tmp_path / "etc" / ".Chrystoki.conf.lock"
+    lock.mkdir(parents=True)
+    environment = stand_in(tmp_path / "bin", "sleep", "exit 0")
+    environment["CONCLAVE_ADMIN_PASSWORD"] = PASSWORD
+    refused = add(member, tmp_path, environment=environment)
+    assert refused.returncode != 0
+    assert f"{lock} stands for another run; if there is none, remove it" in refused.stderr
+    assert files_below(tmp_path / "client") == files_below(tmp_path / "etc") == set()
+    lock.rmdir()
+    assert add(member, tmp_path).returncode == 0
 
 
 def test_an_index_that_is_taken_is_replaced_with_force_only(member: Member, tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ class Member:
     """After its own certificate."""
     usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH
     members: list[dict[str, Any]] = field(default_factory=list)
+    meeting: threading.Barrier | None = None
+    """Where whoever asks to be certified waits for others."""
     seen: list[tuple[str, str, bytes]] = field(default_factory=list)
 
     def answer(self, method: str, path: str, authorization: str, body: bytes) -> tuple[int, Any]:
@@ -58,6 +60,8 @@ class Member:
                 "clusterUUID": self.cluster_id,
                 "caCertificate": self.authority.pem,
             }
+        if self.meeting is not None:
+            self.meeting.wait(60)
         if self.refuse:
             return 401, {"id": "X", "message": "short", "details": 'Wrong "password".'}
         request = x509.load_pem_x509_csr(json.loads(body)["csr"].encode())

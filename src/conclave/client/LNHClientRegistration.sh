@@ -10,7 +10,8 @@
 #   - neither of them is ever an argument, an exported variable or a file;
 #   - no key file is overwritten or removed, save one that this very run made, or on request;
 #   - no authority is trusted but the cluster's, and a new one only if the former vouches for it;
-#   - Chrystoki.conf is replaced whole or not at all, and only the five entries differ.
+#   - Chrystoki.conf is replaced whole or not at all, and only the five entries differ;
+#   - of two runs at once the later edits what the earlier has left.
 
 set -eu
 LC_ALL=C
@@ -37,7 +38,7 @@ all_indexes='00 01 02 03 04 05 06 07 08 09'
 common_name='' address='' cluster_id='' label='' monitor_user=''
 client_dir='' fingerprint='' password_fd='' token_fd='' by_token=no force=no
 mode=register wanted_index=00 delete_files=no renew_before_days=30
-work='' placed='' saved_ca='' terminal_muted=no finished=no
+work='' placed='' saved_ca='' lock='' terminal_muted=no finished=no
 
 usage() {
     cat <<USAGE
@@ -93,6 +94,9 @@ clean_up() {
         if [ -n "$saved_ca" ]; then
             mv -f -- "$work/old_ca.pem" "$saved_ca"
         fi
+    fi
+    if [ -n "$lock" ]; then
+        rmdir -- "$lock"
     fi
     if [ -n "$work" ]; then
         rm -rf -- "$work"
@@ -236,8 +240,15 @@ find_places() {
         configuration=$(readlink -f -- "$configuration") ||
             die "the link $configuration leads nowhere"
     fi
-    [ -d "$(dirname -- "$configuration")" ] ||
-        die "there is no directory $(dirname -- "$configuration") for Chrystoki.conf"
+    configuration_dir=$(dirname -- "$configuration")
+    [ -d "$configuration_dir" ] ||
+        die "there is no directory $configuration_dir for Chrystoki.conf"
+    case $mode in
+        register | remove)
+            [ -w "$configuration_dir" ] ||
+                die "you may not write Chrystoki.conf in $configuration_dir"
+            ;;
+    esac
 }
 
 find_files() {
@@ -291,6 +302,28 @@ choose_index() {
                 ;;
         esac
     done
+}
+
+# lock_configuration: let nobody else edit it until this run ends, which from here is soon
+lock_configuration() {
+    # From here to the end nothing may interrupt: neither may the lock stay, nor may the entries
+    # name files that are gone.
+    trap '' HUP INT TERM
+    attempts=0
+    until mkdir -- "$configuration_dir/.Chrystoki.conf.lock" 2>/dev/null; do
+        attempts=$((attempts + 1))
+        [ "$attempts" -lt 20 ] ||
+            die "$configuration_dir/.Chrystoki.conf.lock stands for another run; if there is none, remove it"
+        sleep 1
+    done
+    lock=$configuration_dir/.Chrystoki.conf.lock
+}
+
+# claim_index: the chosen one if it holds what it held then, or what is free now
+claim_index() {
+    choose_index
+    [ "$(entry "LNHServer$index")" = "$present" ] ||
+        die "index $index was taken meanwhile; nothing was changed here"
 }
 
 # edit_configuration TRAILING-NEWLINE: copy standard input with the five entries set, or removed
@@ -541,18 +574,18 @@ fetch_ca() {
     named=$(answered clusterUUID)
     [ "$named" = "$cluster_id" ] ||
         die "the member at $address is of cluster '$named', not of $cluster_id (-c)"
-    present=$(openssl x509 -in "$work/lnh_ca.pem" -noout -fingerprint -sha256 2>/dev/null) ||
+    shown=$(openssl x509 -in "$work/lnh_ca.pem" -noout -fingerprint -sha256 2>/dev/null) ||
         die 'the member sent no certificate'
     # One certificate and nothing else: what is confirmed is what is trusted.
     openssl x509 -in "$work/lnh_ca.pem" -out "$work/one.pem"
     mv -f -- "$work/one.pem" "$work/lnh_ca.pem"
-    present=${present#*=}
+    shown=${shown#*=}
 }
 
 confirm_ca() {
     say "SHA-256 fingerprint of the cluster CA at $address:"
-    say "  $present"
-    bare=$(printf '%s' "$present" | tr -d ':')
+    say "  $shown"
+    bare=$(printf '%s' "$shown" | tr -d ':')
     if [ -n "$fingerprint" ]; then
         [ "$fingerprint" = "$bare" ] ||
             die 'that is not the fingerprint given; nothing was sent, nothing was changed'
@@ -733,16 +766,13 @@ put_in_place() {
 "
     fi
     mv -f -- "$work/lnh_ca.pem" "$ca_file"
-    replace_configuration
 }
 
 replace_configuration() {
-    temporary=$(dirname -- "$configuration")/.Chrystoki.conf.$$
+    temporary=$configuration_dir/.Chrystoki.conf.$$
     placed="$placed$temporary
 "
     cp -p -- "$work/Chrystoki.conf" "$temporary"
-    # From here to the end nothing may interrupt: the entries must not name files that are gone.
-    trap '' HUP INT TERM
     mv -f -- "$temporary" "$configuration"
     finished=yes
 }
@@ -793,6 +823,9 @@ remove_cluster() {
         [ "$reply" = proceed ] || die 'stopped; nothing was changed'
     fi
     make_work_directory
+    present=$server
+    lock_configuration
+    claim_index
     prepare_configuration
     replace_configuration
     say "The cluster at $server was removed from index $index."
@@ -969,8 +1002,11 @@ main() {
     read_proof
     request_certificate
     check_certificate
-    prepare_configuration
     put_in_place
+    lock_configuration
+    claim_index
+    prepare_configuration
+    replace_configuration
     say "Client $common_name is registered with cluster $cluster_id."
     say "  certificate   $certificate_file"
     say "  key           $key_file"
