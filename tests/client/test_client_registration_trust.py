@@ -44,6 +44,18 @@ def test_curl_is_given_no_authority_but_the_clusters(member: Member, tmp_path: P
     assert log.read_text().split() == ["0", "0"]
 
 
+def test_a_host_without_cmp_registers_and_renews(member: Member, tmp_path: Path) -> None:
+    # As small images are: openssl and curl are there, diffutils is not.
+    environment = stand_in(tmp_path / "bin", "cmp", "exit 127")
+    secret = {"CONCLAVE_ADMIN_PASSWORD": PASSWORD}
+    outcome = register(member, tmp_path, *confirmed(member), environment=environment | secret)
+    assert outcome.returncode == 0, outcome.stderr
+    due = ("--renew", "all", "--renew-before", "9999")
+    renewed = run_script(tmp_path, *due, member=member, environment=environment)
+    assert (renewed.returncode, renewed.stderr) == (0, "")
+    assert "renewed: valid until" in renewed.stdout
+
+
 def test_no_authority_of_the_system_certifies_a_client(tmp_path: Path) -> None:
     authority, other = Authority(), Authority("other")
     (tmp_path / "system").mkdir()

@@ -728,12 +728,14 @@ verified() {
     openssl verify -no_check_time -no-CApath -no-CAstore -CAfile "$authority" "$@" >/dev/null 2>&1
 }
 
+# public_key CERTIFICATE-FILE
+public_key() { openssl x509 -in "$1" -noout -pubkey 2>/dev/null; }
+
 # certified KEY: whether the certificate that came back is of the CA and for this key
 certified() {
     verified "$work/lnh_ca.pem" "$work/certificate.pem" &&
-        openssl pkey -in "$1" -pubout -out "$work/own.pub" &&
-        openssl x509 -in "$work/certificate.pem" -noout -pubkey >"$work/certified.pub" &&
-        cmp -s "$work/own.pub" "$work/certified.pub"
+        own=$(openssl pkey -in "$1" -pubout) &&
+        [ "$(public_key "$work/certificate.pem")" = "$own" ]
 }
 
 check_certificate() {
@@ -758,10 +760,10 @@ put_in_place() {
     if [ -s "$work/members" ]; then
         place "$work/members" "$hints_file"
     fi
-    if [ -e "$ca_file" ] && ! cmp -s "$work/lnh_ca.pem" "$ca_file"; then
+    if [ -e "$ca_file" ]; then
         cp -p -- "$ca_file" "$work/old_ca.pem"
         saved_ca=$ca_file
-    elif [ ! -e "$ca_file" ]; then
+    else
         placed="$placed$ca_file
 "
     fi
@@ -888,11 +890,10 @@ fetch_chain() {
 # vouched: whether the present CA file vouches for the CA that came with the answer: it has that
 # very certificate, or the member shows one of the same key, of a CA, that leads to the present one
 vouched() {
-    openssl x509 -in "$work/lnh_ca.pem" -outform DER -out "$work/new.der" 2>/dev/null || return 1
-    openssl x509 -in "$ca_file" -outform DER -out "$work/old.der" 2>/dev/null || return 1
-    if cmp -s "$work/new.der" "$work/old.der"; then return 0; fi
-    openssl x509 -in "$work/lnh_ca.pem" -noout -pubkey >"$work/new.pub" || return 1
-    fetch_chain || return 1
+    # Both as openssl writes them, so that equal certificates are equal texts.
+    new=$(openssl x509 -in "$work/lnh_ca.pem") && old=$(openssl x509 -in "$ca_file") || return 1
+    [ "$new" != "$old" ] || return 0
+    new_key=$(public_key "$work/lnh_ca.pem") && fetch_chain || return 1
     # -untrusted only helps to find the way: it must begin in the present file.
     verified "$ca_file" -untrusted "$work/chain.pem" "$work/certificate.pem" || return 1
     rm -f -- "$work"/shown.*
@@ -900,8 +901,7 @@ vouched() {
         file { print >file }
         /^-----END/ { close(file) }' "$work/chain.pem" || return 1
     for shown in "$work"/shown.*; do
-        openssl x509 -in "$shown" -noout -pubkey >"$work/shown_pub" 2>/dev/null || continue
-        cmp -s "$work/new.pub" "$work/shown_pub" || continue
+        [ "$(public_key "$shown")" = "$new_key" ] || continue
         # A member's own key is vouched for as well, but not as that of a CA.
         openssl x509 -in "$shown" -noout -ext basicConstraints 2>/dev/null |
             grep -q 'CA:TRUE' || continue
@@ -915,8 +915,7 @@ replace_file() {
     placed="$placed$2.$$
 "
     # Each step says itself what follows when it fails: the caller's || switches set -e off.
-    if cp -p -- "$2" "$2.$$" && cat -- "$1" >"$2.$$" && cmp -s -- "$1" "$2.$$" &&
-        mv -f -- "$2.$$" "$2"; then
+    if cp -p -- "$2" "$2.$$" && cat -- "$1" >"$2.$$" && mv -f -- "$2.$$" "$2"; then
         return 0
     fi
     complain "$2 could not be replaced and is as it was"
