@@ -20,6 +20,7 @@ from conclave.client.clusters import (
 )
 from conclave.client.configuration import (
     ENVIRONMENT_ENTRIES,
+    MAX_FILE_BYTES,
     client_configuration,
     configuration_path,
     parse,
@@ -140,6 +141,16 @@ def test_refusals_name_line_field_and_value() -> None:
         set_entries(parse(b""), "a", {"b": "x;y = z"})
     with pytest.raises(LimitReached):
         with_cluster(parse(b""), replace(ENTRY, index=10))
+
+
+def test_no_more_of_a_file_is_read_than_it_may_be_long(tmp_path: Path) -> None:
+    path = tmp_path / "Chrystoki.conf"
+    with path.open("wb") as file:
+        file.truncate(1 << 42)
+    with pytest.raises(BadInput, match="larger than 1048576 bytes"):
+        read_document(path)
+    path.write_bytes(b"#" * MAX_FILE_BYTES)
+    assert read_document(path).entries == ()
 
 
 def test_the_directory_comes_from_the_environment(tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def client_configuration(environment: Mapping[str, str]) -> Document:
 def read_document(path: Path) -> Document:
     """Read and parse a file; raise BadInput when it cannot be read or breaks the grammar."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
     except OSError as cause:
         message = (
             f"The client configuration {path} cannot be read: {cause.strerror}. Set"
