@@ -12,6 +12,7 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from conclave import faults
+from conclave.client.async_session import AsyncKeyringSession
 from conclave.client.dialogue import Interrupted
 from conclave.client.link import Link
 from conclave.client.session import Client, KeyringSession
@@ -57,7 +58,7 @@ def link_to(
 
 
 def session(link: Link) -> KeyringSession:
-    return KeyringSession(link, KEYRING)
+    return KeyringSession(AsyncKeyringSession(link.core, KEYRING))
 
 
 def test_a_lost_connection_is_replaced_and_the_same_write_is_sent_again(start: Start) -> None:

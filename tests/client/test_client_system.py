@@ -164,16 +164,19 @@ def pids(dual: Demo) -> dict[str, int]:
 
 def test_c21_a_write_that_is_sent_twice_is_done_once(dual: Demo, client: Client) -> None:
     session = log_in(client, dual.keyring(FIRST))
-    write = client.link.new_write()
+    write = finish(client.link.core.new_write())
     attributes = template({Cka.CLASS: Cko.DATA, Cka.TOKEN: True, Cka.LABEL: "once"})
-    arguments = wire.CreateObject(session.keyring_id, attributes, write)
-    first = session._ask(wire.Operation.CREATE_OBJECT, arguments, wire.ObjectResult)
-    again = session._ask(wire.Operation.CREATE_OBJECT, arguments, wire.ObjectResult)
+
+    def create(attributes: wire.Template) -> wire.ObjectResult:
+        arguments = wire.CreateObject(session.keyring_id, attributes, write)
+        work = session.core.ask(wire.Operation.CREATE_OBJECT, arguments, wire.ObjectResult)
+        return finish(work)
+
+    first, again = create(attributes), create(attributes)
     assert first.reference == again.reference
     assert session.find(template({Cka.LABEL: "once"})) == [first.reference]
-    other = wire.CreateObject(session.keyring_id, attributes[:2], write)
     with pytest.raises(ConclaveError):
-        session._ask(wire.Operation.CREATE_OBJECT, other, wire.ObjectResult)
+        create(attributes[:2])
     session.destroy_object(first.reference)
 
 

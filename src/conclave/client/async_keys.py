@@ -32,7 +32,6 @@ from conclave.service import wire
 
 NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
-CKD_NULL: Final = 1
 CKD_SHA256_KDF: Final = 6
 _SALT_NULL, _SALT_DATA = 1, 2
 FACTS: Final = (Cka.CLASS, Cka.KEY_TYPE, Cka.LABEL, Cka.ID)

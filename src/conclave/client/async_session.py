@@ -57,7 +57,7 @@ class AsyncClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; calls under way end as interrupted."""
+        """Close the connections; a call under way goes on over a new one."""
         self.link.close()
 
     async def ping(self) -> None:
@@ -121,8 +121,18 @@ class AsyncKeyringSession:
         self._link = link
         self._ticket: bytes | None = None
         self._logins = 0
-        self.keyring_id = keyring_id
-        self.role: wire.Role | None = None
+        self._keyring_id = keyring_id
+        self._role: wire.Role | None = None
+
+    @property
+    def keyring_id(self) -> bytes:
+        """Return the keyring's id."""
+        return self._keyring_id
+
+    @property
+    def role(self) -> wire.Role | None:
+        """Return who is logged in."""
+        return self._role
 
     # ---- roles
 
@@ -133,12 +143,12 @@ class AsyncKeyringSession:
 
     async def login(self, role: wire.Role, password: bytes) -> None:
         """Log a role in; a wrong password is an answer and is tried once only."""
-        if self.role is not None:
-            message = f"{self.role.name} is logged in already; log out first."
+        if self._role is not None:
+            message = f"{self._role.name} is logged in already; log out first."
             raise NotAllowed(faults.ALREADY_LOGGED_IN, message)
         arguments = wire.Login(self.keyring_id, role, password, secrets.token_bytes(16))
         await self._do(wire.Operation.LOGIN, arguments)
-        self.role = role
+        self._role = role
 
     async def logout(self) -> None:
         """Log out; the ticket is forgotten even when the cluster cannot be told."""
@@ -389,7 +399,7 @@ class AsyncKeyringSession:
     def _forget(self) -> None:
         self._logins += 1
         self._ticket = None
-        self.role = None
+        self._role = None
 
 
 def configured_cluster(environment: Mapping[str, str] | None) -> tuple[ClusterEntry, float]:

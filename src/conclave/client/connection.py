@@ -1,6 +1,6 @@
 """One mutually authenticated connection to a crypto worker, over a socket that blocks.
 
-Its coroutines never suspend: see `conclave.client.blocking`.
+Its coroutines never suspend: see `conclave.client.ways.finish`.
 
 Invariant: after Interrupted nothing is known of the request in flight and the connection is
 closed, so an answer can never be taken for another request's.

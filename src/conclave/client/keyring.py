@@ -62,7 +62,7 @@ class Keyring:
     @property
     def session(self) -> KeyringSession:
         """Return the session, for what has no method here; raise NotAllowed when not open."""
-        return KeyringSession.over(self.core.session)
+        return KeyringSession(self.core.session)
 
     def info(self) -> wire.TokenDetails:
         """Return label, counts and limits."""

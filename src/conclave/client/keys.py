@@ -187,7 +187,7 @@ class PrivateKey(PairKey, SigningKeyOfRing, UnwrappingKey):
 
     def for_cryptography(self) -> SigningKey:
         """Return the key as cryptography's builders of certificates and requests take it."""
-        return signing_key(KeyringSession.over(self.core.session), self.reference)
+        return signing_key(KeyringSession(self.core.session), self.reference)
 
     def decrypt(
         self, data: bytes, mechanism: Ckm = Ckm.RSA_PKCS_OAEP, *, parameter: Parameter = OAEP_SHA256

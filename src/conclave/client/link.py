@@ -22,7 +22,7 @@ from conclave.client.members import KnownMembers, hinted_members
 from conclave.client.pool import Connection, Pool
 from conclave.client.refusals import refusal
 from conclave.client.trials import Trial, Verdict
-from conclave.client.ways import BlockingWays, Call, Waiting, Ways, finish
+from conclave.client.ways import BlockingWays, Call, Waiting, Ways
 from conclave.errors import InternalFault, Unavailable
 from conclave.ids import ClusterTimeMs, ProcessId
 from conclave.service import wire
@@ -295,16 +295,6 @@ class Link:
     def close(self) -> None:
         """Close the connections; the next request opens another."""
         self.core.close()
-
-    def new_write(self) -> wire.Write:
-        """Return the idempotency key and deadline of a new change."""
-        return finish(self.core.new_write())
-
-    def request(
-        self, operation: wire.Operation, args: wire.Message, ticket: bytes | None = None
-    ) -> Answer:
-        """Do as AsyncLink."""
-        return finish(self.core.request(operation, args, ticket))
 
 
 def _unanswered(complaint: str, may_have_acted: bool) -> Unavailable:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from conclave.client.async_session import (
     KRCO,
@@ -22,8 +22,6 @@ from conclave.service import wire
 
 if TYPE_CHECKING:
     from conclave.client.keyring import Keyring
-
-Result = TypeVar("Result")
 
 
 class Client:
@@ -87,21 +85,14 @@ class Client:
 
     def open(self, token: wire.Token) -> KeyringSession:
         """Return a session on a keyring, nobody logged in."""
-        return KeyringSession(self.link, token.keyring_id)
+        return KeyringSession(self.core.open(token))
 
 
 class KeyringSession:
     """One keyring and, between login and logout, one role's ticket."""
 
-    def __init__(self, link: Link, keyring_id: bytes) -> None:
-        self.core = AsyncKeyringSession(link.core, keyring_id)
-
-    @classmethod
-    def over(cls, core: AsyncKeyringSession) -> KeyringSession:
-        """Return the blocking face of a session, sharing its login."""
-        session = cls.__new__(cls)
-        session.core = core
-        return session
+    def __init__(self, core: AsyncKeyringSession) -> None:
+        self.core = core
 
     @property
     def keyring_id(self) -> bytes:
@@ -260,8 +251,3 @@ class KeyringSession:
     ) -> wire.ObjectResult:
         """Derive a key from another."""
         return finish(self.core.derive_key(base_key, mechanism, template, parameter=parameter))
-
-    def _ask(
-        self, operation: wire.Operation, arguments: wire.Message, shape: type[Result]
-    ) -> Result:
-        return finish(self.core.ask(operation, arguments, shape))

@@ -57,7 +57,6 @@ READABLE: Final = tuple(
 _TRUE: Final = frozenset({"1", "t", "true"})
 _FALSE: Final = frozenset({"0", "f", "false"})
 _TEXTS: Final = frozenset({Cka.LABEL, Cka.UNIQUE_ID, Cka.APPLICATION, Cka.URL})
-_NUMBERS: Final = frozenset({Cka.MODULUS_BITS, Cka.VALUE_LEN, Cka.CERTIFICATE_CATEGORY})
 
 
 def name_of_attribute(number: Cka) -> str:
