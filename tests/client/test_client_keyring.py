@@ -44,6 +44,7 @@ pytestmark = pytest.mark.system
 
 WRAPPING: dict[int, Value] = {Cka.WRAP: True, Cka.UNWRAP: True}
 DERIVING: dict[int, Value] = {Cka.DERIVE: True}
+ASKING: dict[int, Value] = {Cka.ALWAYS_AUTHENTICATE: True}
 EXTRACTABLE: dict[int, Value] = {Cka.EXTRACTABLE: True}
 
 
@@ -280,6 +281,52 @@ def test_c21_a_wrong_password_counts_once(client: Client) -> None:
         assert keyring.info().failed_attempts == 1
     with client.keyring(token.label, PASSWORD) as keyring:
         assert keyring.info().failed_attempts == 0
+
+
+def test_c14_a_key_that_asks_for_the_password_each_time_gets_it_each_time(
+    keyring: Keyring,
+) -> None:
+    pair = keyring.generate_key_pair("RSA-2048", label="asks", attributes=ASKING)
+    key = keyring.private_key("asks")
+    for uses in (2, 1):
+        for _ in range(uses):
+            pair.public.verify(key.sign(b"data", password=PASSWORD), b"data")
+        for use in (key.sign, key.sign_digest, key.decrypt):
+            with pytest.raises(CredentialRefused, match="'asks' asks for the password") as refused:
+                use(bytes(32))
+            assert refusal_of(refused) is Ckr.USER_NOT_LOGGED_IN
+    digest = hashlib.sha256(b"data").digest()
+    pair.public.verify(key.sign_digest(digest, password=PASSWORD.decode()), b"data")
+    sealed = pair.public.encrypt(b"secret")
+    assert key.decrypt(sealed, password=PASSWORD) == b"secret"
+    with pytest.raises(CredentialRefused) as wrong:
+        key.sign(b"data", password="wrong password")
+    assert refusal_of(wrong) is Ckr.PIN_INCORRECT
+    assert keyring.info().failed_attempts == 1
+    pair.public.verify(key.sign(b"data", password=PASSWORD), b"data")
+    assert keyring.info().failed_attempts == 0
+    with pytest.raises(NotAllowed, match="cannot hand on"):
+        key.for_cryptography()
+    plain = keyring.generate_key_pair(token=False).private
+    with pytest.raises(BadInput) as needless:
+        plain.sign(b"data", password=PASSWORD)
+    assert refusal_of(needless) is Ckr.ARGUMENTS_BAD
+
+
+def test_c14_tasks_prove_the_password_each_for_its_own_use(owner: Owner) -> None:
+    async def scenario() -> None:
+        async with AsyncClient.from_environment(owner.environment) as client:
+            (token,) = await client.tokens()
+            async with client.keyring(token.label, PASSWORD) as keyring:
+                pair = await keyring.generate_key_pair("P-256", token=False, attributes=ASKING)
+                uses = (pair.private.sign(bytes([n]), password=PASSWORD) for n in range(4))
+                signatures = await asyncio.gather(*uses)
+                for number, signature in enumerate(signatures):
+                    await pair.public.verify(signature, bytes([number]))
+                with pytest.raises(CredentialRefused):
+                    await pair.private.sign(b"data")
+
+    asyncio.run(scenario())
 
 
 def test_a_name_that_is_no_kind_is_told_all_kinds(keyring: Keyring) -> None:

@@ -27,7 +27,7 @@ from conclave.client.key_kinds import (
 from conclave.client.public_keys import PublicKeyOfPair, point_of, public_key_in, read_certificate
 from conclave.client.templates import Attributes, Value, template, ulong
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
-from conclave.errors import BadInput
+from conclave.errors import BadInput, CredentialRefused
 from conclave.service import wire
 
 NONCE_BYTES: Final = 12
@@ -124,11 +124,17 @@ class AsyncSigningKey(AsyncKey):
     """A key that signs, or makes codes that authenticate."""
 
     async def sign(
-        self, data: bytes, mechanism: Ckm | None = None, *, parameter: Parameter = None
+        self,
+        data: bytes,
+        mechanism: Ckm | None = None,
+        *,
+        parameter: Parameter = None,
+        password: str | bytes | None = None,
     ) -> bytes:
         """Return the signature; RSA by PKCS #1 v1.5 and ECDSA as two halves, unless told else.
 
-        Where the mechanism hashes with SHA-1 or SHA-2, the hash is computed here.
+        Where the mechanism hashes with SHA-1 or SHA-2, the hash is computed here.  A key with
+        CKA_ALWAYS_AUTHENTICATE takes the KRCO's password for each use, and no other key does.
         """
         scheme = signing_scheme(await self.info(), mechanism, parameter)
         return await self.session.sign(
@@ -137,12 +143,18 @@ class AsyncSigningKey(AsyncKey):
             _digest(scheme.hash_name, data),
             parameter=scheme.parameter,
             prehashed=scheme.hash_name is not None,
+            password=await self._proof(password),
         )
 
     async def sign_digest(
-        self, digest: bytes, mechanism: Ckm | None = None, *, parameter: Parameter = None
+        self,
+        digest: bytes,
+        mechanism: Ckm | None = None,
+        *,
+        parameter: Parameter = None,
+        password: str | bytes | None = None,
     ) -> bytes:
-        """Return the signature of data whose digest was computed already."""
+        """Do as `sign` with data whose digest was computed already."""
         scheme = signing_scheme(await self.info(), mechanism, parameter)
         return await self.session.sign(
             self.reference,
@@ -150,7 +162,15 @@ class AsyncSigningKey(AsyncKey):
             digest,
             parameter=scheme.parameter,
             prehashed=True,
+            password=await self._proof(password),
         )
+
+    async def _proof(self, password: str | bytes | None) -> bytes | None:
+        """Return the password for one use; raise CredentialRefused when one is asked for."""
+        if password is None and (await self.info()).always_authenticate:
+            message = f"Key {self.label!r} asks for the password at each use: password=..."
+            raise CredentialRefused(faults.NOT_LOGGED_IN, message)
+        return password.encode() if isinstance(password, str) else password
 
 
 class AsyncVerifyingKey(AsyncKey):
@@ -251,10 +271,21 @@ class AsyncPrivateKey(AsyncPairKey, AsyncSigningKey, AsyncUnwrappingKey):
     unwraps_by = Ckm.RSA_PKCS_OAEP
 
     async def decrypt(
-        self, data: bytes, mechanism: Ckm = Ckm.RSA_PKCS_OAEP, *, parameter: Parameter = OAEP_SHA256
+        self,
+        data: bytes,
+        mechanism: Ckm = Ckm.RSA_PKCS_OAEP,
+        *,
+        parameter: Parameter = OAEP_SHA256,
+        password: str | bytes | None = None,
     ) -> bytes:
-        """Return the plaintext; by OAEP with SHA-256 unless told else."""
-        return await self.session.decrypt(self.reference, mechanism, data, parameter=parameter)
+        """Return the plaintext; by OAEP with SHA-256 unless told else, and a password as `sign`."""
+        return await self.session.decrypt(
+            self.reference,
+            mechanism,
+            data,
+            parameter=parameter,
+            password=await self._proof(password),
+        )
 
     async def agree(
         self,

@@ -1,7 +1,6 @@
 """Keyrings by the operations of the wire, in an event loop: this is where they are carried out.
 
-The blocking face (`conclave.client.session`) runs the same coroutines over a blocking link. Login
-state is the ticket that an `AsyncKeyringSession` holds; the password is never kept.
+The blocking face (`conclave.client.session`) runs the same coroutines over a blocking link.
 """
 
 from __future__ import annotations
@@ -10,23 +9,22 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from conclave import faults
+from conclave.client.async_login import AsyncLogin
 from conclave.client.clusters import ClusterEntry, receive_timeout_seconds, registered_clusters
 from conclave.client.configuration import client_configuration, configuration_path
 from conclave.client.link import WRITE_DEADLINE_SECONDS, AsyncLink
-from conclave.client.refusals import refusal
-from conclave.client.ways import Call, LoopWays
-from conclave.errors import BadInput, Ckr, InternalFault, NotAllowed, NotFound
+from conclave.client.ways import LoopWays
+from conclave.errors import BadInput, NotFound
 from conclave.service import wire
 
 if TYPE_CHECKING:
     from conclave.client.async_keyring import AsyncKeyring
 
-Result = TypeVar("Result")
 Parameter = wire.Message | bytes | int | None
 """A mechanism's parameter, as docs/protocol.md lists them."""
 KRCO: Final = wire.Role.KRCO
@@ -114,67 +112,8 @@ class AsyncClient:
             first_slot = page[-1].slot + 1
 
 
-class AsyncKeyringSession:
-    """One keyring and, between login and logout, one role's ticket."""
-
-    def __init__(self, link: AsyncLink, keyring_id: bytes) -> None:
-        self._link = link
-        self._ticket: bytes | None = None
-        self._logins = 0
-        self._keyring_id = keyring_id
-        self._role: wire.Role | None = None
-
-    @property
-    def keyring_id(self) -> bytes:
-        """Return the keyring's id."""
-        return self._keyring_id
-
-    @property
-    def role(self) -> wire.Role | None:
-        """Return who is logged in."""
-        return self._role
-
-    # ---- roles
-
-    async def info(self) -> wire.TokenDetails:
-        """Return the keyring's flags, counts and limits."""
-        arguments = wire.TokenInfo(self.keyring_id)
-        return await self.ask(wire.Operation.TOKEN_INFO, arguments, wire.TokenDetails)
-
-    async def login(self, role: wire.Role, password: bytes) -> None:
-        """Log a role in; a wrong password is an answer and is tried once only."""
-        if self._role is not None:
-            message = f"{self._role.name} is logged in already; log out first."
-            raise NotAllowed(faults.ALREADY_LOGGED_IN, message)
-        arguments = wire.Login(self.keyring_id, role, password, secrets.token_bytes(16))
-        await self._do(wire.Operation.LOGIN, arguments)
-        self._role = role
-
-    async def logout(self) -> None:
-        """Log out; the ticket is forgotten even when the cluster cannot be told."""
-        try:
-            await self._do(wire.Operation.LOGOUT, wire.Empty())
-        finally:
-            self._forget()
-
-    async def change_password(self, role: wire.Role, old: bytes, new: bytes) -> None:
-        """Change a role's password; the session stays logged in with a new ticket."""
-        write = await self._link.new_write()
-        arguments = wire.SetPin(self.keyring_id, role, old, new, write)
-        await self._do(wire.Operation.SET_PIN, arguments)
-
-    async def initialize_krco(self, password: bytes) -> None:
-        """Give the KRCO its password; the KRSO must be logged in."""
-        arguments = wire.InitPin(self.keyring_id, password, await self._link.new_write())
-        await self._do(wire.Operation.INIT_PIN, arguments)
-
-    async def initialize_token(self, krso_password: bytes, label: str) -> None:
-        """Destroy all objects and the KRCO, and give the keyring this label."""
-        arguments = wire.InitToken(
-            self.keyring_id, krso_password, label, await self._link.new_write()
-        )
-        await self._do(wire.Operation.INIT_TOKEN, arguments)
-        self._forget()
+class AsyncKeyringSession(AsyncLogin):
+    """One keyring: its roles, objects and keys."""
 
     # ---- objects
 
@@ -265,12 +204,14 @@ class AsyncKeyringSession:
         *,
         parameter: Parameter = None,
         prehashed: bool = False,
+        password: bytes | None = None,
     ) -> bytes:
-        """Return the signature of `data`, or of the digest `data` when `prehashed`."""
-        arguments = wire.UseKey(
-            self.keyring_id, reference, mechanism, _raw(parameter), data, prehashed
-        )
-        return await self.ask(wire.Operation.SIGN, arguments, bytes)
+        """Return the signature of `data`, or of the digest `data` when `prehashed`.
+
+        A key with CKA_ALWAYS_AUTHENTICATE takes the KRCO's password for each use, and no other.
+        """
+        use = wire.UseKey(self.keyring_id, reference, mechanism, _raw(parameter), data, prehashed)
+        return await self._use(wire.Operation.SIGN, use, password)
 
     async def verify(
         self,
@@ -307,10 +248,11 @@ class AsyncKeyringSession:
         data: bytes,
         *,
         parameter: Parameter = None,
+        password: bytes | None = None,
     ) -> bytes:
-        """Return the plaintext."""
-        arguments = wire.UseKey(self.keyring_id, reference, mechanism, _raw(parameter), data)
-        return await self.ask(wire.Operation.DECRYPT, arguments, bytes)
+        """Return the plaintext; a password is for keys as `sign` tells."""
+        use = wire.UseKey(self.keyring_id, reference, mechanism, _raw(parameter), data)
+        return await self._use(wire.Operation.DECRYPT, use, password)
 
     async def wrap_key(
         self, wrapping_key: bytes, mechanism: int, key: bytes, *, parameter: Parameter = None
@@ -359,47 +301,31 @@ class AsyncKeyringSession:
         )
         return await self.ask(wire.Operation.DERIVE_KEY, arguments, wire.ObjectResult)
 
-    # ---- the one door to the link
-
-    async def together(self, calls: Sequence[Call[Result]]) -> list[Result]:
-        """Return what these calls return, made at the same time where that can be."""
-        return await self._link.together(calls)
-
-    async def ask(
-        self, operation: wire.Operation, arguments: wire.Message, shape: type[Result]
-    ) -> Result:
-        """Ask with the ticket; keep the newer one that an answer brings, drop one that is void."""
-        ticket, logins = self._ticket, self._logins
-        answer = await self._link.exchange(operation, arguments, ticket)
-        if answer.value == Ckr.USER_NOT_LOGGED_IN and ticket is not None and not answer.ticket:
-            # Another task's answer may have brought a newer one meanwhile; it is tried once.
-            newer = self._ticket
-            if newer is not None and newer != ticket:
-                ticket = newer
-                answer = await self._link.exchange(operation, arguments, ticket)
-            if answer.value == Ckr.USER_NOT_LOGGED_IN and self._ticket == ticket:
-                self._forget()
-        if answer.ticket is not None and logins == self._logins:
-            self._ticket = answer.ticket
-        if answer.value != 0:
-            raise refusal(answer.value, operation.name)
-        try:
-            return msgspec.msgpack.decode(answer.result, type=shape)
-        except msgspec.DecodeError as cause:
-            message = f"The answer to {operation.name} has another shape: {cause}."
-            raise InternalFault(faults.PROTOCOL_BROKEN, message) from cause
-
-    async def _do(self, operation: wire.Operation, arguments: wire.Message) -> None:
-        await self.ask(operation, arguments, object)
+    async def _use(
+        self, operation: wire.Operation, use: wire.UseKey, password: bytes | None
+    ) -> bytes:
+        """Use a private key, after a context login if there is a password (rule C14)."""
+        if password is None:
+            return await self.ask(operation, use, bytes)
+        login = wire.ContextLogin(
+            self.keyring_id, use.reference, operation, password, secrets.token_bytes(16)
+        )
+        context = await self.ask(wire.Operation.CONTEXT_LOGIN, login, bytes)
+        arguments = wire.UseInContext(
+            use.keyring_id,
+            use.reference,
+            operation,
+            context,
+            use.mechanism,
+            use.parameter,
+            use.data,
+            use.prehashed,
+        )
+        return await self.ask(wire.Operation.USE_IN_CONTEXT, arguments, bytes)
 
     async def _write_for(self, reference: bytes) -> wire.Write | None:
         token_object = len(reference) == wire.OBJECT_ID_BYTES
         return await self._link.new_write() if token_object else None
-
-    def _forget(self) -> None:
-        self._logins += 1
-        self._ticket = None
-        self._role = None
 
 
 def configured_cluster(environment: Mapping[str, str] | None) -> tuple[ClusterEntry, float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cryptography import x509
 
+from conclave import faults
 from conclave.client import async_keys
 from conclave.client.async_keys import CKD_SHA256_KDF
 from conclave.client.async_session import Parameter
@@ -17,6 +18,7 @@ from conclave.client.signing_keys import SigningKey, signing_key
 from conclave.client.templates import Attributes
 from conclave.client.ways import finish
 from conclave.crypto.standard import Cka, Ckk, Ckm
+from conclave.errors import NotAllowed
 from conclave.service import wire
 
 
@@ -90,19 +92,31 @@ class SigningKeyOfRing(Key):
     core: async_keys.AsyncSigningKey
 
     def sign(
-        self, data: bytes, mechanism: Ckm | None = None, *, parameter: Parameter = None
+        self,
+        data: bytes,
+        mechanism: Ckm | None = None,
+        *,
+        parameter: Parameter = None,
+        password: str | bytes | None = None,
     ) -> bytes:
         """Return the signature; RSA by PKCS #1 v1.5 and ECDSA as two halves, unless told else.
 
-        Where the mechanism hashes with SHA-1 or SHA-2, the hash is computed here.
+        Where the mechanism hashes with SHA-1 or SHA-2, the hash is computed here.  A key with
+        CKA_ALWAYS_AUTHENTICATE takes the KRCO's password for each use, and no other key does.
         """
-        return finish(self.core.sign(data, mechanism, parameter=parameter))
+        return finish(self.core.sign(data, mechanism, parameter=parameter, password=password))
 
     def sign_digest(
-        self, digest: bytes, mechanism: Ckm | None = None, *, parameter: Parameter = None
+        self,
+        digest: bytes,
+        mechanism: Ckm | None = None,
+        *,
+        parameter: Parameter = None,
+        password: str | bytes | None = None,
     ) -> bytes:
-        """Return the signature of data whose digest was computed already."""
-        return finish(self.core.sign_digest(digest, mechanism, parameter=parameter))
+        """Do as `sign` with data whose digest was computed already."""
+        work = self.core.sign_digest(digest, mechanism, parameter=parameter, password=password)
+        return finish(work)
 
 
 class VerifyingKey(Key):
@@ -186,14 +200,25 @@ class PrivateKey(PairKey, SigningKeyOfRing, UnwrappingKey):
     core: async_keys.AsyncPrivateKey
 
     def for_cryptography(self) -> SigningKey:
-        """Return the key as cryptography's builders of certificates and requests take it."""
+        """Return the key as cryptography's builders of certificates and requests take it.
+
+        Raises NotAllowed for a key with CKA_ALWAYS_AUTHENTICATE.
+        """
+        if self.info().always_authenticate:
+            message = f"Key {self.label!r} asks for a password that cryptography cannot hand on."
+            raise NotAllowed(faults.BAD_REQUEST, message)
         return signing_key(KeyringSession(self.core.session), self.reference)
 
     def decrypt(
-        self, data: bytes, mechanism: Ckm = Ckm.RSA_PKCS_OAEP, *, parameter: Parameter = OAEP_SHA256
+        self,
+        data: bytes,
+        mechanism: Ckm = Ckm.RSA_PKCS_OAEP,
+        *,
+        parameter: Parameter = OAEP_SHA256,
+        password: str | bytes | None = None,
     ) -> bytes:
-        """Return the plaintext; by OAEP with SHA-256 unless told else."""
-        return finish(self.core.decrypt(data, mechanism, parameter=parameter))
+        """Return the plaintext; by OAEP with SHA-256 unless told else, and a password as `sign`."""
+        return finish(self.core.decrypt(data, mechanism, parameter=parameter, password=password))
 
     def agree(
         self,

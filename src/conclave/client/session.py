@@ -186,11 +186,21 @@ class KeyringSession:
         *,
         parameter: Parameter = None,
         prehashed: bool = False,
+        password: bytes | None = None,
     ) -> bytes:
-        """Return the signature of `data`, or of the digest `data` when `prehashed`."""
-        return finish(
-            self.core.sign(reference, mechanism, data, parameter=parameter, prehashed=prehashed)
+        """Return the signature of `data`, or of the digest `data` when `prehashed`.
+
+        A key with CKA_ALWAYS_AUTHENTICATE takes the KRCO's password for each use, and no other.
+        """
+        work = self.core.sign(
+            reference,
+            mechanism,
+            data,
+            parameter=parameter,
+            prehashed=prehashed,
+            password=password,
         )
+        return finish(work)
 
     def verify(
         self,
@@ -216,10 +226,17 @@ class KeyringSession:
         return finish(self.core.encrypt(reference, mechanism, data, parameter=parameter))
 
     def decrypt(
-        self, reference: bytes, mechanism: int, data: bytes, *, parameter: Parameter = None
+        self,
+        reference: bytes,
+        mechanism: int,
+        data: bytes,
+        *,
+        parameter: Parameter = None,
+        password: bytes | None = None,
     ) -> bytes:
-        """Return the plaintext."""
-        return finish(self.core.decrypt(reference, mechanism, data, parameter=parameter))
+        """Return the plaintext; a password is for keys as `sign` tells."""
+        work = self.core.decrypt(reference, mechanism, data, parameter=parameter, password=password)
+        return finish(work)
 
     def wrap_key(
         self, wrapping_key: bytes, mechanism: int, key: bytes, *, parameter: Parameter = None
