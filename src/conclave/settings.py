@@ -29,8 +29,6 @@ from conclave.versions import Versions
 
 CONFIG_FILE_NAME: Final = "conclave.toml"
 MAX_KEYRINGS_EVER: Final = 1_000_000
-MAX_LABEL_BYTES: Final = 32
-"""CK_TOKEN_INFO gives a label 32 bytes."""
 MAX_PASSWORD_BYTES: Final = 255
 CRYPTO_PORTS: Final = frozenset({50052, *range(50055, 50060)})
 ADMIN_PORTS: Final = frozenset({50070, *range(50075, 50080)})

@@ -8,7 +8,9 @@ LNHServer## entries into crystoki.ini. Needs PowerShell 7.3 or newer and curl.ex
 brings.
 
 Nobody has run this script yet: there is no Windows where Conclave is developed, and no PKCS#11
-module of Conclave for it. It does what LNHClientRegistration.sh does, which is tested.
+module of Conclave for it. It registers as LNHClientRegistration.sh does, which is tested, but does
+not ask again when an answer is lost, leaves no hints of the members, does not heed another run at
+the same time, and neither lists, removes nor renews.
 
 What holds at every moment: neither password nor token is asked for, or sent, before the CA's
 fingerprint is confirmed; neither is an argument or a file; no key file is overwritten; crystoki.ini

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from conclave import faults
 from conclave.errors import BadInput
-from conclave.settings import MAX_LABEL_BYTES, Limits
 
+if TYPE_CHECKING:
+    from conclave.settings import Limits
+
+MAX_LABEL_BYTES: Final = 32
+"""CK_TOKEN_INFO gives a label 32 bytes."""
 FIRST_INDEX: Final = 1
 MAX_INDEX: Final = 999_999_999
 _SERIAL_LOW: Final = 10**12
