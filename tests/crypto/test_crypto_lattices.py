@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from conclave.crypto import mechanisms
 from conclave.crypto.encapsulation import decapsulate_key, encapsulate_key
@@ -165,3 +168,37 @@ def test_parameter_sets_and_seeds_that_are_refused() -> None:
     refuse(Ckr.ATTRIBUTE_VALUE_INVALID, made, *wrong)
     signing = (Ckm.ML_DSA, msgspec.msgpack.encode(None), load_key(pair(ML_KEM[0])[1]), b"")
     refuse(Ckr.KEY_TYPE_INCONSISTENT, mechanisms.sign, *signing)
+
+
+def der(tag: int, content: bytes) -> bytes:
+    length = len(content)
+    head = bytes((length,)) if length < 0x80 else b"\x82" + length.to_bytes(2, "big")
+    return bytes((tag,)) + head + content
+
+
+def spki(last_arcs: bytes, key: bytes) -> bytes:
+    """Return the DER of a public key with an algorithm below 2.16.840.1.101.3.4 (NIST)."""
+    oid = der(0x06, bytes.fromhex("6086480165") + b"\x03\x04" + last_arcs)
+    return der(0x30, der(0x30, oid) + der(0x03, b"\0" + key))
+
+
+@pytest.mark.parametrize(
+    ("last_arcs", "size", "loads"),
+    [
+        (b"\x04\x02", 1184, True),
+        (b"\x04\x01", 800, False),
+        (b"\x03\x14", 32, False),
+        (b"\x03\x1a", 32, False),
+    ],
+    ids=["ML-KEM-768", "ML-KEM-512", "SLH-DSA-SHA2-128s", "SLH-DSA-SHAKE-128s"],
+)
+def test_what_docs_mechanisms_says_that_the_library_lacks(
+    last_arcs: bytes, size: int, loads: bool
+) -> None:
+    # The day this fails, the parameter sets can be offered.
+    encoded = spki(last_arcs, bytes(size))
+    if loads:
+        assert isinstance(load_der_public_key(encoded), MLKEM768PublicKey)
+        return
+    with pytest.raises(UnsupportedAlgorithm):
+        load_der_public_key(encoded)

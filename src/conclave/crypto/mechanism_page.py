@@ -66,8 +66,11 @@ _TAIL: Final = """
 * ML-DSA and ML-KEM keys are named by CKA_PARAMETER_SET; key sizes are the public key's in bytes.
   A private key is its seed (CKA_SEED); the expanded form (CKA_VALUE) is neither taken nor given,
   as pyca/cryptography has no call for it. Signatures are hedged; CKH_DETERMINISTIC_REQUIRED is
-  refused (CKR_MECHANISM_PARAM_INVALID), and so is HashML-DSA. ML-KEM-512 and SLH-DSA are missing
-  because pyca/cryptography 50 has neither, although its OpenSSL does.
+  refused (CKR_MECHANISM_PARAM_INVALID), and so is HashML-DSA.
+* ML-KEM-512 and SLH-DSA are missing because pyca/cryptography 50 has neither, although the OpenSSL
+  inside it does: its `mlkem` has classes for 768 and 1024 only, it has no module for SLH-DSA, and
+  `load_der_public_key` answers UnsupportedAlgorithm for both, which a test holds. Its OpenSSL shows
+  no symbols to call, and a host's libcrypto.so.3 has the two from 3.5 on, Debian 12's not.
 * An encapsulated key has the whole shared secret of 32 bytes as its value and is a
   CKK_GENERIC_SECRET unless the template says otherwise; it never counts as always sensitive, since
   whoever has the other half knows it too. Another CKA_VALUE_LEN is CKR_TEMPLATE_INCONSISTENT. A
