@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 import conclave
-from conclave.crypto import mechanisms, raw_rsa
+from conclave.crypto import mechanisms
 from conclave.crypto.curves import CURVES, EDWARDS
 from conclave.crypto.hashes import HASHES, PSS_MASKS, HashRow
+from conclave.crypto.libcrypto import LoadedKey
 from conclave.crypto.mechanism_page import mechanism_page
 from conclave.crypto.mechanisms import MECHANISMS, ReadyKey, load_key
 from conclave.crypto.standard import Cka, Ckf, Ckk, Ckm, Cko
@@ -223,7 +224,7 @@ def test_rule_l3_the_raw_private_operation_is_libcryptos() -> None:
     public, private, *_ = pair("RSA-2048")
     data = b"\x07".rjust(256, b"\0")
     signature = mechanisms.sign(Ckm.RSA_X_509, NIL, private, data)
-    assert isinstance(private.extra, raw_rsa.RawKey)
+    assert isinstance(private.extra, LoadedKey)
     numbers = public.handle.public_numbers()
     assert pow(int.from_bytes(signature), numbers.e, numbers.n) == 7
 

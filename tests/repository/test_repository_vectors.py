@@ -20,6 +20,7 @@ PUBLISHERS = (
     "pyca/cryptography",
     "Ed25519 reference implementation",
     "Botan",
+    "OpenSSL 3.0, test/",
 )
 OWN_MAKING = re.compile(
     r"\b(made|generated|computed|calculated|created) (with|by)\b", re.IGNORECASE

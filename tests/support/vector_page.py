@@ -56,6 +56,8 @@ EXCHANGE = {
     "x25519_x448": always(Ckm.ECDH1_DERIVE, Ckm.ECDH1_COFACTOR_DERIVE),
     "concat_kdf": always(Ckm.ECDH1_DERIVE),
     "ecdh_wycheproof": always(Ckm.ECDH1_DERIVE),
+    "dh_ffdhe": always(Ckm.DH_PKCS_DERIVE),
+    "dh_modp": always(Ckm.DH_PKCS_DERIVE),
     "hkdf": of_hkdf,
     "hkdf_wycheproof": always(Ckm.HKDF_DERIVE),
     "hkdf_acvp": always(Ckm.HKDF_DERIVE),

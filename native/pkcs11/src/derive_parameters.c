@@ -30,6 +30,18 @@ CK_RV cv_put_ecdh(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_
     return CKR_OK;
 }
 
+/* The parameter is the other's public value itself. */
+CK_RV cv_put_number(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                    struct cv_parameter *facts)
+{
+    (void)row;
+    (void)facts;
+    if (given->ulParameterLen == 0 || bad_text(given->pParameter, given->ulParameterLen))
+        return CKR_MECHANISM_PARAM_INVALID;
+    cv_write_bin(out, given->pParameter, given->ulParameterLen);
+    return CKR_OK;
+}
+
 CK_RV cv_put_hkdf(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
                   struct cv_parameter *facts)
 {

@@ -6,6 +6,8 @@
 
 CK_RV cv_put_ecdh(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
                   struct cv_parameter *facts);
+CK_RV cv_put_number(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
+                    struct cv_parameter *facts);
 CK_RV cv_put_hkdf(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,
                   struct cv_parameter *facts);
 CK_RV cv_put_counter_kdf(const struct cv_mechanism *row, const CK_MECHANISM *given, cv_writer *out,

@@ -83,6 +83,16 @@ def cut(value: bytes, wanted: int | None) -> bytes:
     return value[:wanted]
 
 
+def last_bytes(shared: bytes, wanted: int | None) -> bytes:
+    """Return what is left of an agreed secret: as many bytes of its end as are wanted."""
+    if wanted is not None and wanted > len(shared):
+        raise refused(
+            Ckr.KEY_SIZE_RANGE, f"CKA_VALUE_LEN is {wanted}; the secret has {len(shared)} bytes."
+        )
+    # PKCS #11: "The truncation removes bytes from the leading end of the secret value."
+    return shared if wanted is None else shared[len(shared) - wanted :]
+
+
 # ------------------------------------------------------------------ ECDH
 
 
@@ -110,12 +120,7 @@ def _agree(
         raise _wrong("The public data are no point of the key's curve.") from None
     if parameter.kdf != _NO_KDF:
         return stretched(parameter.kdf, shared, parameter.shared_data, wanted)
-    if wanted is not None and wanted > len(shared):
-        raise refused(
-            Ckr.KEY_SIZE_RANGE, f"CKA_VALUE_LEN is {wanted}; the secret has {len(shared)} bytes."
-        )
-    # PKCS #11: "The truncation removes bytes from the leading end of the secret value."
-    return shared if wanted is None else shared[len(shared) - wanted :]
+    return last_bytes(shared, wanted)
 
 
 def stretched(kdf: int, secret: bytes, shared_data: bytes, wanted: int | None) -> bytes:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from conclave.crypto import number_exchange
 from conclave.crypto.curves import (
     OctetPublicKey,
     curve_of,
@@ -31,6 +32,7 @@ from conclave.crypto.curves import (
     write_point,
 )
 from conclave.crypto.faults import refused
+from conclave.crypto.groups import group_of
 from conclave.crypto.lattices import LATTICES, LatticePublicKey, row_of
 from conclave.crypto.ready_key import rsa_private_numbers, rsa_public_numbers
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko, name_of
@@ -209,6 +211,33 @@ def _octet_curve_private(attributes: Attributes) -> Attributes:
     return computed
 
 
+# ------------------------------------------------------------------ Diffie-Hellman over numbers
+
+
+def _dh_public(attributes: Attributes) -> Attributes:
+    row, value = group_of(attributes), attributes[Cka.VALUE]
+    try:
+        number_exchange.require_in_group(row, value)
+    except number_exchange.NotInGroup:
+        raise _invalid(f"CKA_VALUE is no public key of {row.name}.") from None
+    info = number_exchange.public_key_info(row, value)
+    return {Cka.PUBLIC_KEY_INFO: _agreed(attributes, Cka.PUBLIC_KEY_INFO, info)}
+
+
+def _dh_private(attributes: Attributes) -> Attributes:
+    row, value = group_of(attributes), attributes[Cka.VALUE]
+    # The prime is 2q + 1: half of it is the order q.
+    if not value or int.from_bytes(value) >= int.from_bytes(row.prime) // 2:
+        raise _invalid(f"CKA_VALUE must lie between 0 and the order of {row.name}.")
+    public = number_exchange.public_of(number_exchange.PrivateNumber(row, value))
+    info = number_exchange.public_key_info(row, public.lstrip(b"\0"))
+    bits = ulong(int.from_bytes(value).bit_length())
+    return {
+        Cka.VALUE_BITS: _agreed(attributes, Cka.VALUE_BITS, bits),
+        Cka.PUBLIC_KEY_INFO: _agreed(attributes, Cka.PUBLIC_KEY_INFO, info),
+    }
+
+
 # ------------------------------------------------------------------ lattices
 
 
@@ -347,6 +376,8 @@ _CHECKS: Final[dict[tuple[int, int], Callable[[Attributes], Attributes]]] = {
     (Cko.PRIVATE_KEY, Ckk.EC_EDWARDS): _octet_curve_private,
     (Cko.PUBLIC_KEY, Ckk.EC_MONTGOMERY): _octet_curve_public,
     (Cko.PRIVATE_KEY, Ckk.EC_MONTGOMERY): _octet_curve_private,
+    (Cko.PUBLIC_KEY, Ckk.DH): _dh_public,
+    (Cko.PRIVATE_KEY, Ckk.DH): _dh_private,
     **{(Cko.PUBLIC_KEY, kind): _lattice_public for kind in LATTICES},
     **{(Cko.PRIVATE_KEY, kind): _lattice_private for kind in LATTICES},
     (Cko.SECRET_KEY, Ckk.AES): _aes,

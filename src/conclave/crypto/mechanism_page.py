@@ -128,8 +128,15 @@ _TAIL: Final = """
 * CKM_SHAKE_128_KEY_DERIVATION and _256 need CKA_VALUE_LEN; the other hash derivations give one
   hash, or its first bytes.
 * CKM_RSA_X9_31 is left out: FIPS 186-5 withdrew it and pyca/cryptography does not have it, so by
-  rule it is not made of our own arithmetic. Diffie-Hellman over numbers (CKM_DH_PKCS_*) is not
-  there yet: ECDH, X25519 and X448 are.
+  rule it is not made of our own arithmetic.
+* CKK_DH keys are of the groups ffdhe2048, ffdhe3072 and ffdhe4096 (RFC 7919) and the MODP group of
+  2048 bits (RFC 3526, group 14), with base 2: for these published vectors pass. Other CKA_PRIME and
+  CKA_BASE, smaller ones above all, are CKR_DOMAIN_PARAMS_INVALID, and no parameters are generated
+  (CKM_DH_PKCS_PARAMETER_GEN): numbers that somebody made up cannot be trusted. New private values
+  have 256 to 320 bits unless CKA_VALUE_BITS says more. CKM_DH_PKCS_DERIVE refuses public values
+  outside the group of prime order; the secret is as long as the prime, a shorter key has its last
+  bytes. It runs in the system's libcrypto.so.3, as pyca/cryptography will drop it, and is not
+  advertised where that is missing. Prefer ECDH, X25519 or ML-KEM where the other side has it.
 * CKM_HKDF_DATA makes a data object of CKA_VALUE_LEN bytes; like any data object it can be read.
 * CKM_SP800_108_COUNTER_KDF takes HMAC with these hashes and AES-CMAC, an iteration variable of 8 to
   32 bits, big endian, at any place, byte arrays and lengths; it derives one key a call. So do the
@@ -173,6 +180,7 @@ _PARAMETERS: Final = {
     wrap_mechanisms.default_padded_vector: "none, or 4-byte IV of RFC 5649",
     derive_mechanisms.ecdh: "CK_ECDH1_DERIVE_PARAMS",
     derive_mechanisms.hkdf: "CK_HKDF_PARAMS",
+    parameters.public_number: "the other's public value",
     counter_kdf.counter_kdf: "CK_SP800_108_KDF_PARAMS",
     chained_kdf.feedback_kdf: "CK_SP800_108_FEEDBACK_KDF_PARAMS",
     chained_kdf.double_pipeline_kdf: "CK_SP800_108_KDF_PARAMS",

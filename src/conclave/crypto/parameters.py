@@ -99,6 +99,11 @@ def gcm(raw: bytes) -> GcmParameter:
     return parameter
 
 
+def public_number(raw: bytes) -> bytes:
+    """Decode the other's public value: a big number."""
+    return decode(_BYTES, raw)
+
+
 def output_length(raw: bytes) -> int:
     """Decode CK_MAC_GENERAL_PARAMS: the length of the MAC in bytes."""
     return decode(_LENGTH, raw)

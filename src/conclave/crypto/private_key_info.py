@@ -14,6 +14,11 @@ from cryptography.hazmat.primitives.serialization import (
 from conclave.crypto.curves import CURVES, OCTET_CURVES
 from conclave.crypto.faults import refused
 from conclave.crypto.lattices import LATTICES
+from conclave.crypto.number_exchange import (
+    PrivateNumber,
+    private_key_info,
+    read_private_key_info,
+)
 from conclave.crypto.ready_key import ReadyKey
 from conclave.crypto.rsa_mechanisms import rsa_material
 from conclave.crypto.standard import Cka, Ckk
@@ -23,12 +28,18 @@ from conclave.keyring.attributes import Attributes, ulong
 
 def write_private_key(key: ReadyKey) -> bytes:
     """Return the DER PrivateKeyInfo of a private key."""
+    if isinstance(key.handle, PrivateNumber):
+        return private_key_info(key.handle.row, key.handle.value)
     encoded: bytes = key.handle.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     return encoded
 
 
 def read_private_key(encoded: bytes) -> Attributes:
     """Return type and material of a DER PrivateKeyInfo; raise CKR_WRAPPED_KEY_INVALID."""
+    numbers = read_private_key_info(encoded)
+    if numbers is not None:
+        names = (Cka.PRIME, Cka.BASE, Cka.VALUE)
+        return {Cka.KEY_TYPE: ulong(Ckk.DH), **dict(zip(names, numbers, strict=True))}
     try:
         key = load_der_private_key(encoded, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

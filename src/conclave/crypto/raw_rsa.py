@@ -9,7 +9,6 @@ advertised.
 from __future__ import annotations
 
 import ctypes
-import weakref
 from typing import Final
 
 from cryptography.hazmat.primitives.serialization import (
@@ -19,65 +18,35 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from conclave import faults
 from conclave.crypto.faults import refused
+from conclave.crypto.libcrypto import BYTES, KEY_SIGNATURES, POINTER, SIZE, LoadedKey, loaded
 from conclave.crypto.ready_key import ReadyKey
 from conclave.crypto.standard import Cko
-from conclave.errors import Ckr, InternalFault
+from conclave.errors import Ckr
 
 _RSA_NO_PADDING: Final = 3
-_POINTER: Final = ctypes.c_void_p
-_BYTES: Final = ctypes.c_char_p
-_SIZE: Final = ctypes.POINTER(ctypes.c_size_t)
-_SIGNATURES: Final[dict[str, tuple[object, list[object]]]] = {
-    "d2i_AutoPrivateKey": (_POINTER, [_POINTER, ctypes.POINTER(_BYTES), ctypes.c_long]),
-    "d2i_PUBKEY": (_POINTER, [_POINTER, ctypes.POINTER(_BYTES), ctypes.c_long]),
-    "EVP_PKEY_free": (None, [_POINTER]),
-    "EVP_PKEY_CTX_new": (_POINTER, [_POINTER, _POINTER]),
-    "EVP_PKEY_CTX_free": (None, [_POINTER]),
-    "EVP_PKEY_CTX_set_rsa_padding": (ctypes.c_int, [_POINTER, ctypes.c_int]),
-    "EVP_PKEY_encrypt_init": (ctypes.c_int, [_POINTER]),
-    "EVP_PKEY_decrypt_init": (ctypes.c_int, [_POINTER]),
-    "EVP_PKEY_encrypt": (ctypes.c_int, [_POINTER, _BYTES, _SIZE, _BYTES, ctypes.c_size_t]),
-    "EVP_PKEY_decrypt": (ctypes.c_int, [_POINTER, _BYTES, _SIZE, _BYTES, ctypes.c_size_t]),
-    "ERR_clear_error": (None, []),
-}
-
-
-def _load() -> ctypes.CDLL | None:
-    try:
-        library = ctypes.CDLL("libcrypto.so.3")
-        for name, (result, arguments) in _SIGNATURES.items():
-            function = getattr(library, name)
-            function.restype, function.argtypes = result, arguments
-    except (OSError, AttributeError):
-        return None
-    return library
-
-
-_LIBRARY: Final = _load()
+_WORKS: Final = (ctypes.c_int, [POINTER, BYTES, SIZE, BYTES, ctypes.c_size_t])
+_LIBRARY: Final = loaded(
+    {
+        **KEY_SIGNATURES,
+        "EVP_PKEY_CTX_set_rsa_padding": (ctypes.c_int, [POINTER, ctypes.c_int]),
+        "EVP_PKEY_encrypt_init": (ctypes.c_int, [POINTER]),
+        "EVP_PKEY_decrypt_init": (ctypes.c_int, [POINTER]),
+        "EVP_PKEY_encrypt": _WORKS,
+        "EVP_PKEY_decrypt": _WORKS,
+    }
+)
 AVAILABLE: Final = _LIBRARY is not None
 
 
-class RawKey:
-    """An RSA key inside libcrypto, freed with its last reference."""
-
-    __slots__ = ("__weakref__", "pointer")
-
-    def __init__(self, key: ReadyKey) -> None:
-        library = _required()
-        if key.object_class == Cko.PRIVATE_KEY:
-            form = PrivateFormat.TraditionalOpenSSL
-            der = key.handle.private_bytes(Encoding.DER, form, NoEncryption())
-            read = library.d2i_AutoPrivateKey
-        else:
-            der = key.handle.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-            read = library.d2i_PUBKEY
-        self.pointer = read(None, ctypes.byref(_BYTES(der)), len(der))
-        if not self.pointer:
-            library.ERR_clear_error()
-            raise InternalFault(faults.INTERNAL, "libcrypto does not read an RSA key of ours.")
-        weakref.finalize(self, library.EVP_PKEY_free, self.pointer)
+def _raw_key(key: ReadyKey) -> LoadedKey:
+    private = key.object_class == Cko.PRIVATE_KEY
+    if private:
+        form = PrivateFormat.TraditionalOpenSSL
+        der = key.handle.private_bytes(Encoding.DER, form, NoEncryption())
+    else:
+        der = key.handle.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return LoadedKey(_required(), der, private=private)
 
 
 def private_operation(key: ReadyKey, data: bytes, *, out_of_range: Ckr = Ckr.DATA_INVALID) -> bytes:
@@ -116,7 +85,7 @@ def _operate(
         )
     library = _required()
     if key.extra is None:
-        key.extra = RawKey(key)
+        key.extra = _raw_key(key)
     context = library.EVP_PKEY_CTX_new(key.extra.pointer, None)
     output = ctypes.create_string_buffer(length)
     size = ctypes.c_size_t(length)

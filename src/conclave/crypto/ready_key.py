@@ -25,7 +25,9 @@ from conclave.crypto.curves import (
     read_point,
 )
 from conclave.crypto.faults import refused
+from conclave.crypto.groups import group_of
 from conclave.crypto.lattices import LATTICES, LatticePrivateKey, LatticePublicKey, row_of
+from conclave.crypto.number_exchange import PrivateNumber
 from conclave.crypto.standard import Cka, Ckf, Ckk, Cko
 from conclave.errors import Ckr
 from conclave.keyring.attributes import (
@@ -97,7 +99,7 @@ def _split_usage(attributes: Attributes) -> tuple[int, int]:
 
 
 def key_size_bits(attributes: Attributes) -> int:
-    """Return the size of a key: of the modulus, the curve's order or the secret value."""
+    """Return the size of a key: of the modulus, prime, curve's order or the secret value."""
     kind = key_type(attributes)
     if kind == Ckk.RSA:
         return int.from_bytes(attributes[Cka.MODULUS]).bit_length()
@@ -105,6 +107,8 @@ def key_size_bits(attributes: Attributes) -> int:
         return curve_of(attributes[Cka.EC_PARAMS]).order_bits
     if kind in {Ckk.EC_EDWARDS, Ckk.EC_MONTGOMERY}:
         return octet_curve_of(kind, attributes[Cka.EC_PARAMS]).bits
+    if kind == Ckk.DH:
+        return group_of(attributes).bits
     if kind in LATTICES:
         return 8 * row_of(attributes).public_bytes
     return 8 * len(attributes[Cka.VALUE])
@@ -199,6 +203,10 @@ def _load_octet_curve_public(attributes: Attributes) -> OctetPublicKey:
     return row.public.from_public_bytes(content)
 
 
+def _load_dh_private(attributes: Attributes) -> PrivateNumber:
+    return PrivateNumber(group_of(attributes), attributes[Cka.VALUE])
+
+
 def _load_lattice_private(attributes: Attributes) -> LatticePrivateKey:
     return row_of(attributes).private.from_seed_bytes(attributes[Cka.SEED])
 
@@ -232,6 +240,8 @@ _LOADERS: Final[dict[tuple[int, int], Callable[[Attributes], object]]] = {
     (Cko.PUBLIC_KEY, Ckk.EC_EDWARDS): _load_octet_curve_public,
     (Cko.PRIVATE_KEY, Ckk.EC_MONTGOMERY): _load_octet_curve_private,
     (Cko.PUBLIC_KEY, Ckk.EC_MONTGOMERY): _load_octet_curve_public,
+    (Cko.PRIVATE_KEY, Ckk.DH): _load_dh_private,
+    (Cko.PUBLIC_KEY, Ckk.DH): _load_bytes,
     **{(Cko.PRIVATE_KEY, kind): _load_lattice_private for kind in LATTICES},
     **{(Cko.PUBLIC_KEY, kind): _load_lattice_public for kind in LATTICES},
     (Cko.SECRET_KEY, Ckk.AES): _load_aes,

@@ -23,6 +23,7 @@ class Ckk(enum.IntEnum):
     """Key types."""
 
     RSA = 0x00
+    DH = 0x02
     EC = 0x03
     GENERIC_SECRET = 0x10
     DES3 = 0x15
@@ -98,6 +99,9 @@ class Cka(enum.IntEnum):
     EXPONENT_2 = 0x127
     COEFFICIENT = 0x128
     PUBLIC_KEY_INFO = 0x129
+    PRIME = 0x130
+    BASE = 0x132
+    VALUE_BITS = 0x160
     VALUE_LEN = 0x161
     EXTRACTABLE = 0x162
     LOCAL = 0x163
@@ -153,6 +157,8 @@ class Ckm(enum.IntEnum):
     SHA3_512_RSA_PKCS_PSS = 0x0065
     SHA3_224_RSA_PKCS = 0x0066
     SHA3_224_RSA_PKCS_PSS = 0x0067
+    DH_PKCS_KEY_PAIR_GEN = 0x0020
+    DH_PKCS_DERIVE = 0x0021
     DES3_ECB = 0x0132
     DES3_CBC = 0x0133
     DES3_CBC_PAD = 0x0136

@@ -209,6 +209,16 @@ _EDWARDS_PRIVATE: Final = (
     *_EC_PRIVATE[:2],
     _Row(Cka.VALUE, _BYTES, _NEEDED | _PART | _S),
 )
+_DH_PUBLIC: Final = (
+    _Row(Cka.PRIME, Kind.BIG_INTEGER, _NEEDED),
+    _Row(Cka.BASE, Kind.BIG_INTEGER, _NEEDED),
+    _Row(Cka.VALUE, Kind.BIG_INTEGER, _NEEDED | _PART),
+)
+_DH_PRIVATE: Final = (
+    *_DH_PUBLIC[:2],
+    _Row(Cka.VALUE, Kind.BIG_INTEGER, _NEEDED | _PART | _S),
+    _Row(Cka.VALUE_BITS, _ULONG),
+)
 _LATTICE_PUBLIC: Final = (
     _Row(Cka.PARAMETER_SET, _ULONG, _NEEDED),
     _Row(Cka.VALUE, _BYTES, _NEEDED | _PART),
@@ -310,6 +320,8 @@ SCHEMAS: Final[dict[tuple[int, int | None], Schema]] = {
     (Cko.PRIVATE_KEY, Ckk.EC_EDWARDS): _schema(_private(_EDWARDS_PRIVATE, Cka.SIGN)),
     (Cko.PUBLIC_KEY, Ckk.EC_MONTGOMERY): _schema(_public(_EC_PUBLIC)),
     (Cko.PRIVATE_KEY, Ckk.EC_MONTGOMERY): _schema(_private(_EDWARDS_PRIVATE)),
+    (Cko.PUBLIC_KEY, Ckk.DH): _schema(_public(_DH_PUBLIC)),
+    (Cko.PRIVATE_KEY, Ckk.DH): _schema(_private(_DH_PRIVATE)),
     (Cko.SECRET_KEY, Ckk.HKDF): _schema(_secret()),
     (Cko.SECRET_KEY, Ckk.DES3): _schema(_secret(Cka.DECRYPT, Cka.VERIFY)),
     (Cko.PUBLIC_KEY, Ckk.ML_DSA): _schema(_public(_LATTICE_PUBLIC, Cka.VERIFY)),
