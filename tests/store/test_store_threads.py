@@ -107,6 +107,50 @@ def test_jobs_that_wait_are_committed_together_and_fail_apart(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
+def test_what_one_job_has_read_is_read_again_after_any_change_but_of_objects(
+    tmp_path: Path,
+) -> None:
+    asked: list[set[str]] = []
+
+    def look(writer: ClusterWriter) -> set[str]:
+        def ask() -> set[str]:
+            asked.append(labels(writer))
+            return asked[-1]
+
+        return writer.once((b"labels",), ask)
+
+    def look_and_insert(writer: ClusterWriter) -> None:
+        look(writer)
+        writer.insert_keyrings([new_keyring("ring", 1)])
+
+    def refuse(writer: ClusterWriter) -> None:
+        writer.insert_keyrings([new_keyring("refused", 2)])
+        look(writer)
+        raise BadInput(faults.BAD_REQUEST, "Not this one.")
+
+    async def scenario() -> None:
+        async with threads(tmp_path) as store:
+            gate, write = threading.Event(), store.writer.write
+            first = asyncio.create_task(write(lambda _writer: gate.wait(10)))
+            jobs = [
+                write(look, objects_only=True),
+                write(look, objects_only=True),
+                write(look_and_insert),
+                write(look, objects_only=True),
+                write(refuse),
+                write(look, objects_only=True),
+                write(look),
+            ]
+            tasks = [asyncio.create_task(job) for job in jobs]
+            await asyncio.sleep(0)
+            gate.set()
+            answers = await gathered(first, *tasks)
+            assert [a for a in answers if isinstance(a, set)] == [set(), set(), *[{"ring"}] * 3]
+            assert len(asked) == 6  # by all but the second
+
+    asyncio.run(scenario())
+
+
 def test_a_full_queue_is_busy(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with threads(tmp_path, max_queued=2) as store:

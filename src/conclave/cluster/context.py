@@ -89,9 +89,9 @@ class Context:
             raise NotAllowed(faults.MEMBER_NOT_AUTHORIZED, message)
         return self.authorized
 
-    async def write(self, work: Callable[[ClusterWriter], T]) -> T:
+    async def write(self, work: Callable[[ClusterWriter], T], *, objects_only: bool = False) -> T:
         """Run `work` in a transaction; see `StoreHandle.write`."""
-        return await self.store.write(work)
+        return await self.store.write(work, objects_only=objects_only)
 
     async def read(self, work: Callable[[ClusterReader], T]) -> T:
         """Ask the store; see `StoreHandle.read`."""

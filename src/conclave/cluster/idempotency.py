@@ -27,7 +27,8 @@ from conclave.store.rows import IdempotencyRow
 KEPT_MS: Final = 3_600_000
 LATEST_DEADLINE_MS: Final = 600_000
 """Far below KEPT_MS: no request may be carried out after its record was forgotten."""
-FORGET_AT_ONCE: Final = 32
+FORGET_AT_ONCE: Final = 256
+"""At least twice what one transaction records, which forgets once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def record(
     now_ms: ClusterTimeMs,
 ) -> None:
     """Record a write in its own transaction, and forget some that have expired."""
-    writer.forget_records(now_ms, at_most=FORGET_AT_ONCE)
+    writer.once((b"forget",), lambda: writer.forget_records(now_ms, at_most=FORGET_AT_ONCE))
     writer.put_record(
         request.client_id,
         request.key,

@@ -54,7 +54,7 @@ class ObjectWrites:
         )
         ticket = await self.office.open(params.ticket, client_id, keyring_id)
         return await self.context.write(
-            lambda writer: self._carry_out(writer, params, request, ticket)
+            lambda writer: self._carry_out(writer, params, request, ticket), objects_only=True
         )
 
     async def lookup_write(self, params: LookupWrite, _role: str) -> WriteResult:
@@ -76,11 +76,13 @@ class ObjectWrites:
         now_ms = self.context.cluster_time_ms()
         idempotency.check_deadline(request, now_ms)
         keyring_id = KeyringId(params.keyring_id)
-        prove_login(ticket, require_keyring(writer, keyring_id), Role.KRCO, Role.KRSO)
-        require_user_of(writer, request.client_id, keyring_id)
+        keyring = writer.once((keyring_id,), lambda: require_keyring(writer, keyring_id))
+        prove_login(ticket, keyring, Role.KRCO, Role.KRSO)
+        user = (request.client_id, keyring_id)
+        writer.once(user, lambda: require_user_of(writer, *user))
         _check_right_to_private(writer, ticket, params, keyring_id)
         inserts = sum(1 for write in params.writes if write.expected_revision == 0)
-        if inserts:
+        if inserts and self.context.limits.max_objects:
             present = writer.object_count(keyring_id) - len(params.deletes)
             check_object_room(present, inserts, self.context.limits)
         revision = writer.next_revision()

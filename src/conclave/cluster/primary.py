@@ -258,7 +258,7 @@ class Primary:
 
         Raises Unavailable (OUTCOME_UNKNOWN) when this member stops leading meanwhile.
         """
-        if not self._replication.replicated or not self._coordinator.state.others():
+        if not self._coordinator.state.others() or not self._replication.replicated:
             return
         try:
             async with asyncio.timeout(ANSWER_SECONDS):

@@ -70,7 +70,13 @@ class StoreHandle:
         if reader is not None:
             reader.close()
 
-    async def write(self, work: Callable[[ClusterWriter], T], *, internal: bool = False) -> T:
+    async def write(
+        self,
+        work: Callable[[ClusterWriter], T],
+        *,
+        internal: bool = False,
+        objects_only: bool = False,
+    ) -> T:
         """Run `work` in a transaction; see `WriterThread.write`.  Internal changes pass the gate.
 
         Raises Unavailable (BUSY) when the gate stays closed or this member has no writer.
@@ -83,7 +89,7 @@ class StoreHandle:
             if self._writer is None:
                 message = "This member takes no writes at present; try again."
                 raise Unavailable(faults.BUSY, message)
-            return await self._writer.write(work, internal=internal)
+            return await self._writer.write(work, internal=internal, objects_only=objects_only)
         finally:
             self._under_way -= 1
             if not self._under_way:

@@ -7,10 +7,10 @@ Invariant: every change of a keyring or one of its objects takes a new revision 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
     Connection,
@@ -291,12 +291,28 @@ class Touched:
         self.revision = max(self.revision, other.revision)
 
 
+T = TypeVar("T")
+Seen = dict[tuple[bytes, ...], Any]
+"""What jobs of one transaction have read, as long as only objects are changed; see `once`."""
+
+
 class ClusterWriter(ClusterReader):
     """Changes inside one transaction, which its owner commits; `touched` tells what to bump."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, seen: Seen | None = None) -> None:
         super().__init__(connection)
         self.touched = Touched()
+        self._seen: Seen = {} if seen is None else seen
+
+    def once(self, name: tuple[bytes, ...], ask: Callable[[], T]) -> T:
+        """Return what `ask` tells, or told an earlier job of this transaction under that name.
+
+        Only for what a change of objects leaves as it is; an exception is not kept.
+        """
+        if name not in self._seen:
+            self._seen[name] = ask()
+        answer: T = self._seen[name]
+        return answer
 
     def next_revision(self) -> RowRevision:
         """Take the next revision: monotone over the cluster's life."""
