@@ -100,7 +100,10 @@ def vector_page() -> str:
         HEAD
         + "".join(lines)
         + f"| all | {total} | |\n\nMechanisms that draw keys at random have none; the tests"
-        " of the worker read what they make with\npyca/cryptography and use it there.\n"
+        " of the worker read what they make with\npyca/cryptography and use it there.\n\nThe"
+        " vectors of X9.63's KDF (x963_kdf) begin with secrets that are no points of a curve that"
+        " is\noffered: they run in the worker, and what the module derives is held against the"
+        " standard's formula.\n"
     )
 
 
