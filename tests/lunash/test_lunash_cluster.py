@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from conclave.appliance.user_rules import UserRole
 from conclave.service.client_messages import RegisterClient
 from tests.support.appliance_bench import make_cluster_partition_of
 from tests.support.cluster_bench import client_request
@@ -200,6 +201,28 @@ def test_keyrings_are_assigned_to_clients_and_taken_away(house: SshHouse) -> Non
     assert fact(well(house, "cluster client assignment show"), "Assignment Mode") == "assigned"
     well(house, "cluster client assignment set -mode open")
     well(house, f"keyring delete -label mine -copassword {CO_PASSWORD}")
+
+
+def test_a_customer_is_shown_the_own_and_nothing_of_everybodys(house: SshHouse) -> None:
+    users, name, password = house.appliance.users, "customer", "Customer-Cust-1"
+    first = "First-Password-1"
+    made = users.create(name, first, role=UserRole.MONITOR, source="127.0.0.1")
+    house.loop.run(made)
+    changed = users.change_own_password(name, first, password, source="127.0.0.1")
+    house.loop.run(changed)
+    for monitor_user in (name, ""):
+        host = f"host of {monitor_user or 'nobody'}"
+        request = client_request(host, ec.generate_private_key(ec.SECP256R1()))
+        call = RegisterClient(request_pem=request, label="", monitor_user=monitor_user)
+        house.loop.run(house.appliance.cluster.call("register_client", call))
+    listed = well(house, "cluster client list", user=name, password=password).out
+    assert f"host of {name}" in listed
+    assert "host of nobody" not in listed
+    for line in ("hsm information show", "syslog tail -logname messages", "syslog list"):
+        refused = told(house.ssh(line, user=name, password=password))
+        assert refused.startswith(f"User {name} is the monitor user of a client")
+        well(house, line, user="monitor")
+    well(house, "cluster member list", user=name, password=password)
 
 
 # ---------------------------------------------------------------- chapter 5

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.hsm_bench import CO
 from tests.support.rest_house import Client, House, make_cluster, open_house, settle_users
 
 CUSTOMER_PASSWORD = "Customer-Cust-1"
@@ -53,13 +54,30 @@ def customer_name() -> str:
 @pytest.fixture
 def customer(town: Town, customer_name: str) -> Iterator[Client]:
     """Make a user of the role monitor, who has changed the first password."""
+    make_customer(town, customer_name)
+    yield town.house.client((customer_name, CUSTOMER_PASSWORD))
+    assert town.house.client().delete(f"/users/{customer_name}").status_code == 204
+
+
+def make_customer(town: Town, name: str) -> None:
+    """Make a user of the role monitor, who has changed the first password."""
     admin = town.house.client()
-    user, password = customer_name, CUSTOMER_PASSWORD
-    new = {"userId": user, "password": "First-Password-1", "role": "monitor"}
+    new = {"userId": name, "password": "First-Password-1", "role": "monitor"}
     assert admin.post("/users", new).status_code == 204
-    change = {"currentPassword": "First-Password-1", "password": password}
-    first = town.house.client((user, "First-Password-1"))
-    changed = first.post(f"/users/{user}/actions/changePassword", change)
-    assert changed.status_code == 204
-    yield town.house.client((user, password))
-    assert admin.delete(f"/users/{user}").status_code == 204
+    change = {"currentPassword": "First-Password-1", "password": CUSTOMER_PASSWORD}
+    first = town.house.client((name, "First-Password-1"))
+    assert first.post(f"/users/{name}/actions/changePassword", change).status_code == 204
+
+
+def make_keyring(town: Town, label: str = "") -> dict[str, str]:
+    """Make a keyring; return its label and id as they are listed."""
+    body = {
+        "authentication": [{"type": "CO", "password": CO.decode(), "partitionLabel": "par"}],
+        "keyRingLabel": label or f"ring-{uuid4().hex[:8]}",
+        "keyRingPassword": "keyringpassword",
+    }
+    answer = town.house.client().post("/api/keyrings", body)
+    assert answer.status_code == 201, answer.text
+    (made,) = answer.json()["data"]
+    keyring: dict[str, str] = made
+    return keyring

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from conclave.operations.customers import ASKED
 from conclave.operations.model import NOBODY, Doors
+from conclave.operations.reveals import ASKED
 from conclave.rest.openapi import OPERATIONS, document, rendered
 from tests.rest.conftest import Town
 

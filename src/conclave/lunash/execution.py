@@ -292,7 +292,7 @@ class Execution:
     async def _perform(
         self, operation: AnyOperation, call: Call, decoded: Arguments, progress: bool
     ) -> Reply:
-        check(operation, call, decoded)
+        await check(operation, call, decoded)
         waits = operation.waits_when is not None and operation.waits_when(call, decoded)
         if waits and not self._confirmed:
             message = f"'{self._command.words}' destroys what cannot be got back: confirm it."

@@ -29,6 +29,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.reveals import Reveals
 
 ROOT = "/api/lunasa"
 
@@ -102,6 +103,7 @@ class SetTime(Arguments, frozen=True):
     summary="Show the appliance: links to its parts, version, health.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=ApplianceView,
     commands=(
@@ -143,6 +145,7 @@ async def show_appliance(call: Call, _arguments: NoArguments) -> Reply:
     summary="Show where the cluster's resources are.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=ClusterLinks,
     only="REST: links to resources.",
@@ -159,6 +162,7 @@ async def show_cluster_links(_call: Call, _arguments: NoArguments) -> Reply:
     summary="Show the appliance's time and zone.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=TimeView,
     commands=(
@@ -199,6 +203,7 @@ async def show_time(call: Call, _arguments: NoArguments) -> Reply:
     summary="List the names that the time zone may have.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=TimeZones,
     paged=True,

@@ -13,7 +13,6 @@ from conclave.operations.clients import CLIENT, CLIENT_ID_OPTION, find_client
 from conclave.operations.cluster_calls import ask, the_cluster
 from conclave.operations.clusters import CLUSTER
 from conclave.operations.commands import PATH, Command, Kind, Option
-from conclave.operations.customers import ASKED
 from conclave.operations.model import (
     ADMINS,
     DONE,
@@ -27,6 +26,7 @@ from conclave.operations.model import (
     operation,
 )
 from conclave.operations.refusals import CLUSTER_CALL
+from conclave.operations.reveals import Reveals
 from conclave.service.client_messages import (
     AssignedKeyringList,
     AssignKeyrings,
@@ -90,6 +90,7 @@ class AssignedViews(Result, frozen=True):
     cluster_methods=("assignment_mode",),
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=ModeView,
     faults=CLUSTER_CALL,
@@ -151,9 +152,10 @@ async def set_mode(call: Call, arguments: Mode) -> Reply:
     ASSIGNED,
     summary="List the keyrings that are assigned to a client.",
     doors=Doors.BOTH,
-    cluster_methods=(*ASKED, "assigned_keyrings"),
+    cluster_methods=("assigned_keyrings",),
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.SIFTED,
     statuses=(200,),
     result=AssignedViews,
     faults=(*CLUSTER_CALL, faults.CLIENT_NOT_FOUND),

@@ -22,6 +22,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.reveals import Reveals
 from conclave.operations.support_info import WrittenFile
 from conclave.operations.users import USERS
 
@@ -93,6 +94,7 @@ async def show_audit(call: Call, _arguments: NoArguments) -> Reply:
     summary="List the records of the audit log, newest first; without a limit, a hundred.",
     arguments=NoArguments,
     roles=AUDITORS,
+    reveals=Reveals.HISTORY,
     statuses=(200,),
     result=AuditRecords,
     paged=True,
@@ -112,6 +114,7 @@ async def list_records(call: Call, _arguments: NoArguments) -> Reply:
     summary="Download the whole audit log; its last line signs its end.",
     arguments=NoArguments,
     roles=AUDITORS,
+    reveals=Reveals.HISTORY,
     statuses=(200,),
     result=Result,
     media=frozenset({Media.JSON, Media.OCTETS}),
@@ -130,6 +133,7 @@ async def export_audit(call: Call, _arguments: NoArguments) -> Reply:
     summary="Write the whole audit log to a file among the caller's own.",
     arguments=NoArguments,
     roles=AUDITORS,
+    reveals=Reveals.HISTORY,
     statuses=(201,),
     result=WrittenFile,
     commands=(

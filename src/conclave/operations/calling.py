@@ -11,6 +11,7 @@ from conclave import faults
 from conclave.errors import ConclaveError, InternalFault
 from conclave.operations.argument_refusals import refused_arguments
 from conclave.operations.auditing import note_cancelled, record_end
+from conclave.operations.customers import refuse_customers
 from conclave.operations.model import AnyOperation, Arguments, Call, Reply
 from conclave.operations.rights import may_call
 from conclave.operations.task_table import Task
@@ -26,12 +27,16 @@ def decode_arguments(operation: AnyOperation, body: bytes) -> Arguments:
     return decoded
 
 
-def check(operation: AnyOperation, call: Call, arguments: Arguments) -> None:
-    """Raise what an operation's preconditions, or an audit log that is full, forbid."""
+async def check(operation: AnyOperation, call: Call, arguments: Arguments) -> None:
+    """Raise what forbids a call: a precondition, a full audit log, or what it tells of others.
+
+    To be asked right before the handler runs.
+    """
     for each in operation.checks:
         each(call, arguments)
     if operation.audited:
         call.appliance.audit.require_writable()
+    await refuse_customers(call, operation)
 
 
 def add_task(operation: AnyOperation, call: Call, arguments: Arguments, source_url: str) -> Task:
@@ -39,7 +44,7 @@ def add_task(operation: AnyOperation, call: Call, arguments: Arguments, source_u
 
     async def run() -> Reply:
         # What held when the task was made must hold when it is started.
-        check(operation, call, arguments)
+        await check(operation, call, arguments)
         return await operation.handler(replace(call, progress=task.tell), arguments)
 
     async def recorded() -> Reply:

@@ -14,7 +14,7 @@ from conclave.lunash.render import cluster as render
 from conclave.operations.cluster_calls import ask, the_cluster
 from conclave.operations.clusters import CLUSTER, CLUSTERS
 from conclave.operations.commands import PATH, Command, Option
-from conclave.operations.customers import ASKED, customer_of
+from conclave.operations.customers import customer_of
 from conclave.operations.fields import UserId
 from conclave.operations.model import (
     ADMINS,
@@ -29,6 +29,7 @@ from conclave.operations.model import (
     operation,
 )
 from conclave.operations.refusals import CLUSTER_CALL
+from conclave.operations.reveals import Reveals
 from conclave.service.client_messages import (
     ClientList,
     ClientSummary,
@@ -199,9 +200,9 @@ def certified(cluster_id: str, made: RegisteredClient, present: MemberList) -> R
     summary="List the registered clients.",
     chapter="4",
     doors=Doors.BOTH,
-    cluster_methods=ASKED,
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.SIFTED,
     statuses=(200,),
     result=Clients,
     faults=CLUSTER_CALL,
@@ -245,9 +246,9 @@ async def find_client(call: Call) -> ClientView:
     summary="Show a registered client.",
     chapter="4",
     doors=Doors.BOTH,
-    cluster_methods=ASKED,
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.SIFTED,
     statuses=(200,),
     result=ClientView,
     faults=(*CLUSTER_CALL, faults.CLIENT_NOT_FOUND),
@@ -272,9 +273,10 @@ async def show_client(call: Call, _arguments: NoArguments) -> Reply:
     summary="Revoke a client: its certificate and its tickets are worth nothing from now on.",
     chapter="4",
     doors=Doors.BOTH,
-    cluster_methods=(*ASKED, "revoke_client"),
+    cluster_methods=("revoke_client",),
     arguments=NoArguments,
     roles=ADMINS,
+    reveals=Reveals.SIFTED,
     faults=(*CLUSTER_CALL, faults.CLIENT_NOT_FOUND),
     commands=(
         Command(

@@ -24,6 +24,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.reveals import Reveals
 
 CONFIG = "/api/cluster/config"
 Interface = Annotated[str, Meta(min_length=1, max_length=16, pattern=r"^[a-z][a-z0-9.:_-]*$")]
@@ -134,6 +135,7 @@ def _listener(service: str, listener: ListenerConfig) -> ServiceSetting:
     doors=Doors.BOTH,
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Configuration,
     paged=True,

@@ -49,6 +49,7 @@ from conclave.operations.refusals import (
     MEMBER_CALL,
     PARTITION_FOR_CLUSTER,
 )
+from conclave.operations.reveals import Reveals
 from conclave.operations.services import warn_of_hsm_clock
 from conclave.operations.tasks import TaskView
 from conclave.service.messages import ClusterSummary
@@ -151,6 +152,7 @@ def fingerprint(certificate_pem: str) -> str:
     cluster_methods=("list_clusters",),
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Clusters,
     faults=CLUSTER_CALL,
@@ -255,6 +257,7 @@ async def create_cluster(call: Call, arguments: CreateCluster) -> Reply:
     cluster_methods=("list_clusters",),
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=ClusterView,
     faults=CLUSTER_CALL,

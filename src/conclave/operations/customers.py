@@ -1,8 +1,11 @@
 """Customers of a service provider: monitor users who see only what is theirs.
 
 Who is named as the monitor user of a client or of an enrolment token, whatever became of either, is
-a customer for good, unless the role is admin or operator: such a user sees those clients, their
+a customer for good, unless the role is one of the provider's: such a user sees those clients, their
 tokens and the keyrings that are assigned to them, and nothing that tells of everybody's.
+
+Invariant: what an operation reveals is declared with it and asked right before its handler runs,
+whichever door it came through; only the cluster process knows who is a customer.
 """
 
 from __future__ import annotations
@@ -13,13 +16,12 @@ from conclave import faults
 from conclave.appliance.user_rules import UserRole
 from conclave.errors import NotAllowed
 from conclave.operations.cluster_calls import ask
-from conclave.operations.model import Call
+from conclave.operations.model import AnyOperation, Call
+from conclave.operations.reveals import Reveals
 from conclave.service.client_messages import ClientList, EnrolmentTokenList
 from conclave.service.quiet import Nothing
 
-_OF_THE_PROVIDER: Final = frozenset({UserRole.ADMIN, UserRole.OPERATOR})
-ASKED: Final = ("list_clients", "list_enrolment_tokens")
-"""What it takes to know a customer."""
+_OF_THE_PROVIDER: Final = frozenset({UserRole.ADMIN, UserRole.OPERATOR, UserRole.AUDIT})
 
 
 async def customer_of(call: Call) -> str:
@@ -34,19 +36,24 @@ async def customer_of(call: Call) -> str:
     return user.user_id if user.user_id in named else ""
 
 
-async def refuse_customer(call: Call, what: str) -> None:
-    """Refuse a customer what tells of other customers; raise NotAllowed.
-
-    Whether somebody is a customer only the cluster process knows: while it is stopped, nobody is
-    let through but admins and operators, unless there is no cluster.
-    """
-    service = call.appliance.cluster.status()
-    if service.status == "stopped" and not service.has_cluster:
+async def refuse_customers(call: Call, operation: AnyOperation) -> None:
+    """Refuse a customer what tells of others; raise NotAllowed, or what kept us from knowing."""
+    if operation.reveals in (Reveals.NOTHING, Reveals.SIFTED) or _nothing_to_reveal(
+        call, operation
+    ):
         return
     customer = await customer_of(call)
     if customer:
         message = (
-            f"User {customer} is the monitor user of a client or an enrolment token, and {what}"
-            " of others too: only users who are no monitor user of any may read it."
+            f"User {customer} is the monitor user of a client or an enrolment token, and"
+            f" {operation.method} {operation.path} tells of others too: only users who are no"
+            " monitor user of any may call it."
         )
         raise NotAllowed(faults.NO_ACL_RULE, message)
+
+
+def _nothing_to_reveal(call: Call, operation: AnyOperation) -> bool:
+    """Tell whether there is no cluster, or the counts of its service have ended with it."""
+    cluster = call.appliance.cluster
+    stopped = cluster.processes is None
+    return stopped and (operation.reveals is Reveals.USE or not cluster.status().has_cluster)

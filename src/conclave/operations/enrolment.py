@@ -23,7 +23,7 @@ from conclave.operations.clients import (
 from conclave.operations.cluster_calls import ask, the_cluster
 from conclave.operations.clusters import CLUSTER, CLUSTERS, fingerprint
 from conclave.operations.commands import PATH, Command, Kind, Option
-from conclave.operations.customers import ASKED, customer_of
+from conclave.operations.customers import customer_of
 from conclave.operations.fields import SECRET, UserId
 from conclave.operations.model import (
     ADMINS,
@@ -39,6 +39,7 @@ from conclave.operations.model import (
     operation,
 )
 from conclave.operations.refusals import CLUSTER_CALL
+from conclave.operations.reveals import Reveals
 from conclave.service.client_messages import (
     CheckEnrolment,
     CreateEnrolmentToken,
@@ -207,9 +208,9 @@ async def create_token(call: Call, arguments: NewToken) -> Reply:
     TOKENS,
     summary="List the enrolment tokens: what they are for, and what became of them.",
     doors=Doors.BOTH,
-    cluster_methods=ASKED,
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.SIFTED,
     statuses=(200,),
     result=Tokens,
     faults=CLUSTER_CALL,

@@ -17,6 +17,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.reveals import Reveals
 from conclave.operations.services import Actions
 
 FIRMWARE = f"{HSM}/firmware"
@@ -49,6 +50,7 @@ def check_firmware_action(call: Call, _arguments: object) -> None:
     summary="Show the version of the HSM's firmware.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=FirmwareView,
     checks=(check_hsm,),
@@ -76,6 +78,7 @@ async def show_firmware(call: Call, _arguments: NoArguments) -> Reply:
     summary="List what can be done with the firmware now: nothing, as none is newer or older.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Actions,
     checks=(check_hsm,),

@@ -42,6 +42,7 @@ from conclave.operations.model import (
     operation,
 )
 from conclave.operations.refusals import CREDENTIAL, HSM_CHANGE
+from conclave.operations.reveals import Reveals
 
 HSM = "/api/lunasa/hsms/{hsmid}"
 INIT_WARNING = """CAUTION:  Are you sure you wish to initialize this HSM?
@@ -192,6 +193,7 @@ def find_policy(policies: tuple[PolicyInfo, ...], policy_id: str) -> PolicyInfo:
     summary="List the appliance's HSMs; there is exactly one.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Hsms,
     paged=True,
@@ -210,6 +212,7 @@ async def list_hsms(call: Call, _arguments: NoArguments) -> Reply:
     summary="Show the HSM: state, storage, how many SO logins are left.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=HsmView,
     checks=(check_hsm,),
@@ -402,6 +405,7 @@ async def log_out_so(call: Call, _arguments: NoArguments) -> Reply:
     summary="List the HSM's policies.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Policies,
     checks=(check_hsm,),
@@ -422,6 +426,7 @@ async def list_policies(call: Call, _arguments: NoArguments) -> Reply:
     summary="Show one policy of the HSM.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=PolicyView,
     checks=(check_hsm,),

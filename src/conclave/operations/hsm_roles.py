@@ -22,6 +22,7 @@ from conclave.operations.model import (
     operation,
 )
 from conclave.operations.refusals import CREDENTIAL, HSM_CHANGE
+from conclave.operations.reveals import Reveals
 
 
 class ChangePassword(Arguments, frozen=True):
@@ -86,6 +87,7 @@ def check_so_role(call: Call, _arguments: object) -> None:
     summary="List the HSM's roles.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Roles,
     checks=(check_hsm,),
@@ -105,6 +107,7 @@ async def list_roles(call: Call, _arguments: NoArguments) -> Reply:
     summary="Show a role of the HSM.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=RoleView,
     checks=(check_hsm, check_so_role),

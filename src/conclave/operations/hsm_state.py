@@ -16,6 +16,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.reveals import Reveals
 
 TIME = f"{HSM}/time"
 
@@ -51,6 +52,7 @@ class HsmInformation(Result, frozen=True):
     summary="Show the HSM's clock beside the appliance's.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=HsmTimeView,
     checks=(check_hsm,),
@@ -110,6 +112,7 @@ async def synchronize_time(call: Call, _arguments: NoArguments) -> Reply:
     summary="Show how many operations and events the HSM had.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.USE,
     statuses=(200,),
     result=HsmInformation,
     checks=(check_hsm,),

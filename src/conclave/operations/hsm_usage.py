@@ -8,6 +8,7 @@ from typing import Final
 from conclave import faults
 from conclave.operations.hsm import HSM, check_hsm
 from conclave.operations.model import READERS, Call, NoArguments, Reply, Result, operation
+from conclave.operations.reveals import Reveals
 from conclave.service.meters import Use
 
 _CLUSTER_PARTITION_VERSION: Final = 1
@@ -61,6 +62,7 @@ class Licenses(Result, frozen=True):
     summary="Show what this appliance's partitions did since the start of the cluster service.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.USE,
     statuses=(200,),
     result=HsmUsage,
     checks=(check_hsm,),
@@ -92,6 +94,7 @@ async def show_metrics(call: Call, _arguments: NoArguments) -> Reply:
     summary="List the HSM's licences: software under the Apache License needs no other.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Licenses,
     checks=(check_hsm,),

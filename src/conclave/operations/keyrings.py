@@ -14,7 +14,7 @@ from conclave.lunash.render import keyring as render
 from conclave.operations.cluster_calls import ask
 from conclave.operations.cluster_options import BY_CO, CO_PASSWORD, PARTITION_LABEL
 from conclave.operations.commands import PATH, Command, Kind, Option, new_credential
-from conclave.operations.customers import ASKED, customer_of
+from conclave.operations.customers import customer_of
 from conclave.operations.fields import (
     Authentications,
     KeyringPassword,
@@ -37,6 +37,7 @@ from conclave.operations.model import (
     operation,
 )
 from conclave.operations.refusals import CLUSTER_CALL, CREDENTIAL, PARTITION_FOR_CLUSTER
+from conclave.operations.reveals import Reveals
 from conclave.service.messages import (
     CreateKeyrings,
     KeyringList,
@@ -275,9 +276,10 @@ async def create_keyrings(call: Call, arguments: NewKeyrings) -> Reply:
     summary="List the keyrings with their ids.",
     chapter="5",
     doors=Doors.BOTH,
-    cluster_methods=(*ASKED, "list_keyrings"),
+    cluster_methods=("list_keyrings",),
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.SIFTED,
     statuses=(200,),
     result=Keyrings,
     faults=CLUSTER_CALL,
@@ -310,9 +312,10 @@ async def list_keyrings(call: Call, _arguments: NoArguments) -> Reply:
     summary="Show a keyring, named by its id or by its label.",
     chapter="5",
     doors=Doors.BOTH,
-    cluster_methods=(*ASKED, "show_keyring"),
+    cluster_methods=("show_keyring",),
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.SIFTED,
     statuses=(200,),
     result=KeyringView,
     faults=(*CLUSTER_CALL, faults.KEYRING_NOT_FOUND),

@@ -40,6 +40,7 @@ from conclave.operations.refusals import (
     MEMBER_CALL,
     PARTITION_FOR_CLUSTER,
 )
+from conclave.operations.reveals import Reveals
 from conclave.service.messages import (
     ClusterSummary,
     DeletedMember,
@@ -205,6 +206,7 @@ async def _find_member(call: Call) -> tuple[ClusterSummary, MemberSummary]:
     cluster_methods=("list_members",),
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Members,
     faults=CLUSTER_CALL,
@@ -237,6 +239,7 @@ async def list_members(call: Call, _arguments: NoArguments) -> Reply:
     cluster_methods=("list_members",),
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=MemberView,
     faults=(*CLUSTER_CALL, faults.MEMBER_NOT_FOUND),
@@ -445,6 +448,7 @@ def deletion_reply(deleted: DeletedMember) -> Reply:
     cluster_methods=("list_groups",),
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Groups,
     faults=CLUSTER_CALL,

@@ -19,6 +19,8 @@ from conclave.appliance.user_store import User
 from conclave.appliance.users import Login
 from conclave.errors import Fault
 from conclave.operations.commands import Command
+from conclave.operations.refusals import CLUSTER_CALL
+from conclave.operations.reveals import Reveals
 
 if TYPE_CHECKING:
     from conclave.appliance.appliance import Appliance
@@ -204,6 +206,8 @@ class Operation(Generic[A]):
     handler: Handler[A]
     arguments: type[A] | UnionType
     roles: frozenset[UserRole]
+    reveals: Reveals
+    """What it tells of others when a customer of a service provider calls it."""
     doors: Doors
     statuses: tuple[int, ...]
     result: type[msgspec.Struct] | None
@@ -274,6 +278,14 @@ class Operation(Generic[A]):
 AnyOperation = Operation[Any]
 
 
+def _revealed(said: Reveals | None, roles: frozenset[UserRole]) -> Reveals:
+    """Return what a declaration says; what monitors may call reveals all unless it says else.
+
+    Whoever calls what is not for monitors has a role that names it.
+    """
+    return said or (Reveals.HISTORY if roles == READERS else Reveals.NOTHING)
+
+
 def operation(
     name: str,
     method: str,
@@ -282,6 +294,7 @@ def operation(
     summary: str,
     arguments: type[A] | UnionType,
     roles: frozenset[UserRole],
+    reveals: Reveals | None = None,
     chapter: str = "",
     doors: Doors = Doors.REST,
     statuses: tuple[int, ...] = (204,),
@@ -301,6 +314,7 @@ def operation(
     only: str = "",
 ) -> Callable[[Handler[A]], Operation[A]]:
     """Declare the decorated function as an operation."""
+    told = _revealed(reveals, roles)
 
     def declare(handler: Handler[A]) -> Operation[A]:
         return Operation(
@@ -312,11 +326,12 @@ def operation(
             handler=handler,
             arguments=arguments,
             roles=roles,
+            reveals=told,
             doors=doors,
             statuses=statuses,
             result=result,
             checks=checks,
-            faults=faults,
+            faults=(*faults, *CLUSTER_CALL) if told.asked else faults,
             duration=duration,
             settle_seconds=settle_seconds,
             waits_when=waits_when,
@@ -325,7 +340,7 @@ def operation(
             before_password_change=before_password_change,
             media=media,
             audited=method != "GET" if audited is None else audited,
-            cluster_methods=cluster_methods,
+            cluster_methods=(*told.asked, *cluster_methods),
             commands=commands,
             only=only,
         )

@@ -18,6 +18,7 @@ from conclave.operations.appliance import ROOT
 from conclave.operations.commands import Command
 from conclave.operations.hsm import HSM, Reference, check_hsm
 from conclave.operations.model import READERS, Call, NoArguments, Reply, Result, operation
+from conclave.operations.reveals import Reveals
 
 DEVICES = f"{ROOT}/network/devices"
 DEVICE = f"{DEVICES}/{{deviceid}}"
@@ -125,6 +126,7 @@ def check_device(call: Call, _arguments: object) -> None:
     summary="Show how busy the processors are.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=CpuView,
     commands=(
@@ -151,6 +153,7 @@ async def show_cpu(_call: Call, _arguments: NoArguments) -> Reply:
     summary="Show how much memory is in use.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=MemoryView,
     commands=(
@@ -175,6 +178,7 @@ async def show_memory(_call: Call, _arguments: NoArguments) -> Reply:
     summary="Show how much room is where the appliance keeps its state.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=DiskView,
     only="REST: the state directory's row of what 'status disk' shows.",
@@ -193,6 +197,7 @@ async def show_disk(call: Call, _arguments: NoArguments) -> Reply:
     summary="List the file systems that the appliance uses.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=DiskPartitions,
     paged=True,
@@ -218,6 +223,7 @@ async def list_disk_partitions(call: Call, _arguments: NoArguments) -> Reply:
     summary="List the hardware's sensors: an appliance of software has none.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Sensors,
     paged=True,
@@ -241,6 +247,7 @@ async def list_sensors(_call: Call, _arguments: NoArguments) -> Reply:
     summary="Show the appliance's name and where its network devices are.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=NetworkView,
 )
@@ -256,6 +263,7 @@ async def show_network(call: Call, _arguments: NoArguments) -> Reply:
     summary="List the network devices.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=DeviceList,
     paged=True,
@@ -274,6 +282,7 @@ async def list_devices(call: Call, _arguments: NoArguments) -> Reply:
     summary="Show a network device.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=DeviceView,
     checks=(check_device,),
@@ -293,6 +302,7 @@ async def show_device(call: Call, _arguments: NoArguments) -> Reply:
     summary="Show what went through a network device.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=DeviceStats,
     checks=(check_device,),
@@ -322,6 +332,7 @@ def _stats(traffic: DeviceTraffic) -> DeviceStats:
     summary="Show how much of the HSM's storage is in use.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=StorageSpace,
     checks=(check_hsm,),

@@ -24,6 +24,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.reveals import Reveals
 
 NTP = f"{ROOT}/ntp"
 SERVERS = f"{NTP}/servers"
@@ -101,6 +102,7 @@ def check_synchronize(call: Call, arguments: Synchronize) -> None:
     summary="Show whether the time service runs, and where its state is.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=NtpView,
     only="REST: links to resources; 'sysconf ntp status' shows the rest.",
@@ -146,6 +148,7 @@ async def configure_ntp(call: Call, arguments: ConfigureNtp) -> Reply:
     summary="Show what the appliance's clock follows, and how far it is from its host's.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=NtpStatus,
     commands=(
@@ -190,6 +193,7 @@ async def show_ntp_status(call: Call, _arguments: NoArguments) -> Reply:
     summary="List the time servers in the order in which they are asked.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=NtpServers,
     paged=True,

@@ -24,6 +24,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.reveals import Reveals
 from conclave.packages.manifest import Manifest, check_file_name
 from conclave.packages.shelf import InstalledPackage
 
@@ -126,6 +127,7 @@ def _check_view(package: Manifest | InstalledPackage, *, installed: bool) -> Pac
     chapter="7",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=PackageList,
     paged=True,

@@ -29,6 +29,7 @@ from conclave.operations.partitions import (
     partition_url,
 )
 from conclave.operations.refusals import CREDENTIAL, HSM_CHANGE
+from conclave.operations.reveals import Reveals
 
 ROLE = f"{PARTITION}/roles/{{roleid}}"
 _MISSING = (faults.INVALID_HSM, faults.INVALID_PARTITION, faults.INVALID_ROLE)
@@ -94,6 +95,7 @@ def _roles_url(call: Call) -> str:
     summary="List the roles of a partition with their states.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Roles,
     checks=(check_partition,),
@@ -113,6 +115,7 @@ async def list_roles(call: Call, _arguments: NoArguments) -> Reply:
     summary="Show a role of a partition.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=RoleView,
     checks=(check_role,),

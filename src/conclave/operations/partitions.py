@@ -47,6 +47,7 @@ from conclave.operations.model import (
     operation,
 )
 from conclave.operations.refusals import CREDENTIAL, HSM_CHANGE
+from conclave.operations.reveals import Reveals
 from conclave.packages.manifest import CLUSTER_PACKAGE
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ def _view(call: Call, partition: PartitionInfo) -> PartitionView:
     summary="List the partitions.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Partitions,
     checks=(check_hsm,),
@@ -190,6 +192,7 @@ async def list_partitions(call: Call, _arguments: NoArguments) -> Reply:
     summary="Show a partition.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=PartitionView,
     checks=(check_partition,),
@@ -394,6 +397,7 @@ async def log_out_role(call: Call, arguments: LogOutRole) -> Reply:
     summary="List a partition's policies.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Policies,
     checks=(check_partition,),
@@ -415,6 +419,7 @@ async def list_policies(call: Call, _arguments: NoArguments) -> Reply:
     summary="Show a policy of a partition.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=PolicyView,
     checks=(check_partition,),

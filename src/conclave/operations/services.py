@@ -26,6 +26,7 @@ from conclave.operations.model import (
     operation,
 )
 from conclave.operations.refusals import PARTITION_FOR_CLUSTER
+from conclave.operations.reveals import Reveals
 from conclave.operations.service_resets import ALL, RESETTABLE, act_on_service
 
 SERVICES = "/api/lunasa/services"
@@ -126,6 +127,7 @@ def check_action(call: Call, arguments: Act) -> None:
     summary="List the services.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Services,
     paged=True,
@@ -147,6 +149,7 @@ async def list_services(call: Call, _arguments: NoArguments) -> Reply:
     chapter="2",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=ServiceView,
     checks=(check_service,),
@@ -190,6 +193,7 @@ async def show_service(call: Call, _arguments: NoArguments) -> Reply:
     only="REST: LunaSH has a command for each action, which its help lists.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=Actions,
     checks=(check_service,),

@@ -20,7 +20,6 @@ from conclave.lunash.render.syslog import (
 )
 from conclave.operations.appliance import ROOT
 from conclave.operations.commands import PATH, Command, Kind, Option
-from conclave.operations.customers import ASKED, refuse_customer
 from conclave.operations.fields import Port
 from conclave.operations.model import (
     DONE,
@@ -33,7 +32,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
-from conclave.operations.refusals import CLUSTER_CALL
+from conclave.operations.reveals import Reveals
 from conclave.operations.support_info import WrittenFile
 from conclave.operations.users import USERS
 
@@ -42,7 +41,6 @@ LOG = f"{ROOT}/logs/{{logid}}"
 REMOTE_HOSTS = f"{SYSLOG}/remoteHosts"
 ARCHIVE_NAME: Final = "logs.tgz"
 DEFAULT_ENTRIES: Final = 20
-_LOGS_TELL: Final = "the logs tell"
 LogName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 HostAddress = Annotated[str, Meta(max_length=254, pattern=f"^{HOST_PATTERN}$")]
 
@@ -126,6 +124,7 @@ class AddRemoteHost(Arguments, frozen=True):
     summary="Show where the logs and the remote hosts are.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=SyslogView,
     only="REST: links to resources.",
@@ -143,6 +142,7 @@ async def show_syslog(_call: Call, _arguments: NoArguments) -> Reply:
     chapter="7",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.HISTORY,
     statuses=(200,),
     result=Logs,
     paged=True,
@@ -171,10 +171,10 @@ async def list_logs(call: Call, _arguments: NoArguments) -> Reply:
     chapter="7",
     arguments=Tail,
     roles=READERS,
+    reveals=Reveals.HISTORY,
     statuses=(200,),
     result=Lines,
-    cluster_methods=ASKED,
-    faults=(*CLUSTER_CALL, faults.NO_SUCH_RESOURCE),
+    faults=(faults.NO_SUCH_RESOURCE,),
     audited=False,
     commands=(
         Command(
@@ -212,7 +212,6 @@ async def list_logs(call: Call, _arguments: NoArguments) -> Reply:
 )
 async def tail_log(call: Call, arguments: Tail) -> Reply:
     """Read the last lines of a log."""
-    await refuse_customer(call, _LOGS_TELL)
     files, name = call.appliance.syslog.files, call.path["logid"]
     lines = await asyncio.to_thread(files.tail, name, arguments.entries, arguments.search)
     return Reply(body=Lines(entries=lines))
@@ -271,10 +270,10 @@ def _written(call: Call, name: str) -> Reply:
     chapter="7",
     arguments=Export,
     roles=OPERATORS,
+    reveals=Reveals.HISTORY,
     statuses=(201,),
     result=WrittenFile,
-    cluster_methods=ASKED,
-    faults=(*CLUSTER_CALL, faults.NO_SUCH_RESOURCE),
+    faults=(faults.NO_SUCH_RESOURCE,),
     commands=(
         Command(
             words="syslog export",
@@ -302,7 +301,6 @@ def _written(call: Call, name: str) -> Reply:
 )
 async def export_log(call: Call, arguments: Export) -> Reply:
     """Write a log to the caller's files."""
-    await refuse_customer(call, _LOGS_TELL)
     given = arguments.file_name
     name = f"{arguments.log}.log" if isinstance(given, UnsetType) else given
     chunks = await asyncio.to_thread(call.appliance.syslog.files.chunks, arguments.log)
@@ -316,12 +314,11 @@ async def export_log(call: Call, arguments: Export) -> Reply:
     f"{SYSLOG}/actions/tarlogs",
     summary=f"Write all logs, with their older files, to {ARCHIVE_NAME} among one's own files.",
     chapter="7",
-    cluster_methods=ASKED,
     arguments=NoArguments,
     roles=OPERATORS,
+    reveals=Reveals.HISTORY,
     statuses=(201,),
     result=WrittenFile,
-    faults=CLUSTER_CALL,
     commands=(
         Command(
             words="syslog tarlogs",
@@ -333,7 +330,6 @@ async def export_log(call: Call, arguments: Export) -> Reply:
 )
 async def archive_logs(call: Call, _arguments: NoArguments) -> Reply:
     """Write all logs to the caller's files."""
-    await refuse_customer(call, _LOGS_TELL)
     user_id, appliance = call.by.user.user_id, call.appliance
 
     def write() -> None:
@@ -351,6 +347,7 @@ async def archive_logs(call: Call, _arguments: NoArguments) -> Reply:
     summary="List the hosts that lines of messages and lunalogs are sent to.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=RemoteHosts,
     paged=True,

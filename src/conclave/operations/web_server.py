@@ -24,6 +24,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.reveals import Reveals
 
 WEB_SERVER = f"{ROOT}/webServer"
 Value = TypeVar("Value")
@@ -105,6 +106,7 @@ def check_web_server_change(call: Call, arguments: ChangeWebServer) -> None:
     summary="Show the webserver's settings.",
     arguments=NoArguments,
     roles=READERS,
+    reveals=Reveals.NOTHING,
     statuses=(200,),
     result=WebServerView,
     commands=(

@@ -32,6 +32,7 @@ from conclave.operations.model import (
     Result,
     operation,
 )
+from conclave.operations.reveals import Reveals
 from conclave.operations.tasks import TaskView
 from conclave.rest.errors import ErrorBody
 from conclave.rest.media_types import FORM_DATA, JSON, OCTETS, TEXT, VENDOR, VENDOR_JSON
@@ -180,6 +181,13 @@ def _needs_body(each: AnyOperation) -> bool:
     return False
 
 
+_TO_CUSTOMERS: Final = {
+    Reveals.SIFTED: "A customer of a service provider sees the own ones only.",
+    Reveals.USE: "Refused to customers of a service provider while the cluster service runs.",
+    Reveals.HISTORY: "Refused to customers of a service provider.",
+}
+
+
 def _description(each: AnyOperation) -> str:
     sentences = [each.summary]
     sentences += [check.__doc__ or "" for check in each.checks]
@@ -187,6 +195,8 @@ def _description(each: AnyOperation) -> str:
         sentences.append(
             "A destructive call makes a Waiting task that POST /tasks/{taskid}/actions/start runs."
         )
+    if each.reveals in _TO_CUSTOMERS:
+        sentences.append(_TO_CUSTOMERS[each.reveals])
     if each.chapter:
         sentences.append(f"Cluster administration guide, chapter {each.chapter}.")
     return " ".join(sentence.strip() for sentence in sentences if sentence)

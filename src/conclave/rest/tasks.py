@@ -19,7 +19,7 @@ async def execute(
     operation: AnyOperation, call: Call, arguments: Arguments, source_url: str, rules: RestSettings
 ) -> Reply:
     """Check the preconditions and run, or announce a task."""
-    check(operation, call, arguments)
+    await check(operation, call, arguments)
     waits = operation.waits_when is not None and operation.waits_when(call, arguments)
     if not waits and operation.duration is Duration.AT_ONCE:
         return await operation.handler(call, arguments)
