@@ -97,7 +97,7 @@ def test_usage_is_read_as_billing_agents_read_it(town: Town) -> None:
         each["binId"]: {row["counterId"]: row["count"] for row in each["counters"]}
         for each in usage[0]["bins"]
     }
-    assert list(bins) == ["SIGN", "VERIFY", "ENCRYPT", "DECRYPT", "WRAP", "UNWRAP", "DERIVE"]
+    assert list(bins) == [each.name for each in Use]
     assert all(row["REQUESTS"] >= row["ERRORS"] >= 0 for row in bins.values())
 
 
