@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,9 +27,11 @@ LIMIT = 8
 SHARE = LIMIT // 2
 
 
-async def answer_ok(_scope: object, _receive: object, send: Callable[..., object]) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": []})  # type: ignore[misc]
-    await send({"type": "http.response.body", "body": b"{}"})  # type: ignore[misc]
+async def answer_ok(
+    _scope: object, _receive: object, send: Callable[[dict[str, Any]], Awaitable[None]]
+) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"{}"})
 
 
 @contextlib.asynccontextmanager

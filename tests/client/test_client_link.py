@@ -155,6 +155,7 @@ def test_t1_the_hosts_clock_does_not_judge_certificates(start: Start) -> None:
     # The worker verifies with the host's clock; the client's certificate is valid there.
     with link_to(worker) as link:
         Client(link).ping()
+    assert len(worker.requests) == 1
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable
 from pathlib import Path
 from uuid import UUID
 
@@ -53,9 +54,9 @@ pytestmark = pytest.mark.system
 OTHER = b"another-password"
 
 
-async def refused(call: object, fault: Fault) -> None:
+async def refused(call: Awaitable[object], fault: Fault) -> None:
     with pytest.raises(ConclaveError) as error:
-        await call  # type: ignore[misc]
+        await call
     assert error.value.fault is fault, error.value.message
 
 

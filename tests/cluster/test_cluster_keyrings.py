@@ -132,10 +132,10 @@ def test_a_keyring_is_shown_and_deleted_by_label_or_id(tmp_path: Path) -> None:
             one, two = await bench.make_keyrings("one", "two")
             assert await bench.show("one") == one
             assert await bench.show(two.keyring_id) == two
-            before = bench.page.keyring_generation(id_of(two))  # type: ignore[arg-type]
+            before = bench.page.keyring_generation(id_of(two))
             await bench.daemon.call("delete_keyring", NamedKeyring(name="one"))
             await bench.daemon.call("delete_keyring", NamedKeyring(name=two.keyring_id))
-            assert bench.page.keyring_generation(id_of(two)) > before  # type: ignore[arg-type]
+            assert bench.page.keyring_generation(id_of(two)) > before
             with pytest.raises(NotFound) as refused:
                 await bench.daemon.call("delete_keyring", NamedKeyring(name="one"))
             assert refused.value.fault is faults.KEYRING_NOT_FOUND

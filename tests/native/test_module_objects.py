@@ -60,25 +60,18 @@ def test_a_token_object_outlives_the_application(place: Place, session: Session)
     assert again.find({Cka.LABEL: b"lasting"}) == []
 
 
-def test_c13_private_token_objects_are_hidden_without_a_login(session: Session) -> None:
+def test_c13_private_token_objects_are_hidden_without_a_login(
+    place: Place, session: Session
+) -> None:
     handle = session.create({**AES, Cka.TOKEN: True, Cka.LABEL: b"hidden"})
     try:
         session.do("C_Logout")
         assert session.find({Cka.LABEL: b"hidden"}) == []
     finally:
-        assert session.login(_pin(session)) == Ckr.OK
+        assert session.login(place.pin) == Ckr.OK
         for found in session.find({Cka.LABEL: b"hidden"}):
             assert found != handle  # C_Logout has ended the old handle
             session.do("C_DestroyObject", found)
-
-
-@pytest.fixture(autouse=True)
-def _remember_pin(place: Place, session: Session) -> None:
-    session.pin = place.pin  # type: ignore[attr-defined]
-
-
-def _pin(session: Session) -> str:
-    return str(session.pin)  # type: ignore[attr-defined]
 
 
 def test_a_read_only_session_changes_no_token_object(place: Place, session: Session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -523,6 +524,10 @@ def test_no_member_to_write_on_shows_and_passes(client: Driver, cluster: Cluster
 # --- under load -----------------------------------------------------------------------------
 
 
+def has_served(members: Members, calls: int) -> bool:
+    return sum(members.served(ECHO)) > calls
+
+
 def test_members_that_die_and_hang_in_turn_lose_no_call(
     any_driver: Path, directory: Path, cluster: Cluster
 ) -> None:
@@ -537,7 +542,7 @@ def test_members_that_die_and_hang_in_turn_lose_no_call(
                 members.servers[victim].hang()
             else:
                 members.servers[victim].stop()
-            wait_until(lambda served=served: sum(members.served(ECHO)) > served + 500, 3)  # type: ignore[misc]
+            wait_until(partial(has_served, members, served + 500), 3)
             if turn % 2:
                 members.servers[victim].resume()
             else:

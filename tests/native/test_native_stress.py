@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,14 @@ def test_large_and_small_frames_share_a_connection(
     assert (answer["good"], answer["wrong"], answer["failed"]) == (144, 0, 0)
 
 
+def has_greeted(server: EchoServer, clients: int) -> bool:
+    return len(server.greeted) >= clients
+
+
+def is_connected(server: EchoServer) -> bool:
+    return server.connections > 0
+
+
 def test_connections_that_break_under_load_lose_no_call(
     any_driver: Path, directory: Path, server: EchoServer
 ) -> None:
@@ -70,8 +79,7 @@ def test_connections_that_break_under_load_lose_no_call(
         driver.do("start")
         driver.begin("stress 8 300 200")
         for _ in range(8):
-            greeted = len(server.greeted)
-            wait_until(lambda greeted=greeted: len(server.greeted) > greeted, 0.3)  # type: ignore[misc]
+            wait_until(partial(has_greeted, server, len(server.greeted) + 1), 0.3)
             server.hang_up()
         answer = driver.end()
         driver.do("stop")
@@ -86,7 +94,7 @@ def test_a_server_that_dies_and_returns_under_load_loses_no_call(
         driver.do("start")
         driver.begin("stress 8 300 200")
         for _ in range(3):
-            wait_until(lambda server=server: server.connections > 0, 2)  # type: ignore[misc]
+            wait_until(partial(is_connected, server), 2)
             port = server.port
             server.stop()
             wait_until(lambda: False, 0.1)

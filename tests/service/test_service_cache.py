@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from conclave.crypto.standard import Cka, Cko
+from conclave.crypto.ready_key import ReadyKey
+from conclave.crypto.standard import Cka, Ckk, Cko
 from conclave.errors import InternalFault, NotFound
 from conclave.ids import (
     AuthorizationVersion,
@@ -160,7 +161,9 @@ def test_a_refresh_ends_what_sessions_remember_of_objects() -> None:
     view = view_of(row)
     caller = session(view)
     view.add_session(b"ticket", caller)
-    caller.ready[row.object_id] = object()  # type: ignore[assignment]
+    caller.ready[row.object_id] = ReadyKey(
+        Cko.SECRET_KEY, Ckk.GENERIC_SECRET, 8, 1, 0, frozenset(), b"k"
+    )
     refresh(view, generation=2)
     assert view.sessions == {b"ticket": caller}
     assert caller.ready == {}

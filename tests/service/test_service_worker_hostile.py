@@ -125,7 +125,9 @@ def test_a_client_that_takes_no_answers_is_not_served_and_costs_little(member: M
         deaf.greeting = msgspec.convert(await deaf.frame(), wire.Greeting)
         before = resident_bytes(worker_of(tenant, deaf))
         deaf.send_raw(request(1, Operation.HELLO, None, [os.urandom(16), "deaf"]))
-        deaf.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        transport = deaf.writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
         # Answers of 640 MB in all, if anybody made them.
         for number in range(2, 10_002):
             deaf.send_raw(request(number, Operation.RANDOM, None, [65_536]))
@@ -133,7 +135,7 @@ def test_a_client_that_takes_no_answers_is_not_served_and_costs_little(member: M
             await asyncio.sleep(0.02)
             assert (await tenant.client.call(Operation.PING)).value == 0
         assert resident_bytes(worker_of(tenant, deaf)) - before < 32 * MEGABYTE
-        deaf.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        transport.resume_reading()
         for number in range(1, 10_002):
             assert (await deaf.frame())[0] == number
 

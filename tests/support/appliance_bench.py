@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from conclave.appliance.appliance import Appliance, open_appliance
 from conclave.appliance.doors import Doors
@@ -28,16 +28,16 @@ def random_loopback() -> str:
     return "127." + ".".join(str(number) for number in numbers)
 
 
-def make_config(directory: Path, **changes: object) -> ApplianceConfig:
+def make_config(directory: Path, **changes: Any) -> ApplianceConfig:
     """Return the configuration of a test appliance with one interface."""
-    fields: dict[str, object] = {
+    fields: dict[str, Any] = {
         "state_dir": directory,
         "interfaces": {"eth0": random_loopback()},
         "low_cost_for_tests": True,
         "workers": 2,
         "packages": PackageSettings(cluster_service="preinstalled"),
     }
-    return ApplianceConfig(**(fields | changes))  # type: ignore[arg-type]
+    return ApplianceConfig(**(fields | changes))
 
 
 class SilentDoor:

@@ -334,7 +334,7 @@ class ClusterBench:
 
     async def ready_keyring(
         self, label: str = "ring", password: bytes = PASSWORD
-    ) -> tuple[bytes, bytes]:
+    ) -> tuple[KeyringId, bytes]:
         """Make a keyring, change its first password, initialise its KRCO; return id and ticket."""
         (summary,) = await self.make_keyrings(label)
         keyring = id_of(summary)
@@ -411,8 +411,8 @@ async def held_store(bench: ClusterBench) -> AsyncIterator[None]:
         holder.close()
 
 
-def id_of(summary: KeyringSummary) -> bytes:
-    return bytes.fromhex(summary.keyring_id.replace("-", ""))
+def id_of(summary: KeyringSummary) -> KeyringId:
+    return KeyringId(bytes.fromhex(summary.keyring_id.replace("-", "")))
 
 
 def new_object(object_id: bytes | None = None, **changes: Any) -> ObjectWrite:

@@ -158,7 +158,7 @@ def attributes(template: Template) -> ctypes.Array[Attribute]:
         buffer = ctypes.create_string_buffer(raw, len(raw))
         held.append(buffer)
         row.type, row.value, row.length = kind, ctypes.addressof(buffer), len(raw)
-    array.held = held  # type: ignore[attr-defined]
+    vars(array)["held"] = held
     return array
 
 

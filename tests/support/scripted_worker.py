@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from conclave.client.clusters import ClusterEntry
 from conclave.service import wire
@@ -47,7 +47,7 @@ class Worker:
     authority: Authority = field(default_factory=Authority)
     begins: datetime.datetime = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
     ends: datetime.datetime = datetime.datetime(2125, 1, 1, tzinfo=datetime.UTC)
-    usage: object = ExtendedKeyUsageOID.SERVER_AUTH
+    usage: ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH
     requests: list[wire.Request] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     connections: int = 0
@@ -91,7 +91,7 @@ class Worker:
         certificate = self.authority.issue(
             self.name,
             key.public_key(),
-            usage=self.usage,  # type: ignore[arg-type]
+            usage=self.usage,
             begins=self.begins,
             ends=self.ends,
         )
