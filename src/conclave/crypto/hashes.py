@@ -57,8 +57,9 @@ def _row(name: str, algorithm: hashes.HashAlgorithm, stem: str, rsa_stem: str = 
     )
 
 
-# SHA-1 is here for signatures and MACs that exist already; applications choose it knowingly.
-SHA1: Final = _row("sha1", hashes.SHA1(), "SHA_1", "SHA1")  # noqa: S303 - a setting ends it
+# SHA-1 signs, too, for applications that still ask for it; `limits.sha1_signatures` false leaves it
+# verification, MACs, digests and derivation.
+SHA1: Final = _row("sha1", hashes.SHA1(), "SHA_1", "SHA1")  # noqa: S303 - see above
 SHA2: Final = (
     _row("sha224", hashes.SHA224(), "SHA224"),
     _row("sha256", hashes.SHA256(), "SHA256"),
