@@ -3,6 +3,7 @@
 The store of a first member is filled directly, with objects of about 2 kB; then a second member
 joins: that converts the store to PostgreSQL and copies it.  Promotion, a restart and the list of
 keyrings follow, then pkcs11-tool's list of slots and a signature with it.  Times are wall clock,
+first calls are those of `bench.slots`, medians of fresh processes,
 memory is the proportional set size of a member's processes.  Nothing else should run meanwhile.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -46,6 +48,7 @@ OBJECTS = 256
 OBJECT_BYTES = 1900
 FIRST_REVISION = 1000
 """Above those of the keyring that works."""
+FRESH_PROCESSES = 5
 TOKEN, KEY = "works", "signer"
 
 
@@ -171,7 +174,8 @@ async def _measure(house: HouseWithVolumes, times: Times, keyrings: int, objects
 
 
 async def _use(times: Times, client: Path, keyrings: int) -> None:
-    """List the slots and sign, each by a pkcs11-tool of its own; verify with OpenSSL."""
+    """List the slots and sign, each by a process of its own; verify with OpenSSL."""
+    await _first_calls(times, client, keyrings)
     listed = await times.measure("pkcs11-tool lists the slots", lambda: tool(client, "-L"))
     assert str(listed).count("Slot ") == keyrings
     login = ("--token-label", TOKEN, "--login", "--pin", "env:TOKEN_PIN")
@@ -191,17 +195,35 @@ async def _use(times: Times, client: Path, keyrings: int) -> None:
     key.verify(signature.read_bytes(), data.read_bytes(), ec.ECDSA(hashes.SHA256()))
 
 
+async def _first_calls(times: Times, client: Path, keyrings: int) -> None:
+    """Note the median times of a fresh process's first calls."""
+    runs = [
+        msgspec.json.decode(await said(client, sys.executable, "-m", "bench.slots", str(MODULE)))
+        for _ in range(FRESH_PROCESSES)
+    ]
+    assert {run["slots"] for run in runs} == {keyrings}
+    for call in runs[0]["ms"]:
+        milliseconds = statistics.median(run["ms"][call] for run in runs)
+        times.rows.append((call, milliseconds / 1000))
+        print(f"{call}: {milliseconds:.1f} ms", flush=True)
+
+
 async def tool(client: Path, *words: str) -> str:
     """Run pkcs11-tool and return what it prints."""
+    return await said(client, "pkcs11-tool", "--module", str(MODULE), *words)
+
+
+async def said(client: Path, *command: str) -> str:
+    """Run a program that uses the module and return what it prints."""
     environment = {"ChrystokiConfigurationPath": str(client), "TOKEN_PIN": PASSWORD.decode()}
     process = await asyncio.create_subprocess_exec(
-        *("pkcs11-tool", "--module", str(MODULE), *words),
+        *command,
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | environment,
     )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said
-    return said.decode()
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output
+    return output.decode()
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ static void usage(FILE *f)
             "  --objects N                  objects on the token for the op find (1000)\n"
             "  --max-created N              most objects one thread makes in create/keygen (20000)\n"
             "  --session-objects            make session objects, not token objects\n"
+            "  --wait                       once ready say so, and begin at the end of standard input\n"
             "  --keep-going                 count failed operations and go on (failover tests)\n"
             "SIGINT ends the measured time.\n"
             "OP:");
@@ -93,14 +94,14 @@ static double to_seconds(const char *text, const char *what)
 static void parse(int argc, char **argv)
 {
     enum { MODULE = 1, PIN, PIN_ENV, SLOT, LABEL, OP, THREADS, SECONDS, WARMUP, SIZE, OBJECTS, CREATED,
-           SESSION_OBJECTS, KEEP_GOING, HELP, VERS };
+           SESSION_OBJECTS, KEEP_GOING, WAIT, HELP, VERS };
     static const struct option longs[] = {
         { "module", 1, NULL, MODULE }, { "pin", 1, NULL, PIN }, { "pin-env", 1, NULL, PIN_ENV },
         { "slot", 1, NULL, SLOT }, { "token-label", 1, NULL, LABEL }, { "op", 1, NULL, OP },
         { "threads", 1, NULL, THREADS }, { "seconds", 1, NULL, SECONDS }, { "warmup", 1, NULL, WARMUP },
         { "size", 1, NULL, SIZE }, { "objects", 1, NULL, OBJECTS }, { "max-created", 1, NULL, CREATED },
         { "session-objects", 0, NULL, SESSION_OBJECTS }, { "keep-going", 0, NULL, KEEP_GOING },
-        { "help", 0, NULL, HELP }, { "version", 0, NULL, VERS }, { NULL, 0, NULL, 0 },
+        { "wait", 0, NULL, WAIT }, { "help", 0, NULL, HELP }, { "version", 0, NULL, VERS }, { NULL, 0, NULL, 0 },
     };
     bool have_size = false;
     int c;
@@ -124,6 +125,7 @@ static void parse(int argc, char **argv)
         case CREATED: opt.max_created = to_number(optarg, "--max-created", 10000000); break;
         case SESSION_OBJECTS: opt.session_objects = true; break;
         case KEEP_GOING: opt.keep_going = true; break;
+        case WAIT: opt.wait = true; break;
         case HELP: usage(stdout); exit(0);
         case VERS: puts("p11bench " VERSION); exit(0);
         default: usage(stderr); exit(2);
@@ -193,6 +195,15 @@ static void json_string(const char *name, const char *s)
             putchar(*s);
     }
     printf("\", ");
+}
+
+/* Processes that are to work at the same time are started by whoever closes their input. */
+static void wait_for_start(void)
+{
+    puts("ready");
+    fflush(stdout);
+    while (getchar() != EOF)
+        ;
 }
 
 static void end_early(int number)
@@ -277,6 +288,8 @@ int main(int argc, char **argv)
         if (pthread_create(&ws[i].thread, NULL, work, &ws[i]) != 0)
             die("pthread_create failed");
 
+    if (opt.wait)
+        wait_for_start();
     pthread_barrier_wait(&start_line);
     double cpu0 = cpu_seconds();
     uint64_t t0 = now_ns();

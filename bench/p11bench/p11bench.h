@@ -29,7 +29,7 @@ struct op_name {
 struct options {
     const char *module, *pin, *token_label, *op_name;
     enum op op;
-    bool have_slot, session_objects, keep_going;
+    bool have_slot, session_objects, keep_going, wait;
     CK_SLOT_ID slot;
     int threads;
     double seconds, warmup;
