@@ -16,6 +16,7 @@ from conclave.client import vtl
 from conclave.client.clusters import registered_indexes
 from conclave.client.configuration import read_document
 from conclave.client.slots import Clusters, Listing, position_of, slot_number
+from conclave.client.tools.prompts import LinePrompts
 from conclave.client.tools.statuses import Status
 from conclave.errors import BadInput, NotFound
 from conclave.service import wire
@@ -30,13 +31,13 @@ LUNACM = "conclave.client.lunacm.main"
     ("words", "complaint"),
     [
         (["verfy"], 'Did you mean "verify"'),
-        (["addServer", "-n", "x"], "There is no such command"),
+        (["createCert", "-n", "x"], "There is no such command"),
         (["verify", "-n"], "verify has no such option; it takes none"),
     ],
 )
 def test_a_refusal_names_what_is_near(words: list[str], complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):
-        vtl.Verifier({}).parse(words)
+        vtl.Verifier({}, LinePrompts()).parse(words)
     assert vtl.command_of("LISTSLOTS") is vtl.command_of("list")
 
 

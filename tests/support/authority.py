@@ -65,6 +65,10 @@ class Authority:
         return self.certificate.fingerprint(hashes.SHA256()).hex()
 
 
+def make_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
 def pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 

@@ -13,6 +13,7 @@ from conclave.client.configuration import SECTION, Document, remove_entries, set
 from conclave.errors import BadInput, LimitReached
 
 MAX_CLUSTERS: Final = 10
+MAX_PORT: Final = 65_535
 DEFAULT_RECEIVE_TIMEOUT_MS: Final = 20_000
 DEFAULT_COMMON_NAME: Final = "lnh.thalesgroup.com"
 _ENDPOINT: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]]+)):([0-9]{1,5})")
@@ -30,6 +31,21 @@ class ClusterEntry:
     key_file: Path
     ca_file: Path
     common_name: str
+
+
+def endpoint_of(text: str) -> tuple[str, int] | None:
+    """Return host and port of address:port, IPv6 addresses in brackets; None for another text."""
+    found = _ENDPOINT.fullmatch(text)
+    if found is None or not 1 <= int(found.group(3)) <= MAX_PORT:
+        return None
+    host = found.group(1) or found.group(2)
+    return (host, int(found.group(3))) if _is_host_name(host) else None
+
+
+def where(entry: ClusterEntry) -> str:
+    """Return the entry member's address:port as `endpoint_of` takes it."""
+    host = f"[{entry.host}]" if ":" in entry.host else entry.host
+    return f"{host}:{entry.port}"
 
 
 def registered_indexes(document: Document) -> list[int]:
@@ -65,9 +81,8 @@ def without_cluster(document: Document, index: int) -> Document:
 
 def entry_values(entry: ClusterEntry) -> Mapping[str, str]:
     """Return the five entries as names and values."""
-    host = f"[{entry.host}]" if ":" in entry.host else entry.host
     values = (
-        f"{host}:{entry.port}",
+        where(entry),
         str(entry.certificate_file),
         str(entry.key_file),
         str(entry.ca_file),
@@ -106,17 +121,14 @@ def registered_cluster(document: Document, index: int) -> ClusterEntry:
         _required(document, name + f"{index:02}") for name in _NAMES[:-1]
     )
     common_name = document.get(SECTION, f"{_NAMES[-1]}{index:02}") or DEFAULT_COMMON_NAME
-    found = _ENDPOINT.fullmatch(endpoint)
-    host = (found.group(1) or found.group(2)) if found else ""
-    if found is None or not 1 <= int(found.group(3)) <= 65_535 or not _is_host_name(host):
+    found = endpoint_of(endpoint)
+    if found is None:
         message = f"Entry LNHServer{index:02} must be address:port; it is {endpoint!r}."
         raise BadInput(faults.CLIENT_CONFIGURATION, message)
     if not _is_host_name(common_name):
         message = f"Entry LNHServerCN{index:02} must be a name as a host's; it is {common_name!r}."
         raise BadInput(faults.CLIENT_CONFIGURATION, message)
-    return ClusterEntry(
-        index, host, int(found.group(3)), Path(certificate), Path(key), Path(ca), common_name
-    )
+    return ClusterEntry(index, *found, Path(certificate), Path(key), Path(ca), common_name)
 
 
 def _is_host_name(text: str) -> bool:

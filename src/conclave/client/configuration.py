@@ -6,10 +6,12 @@ every other byte of the file stays as it was, and the file is replaced whole or 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
@@ -36,6 +38,8 @@ ENVIRONMENT_ENTRIES: Final = {
     "CONCLAVE_LNH_DIRECT": "LNHDirect",
 }
 """What a host without a place to write a file to says instead, as the PKCS#11 module reads it."""
+LOCK_NAME: Final = ".Chrystoki.conf.lock"
+LOCK_SECONDS: Final = 20.0
 MAX_FILE_BYTES: Final = 1 << 20
 _BLANK: Final = re.compile(rb"(?:[ \t\r\n]+|#[^\n]*)*")
 _SECTION: Final = re.compile(rb"([^={};#\r\n]+?)[ \t]*=[ \t\r\n]*\{")
@@ -173,6 +177,29 @@ def write_document(document: Document, path: Path) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, patience_seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """Keep other runs, of the script too, from editing a file; raise OSError or BadInput.
+
+    The lock is a directory beside the file, which the script can make as well.
+    """
+    lock = path.resolve().with_name(LOCK_NAME)
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            lock.mkdir()
+            break
+        except FileExistsError:
+            if time.monotonic() >= deadline:
+                message = f"{lock} stands for another run; if there is none, remove it."
+                raise BadInput(faults.COMMAND_LINE, message) from None
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lock.rmdir()
 
 
 def _copy_rights(target: Path, descriptor: int) -> None:

@@ -13,11 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from conclave.client.clusters import ClusterEntry
+from conclave.client.clusters import MAX_PORT, ClusterEntry
 from conclave.service import wire
 
 MAX_HINT_BYTES: Final = 16_384
-MAX_PORT: Final = 65_535
 _HINT: Final = re.compile(r"member \S{1,63} (\S{1,255}) ([1-9][0-9]{0,4}) ([0-3]) .+")
 
 

@@ -22,6 +22,7 @@ from conclave.client.clusters import (
     receive_timeout_seconds,
     registered_cluster,
     registered_indexes,
+    where,
 )
 from conclave.client.configuration import client_configuration, configuration_path
 from conclave.client.link import WRITE_DEADLINE_SECONDS, Link
@@ -60,7 +61,7 @@ class _Place:
     @property
     def where(self) -> str:
         """Return the entry member's address and port."""
-        return f"{self.entry.host}:{self.entry.port}" if self.entry else "?"
+        return where(self.entry) if self.entry else "?"
 
 
 def slot_number(position: int, number: int, clusters: int) -> int:

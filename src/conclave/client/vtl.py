@@ -1,4 +1,4 @@
-"""The command `vtl`: what this host is registered with, and whether it works.
+"""The command `vtl`: what this host is registered with, whether it works, and its entries.
 
 All clusters are asked at the same time, so that one that is away delays nobody by more than some
 seconds.  Batches, JSON and statuses are those of the other tools (`conclave.client.tools`).
@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from conclave import faults
+from conclave.client import server_entries
 from conclave.client.refusals import misused
 from conclave.client.slots import PATIENCE_SECONDS, Clusters, Listing
 from conclave.client.tools.batch import read_batch, run_batch
 from conclave.client.tools.faces import Outcome, PlainFace, complain, complaint, printable
-from conclave.client.tools.grammar import Command, Invocation, read_options
+from conclave.client.tools.grammar import Command, Invocation, Option, read_options, text_option
 from conclave.client.tools.program import Program
+from conclave.client.tools.prompts import Prompts, prompts_of
 from conclave.client.tools.statuses import Status, next_step, status_of
 from conclave.errors import ConclaveError, NotFound
 from conclave.service import wire
@@ -27,6 +29,29 @@ COMMANDS: Final = (
     Command(("verify",), ("v",), "ask each cluster for the keyrings that this client reaches"),
     Command(("listServers",), ("ls",), "list the registered clusters; asks none of them"),
     Command(("listSlots",), ("list",), "list slots and labels of the clusters that answer"),
+    Command(
+        ("addServer",),
+        ("as",),
+        "write the entries of a cluster that certified this client elsewhere",
+        (
+            text_option("server", "address:port", "of a member, its crypto port", required=True),
+            text_option("certificate", "path", "this client's certificate", required=True),
+            text_option("key", "path", "its key", required=True),
+            text_option("ca", "path", "the cluster's CA", required=True),
+            text_option("cn", "name", "in every member's certificate, if it is not the usual one"),
+            text_option("index", "number", "00 to 09; the first that is free by default"),
+            Option("force", "f", None, "replace what the index holds"),
+        ),
+    ),
+    Command(
+        ("deleteServer",),
+        ("ds",),
+        "take the entries of a cluster out; its files stay",
+        (
+            text_option("index", "number", "as listServers shows it", required=True),
+            Option("force", "f", None, "do not ask whether to proceed"),
+        ),
+    ),
     Command(("help",), ("?",), "list the commands"),
 )
 
@@ -41,7 +66,9 @@ def run(arguments: Sequence[str]) -> int:
     if not arguments and sys.stdin.isatty():
         arguments = ("help",)
     try:
-        return run_batch(Verifier(os.environ), read_batch(arguments), PlainFace())
+        return run_batch(
+            Verifier(os.environ, prompts_of(sys.stdin)), read_batch(arguments), PlainFace()
+        )
     except ConclaveError as error:
         complain(complaint(error))
         return status_of(error)
@@ -50,8 +77,9 @@ def run(arguments: Sequence[str]) -> int:
 class Verifier:
     """One run of vtl."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], prompts: Prompts) -> None:
         self._environment = environment
+        self._prompts = prompts
 
     def parse(self, words: Sequence[str]) -> Invocation:
         """Return what the words ask for; raise BadInput naming the nearest command."""
@@ -63,6 +91,10 @@ class Verifier:
         name = invocation.command.name
         if name == "help":
             return Outcome(help_text(), {"commands": [row.name for row in COMMANDS]})
+        if name == "addServer":
+            return server_entries.add_server(invocation.values, self._environment)
+        if name == "deleteServer":
+            return server_entries.delete_server(invocation.values, self._environment, self._prompts)
         clusters = Clusters.from_environment(self._environment)
         if name == "listServers":
             return servers(clusters.registered())

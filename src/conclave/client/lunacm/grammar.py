@@ -95,8 +95,8 @@ _POLICY: Final = (
 _APPLIANCE: Final = "administrators do that on an appliance, with LunaSH or REST"
 NOT_FOR_KEYRINGS: Final = {
     "hagroup": "a cluster spreads the load over its members and survives their loss by itself",
-    "clientconfig": "LNHClientRegistration.sh registers a client, and vtl listServers and vtl"
-    " verify show what it is registered with",
+    "clientconfig": "LNHClientRegistration.sh registers a client, vtl addServer and deleteServer"
+    " edit its entries, and vtl listServers and verify show what it is registered with",
     "hsm": _APPLIANCE,
     "audit": _APPLIANCE,
     "ped": "roles of keyrings have passwords, not PED keys",
