@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from conclave import faults
 from conclave.cluster.enrolment import KEPT_MS, MAX_TOKENS, add_token, secret_sha256
-from conclave.errors import Conflict, NotAllowed, NotFound
+from conclave.errors import ConclaveError, Conflict, NotAllowed, NotFound
 from conclave.service.client_messages import (
     CheckEnrolment,
     ClientList,
@@ -24,15 +27,18 @@ from conclave.service.client_messages import (
     NamedClient,
     NamedEnrolmentToken,
     RegisteredClient,
+    RenewClient,
 )
+from conclave.service.messages import PromoteMember
 from conclave.service.quiet import Nothing
 from conclave.store.engine import open_writer_engine
 from conclave.store.enrolment_tokens import all_tokens
 from conclave.store.migrations import migrate
 from conclave.store.repository import ClusterWriter
 from tests.store.test_store_contract import new_token
+from tests.support.authority import Authority
 from tests.support.cluster_bench import ClusterBench, client_request, cluster_bench
-from tests.support.several import several, until
+from tests.support.several import WAIT_SECONDS, several, until
 
 SECRET = os.urandom(32)
 
@@ -94,6 +100,108 @@ def test_a_token_is_spent_once_whichever_members_are_asked_at_once(tmp_path: Pat
             # Its answer was lost: asked again, elsewhere.
             other = second if asked[won][0] is first else first
             assert (await enrol(other, token, asked[won][1])).client == client
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.system
+def test_a_spent_token_stays_spent_under_another_primary(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with several(tmp_path) as house:
+            first = await house.first()
+            second = await house.join(first)
+            await house.all_read_write()
+            spent, still_open, revoked = [await make(first) for _ in range(3)]
+            await enrol(second, spent, new_request())
+            name = NamedEnrolmentToken(token_id=str(UUID(bytes=revoked)))
+            await second.daemon.call("revoke_enrolment_token", name, timeout_seconds=60)
+            promote = PromoteMember(member_id=second.member_id)
+            await first.daemon.call("promote", promote, timeout_seconds=WAIT_SECONDS)
+            await house.all_read_write()
+            for bench in house.members:
+                for token, why in ((spent, "was used already"), (revoked, "was revoked already")):
+                    with pytest.raises(NotAllowed, match=why):
+                        await enrol(bench, token, new_request())
+            await enrol(first, still_open, new_request())
+            states = {each.token_id: each.state for each in await listed(first)}
+            assert states == {each.token_id: each.state for each in await listed(second)}
+            assert sorted(states.values()) == ["revoked", "used", "used"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.system
+def test_a_key_is_one_client_however_often_it_asks_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            tokens, pem = [await make(bench) for _ in range(2)], new_request()
+            answers = await asyncio.gather(
+                *(enrol(bench, token, pem) for token in tokens * 4), return_exceptions=True
+            )
+            made = [each for each in answers if isinstance(each, RegisteredClient)]
+            refused = [each for each in answers if isinstance(each, Conflict)]
+            assert (len(made), len(refused)) == (4, 4)
+            assert len({each.client.client_id for each in made}) == 1
+            assert [each.changed for each in made].count(True) == 1
+            assert {each.fault for each in refused} == {faults.CLIENT_EXISTS}
+            assert sorted(each.state for each in await listed(bench)) == ["open", "used"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.system
+def test_a_token_is_either_used_or_revoked(tmp_path: Path) -> None:
+    """Whoever comes first: who is told that it was revoked need not look for a client."""
+
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            for number in range(12):
+                token = await make(bench)
+                name = NamedEnrolmentToken(token_id=str(UUID(bytes=token)))
+                calls = [
+                    enrol(bench, token, new_request()),
+                    bench.daemon.call("revoke_enrolment_token", name),
+                ]
+                ordered = asyncio.gather(*calls[:: -1 if number % 2 else 1], return_exceptions=True)
+                outcomes = await ordered
+                (told,) = [each for each in outcomes if isinstance(each, ConclaveError)]
+                (state,) = [
+                    each.state for each in await listed(bench) if each.token_id == name.token_id
+                ]
+                expected = "used" if told.fault is faults.ENROLMENT_USED else "revoked"
+                assert state == expected
+                assert told.fault in (faults.ENROLMENT_USED, faults.ENROLMENT_REFUSED)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.system
+def test_a_renewal_beside_a_revocation_brings_no_client_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            pem = new_request()
+            made = await bench.register(pem=pem)
+            name = NamedClient(client_id=made.client.client_id)
+            with closing(sqlite3.connect(bench.database)) as store:
+                # Of another CA, so it is due.
+                foreign = Authority().certificate.public_bytes(Encoding.DER)
+                store.execute("UPDATE clients SET certificate_der = ?", (foreign,))
+                store.commit()
+            renewals = [
+                bench.daemon.call("renew_client", RenewClient(request_pem=pem)) for _ in range(6)
+            ]
+            revoke = bench.daemon.call("revoke_client", name)
+            outcomes = await asyncio.gather(
+                *renewals[:3], revoke, *renewals[3:], return_exceptions=True
+            )
+            assert isinstance(outcomes[3], Nothing)
+            for each in outcomes:
+                assert not isinstance(each, BaseException) or isinstance(each, Conflict)
+            with pytest.raises(Conflict, match="was revoked"):
+                await bench.daemon.call("renew_client", RenewClient(request_pem=pem))
+            clients: ClientList = await bench.daemon.call("list_clients", Nothing())
+            (client,) = [each for each in clients.clients if each.client_id == name.client_id]
+            assert client.revoked
 
     asyncio.run(scenario())
 
