@@ -10,16 +10,19 @@ import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from conclave import faults
 from conclave.crypto.standard import Cka, Ckm
 from conclave.errors import Ckr
 from conclave.ids import RowRevision
 from conclave.keyring.attributes import TRUE, ulong
 from conclave.service import wire
+from conclave.service.client_messages import AssignKeyrings, AssignmentMode, TakeKeyring
 from conclave.service.wire import BEHIND, Operation
 from tests.service.conftest import Tenant, make_tenant
 from tests.service.test_service_worker_faults import revoke_in_the_store
@@ -198,6 +201,32 @@ def test_c11_a_member_speaks_for_a_registered_client_until_it_is_revoked(tmp_pat
         assert (await peer.send(Operation.FORWARD, good, min_position=ahead)).value == BEHIND
         revoke_in_the_store(tenant.bench, tenant.identity.client_id)
         assert (await peer.call(Operation.FORWARD, good)).value == Ckr.TOKEN_NOT_PRESENT
+
+    run(tmp_path, scenario)
+
+
+def test_a_member_reaches_no_keyring_that_its_client_has_lost(tmp_path: Path) -> None:
+    async def scenario(tenant: Tenant, other: SecondMember) -> None:
+        client, keyring = (
+            str(UUID(bytes=tenant.identity.client_id)),
+            str(UUID(bytes=tenant.keyring)),
+        )
+        sign = [7, int(Operation.SIGN), tenant.client.ticket, await tenant.signing()]
+        peer, forwarded = await other.call_first(), forward_arguments(tenant, sign)
+
+        async def value() -> int:
+            answer = await peer.ok(Operation.FORWARD, forwarded)
+            return msgspec.msgpack.decode(answer, type=Reply).value
+
+        assert await value() == 0
+        daemon = tenant.bench.daemon
+        await daemon.call("set_assignment_mode", AssignmentMode(assigned=True))
+        assert await value() == faults.KEYRING_NOT_FOUND.ckr
+        given = AssignKeyrings(client_id=client, keyrings=[keyring])
+        await daemon.call("assign_keyrings", given)
+        assert await value() == 0
+        await daemon.call("take_keyring", TakeKeyring(client_id=client, keyring=keyring))
+        assert await value() == faults.KEYRING_NOT_FOUND.ckr
 
     run(tmp_path, scenario)
 
