@@ -10,7 +10,7 @@ from conclave.crypto.curves import CURVES, MONTGOMERY
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr
 from tests.native.module_fixtures import place, session
-from tests.support.crypto_vectors import Case, each, octets
+from tests.support.crypto_vectors import Case, cases, octets
 from tests.support.cryptoki import Mechanism, Session, Template, attributes, mechanism
 
 __all__ = ["place", "session"]
@@ -139,32 +139,30 @@ def ecdh(point: bytes, kind: Ckm = Ckm.ECDH1_DERIVE) -> Mechanism:
 
 # SP 800-56A has the cofactor primitive (5.7.1.2), RFC 7748 the multiplication by the cofactor in
 # every scalar: the same vectors are those of both mechanisms.
-both_kinds = pytest.mark.parametrize("kind", [Ckm.ECDH1_DERIVE, Ckm.ECDH1_COFACTOR_DERIVE])
+ECDH_KINDS = (Ckm.ECDH1_DERIVE, Ckm.ECDH1_COFACTOR_DERIVE)
 
 
-@each("ecdh")
-@both_kinds
-def test_ecdh_on_prime_curves(session: Session, case: Case, kind: Ckm) -> None:
+def ecdh_on_prime_curves(session: Session, case: Case) -> None:
     (row,) = [row for row in CURVES if row.name == case["curve"]]
     x, y = (octets(case[n]).lstrip(b"\0").rjust(row.order_bytes, b"\0") for n in ("x", "y"))
     base = private(session, Ckk.EC, row.params, octets(case["private"]))
-    how = ecdh(b"\x04" + x + y, kind)
-    if case["secret"] == "FAIL":
-        assert derive(session, how, base, READABLE)[0] == Ckr.MECHANISM_PARAM_INVALID
-        return
-    assert derived(session, how, base) == octets(case["secret"])
+    for kind in ECDH_KINDS:
+        how = ecdh(b"\x04" + x + y, kind)
+        if case["secret"] == "FAIL":
+            assert derive(session, how, base, READABLE)[0] == Ckr.MECHANISM_PARAM_INVALID
+        else:
+            assert derived(session, how, base) == octets(case["secret"])
 
 
-@each("x25519_x448")
-@both_kinds
-def test_ecdh_on_montgomery_curves(session: Session, case: Case, kind: Ckm) -> None:
+def ecdh_on_montgomery_curves(session: Session, case: Case) -> None:
     (row,) = [row for row in MONTGOMERY if row.name == case["curve"]]
     base = private(session, Ckk.EC_MONTGOMERY, row.params, octets(case["private"]))
-    assert derived(session, ecdh(octets(case["public"]), kind), base) == octets(case["secret"])
+    for kind in ECDH_KINDS:
+        how = ecdh(octets(case["public"]), kind)
+        assert derived(session, how, base) == octets(case["secret"])
 
 
-@each("hkdf")
-def test_hkdf(session: Session, case: Case) -> None:
+def hkdf(session: Session, case: Case) -> None:
     salt, info, wanted = (octets(case[name]) for name in ("salt", "info", "derived"))
     base = secret(session, octets(case["secret"]))
     digest = {"sha1": Ckm.SHA_1, "sha256": Ckm.SHA256}[case["hash"]]
@@ -206,8 +204,7 @@ def counter_kdf(prf: int, *parts: tuple[int, bytes | ctypes.Structure]) -> Mecha
     return built
 
 
-@each("counter_kdf")
-def test_the_counter_kdf(session: Session, case: Case) -> None:
+def published_counter_kdf(session: Session, case: Case) -> None:
     kind, _, name = case["prf"].partition("_")
     value, wanted = octets(case["key"]), octets(case["derived"])
     prf = Ckm.AES_CMAC if kind == "CMAC" else Ckm[f"{name.replace('SHA1', 'SHA_1')}_HMAC"]
@@ -240,8 +237,7 @@ def test_the_counter_kdf_writes_the_length(session: Session) -> None:
         assert derive(session, how, base, {})[0] == Ckr.MECHANISM_PARAM_INVALID
 
 
-@each("derivation_examples")
-def test_the_standards_own_examples(session: Session, case: Case) -> None:
+def standards_own_example(session: Session, case: Case) -> None:
     kind, wanted = Ckm[case["mechanism"]], octets(case["derived"])
     data = octets(case.get("data", ""))
     if kind == Ckm.CONCATENATE_BASE_AND_KEY:
@@ -252,6 +248,24 @@ def test_the_standards_own_examples(session: Session, case: Case) -> None:
         how = mechanism(kind, Text(data, len(data)))
     base = secret(session, octets(case["base"]))
     assert derived(session, how, base, {Cka.VALUE_LEN: len(wanted)}) == wanted
+
+
+WHOLE_FILES = {
+    "ecdh": ecdh_on_prime_curves,
+    "x25519_x448": ecdh_on_montgomery_curves,
+    "hkdf": hkdf,
+    "counter_kdf": published_counter_kdf,
+    "derivation_examples": standards_own_example,
+}
+
+
+@pytest.mark.parametrize("name", WHOLE_FILES)
+def test_a_whole_file_of_published_vectors(session: Session, name: str) -> None:
+    for number, case in enumerate(cases(name)):
+        try:
+            WHOLE_FILES[name](session, case)
+        except AssertionError as error:
+            raise AssertionError(f"case {number} of {name}") from error
 
 
 def test_a_derived_token_key_stays_and_encrypts(session: Session) -> None:

@@ -12,7 +12,7 @@ from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr
 from tests.native.module_fixtures import place, session
 from tests.native.test_module_derivation import READABLE, derive, derived
-from tests.support.crypto_vectors import Case, each, octets
+from tests.support.crypto_vectors import cases, octets
 from tests.support.cryptoki import Mechanism, Refused, Session, Template, mechanism
 
 __all__ = ["place", "session"]
@@ -34,22 +34,14 @@ def with_public(value: bytes) -> Mechanism:
     return mechanism(Ckm.DH_PKCS_DERIVE, value)
 
 
-def agrees(session: Session, case: Case) -> None:
-    base = private(session, BY_NAME[case["group"]], octets(case["private"]))
-    how, secret = with_public(octets(case["public"])), octets(case["secret"])
-    assert derived(session, how, base) == secret
-    aes: Template = {Cka.KEY_TYPE: Ckk.AES, Cka.VALUE_LEN: 32}
-    assert derived(session, how, base, aes) == secret[-32:]
-
-
-@each("dh_ffdhe")
-def test_a_secret_that_openssl_publishes(session: Session, case: Case) -> None:
-    agrees(session, case)
-
-
-@each("dh_modp")
-def test_a_secret_that_nist_publishes(session: Session, case: Case) -> None:
-    agrees(session, case)
+@pytest.mark.parametrize("name", ["dh_ffdhe", "dh_modp"])
+def test_published_secrets_are_agreed(session: Session, name: str) -> None:
+    for case in cases(name):
+        base = private(session, BY_NAME[case["group"]], octets(case["private"]))
+        how, secret = with_public(octets(case["public"])), octets(case["secret"])
+        assert derived(session, how, base) == secret, case
+        aes: Template = {Cka.KEY_TYPE: Ckk.AES, Cka.VALUE_LEN: 32}
+        assert derived(session, how, base, aes) == secret[-32:], case
 
 
 @pytest.mark.parametrize("row", GROUPS, ids=lambda row: row.name)
