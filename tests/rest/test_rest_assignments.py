@@ -8,7 +8,7 @@ from uuid import uuid4
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.rest.conftest import Town, make_keyring
+from tests.rest.conftest import Town, make_customer, make_keyring
 from tests.rest.test_rest_guide import expect, make_request
 from tests.support.cluster_bench import client_request
 from tests.support.rest_house import MONITOR, OPERATOR
@@ -54,6 +54,26 @@ def test_keyrings_are_assigned_listed_and_taken_away(town: Town) -> None:
     expect(client.post(path, {"keyrings": ["no-such-ring"]}), 404)
     expect(client.post(path, {"keyrings": []}), 400)
     expect(town.house.client(OPERATOR).post(path, both), 403)
+
+
+def test_a_registered_client_is_not_given_another_monitor_user_in_silence(
+    town: Town, customer_name: str
+) -> None:
+    """Nor may whoever registers a key again believe that it now belongs to somebody else."""
+    make_customer(town, customer_name)
+    admin, clients = town.house.client(), f"{cluster_of(town)}/clients"
+    body = {"csr": make_request(f"host-{uuid4().hex[:8]}")}
+    made = expect(admin.post(clients, body), 201).json()
+    refused = expect(admin.post(clients, body | {"monitorUser": customer_name}), 409).json()
+    assert refused["id"] == "CLUSTERPLUGIN_CLIENT_EXISTS"
+    assert "whose monitor user is nobody" in refused["details"]
+    assert expect(admin.get(made["url"]), 200).json()["monitorUser"] == ""
+    owned = {"csr": make_request("owned"), "monitorUser": customer_name}
+    first = expect(admin.post(clients, owned), 201).json()
+    assert expect(admin.post(clients, owned), 201).json()["clientID"] == first["clientID"]
+    # Who does not know of a monitor user asks for none.
+    again = expect(admin.post(clients, {"csr": owned["csr"]}), 201).json()
+    assert again["monitorUser"] == customer_name
 
 
 def test_a_registered_key_renews_its_certificate_and_no_other_does(town: Town) -> None:

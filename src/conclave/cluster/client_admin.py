@@ -66,7 +66,7 @@ class ClientAdmin:
 
         The same key with the same name gives the client that it is registered as, so that a
         registration whose answer was lost can be repeated, and gets a certificate of the newest CA;
-        raises Conflict otherwise.
+        raises Conflict otherwise, and for another monitor user than it has.
         """
         authorized = self.context.require_authorized()
         request = read_client_request(params.request_pem)
@@ -106,6 +106,7 @@ class ClientAdmin:
         existing = writer.client_by_key(request.key_sha256)
         if existing is not None:
             row = _same_client(existing, request)
+            _require_monitor(row, monitor_user)
             due = _is_due(row, authority, now)
             if due:
                 renewed = authority.certify_client(request, row.client_id, now)
@@ -210,6 +211,16 @@ def _same_client(existing: ClientRow, request: ClientRequest) -> ClientRow:
     if existing.revoked or existing.common_name != request.common_name:
         raise key_taken(existing)
     return existing
+
+
+def _require_monitor(row: ClientRow, wanted: str) -> None:
+    """Refuse a monitor user that a listed client does not have: it would not be given to him."""
+    if wanted not in ("", row.monitor_user):
+        message = (
+            f"The key belongs to client {UUID(bytes=bytes(row.client_id))}, whose monitor user is"
+            f" {row.monitor_user or 'nobody'}, not {wanted}: make a new key."
+        )
+        raise Conflict(faults.CLIENT_EXISTS, message)
 
 
 def key_taken(existing: ClientRow) -> Conflict:
