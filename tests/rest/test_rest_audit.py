@@ -23,7 +23,7 @@ from conclave.cli import main
 from conclave.operations.model import AnyOperation
 from conclave.rest.openapi import OPERATIONS
 from conclave.settings import AuditSettings, FileSettings
-from tests.rest.conftest import Town
+from tests.rest.conftest import Town, make_keyring
 from tests.rest.test_rest_guide import SO, chapter_2_partition, expect, make_request
 from tests.rest.test_rest_user_keys import certificate_pem
 from tests.support.rest_house import (
@@ -223,6 +223,47 @@ def test_an_enrolment_that_is_asked_for_again_is_recorded_once(town: Town) -> No
         expect(stranger.post(f"{path}/clients/actions/enrol", body), 201)
     found = [each for each in records(town.house) if each["source"] == "192.0.2.40"]
     assert [(each["operation"], each["outcome"]) for each in found] == [("client.enrol", "done")]
+
+
+def test_the_way_of_a_client_is_told_from_its_token_to_its_revocation(town: Town) -> None:
+    admin, cluster = town.house.client(), f"/api/clusters/{town.cluster_id}"
+    ring = make_keyring(town)["keyRingLabel"]
+    token = expect(admin.post(f"{cluster}/enrolmentTokens", {"label": "told"}), 201).json()
+    spare = expect(admin.post(f"{cluster}/enrolmentTokens", {}), 201).json()
+    stranger = town.house.admin_client(None, source="192.0.2.41")
+    body = {"token": token["token"], "csr": make_request("told")}
+    client = expect(stranger.post(f"{cluster}/clients/actions/enrol", body), 201).json()["url"]
+    expect(admin.post(f"{client}/keyrings", {"keyrings": [ring]}), 204)
+    expect(admin.delete(f"{client}/keyrings/{ring}"), 204)
+    expect(admin.put(f"{cluster}/assignment", {"mode": "open"}), 204)
+    expect(admin.delete(spare["url"]), 204)
+    expect(admin.delete(client), 204)
+    found = records(town.house)
+    at = max(n for n, each in enumerate(found) if each["operation"] == "client.enrol")
+    told = [
+        (each["operation"], each["user"], each["target"], each["arguments"], each["note"])
+        for each in found[at - 2 :]
+        if each["kind"] == "operation"
+    ]
+    tokens = f"{cluster}/enrolmentTokens"
+    minutes = {"minutes": 1440}
+    enrolled = f"{client} by enrolment token {token['tokenID']}"
+    assert told == [
+        ("enrolment.create", "admin", tokens, minutes | {"label": "told"}, token["url"]),
+        ("enrolment.create", "admin", tokens, minutes | {"label": ""}, spare["url"]),
+        (
+            "client.enrol",
+            "",
+            f"{cluster}/clients/actions/enrol",
+            {"csr": body["csr"][:256], "label": ""},
+            enrolled,
+        ),
+        ("client.keyrings.assign", "admin", f"{client}/keyrings", {"keyrings": [ring]}, ""),
+        ("client.keyrings.take", "admin", f"{client}/keyrings/{ring}", {}, ""),
+        ("assignment.set", "admin", f"{cluster}/assignment", {"mode": "open"}, ""),
+        ("enrolment.revoke", "admin", spare["url"], {}, ""),
+        ("client.revoke", "admin", client, {}, ""),
+    ]
 
 
 def test_a_task_is_recorded_when_it_is_made_and_when_it_ends(house: House) -> None:

@@ -66,7 +66,7 @@ class Attempt:
             status=status,
             fault="" if fault is None else fault.rest_id,
             task=_task_of(reply),
-            note="" if reply is None or _task_of(reply) else reply.location[:_LONGEST_TARGET],
+            note=_note_of(reply),
         )
 
 
@@ -126,6 +126,12 @@ def _note(log: AuditLog, attempt: Attempt, outcome: Outcome, fault: Fault) -> No
 
 def _with_repeats(event: AuditEvent, repeated: int) -> AuditEvent:
     return msgspec.structs.replace(event, repeated=repeated)
+
+
+def _note_of(reply: Reply | None) -> str:
+    if reply is None or _task_of(reply):
+        return ""
+    return f"{reply.location[:_LONGEST_TARGET]} {reply.about}".strip()
 
 
 def _task_of(reply: Reply | None) -> str:

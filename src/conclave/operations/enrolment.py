@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import secrets
+from dataclasses import replace
 from typing import Annotated, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from msgspec import UNSET, Meta, UnsetType, field, structs
 
@@ -294,7 +295,8 @@ async def enrol_client(call: Call, arguments: Enrol) -> Reply:
     wanted = EnrolClient(
         token_id=token_id, secret=secret, request_pem=arguments.csr, label=arguments.label
     )
-    return await _certify(call, ("check_enrolment", check), ("enrol_client", wanted))
+    reply = await _certify(call, ("check_enrolment", check), ("enrol_client", wanted))
+    return replace(reply, about=f"by enrolment token {UUID(bytes=token_id)}")
 
 
 @operation(

@@ -170,6 +170,8 @@ class Reply:
     text: str = ""
     """Plain text, in place of a body."""
     location: str = ""
+    about: str = ""
+    """What the audit log says besides."""
     status: int | None = None
     """One of the operation's statuses; None means the first."""
     session_secret: str = ""
