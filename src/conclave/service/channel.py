@@ -68,6 +68,27 @@ _result_decoders = {name: msgspec.msgpack.Decoder(row.result) for name, row in M
 _NIL: Final = msgspec.Raw(_encoder.encode(None))
 
 
+class _Sender:
+    """Sends what is said in one round of the event loop by one write."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._frames: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+
+    def say(self, message: msgspec.Struct) -> None:
+        """Send a message soon."""
+        if not self._frames:
+            self._loop.call_soon(self.flush)
+        self._frames.append(frame(_encoder.encode(message)))
+
+    def flush(self) -> None:
+        """Send what was said now."""
+        if self._frames and not self._transport.is_closing():
+            self._transport.write(b"".join(self._frames))
+        self._frames.clear()
+
+
 # ------------------------------------------------------------------ server
 
 
@@ -84,6 +105,7 @@ class _ServerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the secret, for a bounded time."""
         self._transport = cast(asyncio.Transport, transport)
+        self._sender = _Sender(self._transport)
         self._server.connections.add(self)
         loop = asyncio.get_running_loop()
         self._handshake_timer = loop.call_later(HANDSHAKE_SECONDS, self.close)
@@ -94,7 +116,8 @@ class _ServerConnection(asyncio.Protocol):
         self._server.connections.discard(self)
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection after what was answered."""
+        self._sender.flush()
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -115,7 +138,7 @@ class _ServerConnection(asyncio.Protocol):
             raise NotAllowed(faults.NOT_AUTHENTICATED, "The caller's secret is not known here.")
         self._handshake_timer.cancel()
         self._role = role
-        self._answer(_Answer(0, None, _NIL))
+        self._sender.say(_Answer(0, None, _NIL))
 
     def _serve(self, call: _Call) -> None:
         self._in_flight += 1
@@ -129,13 +152,10 @@ class _ServerConnection(asyncio.Protocol):
         self._in_flight -= 1
         if self._transport.is_closing():
             return
-        self._answer(_Answer(call.call_id, *answer))
+        self._sender.say(_Answer(call.call_id, *answer))
         if self._paused and self._in_flight < MAX_IN_FLIGHT // 2:
             self._paused = False
             self._transport.resume_reading()
-
-    def _answer(self, answer: _Answer) -> None:
-        self._transport.write(frame(_encoder.encode(answer)))
 
 
 class ChannelServer:
@@ -232,7 +252,8 @@ class _ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Prove the secret."""
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(frame(_encoder.encode(_Secret(self._secret))))
+        self._sender = _Sender(self._transport)
+        self._sender.say(_Secret(self._secret))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell everybody who waits."""
@@ -271,7 +292,7 @@ class _ClientConnection(asyncio.Protocol):
             raise Unavailable(faults.BUSY, "Too many internal calls wait for their answers.")
         future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self.waiting[call.call_id] = future
-        self._transport.write(frame(_encoder.encode(call)))
+        self._sender.say(call)
         return future
 
     def close(self) -> None:
