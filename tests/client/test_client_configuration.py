@@ -157,8 +157,18 @@ def test_the_directory_comes_from_the_environment(tmp_path: Path) -> None:
     environment = {"ChrystokiConfigurationPath": str(tmp_path)}
     assert configuration_path(environment) == tmp_path / "Chrystoki.conf"
     assert configuration_path({}) == Path("/etc/Chrystoki.conf")
-    with pytest.raises(BadInput, match="ChrystokiConfigurationPath"):
-        read_document(configuration_path(environment))
+
+
+def test_what_hinders_the_reading_is_told(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for directory, reason in (
+        ("none", "No such file or directory; register this client"),
+        ("loop", "Too many levels of symbolic links"),
+        ("x" * 300, "File name too long"),
+    ):
+        environment = {"ChrystokiConfigurationPath": str(tmp_path / directory)}
+        with pytest.raises(BadInput, match=f"Chrystoki.conf cannot be read: {reason}"):
+            client_configuration(environment)
 
 
 def test_a_write_keeps_mode_and_link_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import re
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -119,7 +121,23 @@ def test_a_cluster_that_cannot_be_reached_is_told_so_in_time(start: Start) -> No
     with pytest.raises(Unavailable) as refused:
         Client(link).ping()
     assert refused.value.fault is faults.UNABLE_TO_CONNECT
-    assert f"127.0.0.1:{entry.port}" in refused.value.message
+    assert f"127.0.0.1:{entry.port}: connection refused." in refused.value.message
+
+
+def test_the_reason_is_told_without_names_of_calls_and_lines(start: Start) -> None:
+    worker = start()
+    entry = worker.entry()
+    entry.ca_file.write_text(Authority().pem)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        away = replace(entry, port=silent.getsockname()[1])
+        for cluster, reason in (
+            (away, "TLS with .* failed: no answer in time"),
+            (entry, "failed: certificate verify failed: [a-z -]+"),
+            (replace(entry, host="no.host.invalid"), "No connection to .*: [a-z ]+ not known"),
+        ):
+            with pytest.raises(Unavailable, match=reason) as refused:
+                Client(Link(cluster, timeout_seconds=0.3)).ping()
+            assert not re.search(r"_ssl|Errno|\[", refused.value.message)
 
 
 def test_a_name_that_no_host_can_have_is_out_of_reach(start: Start) -> None:
@@ -264,7 +282,13 @@ def test_bad_certificate_files_are_named(start: Start) -> None:
     worker = start()
     entry = worker.entry()
     entry.key_file.unlink()
-    with pytest.raises(BadInput, match=r"k\.pem"):
+    with pytest.raises(BadInput, match=r"The file \S+k\.pem of cluster 00 cannot be read: No such"):
+        Link(entry)
+    entry.key_file.write_text(entry.ca_file.read_text())
+    with pytest.raises(BadInput, match=r"k\.pem is no key .* or not that of \S+c\.pem"):
+        Link(entry)
+    entry.ca_file.write_text("no certificate")
+    with pytest.raises(BadInput, match="ca holds no certificate of a CA"):
         Link(entry)
     assert issubclass(Interrupted, Unavailable)
 

@@ -48,6 +48,13 @@ def test_output_that_is_lost_is_told_and_no_success(
     assert done.returncode == Status.FAILED
 
 
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "Chrystoki.conf").symlink_to("Chrystoki.conf")
+    done = shell("cmu", "list", tmp_path)
+    assert f"{tmp_path}/Chrystoki.conf cannot be read: Too many levels" in done.stderr
+    assert done.returncode == Status.NOT_CONFIGURED
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_nobody_reads_complaints_and_the_status_stays(name: str, tmp_path: Path) -> None:
     for words in ("-f none 2>&-", "-f none 2>/dev/full"):

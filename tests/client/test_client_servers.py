@@ -109,8 +109,8 @@ def test_what_is_added_must_work_and_replaces_with_force_only(
         (entry, ("-index=05",), "192.0.2.4:50052 is at index 00 already"),
         (away, ("-index=10",), "-index is 00 to 09"),
         (replace(away, port=70_000), (), "-server must be address:port"),
-        (replace(away, key_file=tmp_path / "none"), (), "cannot be used"),
-        (replace(away, key_file=entry.ca_file), (), "cannot be used"),
+        (replace(away, key_file=tmp_path / "none"), (), "none of cluster 01 cannot be read"),
+        (replace(away, key_file=entry.ca_file), (), "or not that of"),
     ):
         with pytest.raises(BadInput, match=told):
             add(cluster, tmp_path, *more)

@@ -69,6 +69,7 @@ def test_vtl_ends_with_a_status(owner: Owner, tmp_path: Path) -> None:
     none = stranger.run(VTL, "verify", expect=Status.NOT_CONFIGURED)
     assert "names no cluster" in none.stderr
     assert "LNHClientRegistration.sh registers this client" in none.stderr
+    assert none.stderr.count("ChrystokiConfigurationPath") == 1
     assert "Did you mean" in owner.run(VTL, "verifi", expect=Status.MISUSED).stderr
 
 
@@ -168,6 +169,7 @@ def test_l2_clusters_that_do_not_work_neither_hide_nor_delay_the_others(
     assert "must be address:port" in answers[6]["error"]
     assert "missing.pem" in answers[9]["error"]
     assert "registers this client" in answers[9]["next"]
+    assert "Does the network let this host through" in answers[5]["next"]
     assert all(row["error"] for index, row in answers.items() if index not in {1, 4})
     listed = many.run(VTL, "listServers", expect=Status.NOT_CONFIGURED)
     assert f"Server: 03  127.0.0.1:{silent_port}" in listed.stdout

@@ -74,7 +74,11 @@ def configuration_path(environment: Mapping[str, str]) -> Path:
     """
     directory = Path(environment.get(DIRECTORY_VARIABLE) or DEFAULT_DIRECTORY)
     path, ini = directory / FILE_NAME, directory / INI_NAME
-    return ini if ini.is_file() and not path.exists() else path
+    try:
+        return ini if ini.is_file() and not path.exists() else path
+    except OSError:
+        # Who reads it will be told why it cannot be read.
+        return path
 
 
 def client_configuration(environment: Mapping[str, str]) -> Document:
@@ -98,10 +102,8 @@ def read_document(path: Path) -> Document:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
     except OSError as cause:
-        message = (
-            f"The client configuration {path} cannot be read: {cause.strerror}. Set"
-            f" {DIRECTORY_VARIABLE} to its directory, or register this client first."
-        )
+        first = "; register this client first" if isinstance(cause, FileNotFoundError) else ""
+        message = f"The client configuration {path} cannot be read: {cause.strerror}{first}."
         raise BadInput(faults.CLIENT_CONFIGURATION, message) from cause
     if len(raw) > MAX_FILE_BYTES:
         message = f"The client configuration {path} is larger than {MAX_FILE_BYTES} bytes."

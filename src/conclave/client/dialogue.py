@@ -117,7 +117,8 @@ class Dialogue:
 
     def lost(self, cause: OSError | EOFError) -> NoReturn:
         """Raise Interrupted: the connection ended."""
-        message = f"The connection to the cluster's entry member {self.where} ended: {cause}."
+        reason = _reason(cause)
+        message = f"The connection to the cluster's entry member {self.where} ended: {reason}."
         raise Interrupted(message) from cause
 
     def unreachable(self, cause: OSError | EOFError | ValueError, *, tls: bool) -> NoReturn:
@@ -127,7 +128,7 @@ class Dialogue:
             if tls
             else f"No connection to the cluster's entry member {self.where}"
         )
-        raise Interrupted(f"{how}: {cause}.") from cause
+        raise Interrupted(f"{how}: {_reason(cause)}.") from cause
 
     def broken(self, how: str) -> NoReturn:
         """Raise InternalFault: the peer does not keep to the protocol."""
@@ -162,8 +163,14 @@ class Dialogue:
 def client_tls_context(entry: ClusterEntry) -> ssl.SSLContext:
     """Return a context that presents the client's certificate and trusts this cluster's CA only.
 
-    Raises BadInput when one of the three files is missing or malformed.
+    Raises BadInput naming the one of the three files that is missing or malformed.
     """
+    for path in (entry.ca_file, entry.certificate_file, entry.key_file):
+        try:
+            path.open("rb").close()
+        except OSError as cause:
+            what = f"The file {path} of cluster {entry.index:02} cannot be read: {cause.strerror}."
+            raise BadInput(faults.CLIENT_CONFIGURATION, what) from cause
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # A member's certificate carries the cluster's fixed name, not an address: see check_name.
@@ -172,14 +179,36 @@ def client_tls_context(entry: ClusterEntry) -> ssl.SSLContext:
     context.verify_flags |= ssl.VerifyFlags(NO_CHECK_TIME)
     try:
         context.load_verify_locations(cafile=entry.ca_file)
+    except (OSError, ValueError) as cause:
+        message = f"The file {entry.ca_file} holds no certificate of a CA."
+        raise BadInput(faults.CLIENT_CONFIGURATION, message) from cause
+    try:
         context.load_cert_chain(entry.certificate_file, entry.key_file, password=_no_password)
     except (OSError, ValueError) as cause:
         message = (
-            f"The certificate files of cluster {entry.index:02} cannot be used"
-            f" ({entry.certificate_file}, {entry.key_file}, {entry.ca_file}): {cause}."
+            f"The file {entry.key_file} is no key without a password, or not that of"
+            f" {entry.certificate_file}."
         )
         raise BadInput(faults.CLIENT_CONFIGURATION, message) from cause
     return context
+
+
+def _reason(cause: OSError | EOFError | ValueError) -> str:
+    """Return why there is no connection, for people."""
+    match cause:
+        case TimeoutError():
+            return "no answer in time"
+        case EOFError():
+            return "the peer closed it"
+        case UnicodeError():
+            return "no host has such a name"
+        case ssl.SSLCertVerificationError():
+            return f"certificate verify failed: {cause.verify_message}"
+        case ssl.SSLError() if cause.reason:
+            return str(cause.reason).replace("_", " ").lower()
+        case OSError() if cause.strerror:
+            return cause.strerror[0].lower() + cause.strerror[1:]
+    return str(cause)
 
 
 def _no_password() -> bytes:

@@ -187,13 +187,20 @@ def _complaints(listings: Sequence[Listing]) -> tuple[str, ...]:
     for each in listings:
         if each.error:
             lines.append(f"Cluster {each.index:02} ({each.where}) fails: {each.error.message}")
-            lines.append(f"    {next_step(each.error)}")
+            lines.append(f"    {_advice(each.error)}")
     return tuple(line for line in lines if line.strip())
+
+
+def _advice(error: ConclaveError) -> str:
+    """Return what to do next, by somebody who is looking which clusters answer already."""
+    if error.fault is faults.UNABLE_TO_CONNECT:
+        return "Does the network let this host through to that port, and is the member running?"
+    return next_step(error)
 
 
 def _cluster_data(listing: Listing) -> dict[str, Any]:
     error = listing.error
-    told = {"error": error.message, "next": next_step(error)} if error else {}
+    told = {"error": error.message, "next": _advice(error)} if error else {}
     return {"index": listing.index, "entry": listing.where, "ok": error is None, **told}
 
 

@@ -55,7 +55,8 @@ def guarded(run: Callable[[], int]) -> int:
         # Nobody reads any more, which needs no complaint.
         return Status.FAILED
     except OSError as cause:
-        complain(f"Error: Reading or writing failed: {cause.strerror}.")
+        where = f" {cause.filename}" if cause.filename else ""
+        complain(f"Error: Reading or writing{where} failed: {cause.strerror}.")
         return Status.FAILED
     finally:
         _discard_unwritten()
