@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.rest.conftest import Town, make_customer, make_keyring
+from tests.rest.conftest import Town, make_keyring
 from tests.rest.test_rest_guide import expect, make_request
 from tests.support.cluster_bench import client_request
 from tests.support.rest_house import MONITOR, OPERATOR
@@ -56,11 +57,11 @@ def test_keyrings_are_assigned_listed_and_taken_away(town: Town) -> None:
     expect(town.house.client(OPERATOR).post(path, both), 403)
 
 
+@pytest.mark.usefixtures("customer")
 def test_a_registered_client_is_not_given_another_monitor_user_in_silence(
     town: Town, customer_name: str
 ) -> None:
     """Nor may whoever registers a key again believe that it now belongs to somebody else."""
-    make_customer(town, customer_name)
     admin, clients = town.house.client(), f"{cluster_of(town)}/clients"
     body = {"csr": make_request(f"host-{uuid4().hex[:8]}")}
     made = expect(admin.post(clients, body), 201).json()

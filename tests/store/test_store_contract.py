@@ -40,6 +40,7 @@ from conclave.store.enrolment_tokens import (
     find_token,
     forget_tokens,
     insert_token,
+    is_monitor_user,
     revoke_token,
     spend_token,
     token_count,
@@ -354,6 +355,19 @@ def test_idempotency_records_expire_in_bounded_steps(store: Store, reader: Clust
     assert [reader.record(client, key) is None for key in keys] == [True, True, False, False, False]
     assert run(store, lambda w: w.forget_records(forget, at_most=9))[0] == 1
     assert run(store, lambda w: w.forget_records(forget, at_most=9))[0] == 0
+
+
+def test_a_monitor_user_is_known_by_a_client_or_a_token(
+    store: Store, reader: ClusterReader
+) -> None:
+    client = new_client()
+    run(store, lambda writer: writer.insert_client(replace(client, monitor_user="of a client")))
+    run(store, lambda writer: insert_token(writer, new_token(monitor_user="of a token")))
+    run(store, lambda writer: writer.revoke_client(client.client_id))
+    run(store, lambda writer: revoke_token(writer, all_tokens(writer)[0].token_id))
+    assert is_monitor_user(reader, "of a client")
+    assert is_monitor_user(reader, "of a token")
+    assert not is_monitor_user(reader, "of nobody")
 
 
 def test_an_enrolment_token_is_spent_once_and_within_its_time(

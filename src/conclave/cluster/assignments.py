@@ -14,6 +14,7 @@ from conclave.cluster.client_admin import client_id_of
 from conclave.cluster.context import Context, named_keyring, require_client, require_cluster
 from conclave.errors import NotFound
 from conclave.ids import ClientId
+from conclave.service.channel import Handler
 from conclave.service.client_messages import (
     AssignedKeyring,
     AssignedKeyringList,
@@ -39,6 +40,16 @@ class AssignmentAdmin:
     """Handlers of the methods about assignments."""
 
     context: Context
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers by their methods."""
+        return {
+            "assign_keyrings": self.assign,
+            "take_keyring": self.take,
+            "assigned_keyrings": self.listed,
+            "assignment_mode": self.mode,
+            "set_assignment_mode": self.set_mode,
+        }
 
     async def assign(self, params: AssignKeyrings, _role: str) -> Nothing:
         """Assign keyrings to a client, all or none; raise NotFound or NotAllowed."""

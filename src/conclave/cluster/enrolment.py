@@ -19,13 +19,16 @@ from conclave.cluster.client_admin import ClientAdmin, Registration, check_text,
 from conclave.cluster.context import Authorized, Context, exact_id, parse_uuid
 from conclave.errors import BadInput, Conflict, NotAllowed, NotFound
 from conclave.ids import EnrolmentTokenId
+from conclave.service.channel import Handler
 from conclave.service.client_messages import (
     CheckEnrolment,
     CreateEnrolmentToken,
+    Customer,
     EnrolClient,
     EnrolmentTokenList,
     EnrolmentTokenSummary,
     NamedEnrolmentToken,
+    NamedUser,
     RegisteredClient,
 )
 from conclave.service.quiet import Nothing
@@ -34,6 +37,7 @@ from conclave.store.enrolment_tokens import (
     find_token,
     forget_tokens,
     insert_token,
+    is_monitor_user,
     revoke_token,
     spend_token,
     token_count,
@@ -60,6 +64,17 @@ class EnrolmentAdmin:
 
     context: Context
     clients: ClientAdmin
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers by their methods."""
+        return {
+            "create_enrolment_token": self.create,
+            "list_enrolment_tokens": self.list_tokens,
+            "revoke_enrolment_token": self.revoke,
+            "is_customer": self.is_customer,
+            "check_enrolment": self.check,
+            "enrol_client": self.enrol_client,
+        }
 
     async def create(self, params: CreateEnrolmentToken, _role: str) -> EnrolmentTokenSummary:
         """List a new token; raise Conflict when there are MAX_TOKENS of them."""
@@ -95,6 +110,12 @@ class EnrolmentAdmin:
         token_id = EnrolmentTokenId(identity.bytes if identity else b"")
         await self.context.write(lambda writer: _revoke(writer, token_id, params.token_id))
         return Nothing()
+
+    async def is_customer(self, params: NamedUser, _role: str) -> Customer:
+        """Tell whether a client or a token names a user, whatever became of either."""
+        return Customer(
+            named=await self.context.read(lambda reader: is_monitor_user(reader, params.user_id))
+        )
 
     async def check(self, params: CheckEnrolment, _role: str) -> Nothing:
         """Refuse a secret of no token before anybody is troubled with it; raise NotAllowed."""

@@ -118,6 +118,7 @@ METHOD_ROWS: Final[tuple[Row, ...]] = (
     Row("create_enrolment_token", Kind.CHANGE, "make an enrolment token"),
     Row("revoke_enrolment_token", Kind.CHANGE, "revoke an enrolment token"),
     Row("list_enrolment_tokens", Kind.LOCAL, "list enrolment tokens"),
+    Row("is_customer", Kind.LOCAL, "look for a monitor user among clients and enrolment tokens"),
     Row("check_enrolment", Kind.LOCAL, "look at an enrolment token before it is spent"),
     Row("enrol_client", Kind.CHANGE, "register a client with an enrolment token"),
     Row("check_renewal", Kind.LOCAL, "look for a key before its certificate is renewed"),

@@ -143,24 +143,14 @@ class Runtime(RuntimeJoins):
     def _client_handlers(self) -> dict[str, Handler]:
         """Return the handlers of the methods about clients."""
         clients = ClientAdmin(self.context, self.certificates.until_shown)
-        enrolment = EnrolmentAdmin(self.context, clients)
-        assignments = AssignmentAdmin(self.context)
         return {
             "register_client": clients.register_client,
             "list_clients": clients.list_clients,
             "revoke_client": clients.revoke_client,
-            "create_enrolment_token": enrolment.create,
-            "list_enrolment_tokens": enrolment.list_tokens,
-            "revoke_enrolment_token": enrolment.revoke,
-            "check_enrolment": enrolment.check,
-            "enrol_client": enrolment.enrol_client,
             "check_renewal": clients.check_renewal,
             "renew_client": clients.renew_client,
-            "assign_keyrings": assignments.assign,
-            "take_keyring": assignments.take,
-            "assigned_keyrings": assignments.listed,
-            "assignment_mode": assignments.mode,
-            "set_assignment_mode": assignments.set_mode,
+            **EnrolmentAdmin(self.context, clients).handlers(),
+            **AssignmentAdmin(self.context).handlers(),
         }
 
     def _cluster_handlers(self) -> dict[str, Handler]:

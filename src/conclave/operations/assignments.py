@@ -152,7 +152,7 @@ async def set_mode(call: Call, arguments: Mode) -> Reply:
     ASSIGNED,
     summary="List the keyrings that are assigned to a client.",
     doors=Doors.BOTH,
-    cluster_methods=("assigned_keyrings",),
+    cluster_methods=("list_clients", "assigned_keyrings"),
     arguments=NoArguments,
     roles=READERS,
     reveals=Reveals.SIFTED,

@@ -18,8 +18,7 @@ from conclave.errors import NotAllowed
 from conclave.operations.cluster_calls import ask
 from conclave.operations.model import AnyOperation, Call
 from conclave.operations.reveals import Reveals
-from conclave.service.client_messages import ClientList, EnrolmentTokenList
-from conclave.service.quiet import Nothing
+from conclave.service.client_messages import Customer, NamedUser
 
 _OF_THE_PROVIDER: Final = frozenset({UserRole.ADMIN, UserRole.OPERATOR, UserRole.AUDIT})
 
@@ -29,11 +28,8 @@ async def customer_of(call: Call) -> str:
     user = call.by.user
     if user.role in _OF_THE_PROVIDER:
         return ""
-    clients = await ask(call, "list_clients", Nothing(), ClientList)
-    tokens = await ask(call, "list_enrolment_tokens", Nothing(), EnrolmentTokenList)
-    named = {each.monitor_user for each in clients.clients}
-    named |= {each.monitor_user for each in tokens.tokens}
-    return user.user_id if user.user_id in named else ""
+    found = await ask(call, "is_customer", NamedUser(user_id=user.user_id), Customer)
+    return user.user_id if found.named else ""
 
 
 async def refuse_customers(call: Call, operation: AnyOperation) -> None:

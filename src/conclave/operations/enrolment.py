@@ -209,6 +209,7 @@ async def create_token(call: Call, arguments: NewToken) -> Reply:
     TOKENS,
     summary="List the enrolment tokens: what they are for, and what became of them.",
     doors=Doors.BOTH,
+    cluster_methods=("list_enrolment_tokens",),
     arguments=NoArguments,
     roles=READERS,
     reveals=Reveals.SIFTED,

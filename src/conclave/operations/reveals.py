@@ -25,5 +25,5 @@ class Reveals(enum.Enum):
         return () if self is Reveals.NOTHING else ASKED
 
 
-ASKED: Final = ("list_clients", "list_enrolment_tokens")
+ASKED: Final = ("is_customer",)
 """What it takes to know a customer."""

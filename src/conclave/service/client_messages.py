@@ -123,6 +123,18 @@ class RenewClient(Quiet, frozen=True):
     request_pem: str
 
 
+class NamedUser(Quiet, frozen=True):
+    """Name a user of the appliance."""
+
+    user_id: str
+
+
+class Customer(Quiet, frozen=True):
+    """Whether a client or an enrolment token names a user, or ever did."""
+
+    named: bool
+
+
 class AssignKeyrings(Quiet, frozen=True):
     """Assign keyrings, named by UUID or label, to a client."""
 

@@ -80,6 +80,7 @@ METHODS: dict[str, Method] = {
             _DAEMON,
             writes=True,
         ),
+        Method("is_customer", clients.NamedUser, clients.Customer, _DAEMON),
         Method("check_enrolment", clients.CheckEnrolment, Nothing, _DAEMON),
         Method("enrol_client", clients.EnrolClient, clients.RegisteredClient, _DAEMON, writes=True),
         Method("check_renewal", clients.RenewClient, Nothing, _DAEMON),

@@ -64,6 +64,14 @@ def spend_token(
     return found.rowcount == 1
 
 
+def is_monitor_user(reader: ClusterReader, user_id: str) -> bool:
+    """Tell whether a client or a token names a user as its monitor user, or ever did."""
+    by_token = exists().where(_TABLE.c.monitor_user == user_id)
+    by_client = exists().where(schema.clients.c.monitor_user == user_id)
+    named = reader.connection.execute(select(or_(by_token, by_client))).scalar_one()
+    return bool(named)
+
+
 def forget_tokens(writer: ClusterWriter, ended_before_ms: int) -> None:
     """Delete tokens whose time was over before an instant, whether used, revoked or neither.
 
