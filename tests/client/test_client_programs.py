@@ -107,3 +107,34 @@ def test_help_needs_no_registration_and_what_does_says_so_in_json(
 def test_letters_that_the_terminal_lacks_are_shown_by_number(tmp_path: Path) -> None:
     shown = shell("lunacm", "sl\u00f6t", tmp_path, PYTHONIOENCODING="ascii")
     assert 'Command "sl\\xf6t" not found' in shown.stdout
+
+
+@pytest.mark.parametrize("asked", ["-h", "-help", "--help"])
+@pytest.mark.parametrize(
+    ("name", "words", "told"),
+    [
+        ("lunacm", "role login -name co", "-passwordenv=<variable>"),
+        ("lunacm", "ro", "role changepw"),
+        ("cmu", "list -label=x", "-display=<names>"),
+        ("cmu", "gen", "-modulusBits=<number>"),
+        ("vtl", "addServer -index=01", "-certificate=<path>"),
+        ("vtl", "verify", "ask each cluster"),
+        ("multitoken", "-mode=hmac", "modes and their key sizes"),
+    ],
+)
+def test_help_stands_behind_a_command_too(
+    name: str, words: str, told: str, asked: str, tmp_path: Path
+) -> None:
+    done = shell(name, f"{words} {asked}", tmp_path)
+    assert told in done.stdout
+    assert (done.returncode, done.stderr) == (Status.SUCCEEDED, "")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_help_says_how_commands_are_given(name: str, tmp_path: Path) -> None:
+    text = shell(name, "--help", tmp_path).stdout
+    assert f"usage: {name} " in text
+    assert "-json" in text
+    if name != "multitoken":
+        for word in ("-c ", "-f ", "[-- <command> ...]", "help <command>"):
+            assert word in text

@@ -133,7 +133,7 @@ class Echo:
         if label == "locked":
             raise refusal(Ckr.PIN_LOCKED, "LOGIN")
         if label == "asked":
-            raise Cancelled
+            raise Cancelled("Enter key type (RSA) : ")
         return Outcome(f"did {label}", {"label": label})
 
 
@@ -173,8 +173,11 @@ def test_a_batch_ends_at_the_first_failure(capsys: pytest.CaptureFixture[str]) -
     assert out == "did 1\n"
     assert "CKR_PIN_LOCKED" in err
     assert "keyring unlock" in err
+    assert err.count("CKR_PIN_LOCKED") == 1
     asked = Batch(False, False, [["do", "-label=asked"]])
     assert run_batch(tool, asked, PlainFace()) is Status.CANCELLED
+    told = "Cancelled: Nobody answered 'Enter key type (RSA)'; nothing was done.\n"
+    assert capsys.readouterr().err == told
     unknown = Batch(False, False, [["do", "-lable=x"]])
     assert run_batch(tool, unknown, PlainFace()) is Status.MISUSED
 
@@ -191,6 +194,7 @@ def test_json_is_one_line_for_each_command(capsys: pytest.CaptureFixture[str]) -
     assert (refused["status"], refused["error"]["name"]) == (4, "CKR_PIN_LOCKED")
     assert "keyring unlock" in refused["error"]["next"]
     assert (given_up["status"], given_up["command"]) == (8, "do")
+    assert given_up["message"] == "Nobody answered 'Enter key type (RSA)'; nothing was done."
     assert err == ""
 
 

@@ -17,8 +17,15 @@ from conclave.client.refusals import misused
 from conclave.client.slots import PATIENCE_SECONDS, Clusters, Listing
 from conclave.client.tools.batch import read_batch, run_batch
 from conclave.client.tools.faces import Outcome, PlainFace, complain, complaint, printable
-from conclave.client.tools.grammar import Command, Invocation, Option, read_options, text_option
-from conclave.client.tools.program import Program
+from conclave.client.tools.grammar import (
+    Command,
+    Invocation,
+    Option,
+    option_lines,
+    read_options,
+    text_option,
+)
+from conclave.client.tools.program import Program, batch_usage
 from conclave.client.tools.prompts import Prompts, prompts_of
 from conclave.client.tools.statuses import Status, next_step, status_of
 from conclave.errors import ConclaveError, NotFound
@@ -52,13 +59,13 @@ COMMANDS: Final = (
             Option("force", "f", None, "do not ask whether to proceed"),
         ),
     ),
-    Command(("help",), ("?",), "list the commands"),
+    Command(("help",), ("?",), "list the commands, or explain one"),
 )
 
 
 def main() -> NoReturn:
     """Run vtl and end the process with its status."""
-    Program("vtl", help_text, run).main()
+    Program("vtl", lambda: f"{batch_usage('vtl')}\n{help_text(())}", run).main()
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -84,13 +91,16 @@ class Verifier:
     def parse(self, words: Sequence[str]) -> Invocation:
         """Return what the words ask for; raise BadInput naming the nearest command."""
         command = command_of(words[0])
+        if command.name == "help":
+            return Invocation(command, rest=tuple(words[1:]))
         return Invocation(command, read_options(command, words[1:]))
 
     def carry_out(self, invocation: Invocation) -> Outcome:
         """Ask the clusters, or only the file that names them."""
         name = invocation.command.name
         if name == "help":
-            return Outcome(help_text(), {"commands": [row.name for row in COMMANDS]})
+            text = help_text(invocation.rest)
+            return Outcome(text, {"text": text})
         if name == "addServer":
             return server_entries.add_server(invocation.values, self._environment)
         if name == "deleteServer":
@@ -116,9 +126,12 @@ def command_of(word: str) -> Command:
     raise misused(f"There is no such command. {hint}")
 
 
-def help_text() -> str:
-    """Return the list of commands."""
-    return "\n".join(f"    {row.name:<15}{row.short[0]:<6}{row.summary}" for row in COMMANDS)
+def help_text(words: Sequence[str]) -> str:
+    """Return the list of commands, or one command's options; raise BadInput for no command."""
+    if not words:
+        return "\n".join(f"    {row.name:<15}{row.short[0]:<6}{row.summary}" for row in COMMANDS)
+    command = command_of(words[0])
+    return "\n".join([f"    vtl {command.name}: {command.summary}", *option_lines(command)])
 
 
 def servers(listings: Sequence[Listing]) -> Outcome:

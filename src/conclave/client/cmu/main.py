@@ -23,7 +23,7 @@ from conclave.client.keyring_login import Logins
 from conclave.client.slots import Clusters
 from conclave.client.tools.batch import read_batch, run_batch
 from conclave.client.tools.faces import PlainFace, complain, complaint
-from conclave.client.tools.program import Program
+from conclave.client.tools.program import Program, batch_usage
 from conclave.client.tools.prompts import prompts_of
 from conclave.client.tools.statuses import status_of
 from conclave.errors import ConclaveError
@@ -48,8 +48,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def help_text() -> str:
-    """Return what the tool is for, and its commands."""
-    return (__doc__ or "").split("::")[0] + grammar.help_text(())
+    """Return how commands are given, and which there are."""
+    return batch_usage("cmu") + "\n" + grammar.help_text(())
 
 
 def main() -> NoReturn:

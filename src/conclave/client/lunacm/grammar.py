@@ -6,6 +6,7 @@ no other prefixes.  Help and completion come from the same rows.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Final
 
@@ -180,10 +181,15 @@ def completions(words: Sequence[str], begun: str) -> list[str]:
 def help_text(words: Sequence[str]) -> str:
     """Return help on the commands whose name begins with `words`; raise BadInput for none."""
     wanted = tuple(word.lower() for word in words)
-    rows = [row for row in COMMANDS if row.words[: len(wanted)] == wanted]
+    rows = [row for row in COMMANDS if _begins_with(row, wanted)]
     if not rows:
         raise misused(f'Command "{" ".join(words)}" not found.')
     lines = [f"    {row.name:<26}{' '.join(row.short):<12}{row.summary}" for row in rows]
     if len(rows) == 1:
         lines += option_lines(rows[0])
     return "\n".join(lines)
+
+
+def _begins_with(row: Command, wanted: tuple[str, ...]) -> bool:
+    names = tuple(zip(row.words, row.short, strict=True))[: len(wanted)]
+    return len(names) == len(wanted) and all(map(operator.contains, names, wanted))

@@ -28,7 +28,7 @@ from conclave.client.tools.batch import (
     split_line,
 )
 from conclave.client.tools.faces import Outcome, complain, write
-from conclave.client.tools.program import Program
+from conclave.client.tools.program import Program, batch_usage
 from conclave.client.tools.prompts import history_path, prompts_of
 from conclave.client.tools.statuses import Status, status_of
 from conclave.errors import BadInput, ConclaveError
@@ -52,9 +52,9 @@ class LunacmFace:
         told = render.failure(error) if command else render.misunderstood(error)
         write("\n" + told + "\n\n")
 
-    def cancelled(self, _command: str) -> None:
+    def cancelled(self, _command: str, message: str) -> None:
         """Say so."""
-        write("\n" + render.CANCELLED + "\n\n")
+        write("\n" + render.cancelled(message) + "\n\n")
 
 
 def main() -> NoReturn:
@@ -63,8 +63,8 @@ def main() -> NoReturn:
 
 
 def help_text() -> str:
-    """Return what the tool is for, and its commands."""
-    return (__doc__ or "").split("::")[0] + grammar.help_text(())
+    """Return how commands are given, and which there are."""
+    return batch_usage("lunacm") + "\n" + grammar.help_text(())
 
 
 def run(arguments: Sequence[str]) -> int:

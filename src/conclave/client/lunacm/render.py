@@ -20,9 +20,7 @@ CONFIGURATION: Final = "Conclave Keyring With SO (PW) Key Storage In A Cluster"
 SLOT_DESCRIPTION: Final = "Conclave Keyring Slot"
 ROLE_TITLES: Final = {wire.Role.KRSO: "Partition SO", wire.Role.KRCO: "Crypto Officer"}
 SUCCESS: Final = "Command Result : No Error"
-CANCELLED: Final = (
-    "Error in execution: command cancelled.\n\nCommand Result : 0xb (User Cancelled Operation)"
-)
+CANCELLED: Final = "Command Result : 0xb (User Cancelled Operation)"
 USER_PIN_INITIALIZED: Final = 0x8
 LOCKED: Final = {wire.Role.KRSO: 0x0040_0000, wire.Role.KRCO: 0x0004_0000}
 TO_BE_CHANGED: Final = {wire.Role.KRSO: 0x0080_0000, wire.Role.KRCO: 0x0008_0000}
@@ -52,6 +50,11 @@ CLASS_TITLES: Final = {
     Cko.PRIVATE_KEY: "Private Key",
     Cko.SECRET_KEY: "Symmetric Key",
 }
+
+
+def cancelled(message: str) -> str:
+    """Return what is printed when a question was not answered."""
+    return f"Error in execution: command cancelled.\n    {message}\n\n{CANCELLED}"
 
 
 @dataclass(frozen=True, slots=True)

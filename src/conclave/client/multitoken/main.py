@@ -33,6 +33,7 @@ from conclave.client.slots import Clusters
 from conclave.client.tools.batch import Batch, run_batch
 from conclave.client.tools.faces import Outcome, PlainFace, complain, write
 from conclave.client.tools.grammar import (
+    HELP_WORDS,
     JSON,
     Command,
     Invocation,
@@ -64,7 +65,7 @@ COMMAND: Final = Command(
         text_option("timed", "seconds", "how long; 10 by default"),
         text_option("interval", "seconds", "between two looks; 1 by default"),
         Option("slot", "slots", "numbers", "the slots, parted by commas, which share the threads"),
-        *credential("password", "password", "the KRCO's password, the same for all slots"),
+        *credential("password", "password", "the KRCO's password (one for all slots)"),
         Option("quiet", "q", None, "show the sum at the end only"),
     ),
 )
@@ -160,13 +161,13 @@ def _watch(crowd: Crowd, plan: Plan, begun: float, *, live: bool) -> float:
 def help_text() -> str:
     """Return the options."""
     lines = [f"        {mode:<30}{row.summary}" for mode, row in MODES.items()]
-    usage = "    multitoken -mode=<mode> ...: load keyrings, as their KRCO"
+    usage = "usage: multitoken -mode=<mode> [-option=value ...] [-json]\n"
     return "\n".join([usage, *option_lines(COMMAND), "    modes and their key sizes:", *lines])
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run multitoken with these arguments and return its exit status."""
-    if not arguments or arguments[0] == "help":
+    if not arguments or arguments[0] == "help" or arguments[-1] in HELP_WORDS:
         write(help_text() + "\n")
         return Status.SUCCEEDED
     batch = Batch(quiet=False, json=False, commands=[list(arguments)], typed=True)

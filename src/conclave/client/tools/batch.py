@@ -12,6 +12,7 @@ A batch ends at the first command that fails.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Final, Protocol
 
 from conclave.client.refusals import misused
 from conclave.client.tools.faces import Face, JsonFace, Outcome, complain
-from conclave.client.tools.grammar import JSON, Invocation
+from conclave.client.tools.grammar import HELP_WORDS, JSON, Invocation
 from conclave.client.tools.prompts import Cancelled, read_line
 from conclave.client.tools.statuses import Status, status_of
 from conclave.errors import ConclaveError
@@ -135,6 +136,8 @@ def run_batch(tool: Tool, batch: Batch, face: Face) -> Status:
 
 def run_command(tool: Tool, words: Sequence[str], face: Face, *, typed: bool = False) -> Status:
     """Run one command, show what came of it, and return its status."""
+    if words[-1] in HELP_WORDS:
+        words = ["help", *itertools.takewhile(lambda word: not word.startswith("-"), words)]
     try:
         invocation = tool.parse(words)
     except ConclaveError as error:
@@ -147,8 +150,8 @@ def run_command(tool: Tool, words: Sequence[str], face: Face, *, typed: bool = F
         warn_of_secrets(invocation)
     try:
         outcome = tool.carry_out(invocation)
-    except Cancelled:
-        face.cancelled(name)
+    except Cancelled as given_up:
+        face.cancelled(name, given_up.message)
         return Status.CANCELLED
     except ConclaveError as error:
         face.refuse(name, error)

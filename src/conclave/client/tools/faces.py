@@ -35,8 +35,8 @@ class Face(Protocol):
     def refuse(self, command: str, error: ConclaveError) -> None:
         """Show why a command failed; without a command's name it was not understood."""
 
-    def cancelled(self, command: str) -> None:
-        """Show that the user gave up."""
+    def cancelled(self, command: str, message: str) -> None:
+        """Show that the user gave up, or that nobody was there to answer."""
 
 
 class PlainFace:
@@ -53,9 +53,9 @@ class PlainFace:
         """Print the sentence, the return value's name, and what to do next."""
         complain(complaint(error))
 
-    def cancelled(self, _command: str) -> None:
+    def cancelled(self, _command: str, message: str) -> None:
         """Say so."""
-        complain("Cancelled: nothing was done.")
+        complain(f"Cancelled: {message}")
 
 
 class JsonFace:
@@ -78,15 +78,16 @@ class JsonFace:
         }
         _print({"command": command, **_ended(status_of(error)), "error": told})
 
-    def cancelled(self, command: str) -> None:
+    def cancelled(self, command: str, message: str) -> None:
         """Print the status."""
-        _print({"command": command, **_ended(Status.CANCELLED)})
+        _print({"command": command, **_ended(Status.CANCELLED), "message": message})
 
 
 def complaint(error: ConclaveError) -> str:
     """Return an error for people: the sentence, its name, and what to do next."""
-    then = next_step(error)
-    return f"Error: {error.message} ({ckr_name(error.fault.ckr)})" + (f"\n{then}" if then else "")
+    name, then = ckr_name(error.fault.ckr), next_step(error)
+    named = "" if name in error.message else f" ({name})"
+    return f"Error: {error.message}{named}" + (f"\n{then}" if then else "")
 
 
 def printable(text: str) -> str:

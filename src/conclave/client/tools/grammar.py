@@ -14,6 +14,8 @@ from typing import Final
 from conclave.client.refusals import misused
 from conclave.shell_words import nearest
 
+HELP_WORDS: Final = frozenset({"-h", "-help", "--help"})
+"""Any of them, before a command or as its last word, asks for help."""
 BOOLEAN: Final = "T|F"
 """What an option takes that may also stand alone, for true."""
 

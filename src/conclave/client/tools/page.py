@@ -32,6 +32,8 @@ password is asked for at the terminal, and without a terminal it is the next lin
 | `-passwordenv=<variable>` | the environment |
 | `-password=<password>` | the command line, with a warning: others see the list of processes |
 
+`-h`, `-help` or `--help` as the last word tells of the command before it.
+
 Before the command of LunaCM, cmu and vtl may stand:
 
 | option | effect |

@@ -13,12 +13,26 @@ from typing import Final, NoReturn
 
 from conclave import __version__
 from conclave.client.tools.faces import complain, write
+from conclave.client.tools.grammar import HELP_WORDS
 from conclave.client.tools.statuses import Status
 
-HELP_WORDS: Final = frozenset({"-h", "-help", "--help"})
 VERSION_WORDS: Final = frozenset({"-v", "-version", "--version"})
 _STREAMS: Final = (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))
 """What a stream that the caller closed is opened for: results cannot be written, complaints may."""
+
+
+_USAGE: Final = """\
+usage: {name} [-q] [-json] <command> [-option=value ...] [-- <command> ...]
+       {name} [-q] [-json] -c "<command> ..." [-c "<command> ..."]
+       {name} [-q] [-json] -f <file of commands>
+       {name} [-q] [-json]      commands as lines of standard input
+       {name} help <command>    its options
+"""
+
+
+def batch_usage(name: str) -> str:
+    """Return how commands are given to a tool that has several."""
+    return _USAGE.format(name=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +41,7 @@ class Program:
 
     name: str
     help_text: Callable[[], str]
+    """How it is called, and what its commands or options are."""
     run: Callable[[Sequence[str]], int]
     """Run it with these arguments and return its exit status."""
 

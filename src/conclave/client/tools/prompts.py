@@ -14,7 +14,17 @@ MAX_LINE_BYTES = 4096
 
 
 class Cancelled(Exception):
-    """The user gave up at a prompt."""
+    """The user gave up at a prompt; with the question when nobody was there to answer it."""
+
+    def __init__(self, question: str = "") -> None:
+        super().__init__(question)
+        self.question = question.rstrip(" :\n").rpartition("\n")[2].strip()
+
+    @property
+    def message(self) -> str:
+        """Return what became of the command."""
+        asked = f"Nobody answered {self.question!r}; " if self.question else ""
+        return f"{asked}nothing was done."
 
 
 class Prompts(Protocol):
@@ -54,11 +64,11 @@ class LinePrompts:
         """Return the next line; raise Cancelled at the end."""
         return self.question(text)
 
-    def question(self, _text: str) -> str:
+    def question(self, text: str) -> str:
         """Return the next line; raise Cancelled at the end."""
         line = read_line(0)
         if line is None:
-            raise Cancelled
+            raise Cancelled(text)
         return line
 
 
