@@ -24,10 +24,9 @@ static CK_RV put_use(struct cv_session *session, const struct cv_operation *use,
 static CK_RV call(struct cv_session *session, unsigned number, const struct cv_template *template,
                   struct cv_reply *reply)
 {
-    bool token = cv_makes_token(template);
-    CK_RV value = cv_put_template(session, template);
+    CK_RV value = cv_put_template(session, template); /* nothing is read of it before its check */
     if (value == CKR_OK)
-        value = cv_put_write_if(session, token, &session->args);
+        value = cv_put_write_if(session, cv_makes_token(template), &session->args);
     return value == CKR_OK ? cv_call_and_reply(session, number, reply) : value;
 }
 

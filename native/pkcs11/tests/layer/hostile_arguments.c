@@ -87,6 +87,13 @@ static const struct shape shapes[] = {
     {CKM_EXTRACT_KEY_FROM_KEY, "u", 8}, {CKM_AES_KEY_GEN, "", 0},
     {CKM_RSA_PKCS_KEY_PAIR_GEN, "", 0}, {CKM_EC_KEY_PAIR_GEN, "", 0},
     {CKM_GENERIC_SECRET_KEY_GEN, "", 0}, {NOTHING, "", 0}, {0x80001234UL, "uu", 0},
+    /* What came later stands behind: seeds name places. */
+    {CKM_ML_KEM, "", 0}, {CKM_PKCS5_PBKD2, "upuupp", 1},
+    {CKM_SP800_108_FEEDBACK_KDF, "uPkA", CKM_SHA256},
+    {CKM_SP800_108_DOUBLE_PIPELINE_KDF, "uPA", CKM_SHA256},
+    {CKM_AES_GCM, "puupu", 96}, {CKM_AES_CCM, "upuupu", 16},
+    {CKM_DH_PKCS_DERIVE, "p", 256}, {CKM_DH_PKCS_KEY_PAIR_GEN, "", 0},
+    {CKM_SHA3_256_RSA_PKCS_PSS, "uuu", 32},
 };
 
 /* Parameters of messages: of GCM, CCM and ChaCha20-Poly1305. */

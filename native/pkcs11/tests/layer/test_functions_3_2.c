@@ -157,6 +157,12 @@ static void test_hostile_encapsulation(void)
     CHECK_RV(CKR_KEY_TYPE_INCONSISTENT, encapsulate(&kem, rsa, NULL));
     CHECK_RV(CKR_SESSION_READ_ONLY, encapsulate(&kem, key, &token));
     CHECK(encapsulate(&kem, key, &bad) != CKR_OK);
+    bad.type = CKA_TOKEN;
+    CHECK(encapsulate(&kem, key, &bad) != CKR_OK);
+    CHECK_RV(CKR_ARGUMENTS_BAD,
+             C_EncapsulateKey(session, &kem, key, NULL, 1, ciphertext, &length, &made));
+    CHECK_RV(CKR_ARGUMENTS_BAD, C_DecapsulateKey(session, &kem, key, NULL, 1, ciphertext, 1088, &made));
+    CHECK(C_DecapsulateKey(session, &kem, key, &bad, 1, ciphertext, 1088, &made) != CKR_OK);
     CHECK_RV(CKR_ARGUMENTS_BAD,
              C_EncapsulateKey(session, &kem, key, NULL, 0, ciphertext, NULL, &made));
     CHECK_RV(CKR_ARGUMENTS_BAD,
