@@ -17,6 +17,7 @@ struct asking {
 static struct asking asking_operation(struct cv_session *session)
 {
     const struct asking all[] = {{&session->sign, CV_SIGN},
+                                 {&session->message_sign, CV_SIGN},
                                  {&session->decrypt, CV_DECRYPT},
                                  {&session->sign_recover, CV_SIGN_RECOVER}};
     struct asking found = {NULL, 0};

@@ -12,17 +12,34 @@
 #include "operation.h"
 #include "state.h"
 
-static CK_RV end_digest(struct cv_session *session, CK_RV value)
+void cv_digest_drop(struct cv_session *session)
 {
     session->digest = NULL;
+    if (session->digest_keyed)
+        cv_digest_free(&session->digest_context);
+    session->digest_keyed = false;
+    session->digest_generation = 0;
+}
+
+static CK_RV end_digest(struct cv_session *session, CK_RV value)
+{
+    cv_digest_drop(session);
     return value;
+}
+
+bool cv_is_digesting(struct cv_session *session)
+{
+    if (session->digest_generation != 0 &&
+        session->digest_generation != atomic_load(&session->slot->generation))
+        cv_digest_drop(session);
+    return session->digest != NULL;
 }
 
 static CK_RV digest_init(struct cv_session *session, const CK_MECHANISM *mechanism)
 {
     if (mechanism == NULL)
-        return session->digest == NULL ? CKR_ARGUMENTS_BAD : end_digest(session, CKR_OK);
-    if (session->digest != NULL)
+        return !cv_is_digesting(session) ? CKR_ARGUMENTS_BAD : end_digest(session, CKR_OK);
+    if (cv_is_digesting(session))
         return CKR_OPERATION_ACTIVE;
     const struct cv_mechanism *row = cv_mechanism_find(mechanism->mechanism);
     if (row == NULL || !(row->usage & CKF_DIGEST))
@@ -39,7 +56,7 @@ static CK_RV digest_init(struct cv_session *session, const CK_MECHANISM *mechani
 
 CK_RV cv_digest_update(struct cv_session *session, const uint8_t *part, CK_ULONG length)
 {
-    if (session->digest == NULL)
+    if (!cv_is_digesting(session))
         return CKR_OPERATION_NOT_INITIALIZED;
     if (cv_bad_input(part, length))
         return end_digest(session, CKR_ARGUMENTS_BAD);
@@ -69,7 +86,7 @@ static CK_RV digest_key(struct cv_session *session, CK_OBJECT_HANDLE handle)
 {
     struct cv_object *key = NULL;
     struct cv_key_info info;
-    if (session->digest == NULL)
+    if (!cv_is_digesting(session))
         return CKR_OPERATION_NOT_INITIALIZED;
     if (cv_object_take(session->slot, handle, &key) != CKR_OK)
         return CKR_KEY_HANDLE_INVALID;
@@ -78,10 +95,14 @@ static CK_RV digest_key(struct cv_session *session, CK_OBJECT_HANDLE handle)
         value = cv_object_learn_key(key, false, &info);
     if (value == CKR_OK && info.object_class != CKO_SECRET_KEY)
         value = CKR_KEY_INDIGESTIBLE;
+    uint64_t generation = cv_object_is_private(key) ? atomic_load(&session->slot->generation) : 0;
     if (value == CKR_OK)
         value = digest_value(session, key, (info.size_bits + 7) / 8);
-    if (value == CKR_OK)
-        session->digest_multi_part = true;
+    if (value == CKR_OK) {
+        session->digest_multi_part = session->digest_keyed = true;
+        if (generation != 0)
+            session->digest_generation = generation;
+    }
     cv_object_release(key);
     return value == CKR_OBJECT_HANDLE_INVALID ? CKR_KEY_HANDLE_INVALID : value;
 }
@@ -98,7 +119,7 @@ static CK_RV finish(struct cv_session *session, uint8_t *out, CK_ULONG *out_leng
 static CK_RV digest_final(struct cv_session *session, uint8_t *out, CK_ULONG *out_length)
 {
     CK_RV value;
-    if (session->digest == NULL)
+    if (!cv_is_digesting(session))
         return CKR_OPERATION_NOT_INITIALIZED;
     if (out_length == NULL)
         return end_digest(session, CKR_ARGUMENTS_BAD);
@@ -111,7 +132,7 @@ static CK_RV digest(struct cv_session *session, const uint8_t *data, CK_ULONG le
                     uint8_t *out, CK_ULONG *out_length)
 {
     CK_RV value;
-    if (session->digest == NULL)
+    if (!cv_is_digesting(session))
         return CKR_OPERATION_NOT_INITIALIZED;
     if (session->digest_multi_part)
         return end_digest(session, CKR_OPERATION_ACTIVE);

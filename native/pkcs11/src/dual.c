@@ -26,10 +26,10 @@ static CK_RV take_verify(struct cv_session *session, const uint8_t *part, CK_ULO
     return cv_sign_add(&session->verify, part, length);
 }
 
-static CK_RV check_taker(const struct cv_session *session, taker take)
+static CK_RV check_taker(struct cv_session *session, taker take)
 {
     if (take == take_digest)
-        return session->digest == NULL ? CKR_OPERATION_NOT_INITIALIZED : CKR_OK;
+        return cv_is_digesting(session) ? CKR_OK : CKR_OPERATION_NOT_INITIALIZED;
     return cv_operation_check(take == take_sign ? &session->sign : &session->verify, false);
 }
 

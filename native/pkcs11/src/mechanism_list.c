@@ -49,9 +49,10 @@ static CK_FLAGS message_flags(CK_MECHANISM_TYPE type, CK_FLAGS flags)
     CK_FLAGS more = 0;
     if (row == NULL)
         return 0;
-    if (flags & row->usage & CKF_SIGN)
+    bool signs = cv_mechanism_signs_messages(row);
+    if (signs && (flags & row->usage & CKF_SIGN))
         more |= CKF_MESSAGE_SIGN;
-    if (flags & row->usage & CKF_VERIFY)
+    if (signs && (flags & row->usage & CKF_VERIFY))
         more |= CKF_MESSAGE_VERIFY;
     if (row->length == CV_LENGTH_TAGGED && (flags & CKF_ENCRYPT))
         more |= CKF_MESSAGE_ENCRYPT;

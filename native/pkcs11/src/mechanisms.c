@@ -406,6 +406,11 @@ const struct cv_mechanism *cv_mechanism_find(CK_MECHANISM_TYPE type)
     return NULL;
 }
 
+bool cv_mechanism_signs_messages(const struct cv_mechanism *row)
+{
+    return row->type != CKM_AES_GMAC;
+}
+
 bool cv_mechanism_fits(const struct cv_mechanism *row, CK_KEY_TYPE key_type)
 {
     switch (row->family) {

@@ -80,6 +80,8 @@ struct cv_mechanism {
 };
 
 const struct cv_mechanism *cv_mechanism_find(CK_MECHANISM_TYPE type);
+/* Whether it signs messages: not if all would have the nonce that is told at the beginning. */
+bool cv_mechanism_signs_messages(const struct cv_mechanism *row);
 bool cv_mechanism_fits(const struct cv_mechanism *row, CK_KEY_TYPE key_type);
 /* Appends the parameter to `out` as docs/protocol.md has it; CKR_MECHANISM_PARAM_INVALID. */
 CK_RV cv_mechanism_put_parameter(const struct cv_mechanism *row, const CK_MECHANISM *given,

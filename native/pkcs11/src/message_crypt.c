@@ -196,7 +196,8 @@ static CK_RV whole_message(struct cv_session *session, struct cv_operation *oper
         return value;
     if (in.length > CV_DATA_MAX)
         return way->length_error;
-    if (cv_only_length(in.length, out.bytes, out.length, &value))
+    /* Where nothing comes out, a missing place asks for no length: the tag is what is wanted. */
+    if (in.length != 0 && cv_only_length(in.length, out.bytes, out.length, &value))
         return value;
     if (message.tag == NULL)
         return CKR_MECHANISM_PARAM_INVALID;
@@ -249,7 +250,7 @@ static CK_RV next_part(struct cv_session *session, struct cv_operation *operatio
     size_t all = operation->collected.length + part.length;
     if (part.length > CV_DATA_MAX || all > CV_DATA_MAX)
         return cv_operation_end(operation, way->length_error);
-    if (cv_only_length(last ? all : 0, out.bytes, out.length, &value))
+    if ((all != 0 || !last) && cv_only_length(last ? all : 0, out.bytes, out.length, &value))
         return value;
     value = last ? read_tag(operation, parameter, &tag) : CKR_OK;
     if (value != CKR_OK)

@@ -10,6 +10,10 @@
 static CK_RV begin(struct cv_session *session, struct cv_operation *operation, CK_FLAGS usage,
                    const CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
 {
+    const struct cv_mechanism *row =
+        mechanism != NULL ? cv_mechanism_find(mechanism->mechanism) : NULL;
+    if (row != NULL && !cv_mechanism_signs_messages(row))
+        return CKR_MECHANISM_INVALID;
     CK_RV value = cv_operation_begin(session, operation, usage, mechanism, key);
     operation->of_messages = operation->mechanism != NULL;
     return value;

@@ -46,6 +46,7 @@ CK_RV cv_operation_end(struct cv_operation *operation, CK_RV value)
     if (!operation->of_messages)
         return cv_operation_drop(operation, value);
     operation->multi_part = false;
+    empty(&operation->context); /* the password was for one use */
     empty(&operation->collected);
     return value;
 }
@@ -90,7 +91,7 @@ static void for_each(struct cv_session *session, void (*act)(struct cv_operation
         &session->message_decrypt};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         act(all[i]);
-    session->digest = NULL;
+    cv_digest_drop(session);
 }
 
 void cv_operations_end(struct cv_session *session)

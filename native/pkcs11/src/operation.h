@@ -71,6 +71,10 @@ CK_RV cv_context_login(struct cv_session *session, const uint8_t *pin, size_t le
 CK_RV cv_operation_collect(struct cv_operation *operation, const uint8_t *data, size_t length);
 
 /* The update functions of each operation, for calls that go on with two at once. */
+/* Whether there is a digest: one of a private key ends with the login that could read the key. */
+bool cv_is_digesting(struct cv_session *session);
+/* Ends the session's digest; nothing of a key stays behind. */
+void cv_digest_drop(struct cv_session *session);
 CK_RV cv_digest_update(struct cv_session *session, const uint8_t *part, CK_ULONG length);
 CK_RV cv_sign_add(struct cv_operation *operation, const uint8_t *part, CK_ULONG length);
 CK_RV cv_crypt_update(struct cv_session *session, bool decrypt, const uint8_t *part,

@@ -27,6 +27,9 @@ struct kept {
     uint8_t id[CV_ID_BYTES];
     const struct cv_mechanism *digest; /* NULL while free */
     bool multi_part;
+    bool keyed;
+    const struct cv_slot *slot; /* whose private key went into it; NULL: nobody's */
+    uint64_t generation;        /* of that slot's login */
     void *context;
 };
 
@@ -65,6 +68,9 @@ static CK_RV keep(const struct cv_session *session, const uint8_t *id)
         memcpy(place->id, id, CV_ID_BYTES);
         place->digest = session->digest;
         place->multi_part = session->digest_multi_part;
+        place->keyed = session->digest_keyed;
+        place->generation = session->digest_generation;
+        place->slot = place->generation != 0 ? session->slot : NULL;
         next = (next + 1) % KEPT;
     }
     pthread_mutex_unlock(&mutex);
@@ -79,7 +85,7 @@ static CK_RV save(struct cv_session *session, uint8_t *out, CK_ULONG *length)
         return CKR_ARGUMENTS_BAD;
     if (cv_operations_use_keys(session))
         return CKR_STATE_UNSAVEABLE;
-    if (session->digest == NULL)
+    if (!cv_is_digesting(session))
         return CKR_OPERATION_NOT_INITIALIZED;
     if (cv_only_length(sizeof name, out, length, &value))
         return value;
@@ -90,13 +96,32 @@ static CK_RV save(struct cv_session *session, uint8_t *out, CK_ULONG *length)
     return value == CKR_OK ? cv_give((const uint8_t *)&name, sizeof name, out, length) : value;
 }
 
+void cv_states_forget(struct cv_slot *slot)
+{
+    pthread_mutex_lock(&mutex);
+    for (size_t i = 0; kept != NULL && i < KEPT; i++)
+        if (kept[i].digest != NULL && kept[i].slot == slot) {
+            kept[i].digest = NULL;
+            cv_digest_free(&kept[i].context);
+        }
+    pthread_mutex_unlock(&mutex);
+}
+
+/* Whether the login that could read what went into it goes on, and is the session's. */
+static bool is_usable(const struct kept *state, const struct cv_slot *slot)
+{
+    return state->slot == NULL ||
+           (state->slot == slot && state->generation == atomic_load(&slot->generation));
+}
+
 /* Takes a copy of what goes by the name. */
-static CK_RV look_up(const struct name *name, struct kept *copy)
+static CK_RV look_up(const struct name *name, const struct cv_slot *slot, struct kept *copy)
 {
     CK_RV value = CKR_SAVED_STATE_INVALID;
     pthread_mutex_lock(&mutex);
     for (size_t i = 0; i < KEPT && value == CKR_SAVED_STATE_INVALID; i++)
-        if (kept[i].digest != NULL && CRYPTO_memcmp(kept[i].id, name->id, CV_ID_BYTES) == 0) {
+        if (kept[i].digest != NULL && is_usable(&kept[i], slot) &&
+            CRYPTO_memcmp(kept[i].id, name->id, CV_ID_BYTES) == 0) {
             *copy = kept[i];
             copy->context = NULL;
             value = cv_digest_copy(&copy->context, kept[i].context);
@@ -116,7 +141,7 @@ static CK_RV restore(struct cv_session *session, const uint8_t *state, CK_ULONG 
     if (length != sizeof name || memcmp(state, mark, sizeof mark) != 0)
         return CKR_SAVED_STATE_INVALID;
     memcpy(&name, state, sizeof name);
-    CK_RV value = look_up(&name, &copy);
+    CK_RV value = look_up(&name, session->slot, &copy);
     if (value == CKR_OK && brings_keys)
         value = CKR_KEY_NOT_NEEDED;
     if (value != CKR_OK) {
@@ -128,6 +153,8 @@ static CK_RV restore(struct cv_session *session, const uint8_t *state, CK_ULONG 
     session->digest_context = copy.context;
     session->digest = copy.digest;
     session->digest_multi_part = copy.multi_part;
+    session->digest_keyed = copy.keyed;
+    session->digest_generation = copy.generation;
     return CKR_OK;
 }
 

@@ -195,7 +195,7 @@ static CK_RV cancel(struct cv_session *session, CK_FLAGS flags)
     if (flags & CKF_MESSAGE_VERIFY)
         cv_operation_drop(&session->message_verify, CKR_OK);
     if (flags & CKF_DIGEST)
-        session->digest = NULL;
+        cv_digest_drop(session);
     if (flags & CKF_FIND_OBJECTS)
         session->find.active = false;
     return CKR_OK;

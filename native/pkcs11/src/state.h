@@ -254,6 +254,8 @@ struct cv_session {
     struct cv_operation message_sign, message_verify, message_encrypt, message_decrypt;
     const struct cv_mechanism *digest; /* NULL when no digest is active */
     bool digest_multi_part;
+    bool digest_keyed; /* a key went into it */
+    uint64_t digest_generation; /* of the login that may read the private key in it; 0: none */
     void *digest_context;
     struct cv_find find;
 
@@ -280,6 +282,8 @@ void cv_events_stop(void);
 void cv_events_wake(void); /* ends all waiting, for good */
 
 /* operation_state.c: what C_GetOperationState has saved. */
+/* Forgets the saved digests of a slot's private keys. */
+void cv_states_forget(struct cv_slot *slot);
 CK_RV cv_states_start(void);
 void cv_states_stop(void);
 void cv_states_abandon(void);

@@ -94,6 +94,12 @@ static void wait_for_change(struct cv_slot *slot)
             return;
 }
 
+static void forget_private(struct cv_slot *slot)
+{
+    cv_session_objects_wipe_private(slot);
+    cv_states_forget(slot);
+}
+
 /* The worker called the ticket void; true if there is a newer one to try. */
 static bool replaced_or_void(struct cv_slot *slot, const struct ticket_copy *used,
                              unsigned operation)
@@ -110,7 +116,7 @@ static bool replaced_or_void(struct cv_slot *slot, const struct ticket_copy *use
     }
     pthread_mutex_unlock(&slot->mutex);
     if (ended)
-        cv_session_objects_wipe_private(slot);
+        forget_private(slot);
     return newer;
 }
 
@@ -238,7 +244,7 @@ CK_RV cv_slot_logout(struct cv_slot *slot, bool only_if_unused)
     pthread_mutex_lock(&slot->login_mutex);
     part_with_ticket(slot, only_if_unused, &last);
     if (last.length > 0) {
-        cv_session_objects_wipe_private(slot);
+        forget_private(slot);
         tell_logout(slot, &last);
         OPENSSL_cleanse(last.bytes, last.length);
     }

@@ -92,7 +92,8 @@ CK_RV fake_get_attributes(unsigned object, cv_reader *args, cv_writer *out)
         if (hidden || type == CKA_OWNER)
             cv_write_nil(out);
         else if (type == CKA_VALUE)
-            cv_write_bin(out, fake_key_bytes, sizeof fake_key_bytes);
+            cv_write_bin(out, fake_key_bytes,
+                         object == FAKE_PRIVATE_AES ? 16 : sizeof fake_key_bytes);
         else if (type == CKA_KEY_TYPE)
             cv_write_bin(out, number, sizeof number);
         else if (type == CKA_PRIVATE)

@@ -96,6 +96,21 @@ static void test_several_operations(void)
     CHECK(fake.calls[CV_SIGN] + fake.calls[CV_DECRYPT] + fake.calls[CV_SIGN_RECOVER] == 0);
 }
 
+/* Each message is a use of its own. */
+static void test_each_message_needs_a_password(void)
+{
+    CK_ULONG length = sizeof out;
+    CHECK_RV(CKR_OK, C_MessageSignInit(session, &hashed, rsa));
+    CHECK_RV(CKR_USER_NOT_LOGGED_IN, C_SignMessage(session, NULL, 0, data, 9, out, &length));
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK_RV(CKR_OK, context_login(pin));
+        CHECK_RV(CKR_OK, C_SignMessage(session, NULL, 0, data, 9, out, &length));
+        CHECK_RV(CKR_USER_NOT_LOGGED_IN, C_SignMessage(session, NULL, 0, data, 9, out, &length));
+    }
+    CHECK(fake.calls[CV_USE_IN_CONTEXT] == 2);
+    CHECK_RV(CKR_OK, C_MessageSignFinal(session));
+}
+
 /* The public key asks for nothing. */
 static void test_verification_needs_none(void)
 {
@@ -124,6 +139,7 @@ int main(void)
     run(test_wrong_passwords);
     run(test_a_proof_that_came_too_late);
     run(test_several_operations);
+    run(test_each_message_needs_a_password);
     run(test_verification_needs_none);
     return 0;
 }

@@ -114,6 +114,25 @@ static void test_saved_digests(void)
     CHECK(memcmp(made, right, 32) == 0);
 }
 
+/* What was made of a private key ends with the login that could read it. */
+static void test_digests_of_private_keys_end_with_the_login(void)
+{
+    uint8_t state[STATE], made[32];
+    CK_ULONG length = sizeof made;
+    CK_SESSION_HANDLE other = fake_session(0);
+    fake.readable = true;
+    CHECK_RV(CKR_OK, C_Login(session, CKU_USER, (CK_UTF8CHAR_PTR) "password", 8));
+    CHECK_RV(CKR_OK, C_DigestInit(session, &sha256));
+    CHECK_RV(CKR_OK, C_DigestKey(session, fake_find(session, FAKE_PRIVATE_AES)));
+    save(session, state);
+    CHECK_RV(CKR_OK, C_SetOperationState(other, state, STATE, 0, 0));
+    CHECK_RV(CKR_OK, C_Logout(session));
+    CHECK_RV(CKR_SAVED_STATE_INVALID, C_SetOperationState(session, state, STATE, 0, 0));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_DigestFinal(session, made, &length));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_GetOperationState(other, state, &length));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_DigestUpdate(other, data, 5));
+}
+
 static void test_states_that_are_not_saved(void)
 {
     uint8_t state[STATE];
@@ -240,6 +259,7 @@ int main(void)
     run(test_digest_of_a_key);
     run(test_keys_that_are_not_digested);
     run(test_saved_digests);
+    run(test_digests_of_private_keys_end_with_the_login);
     run(test_states_that_are_not_saved);
     run(test_states_that_are_not_restored);
     run(test_many_states);

@@ -11,6 +11,7 @@ static uint8_t iv[12] = "a first iv..", tag[16], extra[20] = "associated data";
 static CK_GCM_MESSAGE_PARAMS gcm = {iv, 12, 0, CKG_NO_GENERATE, tag, 128};
 static CK_MECHANISM aead = {CKM_AES_GCM, NULL, 0}, cbc = {CKM_AES_CBC, iv, 12};
 static CK_MECHANISM hashed = {CKM_SHA256_RSA_PKCS, NULL, 0}, hmac = {CKM_SHA256_HMAC, NULL, 0};
+static CK_MECHANISM gmac = {CKM_AES_GMAC, iv, 12};
 static uint8_t data[BIG], sealed[BIG], opened[BIG];
 static CK_SESSION_HANDLE session;
 static CK_OBJECT_HANDLE aes, mac, rsa;
@@ -91,6 +92,25 @@ static void send_parts(bool encrypts, const uint8_t *in, uint8_t *out, size_t le
     CHECK(room == length);
     CHECK_RV(CKR_OK, next(encrypts, in + 300, length - 300, out, &room, end));
     CHECK(room == length);
+}
+
+/* Nothing to be given out is no reason to believe a tag, nor to make none. */
+static void test_empty_messages_without_a_place(void)
+{
+    static const uint8_t none[16];
+    CK_ULONG room = 0;
+    begin();
+    memset(tag, 0, 16);
+    CHECK_RV(CKR_OK,
+             C_EncryptMessage(session, &gcm, sizeof gcm, extra, 20, NULL, 0, NULL, &room));
+    CHECK(room == 0 && memcmp(tag, none, 16) != 0);
+    CHECK_RV(CKR_OK,
+             C_DecryptMessage(session, &gcm, sizeof gcm, extra, 20, NULL, 0, NULL, &room));
+    tag[3] ^= 1;
+    CHECK_RV(CKR_AEAD_DECRYPT_FAILED,
+             C_DecryptMessage(session, &gcm, sizeof gcm, extra, 20, NULL, 0, NULL, &room));
+    CHECK_RV(CKR_OK, C_DecryptMessageBegin(session, &gcm, sizeof gcm, extra, 20));
+    CHECK_RV(CKR_AEAD_DECRYPT_FAILED, next(false, NULL, 0, NULL, &room, CKF_END_OF_MESSAGE));
 }
 
 static void test_messages_in_parts(void)
@@ -334,6 +354,8 @@ static void test_signatures(void)
     CK_ULONG room = sizeof made;
     check_signature(&hashed, rsa, 256);
     check_signature(&hmac, mac, 32);
+    CHECK_RV(CKR_MECHANISM_INVALID, C_MessageSignInit(session, &gmac, aes)); /* one nonce for all */
+    CHECK_RV(CKR_MECHANISM_INVALID, C_MessageVerifyInit(session, &gmac, aes));
     CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_SignMessageBegin(session, NULL, 0));
     CHECK_RV(CKR_MECHANISM_INVALID, C_MessageSignInit(session, &aead, aes));
     CHECK_RV(CKR_OK, C_MessageSignInit(session, &hmac, mac));
@@ -380,6 +402,7 @@ int main(void)
     for (size_t i = 0; i < sizeof data; i++)
         data[i] = (uint8_t)(i * 131 + i / 251);
     run(test_whole_messages);
+    run(test_empty_messages_without_a_place);
     run(test_messages_in_parts);
     run(test_lengths_of_messages);
     run(test_generated_nonces);
