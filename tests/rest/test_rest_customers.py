@@ -20,6 +20,7 @@ from tests.rest.conftest import CUSTOMER_PASSWORD, Town, make_customer, make_key
 from tests.rest.test_rest_generated import media_type
 from tests.rest.test_rest_guide import expect, make_request
 from tests.support.rest_house import (
+    AUDITOR,
     DOCUMENT,
     MONITOR,
     Client,
@@ -353,3 +354,4 @@ def test_while_the_service_is_stopped_monitors_read_what_tells_of_nobody(
     refused = expect(monitor.post(LOG, {"entries": 1}), 409)
     assert refused.json()["id"] == "CLUSTERPLUGIN_SERVICE_NOT_RUNNING"
     expect(house.client().post(LOG, {"entries": 1}), 200)
+    expect(house.client(AUDITOR).get("/api/lunasa/audit/records"), 200)
