@@ -27,6 +27,7 @@ from tests.support.registering import (
     at_terminal,
     files_below,
     register,
+    run_script,
     serve,
 )
 
@@ -278,6 +279,25 @@ def test_bad_arguments_are_named(
     outcome = register(member, tmp_path, option, value)
     assert outcome.returncode != 0
     assert word in outcome.stderr
+    assert member.seen == []
+
+
+def test_without_a_word_the_usage_is_told() -> None:
+    done = subprocess.run(
+        ["sh", str(registration_script())], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("usage: LNHClientRegistration.sh -n <common name>")
+
+
+def test_a_client_directory_that_is_none_is_named(member: Member, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    outcome = run_script(tmp_path, "--client-dir", str(tmp_path / "file"), "--renew", "all")
+    assert outcome.returncode == 1
+    assert outcome.stderr == (
+        f"LNHClientRegistration: the directory {tmp_path}/file is not there, or you may not enter"
+        " it\n"
+    )
     assert member.seen == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,11 @@ def spans(path: Path) -> Iterator[tuple[str, int, int]]:
         yield node.name, node.end_lineno - node.lineno + 1, limit
 
 
+def shell_spans(text: str) -> Iterator[tuple[str, int]]:
+    for found in re.finditer(r"^(\w+)\(\) \{$.*?^\}$", text, re.MULTILINE | re.DOTALL):
+        yield found[1], found[0].count("\n") + 1
+
+
 def test_there_is_something_to_measure() -> None:
     assert len(PYTHON_FILES) > 50
 
@@ -55,3 +61,10 @@ def test_modules_stay_small(path: Path) -> None:
 def test_functions_and_classes_stay_small(path: Path) -> None:
     too_long = [f"{name}: {lines}" for name, lines, limit in spans(path) if lines > limit]
     assert not too_long
+
+
+@pytest.mark.parametrize("path", tracked("*.sh"), ids=named)
+def test_functions_of_scripts_stay_small(path: Path) -> None:
+    found = list(shell_spans(path.read_text()))
+    assert found
+    assert [(name, lines) for name, lines in found if lines > MAX_FUNCTION_LINES] == []

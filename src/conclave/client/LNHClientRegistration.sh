@@ -33,6 +33,7 @@ default_client_dir=/usr/safenet/lunaclient
 section='LunaSA Client'
 uuid='[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}'
 name='[A-Za-z0-9][A-Za-z0-9._:-]{0,63}'
+host='[A-Za-z0-9:][A-Za-z0-9.:-]{0,254}'
 all_indexes='00 01 02 03 04 05 06 07 08 09'
 
 common_name='' address='' cluster_id='' label='' monitor_user=''
@@ -108,6 +109,13 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# proceed QUESTION END: go on when the answer is that very word
+proceed() {
+    printf "%s: " "$1"
+    read -r reply || reply=''
+    [ "$reply" = proceed ] || die "stopped; $2"
+}
+
 # ---------------------------------------------------------------- arguments
 
 need_value() {
@@ -115,6 +123,7 @@ need_value() {
 }
 
 parse_arguments() {
+    [ "$#" -gt 0 ] || { usage >&2; exit 1; }
     while [ "$#" -gt 0 ]; do
         case $1 in
             -n) need_value "$@"; common_name=$2; shift ;;
@@ -154,41 +163,32 @@ matches() {
     printf '%s\n' "$1" | grep -Eqx -e "$2"
 }
 
+# demand VALUE EXTENDED-EXPRESSION RULE
+demand() { matches "$1" "$2" || die "$3; it is '$1'"; }
+
 check_arguments() {
     case $wanted_index in [0-9]) wanted_index=0$wanted_index ;; esac
-    matches "$wanted_index" '0[0-9]|next|all' ||
-        die "an index is 00 to 09; it is '$wanted_index'"
+    demand "$wanted_index" '0[0-9]|next|all' 'an index is 00 to 09'
     [ "$mode" = renew ] || [ "$wanted_index" != all ] || die 'one index at a time'
-    matches "$renew_before_days" '[0-9]{1,4}' ||
-        die "--renew-before must be a number of days; it is '$renew_before_days'"
+    demand "$renew_before_days" '[0-9]{1,4}' '--renew-before must be a number of days'
     check_port "$admin_port"
     [ "$mode" = register ] || return 0
-    matches "$common_name" "$name" ||
-        die "-n must be 1 to 64 letters, digits and ._:- signs; it is '$common_name'"
-    matches "$address" '[A-Za-z0-9:][A-Za-z0-9.:-]{0,254}' ||
-        die "-i must be the address of a member; it is '$address'"
-    matches "$cluster_id" "$uuid" ||
-        die "-c must be the cluster's UUID; it is '$cluster_id'"
-    matches "$label" '.{0,64}' || die '-l must be one line of at most 64 bytes'
-    matches "$label" '[^[:cntrl:]]*' || die '-l must not hold control characters'
-    matches "$monitor_user" '([A-Za-z_][A-Za-z0-9._-]{0,31})?' ||
-        die "-u must be a user name; it is '$monitor_user'"
-    matches "$admin_user" '[A-Za-z_][A-Za-z0-9._-]{0,31}' ||
-        die "--admin-user must be a user name; it is '$admin_user'"
-    matches "$server_name" '[A-Za-z0-9][A-Za-z0-9.-]{0,63}' ||
-        die "--server-cn must be a host name; it is '$server_name'"
-    matches "$password_fd" '[0-9]?' ||
-        die "--password-fd must be a descriptor from 0 to 9; it is '$password_fd'"
-    matches "$token_fd" '[0-9]?' ||
-        die "--token-fd must be a descriptor from 0 to 9; it is '$token_fd'"
-    if [ -n "$given_token" ] && [ -z "$password_fd$given_password" ]; then by_token=yes; fi
-    if [ "$by_token" = yes ]; then
-        [ -z "$password_fd$given_password" ] || die 'give a token or a password, not both'
-        [ -z "$monitor_user" ] || die '-u does not go with a token: who made it set the user'
-    fi
+    user='[A-Za-z_][A-Za-z0-9._-]{0,31}'
+    demand "$common_name" "$name" '-n must be 1 to 64 letters, digits and ._:- signs'
+    demand "$address" "$host" '-i must be the address of a member'
+    demand "$cluster_id" "$uuid" "-c must be the cluster's UUID"
+    demand "$label" '[^[:cntrl:]]{0,64}' '-l must be one line of at most 64 bytes, without control characters'
+    demand "$monitor_user" "($user)?" '-u must be a user name'
+    demand "$admin_user" "$user" '--admin-user must be a user name'
+    demand "$server_name" '[A-Za-z0-9][A-Za-z0-9.-]{0,63}' '--server-cn must be a host name'
+    demand "$password_fd" '[0-9]?' '--password-fd must be a descriptor from 0 to 9'
+    demand "$token_fd" '[0-9]?' '--token-fd must be a descriptor from 0 to 9'
     fingerprint=$(printf '%s' "$fingerprint" | tr -d ': ' | tr 'a-f' 'A-F')
-    matches "$fingerprint" '([0-9A-F]{64})?' ||
-        die '--fingerprint must be 32 bytes in hexadecimal'
+    demand "$fingerprint" '([0-9A-F]{64})?' '--fingerprint must be 32 bytes in hexadecimal'
+    if [ -n "$given_token" ] && [ -z "$password_fd$given_password" ]; then by_token=yes; fi
+    [ "$by_token" = yes ] || return 0
+    [ -z "$password_fd$given_password" ] || die 'give a token or a password, not both'
+    [ -z "$monitor_user" ] || die '-u does not go with a token: who made it set the user'
 }
 
 check_port() {
@@ -231,7 +231,9 @@ find_places() {
         mkdir -p -- "$client_dir" || die "the client directory $client_dir cannot be made"
     fi
     if [ "$mode" != list ]; then
-        client_dir=$(cd -- "$client_dir" && pwd -P) || die "there is no directory $client_dir"
+        entered=$(cd -- "$client_dir" 2>/dev/null && pwd -P) ||
+            die "the directory $client_dir is not there, or you may not enter it"
+        client_dir=$entered
     fi
     matches "$client_dir" '[^;{}[:cntrl:]]*[^;{}[:cntrl:][:space:]]' ||
         die "Chrystoki.conf cannot name files below '$client_dir'"
@@ -326,11 +328,9 @@ claim_index() {
         die "index $index was taken meanwhile; nothing was changed here"
 }
 
-# edit_configuration TRAILING-NEWLINE: copy standard input with the five entries set, or removed
-edit_configuration() {
-    SECTION=$section TRAILING=$1 INDEX=$index MODE=$mode \
-        VALUE1=$endpoint VALUE2=$certificate_file VALUE3=$key_file VALUE4=$ca_file \
-        VALUE5=$server_name awk '
+# What copies Chrystoki.conf with the five entries set, or removed; ends with 3 when it cannot.
+# shellcheck disable=SC2016  # awk expands these
+editor='
     function put(line) { printf "%s%s", (written++ ? "\n" : ""), line }
     function put_missing(  i) {
         if (removing) return
@@ -394,13 +394,16 @@ edit_configuration() {
             printf "\n"
         } else if (ENVIRON["TRAILING"] == "yes") printf "\n"
     }'
+
+# edit_configuration TRAILING-NEWLINE: copy standard input with the five entries set, or removed
+edit_configuration() {
+    SECTION=$section TRAILING=$1 INDEX=$index MODE=$mode \
+        VALUE1=$endpoint VALUE2=$certificate_file VALUE3=$key_file VALUE4=$ca_file \
+        VALUE5=$server_name awk "$editor"
 }
 
 prepare_configuration() {
-    case $address in
-        *:*) endpoint="[$address]:$crypto_port" ;;
-        *) endpoint=$address:$crypto_port ;;
-    esac
+    endpoint=$(url_host):$crypto_port
     if [ ! -e "$configuration" ]; then
         : >"$work/Chrystoki.conf"
         chmod 644 "$work/Chrystoki.conf"
@@ -425,14 +428,13 @@ ask_to_replace() {
     fi
     [ -t 0 ] || die "index $index holds the cluster at $present; --force replaces it"
     say "Index $index of $configuration holds the cluster at $present."
-    printf "Type 'proceed' to replace it, or anything else to stop: "
-    read -r reply || reply=''
-    [ "$reply" = proceed ] || die 'stopped; nothing was changed'
+    proceed "Type 'proceed' to replace it, or anything else to stop" 'nothing was changed'
 }
 
 # ---------------------------------------------------------------- JSON
 
-# What reads a JSON text: string() takes the one that begins at `at`, is_name() tells what follows it.
+# What reads a JSON text: walk() calls value() for each string and number that is no name, with what
+# it belongs to in name[depth], and closed() where an object ends.
 # shellcheck disable=SC2016  # awk expands these
 json_reader='
     { text = text $0 "\n" }
@@ -463,63 +465,51 @@ json_reader='
         match(substr(text, at), /^[0-9]+/)
         return substr(text, at, RLENGTH)
     }
-    function start(  i) {
-        for (i = 32; i < 127; i++) {
-            plain[sprintf("%04x", i)] = plain[sprintf("%04X", i)] = sprintf("%c", i)
+    function walk(  c, word) {
+        for (c = 32; c < 127; c++) {
+            plain[sprintf("%04x", c)] = plain[sprintf("%04X", c)] = sprintf("%c", c)
         }
         size = length(text)
-    }'
-
-# json_field NAME FILE: the string or number of that name in the outermost object
-json_field() {
-    WANTED=$1 awk "$json_reader"'
-    END {
-        start()
         for (at = 1; at <= size; at++) {
             c = substr(text, at, 1)
             if (c == "\"") {
                 word = string()
-                if (depth == 1 && is_name()) name = word
-                else if (depth == 1 && name == ENVIRON["WANTED"]) { print word; exit }
+                if (is_name()) name[depth] = word
+                else value(word)
+            } else if (c ~ /[0-9]/) {
+                word = number()
+                at += length(word) - 1
+                value(word)
             } else if (c == "{" || c == "[") depth++
-            else if (c == "}" || c == "]") depth--
-            else if (c == ",") { if (depth == 1) name = "" }
-            else if (c ~ /[0-9]/ && depth == 1 && name == ENVIRON["WANTED"]) {
-                print number()
-                exit
+            else if (c == "}" || c == "]") {
+                if (c == "}") closed()
+                depth--
             }
         }
-    }' "$2"
+    }
+    END { walk() }'
+
+# json_field NAME FILE: the string or number of that name in the outermost object
+json_field() {
+    WANTED=$1 awk "$json_reader"'
+    function value(word) {
+        if (depth == 1 && name[1] == ENVIRON["WANTED"]) { print word; exit }
+    }
+    function closed() { }' "$2"
 }
 
 # json_members FILE: UUID, address, crypto port and group of each member, one on a line
 json_members() {
     awk "$json_reader"'
-    END {
-        start()
-        for (at = 1; at <= size; at++) {
-            c = substr(text, at, 1)
-            if (c == "\"") {
-                word = string()
-                if (!is_name()) value[depth, name[depth]] = word
-                else name[depth] = word
-            } else if (c == "{" || c == "[") {
-                if (c == "[" && depth == 1) list = name[1]
-                depth++
-            } else if (c == "}" || c == "]") {
-                if (c == "}" && depth == 3 && list == "members") {
-                    row = value[3, "memberUUID"] " " value[3, "ipAddress"] " " \
-                        value[3, "cryptoPort"] " " value[3, "group"]
-                    gsub(/[[:cntrl:]]/, " ", row)
-                    print row
-                }
-                depth--
-            } else if (c ~ /[0-9]/) {
-                word = number()
-                at += length(word) - 1
-                value[depth, name[depth]] = word
-            }
-        }
+    function value(word) {
+        if (depth == 3 && name[1] == "members") of[name[3]] = word
+    }
+    function closed(  row) {
+        if (depth != 3 || name[1] != "members") return
+        row = of["memberUUID"] " " of["ipAddress"] " " of["cryptoPort"] " " of["group"]
+        gsub(/[[:cntrl:]]/, " ", row)
+        print row
+        split("", of)
     }' "$1"
 }
 
@@ -539,10 +529,21 @@ ask() {
         --output "$work/answer" --write-out '%{http_code}' --config - "$@"
 }
 
+# ask_member CA-FILE PATH CURL-OPTIONS...: ask below /api/clusters, of whoever proves to be a member
+ask_member() {
+    authority=$1
+    path=$2
+    shift 2
+    ask --cacert "$authority" --connect-to "$server_name:$admin_port:$(url_host):$admin_port" \
+        --header 'Content-Type: application/json' "$@" \
+        "https://$server_name:$admin_port/api/clusters/$path"
+}
+
+# url_host: the member's address as a URL has it
 url_host() {
-    case $1 in
-        *:*) printf '[%s]' "$1" ;;
-        *) printf '%s' "$1" ;;
+    case $address in
+        *:*) printf '[%s]' "$address" ;;
+        *) printf '%s' "$address" ;;
     esac
 }
 
@@ -556,7 +557,7 @@ failed() {
 
 # answered NAME: a field of the answer without what a terminal would take for a command
 answered() {
-    json_field "$1" "$work/answer" 2>/dev/null | tr -cd '[:print:]'
+    json_field "$1" "$work/answer" 2>/dev/null | tr -cd '\040-\176'
 }
 
 explain() {
@@ -567,8 +568,9 @@ explain() {
 
 fetch_ca() {
     # Nothing secret is sent here, and nothing in the answer is believed before it is confirmed.
-    status=$(ask --insecure "https://$(url_host "$address"):$admin_port/api/cluster/ca" </dev/null) ||
-        die "no answer from https://$(url_host "$address"):$admin_port; does the cluster service run?"
+    door=https://$(url_host):$admin_port
+    status=$(ask --insecure "$door/api/cluster/ca" </dev/null) ||
+        die "no answer from $door; does the cluster service run?"
     [ "$status" = 200 ] || die "the member tells no cluster CA: $(explain "$status")"
     json_field caCertificate "$work/answer" >"$work/lnh_ca.pem"
     named=$(answered clusterUUID)
@@ -592,18 +594,22 @@ confirm_ca() {
         say 'It is the fingerprint given.'
         return 0
     fi
-    printf "Compare it with what the administrator tells you. Type 'proceed' if they are equal: "
-    read -r reply || reply=''
-    [ "$reply" = proceed ] || die 'stopped; nothing was sent, nothing was changed'
+    proceed "Compare it with what the administrator tells you. Type 'proceed' if they are equal" \
+        'nothing was sent, nothing was changed'
 }
 
+# make_request KEY-FILE NAME: a certificate request
 make_request() {
+    printf '[req]\ndistinguished_name = name\n[name]\n' >"$work/openssl.cnf"
+    openssl req -new -sha256 -config "$work/openssl.cnf" -key "$1" -subj "/CN=$2" \
+        -out "$work/request.pem" 2>/dev/null
+}
+
+make_key() {
     openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$work/key.pem" 2>/dev/null ||
         die 'openssl made no key'
     chmod 600 "$work/key.pem"
-    printf '[req]\ndistinguished_name = name\n[name]\n' >"$work/openssl.cnf"
-    openssl req -new -sha256 -config "$work/openssl.cnf" -key "$work/key.pem" \
-        -subj "/CN=$common_name" -out "$work/request.pem" || die 'openssl made no request'
+    make_request "$work/key.pem" "$common_name" || die 'openssl made no request'
 }
 
 # read_secret WHAT DESCRIPTOR GIVEN PROMPT: set secret
@@ -657,12 +663,9 @@ proof_and_body() {
 
 # request_once: ask for the certificate; the status is curl's
 request_once() {
-    path=clients
-    if [ "$by_token" = yes ]; then path=clients/actions/enrol; fi
-    status=$(proof_and_body | ask --cacert "$work/lnh_ca.pem" \
-        --connect-to "$server_name:$admin_port:$(url_host "$address"):$admin_port" \
-        --header 'Content-Type: application/json' \
-        "https://$server_name:$admin_port/api/clusters/$cluster_id/$path")
+    doing=clients
+    if [ "$by_token" = yes ]; then doing=clients/actions/enrol; fi
+    status=$(proof_and_body | ask_member "$work/lnh_ca.pem" "$cluster_id/$doing")
 }
 
 # An answer that was lost is asked for again: the same key gives the same client, and does not
@@ -820,9 +823,7 @@ remove_cluster() {
     if [ "$force" = no ]; then
         [ -t 0 ] || die 'without a terminal --force is needed to remove a cluster'
         say "Index $index of $configuration holds the cluster at $server. Stop its applications first."
-        printf "Type 'proceed' to remove it, or anything else to stop: "
-        read -r reply || reply=''
-        [ "$reply" = proceed ] || die 'stopped; nothing was changed'
+        proceed "Type 'proceed' to remove it, or anything else to stop" 'nothing was changed'
     fi
     make_work_directory
     present=$server
@@ -856,17 +857,13 @@ renewal_hosts() {
 
 # ask_for_renewal: have the first member that answers certify the key again
 ask_for_renewal() {
-    openssl req -new -sha256 -config "$work/openssl.cnf" -key "$key_file" \
-        -subj "/CN=$known_name" -out "$work/request.pem" 2>/dev/null || return 1
+    make_request "$key_file" "$known_name" || return 1
     { printf '{"csr": ' && json_string <"$work/request.pem" && printf '}'; } >"$work/body" ||
         return 1
     for address in $(renewal_hosts "$index" | awk '!seen[$0]++'); do
-        matches "$address" '[A-Za-z0-9:][A-Za-z0-9.:-]{0,254}' || continue
-        status=$(ask --cacert "$ca_file" \
-            --connect-to "$server_name:$admin_port:$(url_host "$address"):$admin_port" \
-            --header 'Content-Type: application/json' --data-binary "@$work/body" \
-            "https://$server_name:$admin_port/api/clusters/$known_cluster/clients/actions/renew" \
-            </dev/null) || continue
+        matches "$address" "$host" || continue
+        status=$(ask_member "$ca_file" "$known_cluster/clients/actions/renew" \
+            --data-binary "@$work/body" </dev/null) || continue
         case $status in
             200) return 0 ;;
             50? | 409) continue ;;
@@ -880,7 +877,7 @@ ask_for_renewal() {
 # fetch_chain: what the member shows of itself, with the certificates of each CA by the one before
 fetch_chain() {
     # curl of many a host cannot tell it.  Nothing of it is believed before it is verified.
-    timeout 30 openssl s_client -connect "$(url_host "$address"):$admin_port" \
+    timeout 30 openssl s_client -connect "$(url_host):$admin_port" \
         -servername "$server_name" -showcerts </dev/null >"$work/shown" 2>/dev/null || true
     awk '/^-----BEGIN CERTIFICATE-----/ { inside = 1 }
         inside { print }
@@ -967,7 +964,6 @@ complain() { printf 'LNHClientRegistration: index %s: %s\n' "$index" "$*" >&2; }
 renew_clusters() {
     failures=0
     make_work_directory
-    printf '[req]\ndistinguished_name = name\n[name]\n' >"$work/openssl.cnf"
     for index in $all_indexes; do
         if [ "$wanted_index" != all ] && [ "$wanted_index" != "$index" ]; then continue; fi
         if [ -z "$(entry "LNHServer$index")" ]; then
@@ -997,7 +993,7 @@ main() {
     prepare_configuration
     fetch_ca
     confirm_ca
-    make_request
+    make_key
     read_proof
     request_certificate
     check_certificate
