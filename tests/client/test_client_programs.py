@@ -138,3 +138,14 @@ def test_help_says_how_commands_are_given(name: str, tmp_path: Path) -> None:
     if name != "multitoken":
         for word in ("-c ", "-f ", "[-- <command> ...]", "help <command>"):
             assert word in text
+
+
+def test_bytes_that_are_no_text_are_refused_or_shown(tmp_path: Path) -> None:
+    refused = shell("cmu", "-json gen -keyType=EDDSA -label=\udcff", tmp_path)
+    assert (refused.returncode, refused.stderr) == (Status.MISUSED, "")
+    assert json.loads(refused.stdout)["error"]["message"] == "Option -label must be UTF-8."
+    unknown = shell("lunacm", "-json n\u00f6 -- help", tmp_path, PYTHONIOENCODING="ascii")
+    told = json.loads(unknown.stdout)["error"]["message"]
+    assert told.startswith('Command "n\u00f6" not found')
+    unread = shell("cmu", "-json import -inputFile=\udcff", tmp_path)
+    assert "udcff" in json.loads(unread.stdout)["error"]["message"]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-
-import msgspec
 
 from conclave.client.refusals import ckr_name
 from conclave.client.tools.statuses import Status, next_step, status_of
@@ -113,4 +112,5 @@ def _ended(status: Status) -> dict[str, Any]:
 
 
 def _print(document: Mapping[str, Any]) -> None:
-    write(msgspec.json.encode(document).decode() + "\n")
+    # In ASCII, which every terminal has, and which tells even of bytes that are no text.
+    write(json.dumps(document, separators=(",", ":")) + "\n")

@@ -14,6 +14,8 @@ from typing import Final
 from conclave.client.refusals import misused
 from conclave.shell_words import nearest
 
+PATH: Final = "path"
+"""What an option takes that names a file."""
 HELP_WORDS: Final = frozenset({"-h", "-help", "--help"})
 """Any of them, before a command or as its last word, asks for help."""
 BOOLEAN: Final = "T|F"
@@ -110,10 +112,21 @@ def read_options(command: Command, words: Sequence[str]) -> dict[str, str]:
         if option.value is None and equals:
             raise misused(f"Option -{option.name} takes no value.")
         values[option.name] = value if equals else _following(command, option, remaining)
+        _require_text(option, values[option.name])
     for option in command.options:
         if option.required and option.name not in values:
             raise misused(f"{command.name} needs the option -{option.name}=<{option.value}>.")
     return values
+
+
+def _require_text(option: Option, value: str) -> None:
+    """Refuse bytes that are no text, which a password and a file's name may have."""
+    if option.secret or option.value == PATH:
+        return
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise misused(f"Option -{option.name} must be UTF-8.") from None
 
 
 def _following(command: Command, option: Option, remaining: list[str]) -> str:

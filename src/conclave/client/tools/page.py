@@ -51,9 +51,9 @@ login for each slot and ends at the first command that fails, with its status:
 |---|---|---|---|
 """
 _JSON: Final = """
-A line of JSON has `command`, `status` and `statusName`; `result` when the command was carried out
-(and `complaints` if something has to be told); `error` when it was not, with `name` and `value` of
-the return value, `message`, and `next`, which says what to do.
+A line of JSON is ASCII. It has `command`, `status` and `statusName`; `result` when the command was
+carried out (and `complaints` if something has to be told); `error` when it was not, with `name` and
+`value` of the return value, `message`, and `next`, which says what to do.
 """
 
 
