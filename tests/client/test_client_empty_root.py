@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from conclave.client.clusters import registered_clusters
 from conclave.client.configuration import client_configuration
 from conclave.client.installation import CLIENT_DIRECTORY
+from tests.support.client_package import make_client_package
 from tests.support.demo import Demo
 
 pytestmark = pytest.mark.system
@@ -83,20 +83,13 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
+def host(tmp_path: Path) -> Host:
     """Unpack the package at the root of an empty host."""
-    package = tmp_path / "client.tar.gz"
-    places = (f"CLIENT_BUILD={tmp_path}/build/client", f"CLIENT_PACKAGE={package}")
-    subprocess.run(
-        ["make", "--assume-old=setup", "client", *places],
-        cwd=Path(__file__).parents[2],
-        check=True,
-        timeout=SECONDS,
-    )
     host = Host(tmp_path / "root")
+    package = make_client_package(tmp_path)
     unpack = ["tar", "--directory", str(host.root), "-xzf", str(package)]
     subprocess.run(unpack, check=True, timeout=SECONDS)
-    yield host
+    return host
 
 
 def fingerprint(demo: Demo) -> str:

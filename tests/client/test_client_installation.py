@@ -13,6 +13,7 @@ from pathlib import Path
 from conclave.client.clusters import registered_clusters
 from conclave.client.configuration import read_document
 from conclave.client.installation import CLIENT_DIRECTORY, P11_KIT_FILE, TIMER, UNIT
+from tests.support.client_package import make_client_package
 from tests.support.registering import CLUSTER_ID, PASSWORD, Member
 
 SYSTEM_LIBRARY = r"(libssl|libcrypto|libc|libpthread|ld-linux[\w-]*)\.so\.\d+"
@@ -91,16 +92,7 @@ def test_d8_the_installed_script_registers_and_a_new_install_leaves_it(
 
 
 def test_d8_the_package_leaves_the_hosts_directories_alone(tmp_path: Path) -> None:
-    package = tmp_path / "client.tar.gz"
-    places = (f"CLIENT_BUILD={tmp_path}/build/client", f"CLIENT_PACKAGE={package}")
-    subprocess.run(
-        ["make", "--assume-old=setup", "client", *places],
-        cwd=Path(__file__).parents[2],
-        check=True,
-        timeout=120,
-        umask=0o077,
-    )
-    with tarfile.open(package) as packed:
+    with tarfile.open(make_client_package(tmp_path)) as packed:
         entries = {entry.name: entry for entry in packed}
     directories = {name for name, entry in entries.items() if entry.isdir()}
     own = str(CLIENT_DIRECTORY.relative_to("/"))

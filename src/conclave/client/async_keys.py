@@ -19,6 +19,7 @@ from conclave.client.async_session import AsyncKeyringSession, Parameter
 from conclave.client.key_kinds import (
     OAEP_SHA256,
     KeyKind,
+    Scheme,
     SecretName,
     sealing_mechanism,
     secret_kind,
@@ -137,14 +138,8 @@ class AsyncSigningKey(AsyncKey):
         CKA_ALWAYS_AUTHENTICATE takes the KRCO's password for each use, and no other key does.
         """
         scheme = signing_scheme(await self.info(), mechanism, parameter)
-        return await self.session.sign(
-            self.reference,
-            scheme.mechanism,
-            _digest(scheme.hash_name, data),
-            parameter=scheme.parameter,
-            prehashed=scheme.hash_name is not None,
-            password=await self._proof(password),
-        )
+        digest = _digest(scheme.hash_name, data)
+        return await self._sign(scheme, digest, scheme.hash_name is not None, password)
 
     async def sign_digest(
         self,
@@ -156,12 +151,17 @@ class AsyncSigningKey(AsyncKey):
     ) -> bytes:
         """Do as `sign` with data whose digest was computed already."""
         scheme = signing_scheme(await self.info(), mechanism, parameter)
+        return await self._sign(scheme, digest, True, password)
+
+    async def _sign(
+        self, scheme: Scheme, data: bytes, prehashed: bool, password: str | bytes | None
+    ) -> bytes:
         return await self.session.sign(
             self.reference,
             scheme.mechanism,
-            digest,
+            data,
             parameter=scheme.parameter,
-            prehashed=True,
+            prehashed=prehashed,
             password=await self._proof(password),
         )
 
@@ -186,14 +186,8 @@ class AsyncVerifyingKey(AsyncKey):
     ) -> None:
         """Return when the signature is right; raise the error of CKR_SIGNATURE_INVALID if not."""
         scheme = signing_scheme(await self.info(), mechanism, parameter)
-        await self.session.verify(
-            self.reference,
-            scheme.mechanism,
-            _digest(scheme.hash_name, data),
-            signature,
-            parameter=scheme.parameter,
-            prehashed=scheme.hash_name is not None,
-        )
+        digest = _digest(scheme.hash_name, data)
+        await self._verify(scheme, digest, scheme.hash_name is not None, signature)
 
     async def verify_digest(
         self,
@@ -205,13 +199,16 @@ class AsyncVerifyingKey(AsyncKey):
     ) -> None:
         """Do as `verify` with data whose digest was computed already."""
         scheme = signing_scheme(await self.info(), mechanism, parameter)
+        await self._verify(scheme, digest, True, signature)
+
+    async def _verify(self, scheme: Scheme, data: bytes, prehashed: bool, signature: bytes) -> None:
         await self.session.verify(
             self.reference,
             scheme.mechanism,
-            digest,
+            data,
             signature,
             parameter=scheme.parameter,
-            prehashed=True,
+            prehashed=prehashed,
         )
 
 

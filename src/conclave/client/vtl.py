@@ -13,7 +13,6 @@ from typing import Any, Final, NoReturn
 
 from conclave import faults
 from conclave.client import server_entries
-from conclave.client.refusals import misused
 from conclave.client.slots import PATIENCE_SECONDS, Clusters, Listing
 from conclave.client.tools.batch import read_batch, run_batch
 from conclave.client.tools.faces import Outcome, PlainFace, complain, complaint, printable
@@ -21,7 +20,8 @@ from conclave.client.tools.grammar import (
     Command,
     Invocation,
     Option,
-    option_lines,
+    command_help,
+    find_command,
     read_options,
     text_option,
 )
@@ -30,7 +30,6 @@ from conclave.client.tools.prompts import Prompts, prompts_of
 from conclave.client.tools.statuses import Status, next_step, status_of
 from conclave.errors import ConclaveError, NotFound
 from conclave.service import wire
-from conclave.shell_words import nearest
 
 COMMANDS: Final = (
     Command(("verify",), ("v",), "ask each cluster for the keyrings that this client reaches"),
@@ -117,21 +116,12 @@ class Verifier:
 
 def command_of(word: str) -> Command:
     """Return the command of a word; raise BadInput naming the nearest one."""
-    for row in COMMANDS:
-        if word.lower() in {row.words[0].lower(), row.short[0]}:
-            return row
-    near = nearest(word, [row.name for row in COMMANDS])
-    known = ", ".join(row.name for row in COMMANDS)
-    hint = f'Did you mean "{near[0]}"?' if near else f"There are {known}."
-    raise misused(f"There is no such command. {hint}")
+    return find_command(COMMANDS, word, f"There are {', '.join(row.name for row in COMMANDS)}.")
 
 
 def help_text(words: Sequence[str]) -> str:
     """Return the list of commands, or one command's options; raise BadInput for no command."""
-    if not words:
-        return "\n".join(f"    {row.name:<15}{row.short[0]:<6}{row.summary}" for row in COMMANDS)
-    command = command_of(words[0])
-    return "\n".join([f"    vtl {command.name}: {command.summary}", *option_lines(command)])
+    return command_help("vtl", COMMANDS, words)
 
 
 def servers(listings: Sequence[Listing]) -> Outcome:

@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from conclave.client.cmu import extensions
-from conclave.client.refusals import misused
+from conclave.client.tools import grammar
 from conclave.client.tools.grammar import (
     Command,
     Invocation,
     Option,
     credential,
-    option_lines,
     read_options,
 )
 from conclave.client.tools.grammar import text_option as _text
 from conclave.client.tools.grammar import truth_option as _boolean
-from conclave.shell_words import nearest
 
 _SLOT: Final = _text("slot", "number", "the slot; needed when there are several")
 _COMMON: Final = (_SLOT, *credential("password", "password", "the KRCO's password"))
@@ -241,18 +239,9 @@ def parse(words: Sequence[str]) -> Invocation:
 
 def find_command(word: str) -> Command:
     """Return the command of this name or short name; raise BadInput with the nearest one."""
-    lower = word.lower()
-    for row in COMMANDS:
-        if lower in (row.words[0], row.short[0]):
-            return row
-    near = nearest(word, [row.name for row in COMMANDS])
-    hint = f'Did you mean "{near[0]}"?' if near else "cmu help lists all."
-    raise misused(f"There is no such command. {hint}")
+    return grammar.find_command(COMMANDS, word, "cmu help lists all.")
 
 
 def help_text(words: Sequence[str]) -> str:
     """Return the list of commands, or one command's options; raise BadInput for no command."""
-    if not words:
-        return "\n".join(f"    {row.name:<22}{row.short[0]:<8}{row.summary}" for row in COMMANDS)
-    command = find_command(words[0])
-    return "\n".join([f"    cmu {command.name}: {command.summary}", *option_lines(command)])
+    return grammar.command_help("cmu", COMMANDS, words)

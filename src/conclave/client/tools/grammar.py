@@ -164,6 +164,26 @@ def _unknown(command: Command, word: str) -> str:
     return f"{command.name} has no {shown}; " + (f"did you mean {near[0]}?" if near else takes)
 
 
+def find_command(commands: Sequence[Command], word: str, otherwise: str) -> Command:
+    """Return the command of this name or short name; raise BadInput with the nearest, or else."""
+    for row in commands:
+        if word.lower() in {row.words[0].lower(), row.short[0]}:
+            return row
+    near = nearest(word, [row.name for row in commands])
+    hint = f'Did you mean "{near[0]}"?' if near else otherwise
+    raise misused(f"There is no such command. {hint}")
+
+
+def command_help(program: str, commands: Sequence[Command], words: Sequence[str]) -> str:
+    """Return the list of commands, or the first word's options; raise BadInput for no command."""
+    if words:
+        command = find_command(commands, words[0], f"{program} help lists all.")
+        head = f"    {program} {command.name}: {command.summary}"
+        return "\n".join([head, *option_lines(command)])
+    width = max(len(row.name) for row in commands) + 3
+    return "\n".join(f"    {row.name:<{width}}{row.short[0]:<8}{row.summary}" for row in commands)
+
+
 def option_usage(option: Option) -> str:
     """Return how an option is written."""
     return f"-{option.name}" if option.value is None else f"-{option.name}=<{option.value}>"
