@@ -133,7 +133,7 @@ def registered_cluster(document: Document, index: int) -> ClusterEntry:
 
 def _is_host_name(text: str) -> bool:
     try:
-        return b"\0" not in text.encode("idna")
+        return "\0" not in text and bool(text.encode("idna"))
     except UnicodeError:
         return False
 
@@ -142,5 +142,8 @@ def _required(document: Document, name: str) -> str:
     value = document.get(SECTION, name)
     if not value:
         message = f"Section {SECTION} lacks the entry {name}; register this client again."
+        raise BadInput(faults.CLIENT_CONFIGURATION, message)
+    if "\0" in value:
+        message = f"Entry {name} holds a byte 0; no file and no host has such a name."
         raise BadInput(faults.CLIENT_CONFIGURATION, message)
     return value
