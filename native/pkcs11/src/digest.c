@@ -96,10 +96,12 @@ static CK_RV digest_key(struct cv_session *session, CK_OBJECT_HANDLE handle)
     if (value == CKR_OK && info.object_class != CKO_SECRET_KEY)
         value = CKR_KEY_INDIGESTIBLE;
     uint64_t generation = cv_object_is_private(key) ? atomic_load(&session->slot->generation) : 0;
-    if (value == CKR_OK)
-        value = digest_value(session, key, (info.size_bits + 7) / 8);
     if (value == CKR_OK) {
-        session->digest_multi_part = session->digest_keyed = true;
+        session->digest_keyed = true; /* a part of it may go in even if it fails */
+        value = digest_value(session, key, (info.size_bits + 7) / 8);
+    }
+    if (value == CKR_OK) {
+        session->digest_multi_part = true;
         if (generation != 0)
             session->digest_generation = generation;
     }

@@ -8,6 +8,7 @@
 #include "check.h"
 #include "fake_worker.h"
 #include "operations.h"
+#include "state.h"
 
 #define STATE 24
 
@@ -131,6 +132,41 @@ static void test_digests_of_private_keys_end_with_the_login(void)
     CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_DigestFinal(session, made, &length));
     CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_GetOperationState(other, state, &length));
     CHECK_RV(CKR_OPERATION_NOT_INITIALIZED, C_DigestUpdate(other, data, 5));
+}
+
+static bool keeps_a_digest(void)
+{
+    struct cv_session *inside;
+    CHECK_RV(CKR_OK, cv_session_enter(session, &inside));
+    bool keeps = inside->digest_context != NULL;
+    cv_session_leave(inside);
+    return keeps;
+}
+
+/* Memory is kept from one digest to the next, but not what was made of a key. */
+static void test_nothing_of_a_key_stays_behind(void)
+{
+    uint8_t made[32];
+    fake.readable = true;
+    for (unsigned end = 0; end < 4; end++) {
+        CK_ULONG length = sizeof made;
+        CHECK_RV(CKR_OK, C_DigestInit(session, &sha256));
+        CHECK_RV(CKR_OK, C_DigestKey(session, fake_find(session, FAKE_MAC)));
+        CHECK(keeps_a_digest());
+        if (end == 0)
+            CHECK_RV(CKR_OK, C_DigestFinal(session, made, &length));
+        else if (end == 1)
+            CHECK_RV(CKR_OK, C_DigestInit(session, NULL));
+        else if (end == 2)
+            CHECK_RV(CKR_OK, C_SessionCancel(session, CKF_DIGEST));
+        else
+            CHECK_RV(CKR_ARGUMENTS_BAD, C_DigestUpdate(session, NULL, 1));
+        CHECK(!keeps_a_digest());
+    }
+    CK_ULONG length = sizeof made;
+    CHECK_RV(CKR_OK, C_DigestInit(session, &sha256));
+    CHECK_RV(CKR_OK, C_Digest(session, data, 9, made, &length));
+    CHECK(keeps_a_digest());
 }
 
 static void test_states_that_are_not_saved(void)
@@ -260,6 +296,7 @@ int main(void)
     run(test_keys_that_are_not_digested);
     run(test_saved_digests);
     run(test_digests_of_private_keys_end_with_the_login);
+    run(test_nothing_of_a_key_stays_behind);
     run(test_states_that_are_not_saved);
     run(test_states_that_are_not_restored);
     run(test_many_states);
