@@ -64,7 +64,8 @@ static struct span span_of(struct choices *choices, struct arena *arena, size_t 
 
 /* Fields of a structure: u number, p pointer and length, k length and pointer, * 16 bytes, B
  * two truth values, o object, E pointer to a structure of OAEP, P number of and pointer to
- * parts of a key derivation, A a list that must be empty, t room for a tag and its bits. */
+ * parts of a key derivation, A a list that must be empty, t room for a tag and its bits, g what
+ * generates a nonce. */
 struct shape {
     CK_MECHANISM_TYPE type;
     const char *fields;
@@ -91,13 +92,18 @@ static const struct shape shapes[] = {
     {CKM_ML_KEM, "", 0}, {CKM_PKCS5_PBKD2, "upuupp", 1},
     {CKM_SP800_108_FEEDBACK_KDF, "uPkA", CKM_SHA256},
     {CKM_SP800_108_DOUBLE_PIPELINE_KDF, "uPA", CKM_SHA256},
-    {CKM_AES_GCM, "puupu", 96}, {CKM_AES_CCM, "upuupu", 16},
+    {CKM_AES_GCM, "pugpu", 96}, {CKM_AES_CCM, "upugpu", 16},
     {CKM_DH_PKCS_DERIVE, "p", 256}, {CKM_DH_PKCS_KEY_PAIR_GEN, "", 0},
     {CKM_SHA3_256_RSA_PKCS_PSS, "uuu", 32},
 };
 
 /* Parameters of messages: of GCM, CCM and ChaCha20-Poly1305. */
-static const struct shape messages[] = {{0, "puut", 96}, {0, "upuut", 16}, {0, "pT", 12}};
+static const struct shape messages[] = {{0, "pugt", 96}, {0, "upugt", 16}, {0, "pT", 12}};
+
+size_t cv_hostile_mechanisms(void)
+{
+    return COUNT(shapes);
+}
 
 static CK_ULONG number_of(struct choices *choices, CK_ULONG sane)
 {
@@ -203,6 +209,9 @@ static void put_field(struct builder *builder, char field)
     case 'A':
         put_word(builder, number_of(builder->choices, 0));
         put_word(builder, 0);
+        break;
+    case 'g':
+        put_word(builder, number_of(builder->choices, CKG_NO_GENERATE));
         break;
     case 't':
     case 'T':

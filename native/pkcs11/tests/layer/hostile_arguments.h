@@ -34,6 +34,9 @@ struct arena {
     size_t rooms;
 };
 
+/* How many kinds of mechanisms a choice has. */
+size_t cv_hostile_mechanisms(void);
+
 /* Makes the arguments of one letter (hostile.c) and returns how many they are. */
 size_t cv_hostile_argument(char kind, struct choices *choices, const struct world *world,
                            struct arena *arena, uintptr_t *out);

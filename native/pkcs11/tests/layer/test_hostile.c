@@ -4,9 +4,9 @@
 #include "check.h"
 #include "fake_worker.h"
 #include "hostile.h"
+#include "hostile_arguments.h"
 
 #define CHOICES 10 /* more than any function but those with templates makes */
-#define ODDITIES 45
 #define LONGEST 80
 
 static size_t index_of(const char *name)
@@ -60,11 +60,11 @@ static size_t begin(uint8_t *program, size_t function)
 static void test_one_oddity(size_t function)
 {
     for (size_t place = 0; place < CHOICES; place++) {
-        for (unsigned odd = 0; odd < ODDITIES; odd++) {
+        for (size_t odd = 0; odd <= cv_hostile_mechanisms(); odd++) {
             uint8_t program[LONGEST] = {0};
             size_t length = begin(program, function);
             program[length++] = (uint8_t)function;
-            program[length + place] = (uint8_t)(odd == ODDITIES - 1 ? 255 : odd);
+            program[length + place] = (uint8_t)(odd == cv_hostile_mechanisms() ? 255 : odd);
             hostile_run(program, length + CHOICES);
         }
     }
