@@ -47,7 +47,7 @@ static CK_RV ask(struct cv_session *session, struct cv_object *object, struct qu
     cv_writer *args = &session->args;
     if (query->count == 0)
         return CKR_OK;
-    args->length = 0; /* nothing secret is in a request of this kind */
+    cv_writer_clear(args, CV_KEPT_BUFFER);
     CK_RV value = cv_object_put_request(object, 3, args);
     cv_write_array(args, query->count);
     for (size_t i = 0; i < query->count; i++)

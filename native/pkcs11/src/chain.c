@@ -36,7 +36,7 @@ size_t cv_chain_output(const struct cv_operation *operation, const struct cv_dir
 static void put_block(struct cv_operation *operation)
 {
     cv_writer *out = &operation->parameter;
-    out->length = 0;
+    cv_writer_clear(out, CV_KEPT_BUFFER);
     if (is_stream(operation)) {
         cv_write_array(out, 2);
         cv_write_uint(out, operation->facts.counter_bits);
@@ -75,9 +75,7 @@ static CK_RV join(struct cv_operation *operation, const uint8_t *part, size_t le
     if (operation->pending_length == 0)
         return CKR_OK;
     cv_writer *buffer = &operation->collected;
-    if (buffer->length > 0)
-        OPENSSL_cleanse(buffer->bytes, buffer->length);
-    buffer->length = 0;
+    cv_writer_clear(buffer, CV_WIRE_MAX_FRAME);
     cv_write_raw(buffer, operation->pending, operation->pending_length);
     cv_write_raw(buffer, part, length);
     *joined = (struct span){buffer->bytes, buffer->length};

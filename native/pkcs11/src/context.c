@@ -38,7 +38,7 @@ static CK_RV keep(struct cv_operation *operation, cv_reader *result)
     const uint8_t *context = cv_read_bin(result, &length);
     if (result->broken || length == 0)
         return CKR_DEVICE_ERROR;
-    operation->context.length = 0;
+    cv_writer_clear(&operation->context, CV_KEPT_BUFFER);
     cv_write_raw(&operation->context, context, length);
     return operation->context.failed ? CKR_HOST_MEMORY : CKR_OK;
 }

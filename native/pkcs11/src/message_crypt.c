@@ -106,8 +106,7 @@ static CK_RV put_parameter(struct cv_operation *operation, const struct message 
         whole = (CK_MECHANISM){row->type, &ccm, sizeof ccm};
     else if (row->type == CKM_CHACHA20_POLY1305)
         whole = (CK_MECHANISM){row->type, &chacha, sizeof chacha};
-    operation->parameter.length = 0;
-    operation->parameter.failed = false;
+    cv_writer_clear(&operation->parameter, CV_KEPT_BUFFER);
     return cv_mechanism_put_parameter(row, &whole, &operation->parameter, &operation->facts);
 }
 

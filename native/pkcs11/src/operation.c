@@ -5,16 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEPT_BUFFER 65536 /* a larger one is given back after the operation */
-
 static void empty(cv_writer *writer)
 {
-    if (writer->length > 0)
-        OPENSSL_cleanse(writer->bytes, writer->length);
-    writer->length = 0;
-    writer->failed = false;
-    if (writer->capacity > KEPT_BUFFER)
-        cv_writer_free(writer);
+    cv_writer_clear(writer, CV_KEPT_BUFFER);
 }
 
 CK_RV cv_operation_drop(struct cv_operation *operation, CK_RV value)
@@ -183,15 +176,6 @@ CK_RV cv_operation_collect(struct cv_operation *operation, const uint8_t *data, 
     return operation->collected.failed ? CKR_HOST_MEMORY : CKR_OK;
 }
 
-/* The session's buffer may be in use by nobody else: its mutex is held. */
-static void clear_args(cv_writer *args)
-{
-    if (args->length > 0)
-        OPENSSL_cleanse(args->bytes, args->length);
-    args->length = 0;
-    args->failed = false;
-}
-
 /* Is the use one that asks for the password each time? */
 static bool needs_context(const struct cv_operation *operation, unsigned number)
 {
@@ -210,7 +194,7 @@ CK_RV cv_use_key(struct cv_session *session, struct cv_operation *operation,
                  const struct cv_use *use, struct cv_reply *reply)
 {
     cv_writer *args = &session->args;
-    clear_args(args);
+    cv_writer_clear(args, CV_WIRE_MAX_FRAME); /* it may be filled several times in one call */
     memset(reply, 0, sizeof *reply);
     if (use->length > CV_DATA_MAX)
         return CKR_DATA_LEN_RANGE;

@@ -10,7 +10,7 @@ static CK_RV ask(struct cv_session *session, uint8_t *out, size_t length)
 {
     struct cv_reply reply = {0};
     cv_writer *args = &session->args;
-    args->length = 0;
+    cv_writer_clear(args, CV_KEPT_BUFFER);
     cv_write_array(args, 1);
     cv_write_uint(args, length);
     CK_RV value = args->failed ? CKR_HOST_MEMORY

@@ -5,7 +5,6 @@
  * without any lock: its low bits are a place, the rest says how often the place was used.  What
  * is found is valid once its own mutex is held and its handle still is the one looked for.
  */
-#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +16,6 @@
 #define CHUNK (1u << CHUNK_BITS)
 #define CHUNKS (1u << (INDEX_BITS - CHUNK_BITS))
 #define PLACES (CHUNKS * CHUNK - 1)
-#define KEPT_ARGS 65536 /* a larger buffer is given back after the call */
 
 static _Atomic(struct cv_session *) *chunks;
 static pthread_mutex_t free_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -181,14 +179,7 @@ CK_RV cv_session_enter(CK_SESSION_HANDLE handle, struct cv_session **session)
 
 void cv_session_leave(struct cv_session *session)
 {
-    cv_writer *args = &session->args;
-    if (args->length > 0 || args->failed) {
-        OPENSSL_cleanse(args->bytes, args->length);
-        args->length = 0;
-        args->failed = false;
-        if (args->capacity > KEPT_ARGS)
-            cv_writer_free(args);
-    }
+    cv_writer_clear(&session->args, CV_KEPT_BUFFER);
     pthread_mutex_unlock(&session->mutex);
 }
 

@@ -25,6 +25,7 @@
 #define CV_ID_BYTES 16
 #define CV_TICKET_MAX 2048
 #define CV_DATA_MAX ((1u << 20) - 4096) /* docs/protocol.md: the most that is collected */
+#define CV_KEPT_BUFFER 65536 /* larger ones are given back after the call or the operation */
 
 /* ---------------------------------------------------------------- slots */
 

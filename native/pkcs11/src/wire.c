@@ -198,6 +198,16 @@ void cv_writer_free(cv_writer *writer)
     cv_writer_init(writer);
 }
 
+void cv_writer_clear(cv_writer *writer, size_t keep)
+{
+    if (writer->length != 0)
+        explicit_bzero(writer->bytes, writer->length);
+    writer->length = 0;
+    writer->failed = false;
+    if (writer->bytes == NULL || writer->capacity > keep)
+        cv_writer_free(writer);
+}
+
 /* Makes room by copying, never by realloc: what stays behind may hold a password. */
 static bool grow(cv_writer *writer, size_t wanted)
 {

@@ -38,6 +38,8 @@ typedef struct cv_writer {
 
 void cv_writer_init(cv_writer *writer);
 void cv_writer_free(cv_writer *writer); /* wipes first */
+/* Wipes it and begins anew; memory of more than `keep` bytes is given back. */
+void cv_writer_clear(cv_writer *writer, size_t keep);
 void cv_write_nil(cv_writer *writer);
 void cv_write_uint(cv_writer *writer, uint64_t value);
 void cv_write_bool(cv_writer *writer, bool value);

@@ -230,6 +230,39 @@ static void the_writer_stops_at_the_frame_limit(void)
     cv_writer_free(&writer);
 }
 
+static void a_cleared_writer_holds_nothing_and_begins_anew(void)
+{
+    cv_writer writer;
+    cv_writer_init(&writer);
+    cv_write_str(&writer, "secret");
+    uint8_t *bytes = writer.bytes;
+    size_t capacity = writer.capacity;
+    cv_writer_clear(&writer, capacity);
+    CHECK(writer.length == 0 && writer.bytes == bytes && writer.capacity == capacity);
+    CHECK(memcmp(bytes, "\0\0\0\0\0\0\0", 7) == 0);
+    cv_write_str(&writer, "secret");
+    cv_writer_clear(&writer, capacity - 1);
+    CHECK(writer.length == 0 && writer.bytes == NULL && writer.capacity == 0);
+    cv_writer_free(&writer);
+}
+
+/* As a writer is left that found no memory, and one that ran past the bound. */
+static void a_cleared_writer_has_not_failed(void)
+{
+    cv_writer broke = { .capacity = SIZE_MAX, .failed = true }, full;
+    cv_writer_clear(&broke, SIZE_MAX);
+    cv_write_str(&broke, "text");
+    CHECK(!broke.failed && broke.length == 5);
+    cv_writer_free(&broke);
+    cv_writer_init(&full);
+    cv_write_nil(&full);
+    full.failed = true;
+    cv_writer_clear(&full, SIZE_MAX);
+    cv_write_nil(&full);
+    CHECK(!full.failed && full.length == 1);
+    cv_writer_free(&full);
+}
+
 static void null_with_length_zero_is_an_empty_bin(void)
 {
     size_t length;
@@ -259,6 +292,8 @@ int main(void)
     RUN(what_is_written_is_read_back);
     RUN(array_heads_have_the_right_width);
     RUN(the_writer_stops_at_the_frame_limit);
+    RUN(a_cleared_writer_holds_nothing_and_begins_anew);
+    RUN(a_cleared_writer_has_not_failed);
     RUN(null_with_length_zero_is_an_empty_bin);
     return check_report("test_wire");
 }
