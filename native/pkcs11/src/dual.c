@@ -30,6 +30,8 @@ static CK_RV check_taker(struct cv_session *session, taker take)
 {
     if (take == take_digest)
         return cv_is_digesting(session) ? CKR_OK : CKR_OPERATION_NOT_INITIALIZED;
+    if (take == take_verify && session->verify.bound) /* C_VerifySignatureInit's */
+        return CKR_OPERATION_NOT_INITIALIZED;
     return cv_operation_check(take == take_sign ? &session->sign : &session->verify, false);
 }
 

@@ -112,6 +112,20 @@ static void test_both_must_be_active(void)
     CHECK_RV(CKR_OK, C_Encrypt(session, plain, 16, place, &length));
 }
 
+/* C_VerifySignatureInit's operation knows its own functions only. */
+static void test_a_bound_verification_is_another(void)
+{
+    uint8_t right[32];
+    CK_ULONG length = sizeof place;
+    right_mac(right);
+    CHECK_RV(CKR_OK, C_DecryptInit(session, &ecb, aes));
+    CHECK_RV(CKR_OK, C_VerifySignatureInit(session, &hmac, mac, right, sizeof right));
+    CHECK_RV(CKR_OPERATION_NOT_INITIALIZED,
+             C_DecryptVerifyUpdate(session, sealed, 16, place, &length));
+    CHECK(fake.calls[CV_DECRYPT] == 0);
+    CHECK_RV(CKR_OK, C_VerifySignature(session, plain, sizeof plain));
+}
+
 static void test_hostile_arguments(void)
 {
     CK_ULONG length = sizeof place;
@@ -169,6 +183,7 @@ int main(void)
     run(test_each_sees_the_plaintext);
     run(test_too_small_a_buffer);
     run(test_both_must_be_active);
+    run(test_a_bound_verification_is_another);
     run(test_hostile_arguments);
     run(test_a_refusal_of_the_worker);
     return 0;
