@@ -269,8 +269,10 @@ static CK_RV give_inner(CK_ATTRIBUTE *wanted, const uint8_t *value, size_t lengt
     wanted->ulValueLen = count * sizeof *inner;
     if (inner == NULL)
         return array.broken ? CKR_DEVICE_ERROR : CKR_OK;
-    if (room < wanted->ulValueLen)
+    if (room < wanted->ulValueLen) {
+        wanted->ulValueLen = CK_UNAVAILABLE_INFORMATION;
         return CKR_BUFFER_TOO_SMALL;
+    }
     for (size_t i = 0; i < count; i++) {
         CK_ATTRIBUTE_TYPE type;
         const uint8_t *held = read_inner(&array, &type, &inner_length);

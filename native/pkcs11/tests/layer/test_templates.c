@@ -80,6 +80,7 @@ static void test_inside(void)
     CHECK(wanted.ulValueLen == sizeof inner);
     wanted = (CK_ATTRIBUTE){CKA_WRAP_TEMPLATE, got, sizeof got[0]};
     CHECK_RV(CKR_BUFFER_TOO_SMALL, cv_attribute_give(&wanted, value, 20));
+    CHECK(wanted.ulValueLen == CK_UNAVAILABLE_INFORMATION);
     wanted = (CK_ATTRIBUTE){CKA_WRAP_TEMPLATE, got, sizeof got};
     CHECK_RV(CKR_DEVICE_ERROR, cv_attribute_give(&wanted, value, 19)); /* from a broken worker */
 }
