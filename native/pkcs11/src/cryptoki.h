@@ -424,9 +424,6 @@ typedef struct CK_SALSA20_CHACHA20_POLY1305_PARAMS {
 #ifndef CKR_AEAD_DECRYPT_FAILED
 #define CKR_AEAD_DECRYPT_FAILED 0x00000042UL
 #endif
-#ifndef CKR_LIBRARY_LOAD_FAILED
-#define CKR_LIBRARY_LOAD_FAILED 0x000001C2UL
-#endif
 
 /* --- Luna vendor values, as conclave.errors.Ckr has them ------------------------------------ */
 

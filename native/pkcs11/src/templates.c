@@ -171,14 +171,6 @@ bool cv_template_flag(const CK_ATTRIBUTE *template, CK_ULONG count, CK_ATTRIBUTE
     return otherwise;
 }
 
-bool cv_template_has(const CK_ATTRIBUTE *template, CK_ULONG count, CK_ATTRIBUTE_TYPE type)
-{
-    for (CK_ULONG i = 0; i < count; i++)
-        if (template[i].type == type)
-            return true;
-    return false;
-}
-
 /* One element of a template inside a template: its type and its value. */
 static const uint8_t *read_inner(cv_reader *array, CK_ATTRIBUTE_TYPE *type, size_t *length)
 {

@@ -25,7 +25,6 @@ CK_RV cv_template_put(const CK_ATTRIBUTE *template, CK_ULONG count, cv_writer *o
 /* The value of a CK_BBOOL in a checked template. */
 bool cv_template_flag(const CK_ATTRIBUTE *template, CK_ULONG count, CK_ATTRIBUTE_TYPE type,
                       bool otherwise);
-bool cv_template_has(const CK_ATTRIBUTE *template, CK_ULONG count, CK_ATTRIBUTE_TYPE type);
 
 /* Is a wire value the one the application asks for? */
 bool cv_attribute_equals(const CK_ATTRIBUTE *wanted, const uint8_t *value, size_t length);
