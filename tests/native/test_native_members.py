@@ -16,6 +16,7 @@ from tests.native.waiting import SOON_MS, wait_until
 ECHO = 40
 DESTROY = 25
 LOGIN = 10
+CONTEXT_LOGIN = 37
 
 Cluster = Callable[..., Members]
 
@@ -490,6 +491,21 @@ def test_c21_nor_while_it_may_have_been_done_by_a_member_that_died(
     assert wait_until(lambda: members.servers[1].refused[DESTROY] > refused)
     members.restart(0)
     assert client.end()["value"] == Ckr.OK
+
+
+@pytest.mark.parametrize("operation", [LOGIN, CONTEXT_LOGIN])
+def test_a_refused_login_is_answered_whatever_became_of_the_member_that_died(
+    client: Driver, cluster: Cluster, operation: int
+) -> None:
+    """A login is no change: whoever is refused logs in again, which does no harm."""
+    members = cluster("a", "a")
+    begin(client)
+    members.servers[0].hang()
+    members.servers[1].refuses = int(Ckr.KEYRING_NOT_AUTHORIZED)
+    client.begin(f"call {operation} 9107")
+    assert wait_until(lambda: members.servers[1].refused[operation] > 0)
+    members.servers[0].stop()
+    assert client.end()["value"] == Ckr.KEYRING_NOT_AUTHORIZED
 
 
 def test_the_group_of_an_entry_member_that_is_gone_still_decides(

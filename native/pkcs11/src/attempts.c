@@ -91,6 +91,12 @@ static bool has_write(const struct cv_request *request)
     return count != 0 && !cv_read_nil(&reader) && !reader.broken;
 }
 
+/* A login that was refused may be tried again: it does not matter whether another was done. */
+static bool is_login(const struct cv_request *request)
+{
+    return request->operation == CV_LOGIN || request->operation == CV_CONTEXT_LOGIN;
+}
+
 /* Whether it is better sent to a read-write member. */
 static bool is_change(const struct cv_request *request)
 {
@@ -120,16 +126,11 @@ static bool is_change(const struct cv_request *request)
 /* How long a healthy member may take over it. */
 static cv_moment hedge_of(const struct cv_request *request, bool change)
 {
-    switch (request->operation) {
-    case CV_LOGIN:
-    case CV_CONTEXT_LOGIN:
+    if (is_login(request))
         return HEDGE_OF_LOGIN;
-    case CV_GENERATE_KEY:
-    case CV_GENERATE_KEY_PAIR:
-        return HEDGE_OF_CHANGE;
-    default:
-        return change ? HEDGE_OF_CHANGE : HEDGE;
-    }
+    bool generates =
+        request->operation == CV_GENERATE_KEY || request->operation == CV_GENERATE_KEY_PAIR;
+    return change || generates ? HEDGE_OF_CHANGE : HEDGE;
 }
 
 /* --- attempts -------------------------------------------------------------------------------- */
@@ -498,7 +499,7 @@ enum cv_fault cv_attempt(struct cv_cluster *cluster, const struct cv_request *re
     attempts.busy_since = 0;
     attempts.alone = alone;
     attempts.repeatable = repeatable;
-    attempts.changes = attempts.wish.write && request->operation != CV_LOGIN;
+    attempts.changes = attempts.wish.write && !is_login(request);
     attempts.may_be_done = false;
     attempts.protocol_faults = 0;
     attempts.reply = reply;
