@@ -19,6 +19,7 @@ from tests.support.demo import Demo
 BUILDS: Final = {"plain": "", "asan-ubsan": "address,undefined", "tsan": "thread"}
 SCENARIOS: Final = (
     *("users", "copies", "close", "exit", "handlers", "handlers-after-openssl"),
+    *("close-again", "end-again"),
     *("fork", "at-once", "sessions"),
 )
 UNSUPPORTED: Final = {
@@ -57,7 +58,7 @@ def test_a_careless_application_ends_well(
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         env={
             **demo.environment,
             "TOKEN_PIN": keyring["pin"],

@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -218,6 +219,111 @@ static void close_while_busy(struct module *first, const char *path)
     dlclose(module->library);
 }
 
+/* ---------------------------------------------------------------- over and over */
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SETTLED 10 /* rounds */
+#define CLOSED 40
+#define ENDED 40
+#define GROWTH LONG_MAX /* a sanitizer keeps for a while what is freed; a leak it finds by itself */
+#else
+#define SETTLED 200
+#define CLOSED 2000
+#define ENDED 600
+#define GROWTH (1L << 20)
+#endif
+
+/* How many more pthread keys the process can have: libraries that take one each time and never give
+ * it back leave none in the end, and then no OpenSSL in the process works. */
+static int take_keys(pthread_key_t keys[PTHREAD_KEYS_MAX])
+{
+    int taken = 0;
+    while (taken < PTHREAD_KEYS_MAX && pthread_key_create(&keys[taken], NULL) == 0)
+        taken++;
+    return taken;
+}
+
+static int give_keys_back(pthread_key_t keys[PTHREAD_KEYS_MAX], int taken)
+{
+    for (int i = 0; i < taken; i++)
+        CHECK(pthread_key_delete(keys[i]) == 0);
+    return taken;
+}
+
+static int free_keys(void)
+{
+    pthread_key_t keys[PTHREAD_KEYS_MAX];
+    return give_keys_back(keys, take_keys(keys));
+}
+
+static long resident(void)
+{
+    long whole, pages;
+    FILE *file = fopen("/proc/self/statm", "r");
+    CHECK(file != NULL && fscanf(file, "%ld %ld", &whole, &pages) == 2);
+    fclose(file);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
+/* Leaves something of OpenSSL's in the thread. */
+static void live_once(struct module *module)
+{
+    CK_MECHANISM sha256 = {CKM_SHA256, NULL, 0};
+    CK_BYTE digest[32], drawn[16];
+    CK_ULONG length = sizeof digest;
+    CHECK_RV(CKR_OK, module->f->C_Initialize(NULL));
+    find_slot(module);
+    CK_SESSION_HANDLE session = open_session(module);
+    CHECK_RV(CKR_OK, module->f->C_GenerateRandom(session, drawn, sizeof drawn));
+    CHECK_RV(CKR_OK, module->f->C_DigestInit(session, &sha256));
+    CHECK_RV(CKR_OK, module->f->C_Digest(session, drawn, sizeof drawn, digest, &length));
+    CHECK_RV(CKR_OK, module->f->C_Finalize(NULL));
+}
+
+/* In a thread that ends when the module has been closed. */
+static void *load_and_close(void *path)
+{
+    struct module module;
+    load(&module, dlopen(path, RTLD_NOW));
+    live_once(&module);
+    CHECK(dlclose(module.library) == 0);
+    return NULL;
+}
+
+static void repeat(void *(*round)(void *), void *argument, int rounds)
+{
+    int keys = 0;
+    long memory = 0;
+    for (int i = 1; i <= rounds; i++) {
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, round, argument) == 0);
+        CHECK(pthread_join(thread, NULL) == 0);
+        if (i == SETTLED) {
+            keys = free_keys();
+            memory = resident();
+        }
+    }
+    CHECK(free_keys() == keys);
+    CHECK(resident() - memory <= GROWTH);
+}
+
+static void close_again_and_again(struct module *module, char *path)
+{
+    CHECK(dlclose(module->library) == 0); /* or no later dlclose would be the last */
+    repeat(load_and_close, path, CLOSED);
+}
+
+static void *initialise_and_finalise(void *module)
+{
+    live_once(module);
+    return NULL;
+}
+
+static void end_again_and_again(struct module *module)
+{
+    repeat(initialise_and_finalise, module, ENDED);
+}
+
 /* ---------------------------------------------------------------- exit */
 
 static struct crowd exiting;
@@ -371,7 +477,7 @@ int main(int count, char **arguments)
 {
     struct module module = {0};
     CHECK(count >= 4);
-    const char *path = arguments[1], *scenario = arguments[3];
+    char *path = arguments[1], *scenario = arguments[3];
     label = arguments[2];
     pin = getenv("TOKEN_PIN");
     if (strcmp(scenario, "handlers") == 0 || strcmp(scenario, "handlers-after-openssl") == 0)
@@ -386,6 +492,10 @@ int main(int count, char **arguments)
         two_copies(&module, dlopen(arguments[4], RTLD_NOW));
     else if (strcmp(scenario, "close") == 0)
         close_while_busy(&module, path);
+    else if (strcmp(scenario, "close-again") == 0)
+        close_again_and_again(&module, path);
+    else if (strcmp(scenario, "end-again") == 0)
+        end_again_and_again(&module);
     else if (strcmp(scenario, "exit") == 0)
         exit_while_busy(&module);
     else if (openssl_is_gone || strcmp(scenario, "handlers") == 0)
