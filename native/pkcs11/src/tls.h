@@ -20,7 +20,9 @@
 
 /* Makes the library context at the first start of a process.  It is kept for good: every thread
  * that has drawn random bytes from it has a state in it, and OpenSSL clears that state when the
- * thread ends, which may be long after the stop. */
+ * thread ends, which may be long after the stop.  The module is never unloaded, so that the next
+ * start of the process finds it again, even after dlclose and dlopen.  False without memory, or
+ * without a pthread key for the threads' states. */
 bool cv_tls_start(void);
 /* In a forked child: leaves the parent's context where it is, since its locks may be held by
  * threads that are gone.  The next start makes another. */
