@@ -1,10 +1,46 @@
 /*
- * cryptoki_3_2.h - what PKCS#11 3.2 adds to 3.0: functions, their list, parameters of messages.
+ * cryptoki_3_2.h - what PKCS#11 3.2 adds to 3.0: functions, their list, parameters; and those of
+ * messages, which are of 3.0.
  *
  * Included by cryptoki.h; guarded like everything there, so that a later p11-kit wins.
  */
 #ifndef CONCLAVE_CRYPTOKI_3_2_H
 #define CONCLAVE_CRYPTOKI_3_2_H
+
+#ifndef CKG_GENERATE /* of 3.0 */
+#define CKG_NO_GENERATE 0x00000000UL
+#define CKG_GENERATE 0x00000001UL
+#define CKG_GENERATE_COUNTER 0x00000002UL
+#define CKG_GENERATE_RANDOM 0x00000003UL
+#define CKG_GENERATE_COUNTER_XOR 0x00000004UL
+
+typedef CK_ULONG CK_GENERATOR_FUNCTION;
+
+typedef struct CK_GCM_MESSAGE_PARAMS {
+    CK_BYTE_PTR pIv;
+    CK_ULONG ulIvLen;
+    CK_ULONG ulIvFixedBits;
+    CK_GENERATOR_FUNCTION ivGenerator;
+    CK_BYTE_PTR pTag;
+    CK_ULONG ulTagBits;
+} CK_GCM_MESSAGE_PARAMS;
+
+typedef struct CK_CCM_MESSAGE_PARAMS {
+    CK_ULONG ulDataLen;
+    CK_BYTE_PTR pNonce;
+    CK_ULONG ulNonceLen;
+    CK_ULONG ulNonceFixedBits;
+    CK_GENERATOR_FUNCTION nonceGenerator;
+    CK_BYTE_PTR pMAC;
+    CK_ULONG ulMACLen;
+} CK_CCM_MESSAGE_PARAMS;
+
+typedef struct CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS {
+    CK_BYTE_PTR pNonce;
+    CK_ULONG ulNonceLen;
+    CK_BYTE_PTR pTag;
+} CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS;
+#endif
 
 #ifndef CKF_ENCAPSULATE
 #define CKF_ENCAPSULATE 0x10000000UL
@@ -14,6 +50,27 @@
 #define CKM_ML_KEM 0x00000017UL
 #define CKF_ASYNC_SESSION 0x00000008UL
 #define CKR_SESSION_ASYNC_NOT_SUPPORTED 0x00000205UL
+
+typedef struct CK_GCM_WRAP_PARAMS {
+    CK_BYTE_PTR pIv;
+    CK_ULONG ulIvLen;
+    CK_ULONG ulIvFixedBits;
+    CK_GENERATOR_FUNCTION ivGenerator;
+    CK_BYTE_PTR pAAD;
+    CK_ULONG ulAADLen;
+    CK_ULONG ulTagBits;
+} CK_GCM_WRAP_PARAMS;
+
+typedef struct CK_CCM_WRAP_PARAMS {
+    CK_ULONG ulDataLen;
+    CK_BYTE_PTR pNonce;
+    CK_ULONG ulNonceLen;
+    CK_ULONG ulNonceFixedBits;
+    CK_GENERATOR_FUNCTION nonceGenerator;
+    CK_BYTE_PTR pAAD;
+    CK_ULONG ulAADLen;
+    CK_ULONG ulMACLen;
+} CK_CCM_WRAP_PARAMS;
 
 typedef CK_ULONG CK_SESSION_VALIDATION_FLAGS_TYPE;
 #define CKS_LAST_VALIDATION_OK 0x00000001UL
@@ -81,61 +138,5 @@ typedef struct CK_FUNCTION_LIST_3_2 {
 } CK_FUNCTION_LIST_3_2;
 #undef CV_MEMBER
 #endif /* CKF_ENCAPSULATE */
-
-#ifndef CKG_GENERATE /* of 3.0 */
-#define CKG_NO_GENERATE 0x00000000UL
-#define CKG_GENERATE 0x00000001UL
-#define CKG_GENERATE_COUNTER 0x00000002UL
-#define CKG_GENERATE_RANDOM 0x00000003UL
-#define CKG_GENERATE_COUNTER_XOR 0x00000004UL
-
-typedef CK_ULONG CK_GENERATOR_FUNCTION;
-
-typedef struct CK_GCM_MESSAGE_PARAMS {
-    CK_BYTE_PTR pIv;
-    CK_ULONG ulIvLen;
-    CK_ULONG ulIvFixedBits;
-    CK_GENERATOR_FUNCTION ivGenerator;
-    CK_BYTE_PTR pTag;
-    CK_ULONG ulTagBits;
-} CK_GCM_MESSAGE_PARAMS;
-
-typedef struct CK_CCM_MESSAGE_PARAMS {
-    CK_ULONG ulDataLen;
-    CK_BYTE_PTR pNonce;
-    CK_ULONG ulNonceLen;
-    CK_ULONG ulNonceFixedBits;
-    CK_GENERATOR_FUNCTION nonceGenerator;
-    CK_BYTE_PTR pMAC;
-    CK_ULONG ulMACLen;
-} CK_CCM_MESSAGE_PARAMS;
-
-typedef struct CK_GCM_WRAP_PARAMS { /* of 3.2, as the next one */
-    CK_BYTE_PTR pIv;
-    CK_ULONG ulIvLen;
-    CK_ULONG ulIvFixedBits;
-    CK_GENERATOR_FUNCTION ivGenerator;
-    CK_BYTE_PTR pAAD;
-    CK_ULONG ulAADLen;
-    CK_ULONG ulTagBits;
-} CK_GCM_WRAP_PARAMS;
-
-typedef struct CK_CCM_WRAP_PARAMS {
-    CK_ULONG ulDataLen;
-    CK_BYTE_PTR pNonce;
-    CK_ULONG ulNonceLen;
-    CK_ULONG ulNonceFixedBits;
-    CK_GENERATOR_FUNCTION nonceGenerator;
-    CK_BYTE_PTR pAAD;
-    CK_ULONG ulAADLen;
-    CK_ULONG ulMACLen;
-} CK_CCM_WRAP_PARAMS;
-
-typedef struct CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS {
-    CK_BYTE_PTR pNonce;
-    CK_ULONG ulNonceLen;
-    CK_BYTE_PTR pTag;
-} CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS;
-#endif
 
 #endif
