@@ -69,6 +69,7 @@ static bool decimal(struct span text, unsigned *number)
 /* --- entries -------------------------------------------------------------------------------- */
 
 struct parse {
+    const char *source; /* what faults are said of */
     struct cv_config *config; /* its clusters lie by index, with gaps, until gather() */
     bool named[CV_CONFIG_MAX_CLUSTERS];
     bool inside; /* section "LunaSA Client" */
@@ -138,7 +139,7 @@ static void set_entry(struct parse *parse, struct span key, struct span value)
         if (decimal(value, &number) && number != 0)
             parse->config->receive_timeout_ms = number;
         else
-            cv_trace("Chrystoki.conf: ReceiveTimeout must be a number of milliseconds above 0");
+            cv_trace("%s: ReceiveTimeout must be a number of milliseconds above 0", parse->source);
     } else if (equals(key, "TCPKeepAlive")) {
         parse->config->keep_alive = !equals(value, "0");
     } else if (equals(key, "LNHDirect")) {
@@ -195,13 +196,13 @@ static void gather(struct parse *parse)
             (cluster->certificate[0] == '\0' || cluster->key[0] == '\0' || cluster->authority[0] == '\0'))
             cluster->fault = "LNHServerClientCert, LNHServerClientKey and LNHServerCAFile are needed";
         if (cluster->fault != NULL)
-            cv_trace("Chrystoki.conf: cluster %02u cannot be used: %s", index, cluster->fault);
+            cv_trace("%s: cluster %02u cannot be used: %s", parse->source, index, cluster->fault);
     }
 }
 
 void cv_config_parse(const char *text, size_t length, struct cv_config *config)
 {
-    struct parse parse = { .config = config };
+    struct parse parse = { .source = "Chrystoki.conf", .config = config };
     memset(config, 0, sizeof *config);
     config->receive_timeout_ms = CV_CONFIG_DEFAULT_RECEIVE_TIMEOUT_MS;
     config->keep_alive = true;
@@ -271,7 +272,7 @@ static void read_environment(struct cv_config *config)
         { "CONCLAVE_TCP_KEEPALIVE", "TCPKeepAlive" },
         { "CONCLAVE_LNH_DIRECT", "LNHDirect" },
     };
-    struct parse parse = { .config = config };
+    struct parse parse = { .source = "CONCLAVE_SERVER and its like", .config = config };
     for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
         const char *value = secure_getenv(entries[i][0]);
         const char *key = entries[i][1];

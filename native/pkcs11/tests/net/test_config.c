@@ -9,6 +9,7 @@
 
 #include "check.h"
 #include "config.h"
+#include "trace.h"
 
 static struct cv_config config;
 
@@ -221,6 +222,39 @@ static void the_environment_stands_for_a_file(void)
     CHECK(cv_config_read(&config) == CV_CONFIG_READ && config.clusters[0].index == 3);
 }
 
+/* Reads the configuration, and returns what the trace says of it. */
+static const char *read_traced(char text[1024])
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/trace", directory);
+    setenv("CONCLAVE_PKCS11_TRACE", path, 1);
+    cv_trace_start();
+    CHECK(cv_config_read(&config) == CV_CONFIG_READ);
+    cv_trace_stop();
+    int fd = open(path, O_RDONLY);
+    ssize_t length = read(fd, text, 1023);
+    close(fd);
+    unlink(path);
+    text[length < 0 ? 0 : length] = '\0';
+    return text;
+}
+
+static void a_fault_names_what_it_was_read_from(void)
+{
+    char text[1024];
+    setenv("ChrystokiConfigurationPath", directory, 1);
+    put_file("LunaSA Client = {\nLNHServer03 = h:0;\nReceiveTimeout = x;\n" ENTRIES("03") "}", 0600);
+    setenv("CONCLAVE_SERVER", "h:0", 1);
+    setenv("CONCLAVE_RECEIVE_TIMEOUT", "x", 1);
+    CHECK(strstr(read_traced(text), "Chrystoki.conf") == NULL);
+    CHECK(strstr(text, "CONCLAVE_SERVER and its like: cluster 00 cannot be used: the port") != NULL);
+    CHECK(strstr(text, "CONCLAVE_SERVER and its like: ReceiveTimeout must be") != NULL);
+    setenv("CONCLAVE_SERVER", "", 1);
+    CHECK(strstr(read_traced(text), "CONCLAVE_SERVER") == NULL);
+    CHECK(strstr(text, "Chrystoki.conf: cluster 03 cannot be used: the port") != NULL);
+    CHECK(strstr(text, "Chrystoki.conf: ReceiveTimeout must be") != NULL);
+}
+
 static void what_is_no_regular_file_is_unreadable(void)
 {
     char path[PATH_MAX];
@@ -258,6 +292,7 @@ int main(void)
     RUN(rubbish_is_passed_over);
     RUN(the_directory_comes_from_the_environment);
     RUN(the_environment_stands_for_a_file);
+    RUN(a_fault_names_what_it_was_read_from);
     RUN(what_is_no_regular_file_is_unreadable);
     rmdir(directory);
     return check_report("test_config");
