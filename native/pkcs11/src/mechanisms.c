@@ -2,10 +2,10 @@
 #include "mechanisms.h"
 
 #include "derive_parameters.h"
+#include "nonces.h"
 
 #include <string.h>
 
-#define NONCE_MAX 256       /* PKCS#11 2.40, section 2.12.3: ulIvLen is 1 to 256 */
 #define ASSOCIATED_MAX ((1u << 20) - 8192) /* leaves room in a frame */
 #define LABEL_MAX 65536
 
@@ -173,7 +173,7 @@ static CK_RV put_gcm(const struct cv_mechanism *row, const CK_MECHANISM *given, 
     if (given->ulParameterLen != sizeof gcm)
         return CKR_MECHANISM_PARAM_INVALID;
     memcpy(&gcm, given->pParameter, sizeof gcm);
-    if (gcm.pIv == NULL || gcm.ulIvLen < 1 || gcm.ulIvLen > NONCE_MAX)
+    if (gcm.pIv == NULL || gcm.ulIvLen < 1 || gcm.ulIvLen > CV_NONCE_MAX)
         return CKR_MECHANISM_PARAM_INVALID;
     if (gcm.ulAADLen > ASSOCIATED_MAX || (gcm.pAAD == NULL && gcm.ulAADLen > 0))
         return CKR_MECHANISM_PARAM_INVALID;

@@ -280,97 +280,46 @@ static CK_RV take_parameter(struct cv_operation *operation, const struct cv_mech
                                                               : CKR_MECHANISM_PARAM_INVALID;
 }
 
-static CK_RV begin(struct cv_session *session, struct cv_operation *operation, CK_FLAGS usage,
-                   const CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
-{
-    CK_RV value =
-        cv_operation_begin_with(session, operation, usage, mechanism, key, take_parameter);
-    operation->of_messages = operation->mechanism != NULL;
-    return value;
-}
+/* The functions of either direction; the names are all that they differ in. */
+#define FUNCTIONS(Crypt, active, usage, way)                                                       \
+    CK_RV C_Message##Crypt##Init(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,            \
+                                 CK_OBJECT_HANDLE key)                                            \
+    {                                                                                             \
+        CV_IN_SESSION(handle, cv_message_begin(session, &session->active, usage, mechanism, key,  \
+                                               take_parameter));                                  \
+    }                                                                                             \
+    CK_RV C_##Crypt##Message(CK_SESSION_HANDLE handle, CK_VOID_PTR parameter,                     \
+                             CK_ULONG parameter_length, CK_BYTE_PTR associated,                   \
+                             CK_ULONG associated_length, CK_BYTE_PTR text, CK_ULONG length,       \
+                             CK_BYTE_PTR out, CK_ULONG_PTR out_length)                            \
+    {                                                                                             \
+        CV_IN_SESSION(handle, whole_message(session, &session->active, &way,                      \
+                                            (struct parameter){parameter, parameter_length},      \
+                                            (struct cv_text){associated, associated_length},      \
+                                            (struct cv_text){text, length},                       \
+                                            (struct cv_place){out, out_length}));                 \
+    }                                                                                             \
+    CK_RV C_##Crypt##MessageBegin(CK_SESSION_HANDLE handle, CK_VOID_PTR parameter,                \
+                                  CK_ULONG parameter_length, CK_BYTE_PTR associated,              \
+                                  CK_ULONG associated_length)                                     \
+    {                                                                                             \
+        CV_IN_SESSION(handle, first_part(&session->active, &way,                                  \
+                                         (struct parameter){parameter, parameter_length},         \
+                                         (struct cv_text){associated, associated_length}));       \
+    }                                                                                             \
+    CK_RV C_##Crypt##MessageNext(CK_SESSION_HANDLE handle, CK_VOID_PTR parameter,                 \
+                                 CK_ULONG parameter_length, CK_BYTE_PTR part, CK_ULONG length,    \
+                                 CK_BYTE_PTR out, CK_ULONG_PTR out_length, CK_FLAGS flags)        \
+    {                                                                                             \
+        CV_IN_SESSION(handle, next_part(session, &session->active, &way,                          \
+                                        (struct parameter){parameter, parameter_length},          \
+                                        (struct cv_text){part, length},                           \
+                                        (struct cv_place){out, out_length}, flags));              \
+    }                                                                                             \
+    CK_RV C_Message##Crypt##Final(CK_SESSION_HANDLE handle)                                       \
+    {                                                                                             \
+        CV_IN_SESSION(handle, cv_operation_finish(&session->active));                             \
+    }
 
-CK_RV C_MessageEncryptInit(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
-                           CK_OBJECT_HANDLE key)
-{
-    CV_IN_SESSION(handle,
-                  begin(session, &session->message_encrypt, CKF_ENCRYPT, mechanism, key));
-}
-
-CK_RV C_EncryptMessage(CK_SESSION_HANDLE handle, CK_VOID_PTR parameter, CK_ULONG parameter_length,
-                       CK_BYTE_PTR associated, CK_ULONG associated_length, CK_BYTE_PTR plaintext,
-                       CK_ULONG plaintext_length, CK_BYTE_PTR ciphertext,
-                       CK_ULONG_PTR ciphertext_length)
-{
-    CV_IN_SESSION(handle, whole_message(session, &session->message_encrypt, &encrypting,
-                                        (struct parameter){parameter, parameter_length},
-                                        (struct cv_text){associated, associated_length},
-                                        (struct cv_text){plaintext, plaintext_length},
-                                        (struct cv_place){ciphertext, ciphertext_length}));
-}
-
-CK_RV C_EncryptMessageBegin(CK_SESSION_HANDLE handle, CK_VOID_PTR parameter,
-                            CK_ULONG parameter_length, CK_BYTE_PTR associated,
-                            CK_ULONG associated_length)
-{
-    CV_IN_SESSION(handle, first_part(&session->message_encrypt, &encrypting,
-                                     (struct parameter){parameter, parameter_length},
-                                     (struct cv_text){associated, associated_length}));
-}
-
-CK_RV C_EncryptMessageNext(CK_SESSION_HANDLE handle, CK_VOID_PTR parameter,
-                           CK_ULONG parameter_length, CK_BYTE_PTR part, CK_ULONG length,
-                           CK_BYTE_PTR out, CK_ULONG_PTR out_length, CK_FLAGS flags)
-{
-    CV_IN_SESSION(handle, next_part(session, &session->message_encrypt, &encrypting,
-                                    (struct parameter){parameter, parameter_length},
-                                    (struct cv_text){part, length},
-                                    (struct cv_place){out, out_length}, flags));
-}
-
-CK_RV C_MessageEncryptFinal(CK_SESSION_HANDLE handle)
-{
-    CV_IN_SESSION(handle, cv_operation_finish(&session->message_encrypt));
-}
-
-CK_RV C_MessageDecryptInit(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
-                           CK_OBJECT_HANDLE key)
-{
-    CV_IN_SESSION(handle,
-                  begin(session, &session->message_decrypt, CKF_DECRYPT, mechanism, key));
-}
-
-CK_RV C_DecryptMessage(CK_SESSION_HANDLE handle, CK_VOID_PTR parameter, CK_ULONG parameter_length,
-                       CK_BYTE_PTR associated, CK_ULONG associated_length, CK_BYTE_PTR ciphertext,
-                       CK_ULONG ciphertext_length, CK_BYTE_PTR plaintext,
-                       CK_ULONG_PTR plaintext_length)
-{
-    CV_IN_SESSION(handle, whole_message(session, &session->message_decrypt, &decrypting,
-                                        (struct parameter){parameter, parameter_length},
-                                        (struct cv_text){associated, associated_length},
-                                        (struct cv_text){ciphertext, ciphertext_length},
-                                        (struct cv_place){plaintext, plaintext_length}));
-}
-
-CK_RV C_DecryptMessageBegin(CK_SESSION_HANDLE handle, CK_VOID_PTR parameter,
-                            CK_ULONG parameter_length, CK_BYTE_PTR associated,
-                            CK_ULONG associated_length)
-{
-    CV_IN_SESSION(handle, first_part(&session->message_decrypt, &decrypting,
-                                     (struct parameter){parameter, parameter_length},
-                                     (struct cv_text){associated, associated_length}));
-}
-
-CK_RV C_DecryptMessageNext(CK_SESSION_HANDLE handle, CK_VOID_PTR parameter,
-                           CK_ULONG parameter_length, CK_BYTE_PTR part, CK_ULONG length,
-                           CK_BYTE_PTR out, CK_ULONG_PTR out_length, CK_FLAGS flags)
-{
-    CV_IN_SESSION(handle, next_part(session, &session->message_decrypt, &decrypting,
-                                    (struct parameter){parameter, parameter_length},
-                                    (struct cv_text){part, length},
-                                    (struct cv_place){out, out_length}, flags));
-}
-
-CK_RV C_MessageDecryptFinal(CK_SESSION_HANDLE handle)
-{
-    CV_IN_SESSION(handle, cv_operation_finish(&session->message_decrypt));
-}
+FUNCTIONS(Encrypt, message_encrypt, CKF_ENCRYPT, encrypting)
+FUNCTIONS(Decrypt, message_decrypt, CKF_DECRYPT, decrypting)

@@ -7,16 +7,11 @@
 #include "operation.h"
 #include "state.h"
 
-static CK_RV begin(struct cv_session *session, struct cv_operation *operation, CK_FLAGS usage,
-                   const CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
+static CK_RV take_parameter(struct cv_operation *operation, const struct cv_mechanism *row,
+                            const CK_MECHANISM *given)
 {
-    const struct cv_mechanism *row =
-        mechanism != NULL ? cv_mechanism_find(mechanism->mechanism) : NULL;
-    if (row != NULL && !cv_mechanism_signs_messages(row))
-        return CKR_MECHANISM_INVALID;
-    CK_RV value = cv_operation_begin(session, operation, usage, mechanism, key);
-    operation->of_messages = operation->mechanism != NULL;
-    return value;
+    return cv_mechanism_signs_messages(row) ? cv_take_parameter(operation, row, given)
+                                            : CKR_MECHANISM_INVALID;
 }
 
 static CK_RV check_begin(const struct cv_operation *operation, CK_ULONG parameter_length)
@@ -95,7 +90,8 @@ static CK_RV verify_next(struct cv_session *session, CK_ULONG parameter_length,
 
 CK_RV C_MessageSignInit(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism, CK_OBJECT_HANDLE key)
 {
-    CV_IN_SESSION(handle, begin(session, &session->message_sign, CKF_SIGN, mechanism, key));
+    CV_IN_SESSION(handle, cv_message_begin(session, &session->message_sign, CKF_SIGN, mechanism,
+                                           key, take_parameter));
 }
 
 CK_RV C_SignMessage(CK_SESSION_HANDLE handle, CK_VOID_PTR parameter, CK_ULONG parameter_length,
@@ -131,7 +127,8 @@ CK_RV C_MessageSignFinal(CK_SESSION_HANDLE handle)
 CK_RV C_MessageVerifyInit(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
                           CK_OBJECT_HANDLE key)
 {
-    CV_IN_SESSION(handle, begin(session, &session->message_verify, CKF_VERIFY, mechanism, key));
+    CV_IN_SESSION(handle, cv_message_begin(session, &session->message_verify, CKF_VERIFY,
+                                           mechanism, key, take_parameter));
 }
 
 CK_RV C_VerifyMessage(CK_SESSION_HANDLE handle, CK_VOID_PTR parameter, CK_ULONG parameter_length,

@@ -58,43 +58,56 @@ void cv_operation_free(struct cv_operation *operation)
     cv_writer_free(&operation->context);
     cv_writer_free(&operation->collected);
     cv_writer_free(&operation->signature);
+    cv_digest_free(&operation->hash);
 }
 
-bool cv_operations_use_keys(const struct cv_session *session)
+/* All of a session that use a key, and what C_SessionCancel calls them. */
+static const struct {
+    size_t place;
+    CK_FLAGS flag;
+} operations[] = {
+#define ROW(name, flag) {offsetof(struct cv_session, name), flag}
+    ROW(sign, CKF_SIGN),
+    ROW(verify, CKF_VERIFY),
+    ROW(encrypt, CKF_ENCRYPT),
+    ROW(decrypt, CKF_DECRYPT),
+    ROW(sign_recover, CKF_SIGN_RECOVER),
+    ROW(verify_recover, CKF_VERIFY_RECOVER),
+    ROW(message_sign, CKF_MESSAGE_SIGN),
+    ROW(message_verify, CKF_MESSAGE_VERIFY),
+    ROW(message_encrypt, CKF_MESSAGE_ENCRYPT),
+    ROW(message_decrypt, CKF_MESSAGE_DECRYPT),
+#undef ROW
+};
+#define OPERATIONS (sizeof operations / sizeof operations[0])
+
+static struct cv_operation *operation_at(struct cv_session *session, size_t index)
 {
-    return session->sign.mechanism != NULL || session->verify.mechanism != NULL ||
-           session->encrypt.mechanism != NULL || session->decrypt.mechanism != NULL ||
-           session->sign_recover.mechanism != NULL || session->verify_recover.mechanism != NULL ||
-           session->message_sign.mechanism != NULL || session->message_verify.mechanism != NULL ||
-           session->message_encrypt.mechanism != NULL ||
-           session->message_decrypt.mechanism != NULL;
+    return (struct cv_operation *)((char *)session + operations[index].place);
 }
 
-static void end(struct cv_operation *operation)
+bool cv_operations_use_keys(struct cv_session *session)
 {
-    cv_operation_drop(operation, CKR_OK);
+    for (size_t i = 0; i < OPERATIONS; i++)
+        if (operation_at(session, i)->mechanism != NULL)
+            return true;
+    return false;
 }
 
-static void for_each(struct cv_session *session, void (*act)(struct cv_operation *operation))
+void cv_operations_end(struct cv_session *session, CK_FLAGS flags)
 {
-    struct cv_operation *all[] = {
-        &session->sign,           &session->verify,          &session->encrypt,
-        &session->decrypt,        &session->sign_recover,    &session->verify_recover,
-        &session->message_sign,   &session->message_verify,  &session->message_encrypt,
-        &session->message_decrypt};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        act(all[i]);
-    cv_digest_drop(session);
-}
-
-void cv_operations_end(struct cv_session *session)
-{
-    for_each(session, end);
+    for (size_t i = 0; i < OPERATIONS; i++)
+        if (flags & operations[i].flag)
+            cv_operation_drop(operation_at(session, i), CKR_OK);
+    if (flags & CKF_DIGEST)
+        cv_digest_drop(session);
 }
 
 void cv_operations_reset(struct cv_session *session)
 {
-    for_each(session, cv_operation_free);
+    for (size_t i = 0; i < OPERATIONS; i++)
+        cv_operation_free(operation_at(session, i));
+    cv_digest_drop(session);
     session->find.active = false;
     free(session->find.handles);
     session->find.handles = NULL;
@@ -133,8 +146,8 @@ static CK_RV check_key(struct cv_operation *operation, const struct cv_mechanism
     return value == CKR_OBJECT_HANDLE_INVALID ? CKR_KEY_HANDLE_INVALID : value;
 }
 
-static CK_RV put_parameter(struct cv_operation *operation, const struct cv_mechanism *row,
-                           const CK_MECHANISM *mechanism)
+CK_RV cv_take_parameter(struct cv_operation *operation, const struct cv_mechanism *row,
+                        const CK_MECHANISM *mechanism)
 {
     return cv_mechanism_put_parameter(row, mechanism, &operation->parameter, &operation->facts);
 }
@@ -142,7 +155,7 @@ static CK_RV put_parameter(struct cv_operation *operation, const struct cv_mecha
 CK_RV cv_operation_begin(struct cv_session *session, struct cv_operation *operation,
                          CK_FLAGS usage, const CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key)
 {
-    return cv_operation_begin_with(session, operation, usage, mechanism, key, put_parameter);
+    return cv_operation_begin_with(session, operation, usage, mechanism, key, cv_take_parameter);
 }
 
 CK_RV cv_operation_begin_with(struct cv_session *session, struct cv_operation *operation,
@@ -166,6 +179,15 @@ CK_RV cv_operation_begin_with(struct cv_session *session, struct cv_operation *o
         return cv_operation_end(operation, value);
     operation->mechanism = row;
     return CKR_OK;
+}
+
+CK_RV cv_message_begin(struct cv_session *session, struct cv_operation *operation, CK_FLAGS usage,
+                       const CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key,
+                       cv_parameter_taker *take)
+{
+    CK_RV value = cv_operation_begin_with(session, operation, usage, mechanism, key, take);
+    operation->of_messages = operation->mechanism != NULL;
+    return value;
 }
 
 CK_RV cv_operation_collect(struct cv_operation *operation, const uint8_t *data, size_t length)

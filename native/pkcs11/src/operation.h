@@ -32,9 +32,14 @@ CK_RV cv_operation_begin(struct cv_session *session, struct cv_operation *operat
 /* The same with another way to take the mechanism's parameter. */
 typedef CK_RV cv_parameter_taker(struct cv_operation *operation, const struct cv_mechanism *row,
                                  const CK_MECHANISM *mechanism);
+cv_parameter_taker cv_take_parameter; /* the usual way */
 CK_RV cv_operation_begin_with(struct cv_session *session, struct cv_operation *operation,
                               CK_FLAGS usage, const CK_MECHANISM *mechanism,
                               CK_OBJECT_HANDLE key, cv_parameter_taker *take);
+/* C_MessageXInit: the same for as many messages as wanted. */
+CK_RV cv_message_begin(struct cv_session *session, struct cv_operation *operation, CK_FLAGS usage,
+                       const CK_MECHANISM *mechanism, CK_OBJECT_HANDLE key,
+                       cv_parameter_taker *take);
 /* Ends it and passes `value` on: `return cv_operation_end(operation, value)`.  Of an operation on
  * messages only the message ends. */
 CK_RV cv_operation_end(struct cv_operation *operation, CK_RV value);
@@ -51,10 +56,10 @@ CK_RV cv_operation_finish(struct cv_operation *operation);
 /* Ends it and gives its memory back. */
 void cv_operation_free(struct cv_operation *operation);
 /* Is one active that uses a key? */
-bool cv_operations_use_keys(const struct cv_session *session);
-/* Ends all operations of a session but a search. */
-void cv_operations_end(struct cv_session *session);
-/* Ends a search too, and gives their memory back. */
+bool cv_operations_use_keys(struct cv_session *session);
+/* Ends those that the flags name, as C_SessionCancel has them; a search is none. */
+void cv_operations_end(struct cv_session *session, CK_FLAGS flags);
+/* Ends all and a search too, and gives their memory back. */
 void cv_operations_reset(struct cv_session *session);
 
 /* Signs or verifies in one operation: `whole` tells data in one call from parts that were added.
@@ -70,11 +75,12 @@ CK_RV cv_context_login(struct cv_session *session, const uint8_t *pin, size_t le
 /* Keeps a part of data that go out as one; CKR_DATA_LEN_RANGE beyond CV_DATA_MAX. */
 CK_RV cv_operation_collect(struct cv_operation *operation, const uint8_t *data, size_t length);
 
-/* The update functions of each operation, for calls that go on with two at once. */
 /* Whether there is a digest: one of a private key ends with the login that could read the key. */
 bool cv_is_digesting(struct cv_session *session);
 /* Ends the session's digest; nothing of a key stays behind. */
 void cv_digest_drop(struct cv_session *session);
+
+/* The update functions of each operation, for calls that go on with two at once. */
 CK_RV cv_digest_update(struct cv_session *session, const uint8_t *part, CK_ULONG length);
 CK_RV cv_sign_add(struct cv_operation *operation, const uint8_t *part, CK_ULONG length);
 CK_RV cv_crypt_update(struct cv_session *session, bool decrypt, const uint8_t *part,

@@ -148,7 +148,7 @@ static CK_RV restore(struct cv_session *session, const uint8_t *state, CK_ULONG 
         cv_digest_free(&copy.context);
         return value;
     }
-    cv_operations_end(session);
+    cv_operations_end(session, ~(CK_FLAGS)0);
     cv_digest_free(&session->digest_context);
     session->digest_context = copy.context;
     session->digest = copy.digest;

@@ -6,13 +6,8 @@
 #include "operation.h"
 #include "state.h"
 
-struct text {
-    const uint8_t *bytes;
-    CK_ULONG length;
-};
-
 static CK_RV use(struct cv_session *session, struct cv_operation *operation, unsigned number,
-                 struct text in, uint8_t *out, CK_ULONG *out_length)
+                 struct cv_text in, uint8_t *out, CK_ULONG *out_length)
 {
     CK_RV value;
     if (operation->mechanism == NULL)
@@ -46,7 +41,7 @@ CK_RV C_SignRecover(CK_SESSION_HANDLE handle, CK_BYTE_PTR data, CK_ULONG length,
                     CK_BYTE_PTR signature, CK_ULONG_PTR signature_length)
 {
     CV_IN_SESSION(handle, use(session, &session->sign_recover, CV_SIGN_RECOVER,
-                              (struct text){data, length}, signature, signature_length));
+                              (struct cv_text){data, length}, signature, signature_length));
 }
 
 CK_RV C_VerifyRecoverInit(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism,
@@ -60,5 +55,5 @@ CK_RV C_VerifyRecover(CK_SESSION_HANDLE handle, CK_BYTE_PTR signature, CK_ULONG 
                       CK_BYTE_PTR data, CK_ULONG_PTR data_length)
 {
     CV_IN_SESSION(handle, use(session, &session->verify_recover, CV_VERIFY_RECOVER,
-                              (struct text){signature, length}, data, data_length));
+                              (struct cv_text){signature, length}, data, data_length));
 }

@@ -32,10 +32,6 @@ CK_RV cv_sessions_start(void)
 static void give_back(struct cv_session *session)
 {
     cv_operations_reset(session);
-    cv_digest_free(&session->sign.hash);
-    cv_digest_free(&session->verify.hash);
-    cv_digest_free(&session->message_sign.hash);
-    cv_digest_free(&session->message_verify.hash);
     cv_digest_free(&session->digest_context);
     cv_writer_free(&session->args);
 }

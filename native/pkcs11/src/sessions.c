@@ -6,11 +6,6 @@
 
 #define PIN_MAX 255 /* docs/protocol.md: the most a password may have */
 
-struct text {
-    const uint8_t *bytes;
-    CK_ULONG length;
-};
-
 static CK_RV open_session(CK_SLOT_ID id, CK_FLAGS flags, CK_SESSION_HANDLE *handle)
 {
     struct cv_slot *slot;
@@ -87,8 +82,8 @@ static bool is_name_of(CK_USER_TYPE user, const uint8_t *name, CK_ULONG length)
     return length == 2 && memcmp(name, user == CKU_SO ? "po" : "co", 2) == 0;
 }
 
-static CK_RV login_user(struct cv_session *session, CK_USER_TYPE user, struct text pin,
-                        struct text name)
+static CK_RV login_user(struct cv_session *session, CK_USER_TYPE user, struct cv_text pin,
+                        struct cv_text name)
 {
     if (name.bytes == NULL && name.length > 0)
         return CKR_ARGUMENTS_BAD;
@@ -174,28 +169,7 @@ static CK_RV set_pin(struct cv_session *session, const uint8_t *old, CK_ULONG ol
 
 static CK_RV cancel(struct cv_session *session, CK_FLAGS flags)
 {
-    if (flags & CKF_ENCRYPT)
-        cv_operation_end(&session->encrypt, CKR_OK);
-    if (flags & CKF_DECRYPT)
-        cv_operation_end(&session->decrypt, CKR_OK);
-    if (flags & CKF_SIGN)
-        cv_operation_end(&session->sign, CKR_OK);
-    if (flags & CKF_VERIFY)
-        cv_operation_end(&session->verify, CKR_OK);
-    if (flags & CKF_SIGN_RECOVER)
-        cv_operation_end(&session->sign_recover, CKR_OK);
-    if (flags & CKF_VERIFY_RECOVER)
-        cv_operation_end(&session->verify_recover, CKR_OK);
-    if (flags & CKF_MESSAGE_ENCRYPT)
-        cv_operation_drop(&session->message_encrypt, CKR_OK);
-    if (flags & CKF_MESSAGE_DECRYPT)
-        cv_operation_drop(&session->message_decrypt, CKR_OK);
-    if (flags & CKF_MESSAGE_SIGN)
-        cv_operation_drop(&session->message_sign, CKR_OK);
-    if (flags & CKF_MESSAGE_VERIFY)
-        cv_operation_drop(&session->message_verify, CKR_OK);
-    if (flags & CKF_DIGEST)
-        cv_digest_drop(session);
+    cv_operations_end(session, flags);
     if (flags & CKF_FIND_OBJECTS)
         session->find.active = false;
     return CKR_OK;
@@ -237,8 +211,8 @@ CK_RV C_Login(CK_SESSION_HANDLE handle, CK_USER_TYPE user, CK_UTF8CHAR_PTR pin, 
 CK_RV C_LoginUser(CK_SESSION_HANDLE handle, CK_USER_TYPE user, CK_UTF8CHAR_PTR pin,
                   CK_ULONG pin_length, CK_UTF8CHAR_PTR name, CK_ULONG name_length)
 {
-    CV_IN_SESSION(handle, login_user(session, user, (struct text){pin, pin_length},
-                                     (struct text){name, name_length}));
+    CV_IN_SESSION(handle, login_user(session, user, (struct cv_text){pin, pin_length},
+                                     (struct cv_text){name, name_length}));
 }
 
 CK_RV C_Logout(CK_SESSION_HANDLE handle)
