@@ -8,7 +8,7 @@
 #include "fake_worker.h"
 #include "hostile_arguments.h"
 
-#define LAST_STANDARD_VALUE 0x206 /* of 3.2 */
+#define LAST_STANDARD_VALUE 0x209 /* of 3.2: CKR_PARAMETER_SET_NOT_SUPPORTED */
 #define MOST_CALLS 24 /* of one program */
 #define MOST_ARGUMENTS 12
 #define LONGEST_ANSWER 255

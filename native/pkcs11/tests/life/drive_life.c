@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -22,6 +23,7 @@
 
 #define THREADS 4
 #define WARM 20 /* operations that each thread has done before something happens */
+#define PATIENCE_S 90 /* longer than a call may take */
 
 struct module {
     void *library;
@@ -127,8 +129,11 @@ static void *be_busy(void *argument)
 
 static void await(const atomic_uint *counter, unsigned least)
 {
-    while (*counter < least)
+    time_t end = time(NULL) + PATIENCE_S;
+    while (*counter < least) {
+        CHECK(time(NULL) < end);
         sched_yield();
+    }
 }
 
 /* Threads that are in the middle of their work when this returns. */
@@ -499,6 +504,7 @@ int main(int count, char **arguments)
     char *path = arguments[1], *scenario = arguments[3];
     label = arguments[2];
     pin = getenv("TOKEN_PIN");
+    CHECK(pin != NULL);
     if (strcmp(scenario, "handlers") == 0 || strcmp(scenario, "handlers-after-openssl") == 0)
         CHECK(atexit(last_handler) == 0);
     openssl_is_gone = strcmp(scenario, "handlers-after-openssl") == 0;
