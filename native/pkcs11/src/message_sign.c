@@ -2,7 +2,8 @@
  * message_sign.c - signing and verifying messages (PKCS#11 3.0, sections 5.14 and 5.16).
  *
  * Every mechanism that signs, signs messages: one key and one mechanism for as many as wanted.
- * What a mechanism is told, it is told at the beginning; no message has a parameter of its own.
+ * What a mechanism is told, it is told at the beginning; no message has a parameter of its own, so
+ * AES-GMAC signs none: its nonce may not serve twice.
  */
 #include "operation.h"
 #include "state.h"
