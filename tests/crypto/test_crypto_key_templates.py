@@ -1,4 +1,4 @@
-"""CKA_WRAP_TEMPLATE, CKA_UNWRAP_TEMPLATE and CKA_DERIVE_TEMPLATE: what a key says of others."""
+"""CKA_WRAP_TEMPLATE and its like: what a key says of those that it wraps or makes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import msgspec
 import pytest
 
 from conclave.crypto.derivation import derive_key
-from conclave.crypto.mechanisms import load_key
+from conclave.crypto.encapsulation import decapsulate_key, encapsulate_key
+from conclave.crypto.lattices import ML_KEM
+from conclave.crypto.mechanisms import generate_key_pair, load_key
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.crypto.wrapping import unwrap_key, wrap_key
 from conclave.errors import Ckr, ConclaveError
@@ -88,6 +90,8 @@ def test_a_template_that_means_nothing_is_refused(value: bytes) -> None:
         (Cko.PUBLIC_KEY, Cka.DERIVE_TEMPLATE),
         (Cko.PRIVATE_KEY, Cka.WRAP_TEMPLATE),
         (Cko.DATA, Cka.WRAP_TEMPLATE),
+        (Cko.PUBLIC_KEY, Cka.ENCAPSULATE_TEMPLATE),
+        (Cko.PRIVATE_KEY, Cka.DECAPSULATE_TEMPLATE),
     ],
 )
 def test_only_keys_that_can_do_it_have_one(klass: Cko, number: Cka) -> None:
@@ -176,6 +180,51 @@ def test_a_derived_key_is_what_every_key_it_comes_from_says() -> None:
     with pytest.raises(ConclaveError) as caught:
         derive_key(Ckm.CONCATENATE_BASE_AND_KEY, both, found.__getitem__, b"base", [(Cka.ID, b"e")])
     assert caught.value.fault.ckr == Ckr.TEMPLATE_INCONSISTENT
+
+
+def kem_pair(public: Pairs, private: Pairs) -> tuple[Attributes, Attributes]:
+    return generate_key_pair(
+        Ckm.ML_KEM_KEY_PAIR_GEN,
+        NIL,
+        [(Cka.PARAMETER_SET, ulong(ML_KEM[0].number)), *public],
+        private,
+    )
+
+
+def encapsulate(key: Attributes, template: Pairs) -> tuple[bytes, Attributes]:
+    return encapsulate_key(Ckm.ML_KEM, NIL, load_key(key), template, encapsulating=key)
+
+
+def test_both_keys_of_a_pair_say_what_the_shared_key_is() -> None:
+    public, private = kem_pair(
+        [(Cka.ENCAPSULATE_TEMPLATE, inner((Cka.SENSITIVE, TRUE), (Cka.ID, b"e")))],
+        [(Cka.DECAPSULATE_TEMPLATE, inner((Cka.EXTRACTABLE, FALSE), (Cka.ID, b"d")))],
+    )
+    ciphertext, mine = encapsulate(public, [(int(Cka.EXTRACTABLE), TRUE)])
+    assert (mine[Cka.ID], mine[Cka.SENSITIVE], mine[Cka.EXTRACTABLE]) == (b"e", TRUE, TRUE)
+
+    def decapsulate(template: Pairs) -> Attributes:
+        key = load_key(private)
+        return decapsulate_key(Ckm.ML_KEM, NIL, key, ciphertext, template, decapsulating=private)
+
+    yours = decapsulate([(int(Cka.SENSITIVE), FALSE)])
+    assert (yours[Cka.ID], yours[Cka.SENSITIVE], yours[Cka.EXTRACTABLE]) == (b"d", FALSE, FALSE)
+    assert yours[Cka.VALUE] == mine[Cka.VALUE]
+    with pytest.raises(ConclaveError) as caught:
+        encapsulate(public, [(int(Cka.ID), b"other")])
+    assert caught.value.fault.ckr == Ckr.KEY_HANDLE_INVALID
+    with pytest.raises(ConclaveError) as caught:
+        decapsulate([(int(Cka.EXTRACTABLE), TRUE)])
+    assert caught.value.fault.ckr == Ckr.TEMPLATE_INCONSISTENT
+
+
+@pytest.mark.parametrize("place", ["public", "private"])
+def test_a_key_of_a_pair_has_the_template_of_its_own_side(place: str) -> None:
+    wrong = {"public": Cka.DECAPSULATE_TEMPLATE, "private": Cka.ENCAPSULATE_TEMPLATE}[place]
+    given: Pairs = [(wrong, inner())]
+    with pytest.raises(ConclaveError) as caught:
+        kem_pair(*((given, []) if place == "public" else ([], given)))
+    assert caught.value.fault.ckr == Ckr.ATTRIBUTE_TYPE_INVALID
 
 
 def test_no_data_object_slips_past_it() -> None:

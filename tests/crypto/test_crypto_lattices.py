@@ -16,7 +16,7 @@ from conclave.crypto.private_key_info import read_private_key, write_private_key
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr, ConclaveError
 from conclave.keyring.attributes import FALSE, Attributes, ulong
-from conclave.keyring.templates import build_object
+from conclave.keyring.templates import Template, build_object
 from tests.support.crypto_vectors import NIL, Case, cases, each, octets, packed
 
 KINDS = {**dict.fromkeys(ML_DSA, Ckk.ML_DSA), **dict.fromkeys(ML_KEM, Ckk.ML_KEM)}
@@ -94,6 +94,16 @@ def test_what_ml_dsa_signs_it_verifies(row: LatticeRow) -> None:
         refuse(Ckr.SIGNATURE_LEN_RANGE, mechanisms.verify, *short)
 
 
+def encapsulate(
+    key: Attributes, template: Template, mechanism: Ckm = Ckm.ML_KEM, parameter: bytes = NIL
+) -> tuple[bytes, Attributes]:
+    return encapsulate_key(mechanism, parameter, load_key(key), template, encapsulating=key)
+
+
+def decapsulate(key: Attributes, ciphertext: bytes, template: Template) -> Attributes:
+    return decapsulate_key(Ckm.ML_KEM, NIL, load_key(key), ciphertext, template, decapsulating=key)
+
+
 def secret_of(attributes: Attributes) -> bytes:
     assert attributes[Cka.ALWAYS_SENSITIVE] == attributes[Cka.NEVER_EXTRACTABLE] == FALSE
     assert attributes[Cka.LOCAL] == FALSE
@@ -103,46 +113,43 @@ def secret_of(attributes: Attributes) -> bytes:
 @each("ml_kem_decapsulate")
 def test_ml_kem_decapsulate(case: Case) -> None:
     row = BY_NAME[case["set"]]
-    key = load_key(made(Cko.PRIVATE_KEY, row, Cka.SEED, octets(case["seed"])))
-    key_made = decapsulate_key(Ckm.ML_KEM, NIL, key, octets(case["ciphertext"]), [])
+    key = made(Cko.PRIVATE_KEY, row, Cka.SEED, octets(case["seed"]))
+    key_made = decapsulate(key, octets(case["ciphertext"]), [])
     assert secret_of(key_made) == octets(case["secret"])
     assert key_made[Cka.KEY_TYPE] == ulong(Ckk.GENERIC_SECRET)
 
 
 @pytest.mark.parametrize("row", ML_KEM, ids=lambda row: row.name)
 def test_both_sides_of_ml_kem_get_the_same_key(row: LatticeRow) -> None:
-    public, private = (load_key(half) for half in pair(row))
-    aes = [(Cka.KEY_TYPE, ulong(Ckk.AES)), (Cka.VALUE_LEN, ulong(32))]
-    ciphertext, mine = encapsulate_key(Ckm.ML_KEM, NIL, public, aes)
-    yours = decapsulate_key(Ckm.ML_KEM, NIL, private, ciphertext, aes)
+    public, private = pair(row)
+    aes = [(int(Cka.KEY_TYPE), ulong(Ckk.AES)), (int(Cka.VALUE_LEN), ulong(32))]
+    ciphertext, mine = encapsulate(public, aes)
+    yours = decapsulate(private, ciphertext, aes)
     assert len(ciphertext) == row.ciphertext_bytes
     assert secret_of(mine) == secret_of(yours)
-    other, _ = encapsulate_key(Ckm.ML_KEM, NIL, public, aes)
+    other, _ = encapsulate(public, aes)
     assert other != ciphertext
     tampered = ciphertext[:-1] + bytes([ciphertext[-1] ^ 1])
-    wrong = decapsulate_key(Ckm.ML_KEM, NIL, private, tampered, aes)
+    wrong = decapsulate(private, tampered, aes)
     assert secret_of(wrong) != secret_of(mine)
 
 
 def test_encapsulations_that_are_refused() -> None:
     row = ML_KEM[0]
-    halves = pair(row)
-    public, private = (load_key(half) for half in halves)
-    call = (encapsulate_key, Ckm.ML_KEM, NIL)
-    back = (decapsulate_key, Ckm.ML_KEM, NIL)
-    refuse(Ckr.MECHANISM_INVALID, encapsulate_key, Ckm.ML_DSA, NIL, public, [])
-    refuse(Ckr.MECHANISM_PARAM_INVALID, encapsulate_key, Ckm.ML_KEM, packed(0), public, [])
-    refuse(Ckr.KEY_FUNCTION_NOT_PERMITTED, *call, private, [])
-    refuse(Ckr.KEY_FUNCTION_NOT_PERMITTED, *back, public, bytes(1088), [])
-    denied = load_key({**halves[1], Cka.DECAPSULATE: FALSE})
-    refuse(Ckr.KEY_FUNCTION_NOT_PERMITTED, *back, denied, bytes(1088), [])
-    refuse(Ckr.KEY_TYPE_INCONSISTENT, *call, load_key(pair(ML_DSA[0])[0]), [])
-    refuse(Ckr.ENCRYPTED_DATA_LEN_RANGE, *back, private, bytes(1087), [])
-    refuse(Ckr.ENCRYPTED_DATA_LEN_RANGE, *back, private, bytes(1089), [])
+    public, private = pair(row)
+    refuse(Ckr.MECHANISM_INVALID, encapsulate, public, [], Ckm.ML_DSA)
+    refuse(Ckr.MECHANISM_PARAM_INVALID, encapsulate, public, [], Ckm.ML_KEM, packed(0))
+    refuse(Ckr.KEY_FUNCTION_NOT_PERMITTED, encapsulate, private, [])
+    refuse(Ckr.KEY_FUNCTION_NOT_PERMITTED, decapsulate, public, bytes(1088), [])
+    denied = {**private, Cka.DECAPSULATE: FALSE}
+    refuse(Ckr.KEY_FUNCTION_NOT_PERMITTED, decapsulate, denied, bytes(1088), [])
+    refuse(Ckr.KEY_TYPE_INCONSISTENT, encapsulate, pair(ML_DSA[0])[0], [])
+    refuse(Ckr.ENCRYPTED_DATA_LEN_RANGE, decapsulate, private, bytes(1087), [])
+    refuse(Ckr.ENCRYPTED_DATA_LEN_RANGE, decapsulate, private, bytes(1089), [])
     short = [(Cka.KEY_TYPE, ulong(Ckk.AES)), (Cka.VALUE_LEN, ulong(16))]
-    refuse(Ckr.TEMPLATE_INCONSISTENT, *call, public, short)
-    refuse(Ckr.TEMPLATE_INCONSISTENT, *call, public, [(Cka.VALUE, bytes(32))])
-    refuse(Ckr.TEMPLATE_INCONSISTENT, *call, public, [(Cka.CLASS, ulong(Cko.PRIVATE_KEY))])
+    refuse(Ckr.TEMPLATE_INCONSISTENT, encapsulate, public, short)
+    refuse(Ckr.TEMPLATE_INCONSISTENT, encapsulate, public, [(Cka.VALUE, bytes(32))])
+    refuse(Ckr.TEMPLATE_INCONSISTENT, encapsulate, public, [(Cka.CLASS, ulong(Cko.PRIVATE_KEY))])
 
 
 @pytest.mark.parametrize("row", list(KINDS), ids=lambda row: row.name)

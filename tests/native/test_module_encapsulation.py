@@ -12,7 +12,15 @@ from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr
 from tests.native.module_fixtures import Place, place, session
 from tests.support.crypto_vectors import Case, each
-from tests.support.cryptoki import SERIAL, Session, Template, attributes, mechanism
+from tests.support.cryptoki import (
+    SERIAL,
+    Attribute,
+    Refused,
+    Session,
+    Template,
+    attributes,
+    mechanism,
+)
 
 __all__ = ["place", "session"]
 pytestmark = pytest.mark.system
@@ -115,3 +123,29 @@ def test_what_is_refused_has_its_name(place: Place, session: Session) -> None:
         session.value("C_DecapsulateKey", ctypes.byref(KEM), private, None, 0, *tail)
         == Ckr.KEY_HANDLE_INVALID
     )
+
+
+def test_each_key_says_what_it_makes(session: Session) -> None:
+    chosen: Template = {Cka.PARAMETER_SET: ML_KEM[0].number}
+    says: Template = {Cka.ENCAPSULATE_TEMPLATE: {Cka.KEY_TYPE: Ckk.AES, Cka.LABEL: b"mine"}}
+    public, private = session.generate_pair(
+        Ckm.ML_KEM_KEY_PAIR_GEN,
+        {**chosen, **says},
+        {Cka.DECAPSULATE_TEMPLATE: {Cka.EXTRACTABLE: False, Cka.LABEL: b"yours"}},
+    )
+    assert session.find(says) == [public]
+    read = session.get(private, Cka.DECAPSULATE_TEMPLATE)
+    assert len(read) == 2 * ctypes.sizeof(Attribute)
+    assert Attribute.from_buffer_copy(read).type == Cka.EXTRACTABLE
+    ciphertext, mine = encapsulated(session, public, READABLE)
+    yours = decapsulated(session, private, ciphertext, {Cka.KEY_TYPE: Ckk.AES})
+    assert [session.get(key, Cka.LABEL) for key in (mine, yours)] == [b"mine", b"yours"]
+    assert session.get(yours, Cka.EXTRACTABLE) == b"\0"
+    sealed = session.whole("Encrypt", mechanism(Ckm.AES_ECB), mine, bytes(32))
+    assert session.whole("Decrypt", mechanism(Ckm.AES_ECB), yours, sealed) == bytes(32)
+    with pytest.raises(Refused) as caught:
+        encapsulated(session, public, {**READABLE, Cka.LABEL: b"other"})
+    assert caught.value.value == Ckr.KEY_HANDLE_INVALID
+    with pytest.raises(Refused) as caught:
+        decapsulated(session, private, ciphertext, READABLE)
+    assert caught.value.value == Ckr.TEMPLATE_INCONSISTENT

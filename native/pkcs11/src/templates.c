@@ -40,7 +40,9 @@ static void skip_zeros(const uint8_t **bytes, size_t *length)
 /* A template inside a template, which goes on the wire as the array that it is. */
 static bool is_template(CK_ATTRIBUTE_TYPE type)
 {
-    return type == CKA_WRAP_TEMPLATE || type == CKA_UNWRAP_TEMPLATE || type == CKA_DERIVE_TEMPLATE;
+    return type == CKA_WRAP_TEMPLATE || type == CKA_UNWRAP_TEMPLATE ||
+           type == CKA_DERIVE_TEMPLATE || type == CKA_ENCAPSULATE_TEMPLATE ||
+           type == CKA_DECAPSULATE_TEMPLATE;
 }
 
 /* Other arrays may be of anything: their pointers mean nothing to a worker. */

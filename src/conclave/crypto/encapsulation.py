@@ -1,6 +1,7 @@
 """Encapsulate and decapsulate keys: the shared secret becomes a key and is never seen.
 
 A key from here never counts as always sensitive or never extractable: another party has the same.
+It has what CKA_ENCAPSULATE_TEMPLATE or CKA_DECAPSULATE_TEMPLATE of the key that made it says.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from conclave.keyring.templates import (
     ObjectPolicy,
     Template,
     complete_unwrapped_key,
+    joined_template,
     plan_derived,
 )
 
@@ -31,6 +33,7 @@ def encapsulate_key(
     key: ReadyKey,
     template: Template,
     *,
+    encapsulating: Attributes,
     policy: ObjectPolicy = STRICT,
     rows: Rows = MECHANISMS,
 ) -> tuple[bytes, Attributes]:
@@ -40,7 +43,11 @@ def encapsulate_key(
         raise cannot(mechanism, "encapsulate keys")
     row.parameter(bytes(parameter))
     admit(row, key, _ENCAPSULATE)
-    planned = plan_derived(template, Cko.SECRET_KEY, [], policy=policy)
+    # The standard has another value here than for C_DecapsulateKey: the key is the wrong one.
+    joined = joined_template(
+        template, Cka.ENCAPSULATE_TEMPLATE, [encapsulating], Ckr.KEY_HANDLE_INVALID
+    )
+    planned = plan_derived(joined, Cko.SECRET_KEY, [], policy=policy)
     ciphertext, secret = row.encapsulate(key)
     return ciphertext, _complete(planned, secret)
 
@@ -52,6 +59,7 @@ def decapsulate_key(
     ciphertext: bytes,
     template: Template,
     *,
+    decapsulating: Attributes,
     policy: ObjectPolicy = STRICT,
     rows: Rows = MECHANISMS,
 ) -> Attributes:
@@ -61,7 +69,8 @@ def decapsulate_key(
         raise cannot(mechanism, "decapsulate keys")
     row.parameter(bytes(parameter))
     admit(row, key, _DECAPSULATE)
-    planned = plan_derived(template, Cko.SECRET_KEY, [], policy=policy)
+    joined = joined_template(template, Cka.DECAPSULATE_TEMPLATE, [decapsulating])
+    planned = plan_derived(joined, Cko.SECRET_KEY, [], policy=policy)
     return _complete(planned, row.decapsulate(key, ciphertext))
 
 

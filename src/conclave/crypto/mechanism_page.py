@@ -105,11 +105,14 @@ _TAIL: Final = """
   (CKM_RSA_PKCS, CKM_RSA_PKCS_OAEP) does not take. CKM_AES_KEY_WRAP takes whole groups of 8 bytes,
   at least two, and therefore hardly any private key: CKM_AES_KEY_WRAP_KWP does. An unwrapped key
   is extractable unless the template says otherwise, and never counts as always sensitive.
-* CKA_WRAP_TEMPLATE, CKA_UNWRAP_TEMPLATE and CKA_DERIVE_TEMPLATE hold at most 32 attributes, none of
-  them hidden in any object, and are fixed when the key is made. A key that does not match
-  CKA_WRAP_TEMPLATE is CKR_KEY_HANDLE_INVALID, as C_WrapKey has it; a template that contradicts one
-  of the other two CKR_TEMPLATE_INCONSISTENT. Of two keys that make one, both have their say.
-  CKA_TOKEN in them never moves the new key: the application must ask for the same.
+* CKA_WRAP_TEMPLATE, CKA_UNWRAP_TEMPLATE, CKA_DERIVE_TEMPLATE, CKA_ENCAPSULATE_TEMPLATE and
+  CKA_DECAPSULATE_TEMPLATE hold at most 32 attributes, none of them hidden in any object, and are
+  fixed when the key is made. A key that does not match CKA_WRAP_TEMPLATE is CKR_KEY_HANDLE_INVALID,
+  as C_WrapKey has it; so is a public key whose CKA_ENCAPSULATE_TEMPLATE the template contradicts.
+  A template that contradicts one of the other three is CKR_TEMPLATE_INCONSISTENT. Of two keys that
+  make one, both have their say. CKA_TOKEN in them never moves the new key: the application must ask
+  for the same. The two of encapsulation have the numbers of PKCS #11 3.2, 0x62a and 0x62b, which
+  says nothing more of them; what they do is what the drafts of its successor say.
 * The KRSO alone makes CKA_TRUSTED true, with a C_SetAttributeValue of nothing else, on what a KRSO
   may see: public objects, so public keys and certificates, not private wrapping keys.
 * A derived key is a CKK_GENERIC_SECRET unless the template says otherwise. CKM_ECDH1_DERIVE takes

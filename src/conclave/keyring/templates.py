@@ -64,11 +64,16 @@ def read_template(template: Template) -> Attributes:
     return fields
 
 
-def joined_template(template: Template, number: Cka, makers: Iterable[Attributes]) -> Template:
+def joined_template(
+    template: Template,
+    number: Cka,
+    makers: Iterable[Attributes],
+    ckr: Ckr = Ckr.TEMPLATE_INCONSISTENT,
+) -> Template:
     """Return a template with what the keys that make the new one say of it.
 
-    `number` is CKA_UNWRAP_TEMPLATE or CKA_DERIVE_TEMPLATE.  Where the object lies is the caller's
-    to say: he holds a reference to it, or does not.
+    `number` is CKA_UNWRAP_TEMPLATE or its like, `ckr` what a contradiction is.  Where the object
+    lies is the caller's to say: he holds a reference to it, or does not.
     """
     joined = list(template)
     given = dict(joined)
@@ -77,8 +82,7 @@ def joined_template(template: Template, number: Cka, makers: Iterable[Attributes
             held = given.get(inside, FALSE if inside == Cka.TOKEN else value)
             if held != value:
                 raise refused(
-                    Ckr.TEMPLATE_INCONSISTENT,
-                    f"{name_of(Cka, inside)} contradicts the key's {name_of(Cka, number)}.",
+                    ckr, f"{name_of(Cka, inside)} contradicts the key's {name_of(Cka, number)}."
                 )
             if inside not in given:
                 given[inside] = value

@@ -36,6 +36,7 @@ def encapsulate_key(core: Core, caller: Caller, request: Request) -> Any:
             args.parameter,
             entry.ready_key(),
             args.template,
+            encapsulating=entry.attributes,
             policy=policy_of(core),
             rows=core.rows,
         )
@@ -71,6 +72,7 @@ def decapsulate_key(core: Core, caller: Caller, request: Request) -> Any:
             entry.ready_key(),
             args.wrapped,
             args.template,
+            decapsulating=entry.attributes,
             policy=policy_of(core),
             rows=core.rows,
         )

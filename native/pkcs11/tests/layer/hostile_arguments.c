@@ -274,12 +274,15 @@ static CK_ATTRIBUTE attribute_of(struct choices *choices, struct arena *arena)
         CKA_MODULUS, CKA_MODULUS_BITS, CKA_PUBLIC_EXPONENT, CKA_EC_PARAMS, CKA_EC_POINT,
         CKA_WRAP_TEMPLATE, CKA_UNWRAP_TEMPLATE, CKA_ALLOWED_MECHANISMS, CKA_START_DATE,
         CKA_OWNER, CKA_ALWAYS_AUTHENTICATE, CKA_PARAMETER_SET, 0x80001234UL, NOTHING,
+        CKA_ENCAPSULATE_TEMPLATE, CKA_DECAPSULATE_TEMPLATE,
     };
     CK_ULONG type = PICK(choices, types);
+    bool is_array = (type & CKF_ARRAY_ATTRIBUTE) != 0 || type == CKA_ENCAPSULATE_TEMPLATE ||
+                    type == CKA_DECAPSULATE_TEMPLATE;
     struct span span = span_of(choices, arena, 5);
     uint8_t fill = cv_hostile_byte(choices);
     if (span.bytes != NULL) /* a template within a template would hold pointers */
-        memset(span.bytes, (type & 0x40000000UL) != 0 ? 0 : fill, span.length);
+        memset(span.bytes, is_array ? 0 : fill, span.length);
     return (CK_ATTRIBUTE){type, span.bytes, span.length};
 }
 

@@ -85,6 +85,27 @@ static void test_inside(void)
     CHECK_RV(CKR_DEVICE_ERROR, cv_attribute_give(&wanted, value, 19)); /* from a broken worker */
 }
 
+/* Their numbers, unlike the others', do not say that they are arrays. */
+static void test_templates_of_encapsulation(void)
+{
+    static const CK_ATTRIBUTE_TYPE types[] = {CKA_ENCAPSULATE_TEMPLATE, CKA_DECAPSULATE_TEMPLATE};
+    CK_BBOOL yes = CK_TRUE;
+    for (size_t i = 0; i < 2; i++) {
+        CK_ATTRIBUTE inner = {CKA_SIGN, &yes, 1}, outer = {types[i], &inner, sizeof inner};
+        const uint8_t value[] = "\x91\x92\xcd\x01\x08\xc4\x01\x01";
+        cv_writer out;
+        cv_writer_init(&out);
+        CHECK_RV(CKR_OK, cv_template_check(&outer, 1));
+        CHECK_RV(CKR_OK, cv_template_put(&outer, 1, &out));
+        CHECK(out.length > 8 && memcmp(out.bytes + out.length - 8, value, 8) == 0);
+        cv_writer_free(&out);
+        CHECK(cv_attribute_equals(&outer, value, 8));
+        CHECK_RV(CKR_ATTRIBUTE_TYPE_INVALID, check_inner(outer, sizeof outer));
+        outer.ulValueLen--;
+        CHECK_RV(CKR_ATTRIBUTE_VALUE_INVALID, cv_template_check(&outer, 1));
+    }
+}
+
 static void test_wire(void)
 {
     CK_ULONG class = CKO_SECRET_KEY;
@@ -154,6 +175,7 @@ int main(void)
     test_hostile();
     test_hostile_inside();
     test_inside();
+    test_templates_of_encapsulation();
     test_wire();
     test_flags();
     test_equals();
