@@ -19,7 +19,7 @@ from tests.support.demo import Demo
 BUILDS: Final = {"plain": "", "asan-ubsan": "address,undefined", "tsan": "thread"}
 SCENARIOS: Final = (
     *("users", "copies", "close", "exit", "handlers", "handlers-after-openssl"),
-    *("close-again", "end-again", "no-keys"),
+    *("close-again", "end-again"),
     *("fork", "at-once", "sessions"),
 )
 UNSUPPORTED: Final = {

@@ -137,6 +137,24 @@ def test_an_application_may_exit_without_an_end(place: Place) -> None:
     subprocess.run([sys.executable, "-c", script, module], check=True, timeout=90)
 
 
+def test_the_applications_openssl_configuration_is_not_read_by_c_initialize(
+    demo: Demo, tmp_path: Path
+) -> None:
+    """An engine in it may load this module and call C_Initialize, which would wait for itself."""
+    configuration = tmp_path / "openssl.cnf"
+    os.mkfifo(configuration)  # whoever opens it waits for a writer
+    script = (
+        "import ctypes,sys\n"
+        "p=ctypes.CDLL(sys.argv[1])\n"
+        "assert p.C_Initialize(None)==0\n"
+        "assert p.C_Finalize(None)==0\n"
+    )
+    environment = {**demo.environment, "OPENSSL_CONF": str(configuration)}
+    subprocess.run(
+        [sys.executable, "-c", script, demo.module], check=True, timeout=60, env=environment
+    )
+
+
 def test_killed_workers_are_survived(
     own_demo: Demo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "rpc.h"
 
@@ -20,10 +21,12 @@ __extension__ typedef unsigned __int128 counter_number;
 static counter_number first;
 static atomic_uint_fast64_t drawn;
 
+/* The kernel's random bytes: OpenSSL's first draw reads the application's openssl.cnf, and an engine
+ * in it may call the C_Initialize that waits for this one. */
 CK_RV cv_nonces_start(void)
 {
     atomic_store(&drawn, 0);
-    return cv_random((uint8_t *)&first, sizeof first);
+    return getrandom(&first, sizeof first, 0) == sizeof first ? CKR_OK : CKR_DEVICE_ERROR;
 }
 
 /* The number's bytes, the least significant last. */

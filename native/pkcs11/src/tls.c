@@ -22,28 +22,17 @@ static _Atomic bool prepared;
 
 /* --- library context ------------------------------------------------------------------------ */
 
-/* Draws at once: a context whose first draw found no pthread key left can never draw, and as long
- * as this thread alone has used it, it may still be freed. */
-static OSSL_LIB_CTX *new_library(void)
-{
-    uint8_t drawn[1];
-    OSSL_LIB_CTX *made = OSSL_LIB_CTX_new();
-    OSSL_PROVIDER *provider = made != NULL ? OSSL_PROVIDER_load(made, "default") : NULL;
-    if (provider != NULL && RAND_bytes_ex(made, drawn, sizeof drawn, 0) == 1)
-        return made;
-    if (provider != NULL)
-        OSSL_PROVIDER_unload(provider);
-    OSSL_LIB_CTX_free(made);
-    return NULL;
-}
-
 bool cv_tls_start(void)
 {
     if (library != NULL)
         return true;
     cv_openssl_enter();
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
-    library = new_library();
+    library = OSSL_LIB_CTX_new();
+    if (library != NULL && OSSL_PROVIDER_load(library, "default") == NULL) {
+        OSSL_LIB_CTX_free(library);
+        library = NULL;
+    }
     cv_openssl_leave();
     return library != NULL;
 }

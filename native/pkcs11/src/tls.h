@@ -20,9 +20,9 @@
 
 /* Makes the library context at the first start of a process.  It is kept for good: every thread
  * that has drawn random bytes from it has a state in it, and OpenSSL clears that state when the
- * thread ends, which may be long after the stop.  The module is never unloaded, so that the next
- * start of the process finds it again, even after dlclose and dlopen.  False without memory, or
- * without a pthread key for the threads' states. */
+ * thread ends, which may be long after the stop.  The module is never unloaded, so the next start
+ * finds it again, even after dlclose and dlopen.  Draws nothing: the first draw of a process reads
+ * the application's openssl.cnf, as cv_tls_prepare does. */
 bool cv_tls_start(void);
 /* In a forked child: leaves the parent's context where it is, since its locks may be held by
  * threads that are gone.  The next start makes another. */

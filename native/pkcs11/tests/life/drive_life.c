@@ -9,7 +9,6 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <openssl/crypto.h>
-#include <openssl/rand.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -330,24 +329,6 @@ static void end_again_and_again(struct module *module)
     repeat(initialise_and_finalise, module, ENDED);
 }
 
-/* The process has no pthread key left, and gets some later.  An OpenSSL that needs none for another
- * library context does as well. */
-static void run_out_of_keys(struct module *module)
-{
-    pthread_key_t keys[PTHREAD_KEYS_MAX];
-    unsigned char drawn[16];
-    CHECK(RAND_bytes(drawn, sizeof drawn) == 1 && RAND_priv_bytes(drawn, sizeof drawn) == 1);
-    int taken = take_keys(keys);
-    for (int i = 0; i < 3; i++) {
-        CK_RV value = module->f->C_Initialize(NULL);
-        CHECK(value == CKR_HOST_MEMORY || value == CKR_OK);
-        CHECK_RV(value == CKR_OK ? CKR_OK : CKR_CRYPTOKI_NOT_INITIALIZED,
-                 module->f->C_Finalize(NULL));
-    }
-    give_keys_back(keys, taken);
-    live_once(module);
-}
-
 /* ---------------------------------------------------------------- exit */
 
 static struct crowd exiting;
@@ -521,8 +502,6 @@ int main(int count, char **arguments)
         close_again_and_again(&module, path);
     else if (strcmp(scenario, "end-again") == 0)
         end_again_and_again(&module);
-    else if (strcmp(scenario, "no-keys") == 0)
-        run_out_of_keys(&module);
     else if (strcmp(scenario, "exit") == 0)
         exit_while_busy(&module);
     else if (openssl_is_gone || strcmp(scenario, "handlers") == 0)
