@@ -158,7 +158,7 @@ def test_a_failed_step_says_what_to_do_and_leaves_no_process(tmp_path: Path) -> 
     tools.mkdir()
     for tool in ("sh", "openssl", "curl", "awk", "sed", "grep", "tr", "mkdir", "cat", "mv", "cp"):
         (tools / tool).symlink_to(subprocess.check_output(["which", tool], text=True).strip())
-    for tool in ("rm", "ln", "chmod", "dirname", "cmp", "tail", "wc", "readlink", "stty"):
+    for tool in ("rm", "ln", "chmod", "dirname", "cmp", "tail", "wc", "readlink", "stty", "rmdir"):
         (tools / tool).symlink_to(subprocess.check_output(["which", tool], text=True).strip())
     state = tmp_path / "state"
     outcome = subprocess.run(
