@@ -109,6 +109,14 @@ static void put_token(cv_writer *out, unsigned number)
     cv_write_uint(out, 255);
 }
 
+/* The digits have no end of their own. */
+static unsigned number_of(const uint8_t *keyring)
+{
+    char digits[9] = {0};
+    memcpy(digits, keyring + 8, 8);
+    return (unsigned)strtoul(digits, NULL, 10);
+}
+
 static CK_RV list_tokens(cv_reader *args, cv_writer *out)
 {
     uint64_t first = cv_read_uint(args), limit = cv_read_uint(args), count = 0;
@@ -406,7 +414,7 @@ static CK_RV answer(unsigned operation, cv_reader *args, bool logged_in, cv_writ
     const uint8_t *keyring = cv_read_bin(args, &length);
     if (operation == CV_TOKEN_INFO) {
         cv_write_array(out, 1);
-        put_token(out, (unsigned)strtoul((const char *)keyring + 8, NULL, 10));
+        put_token(out, number_of(keyring));
         return CKR_OK;
     }
     if (operation == CV_FIND)
