@@ -38,7 +38,8 @@ static CK_RV fetch_all(void)
 
 CK_RV cv_digests_start(void)
 {
-    cv_openssl_enter();
+    if (!cv_openssl_enter())
+        return CKR_GENERAL_ERROR;
     CK_RV value = fetch_all();
     cv_openssl_leave();
     return value;
@@ -46,14 +47,13 @@ CK_RV cv_digests_start(void)
 
 void cv_digests_stop(void)
 {
-    cv_openssl_enter();
-    for (size_t i = 0; i < DIGESTS; i++) {
-        EVP_MD_free(fetched[i]);
-        fetched[i] = NULL;
+    if (cv_openssl_enter()) {
+        for (size_t i = 0; i < DIGESTS; i++)
+            EVP_MD_free(fetched[i]);
+        OSSL_LIB_CTX_free(library);
+        cv_openssl_leave();
     }
-    OSSL_LIB_CTX_free(library);
-    cv_openssl_leave();
-    library = NULL;
+    cv_digests_abandon();
 }
 
 void cv_digests_abandon(void)

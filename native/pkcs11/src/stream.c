@@ -154,9 +154,11 @@ struct cv_stream *cv_stream_open(SSL_CTX *context, const struct addrinfo *addres
         return NULL;
     pthread_mutex_init(&stream->lock, NULL);
     stream->socket = open_socket(address, keep_alive);
-    cv_openssl_enter();
-    bool attached = stream->socket >= 0 && attach_ssl(stream, context);
-    cv_openssl_leave();
+    bool attached = false;
+    if (stream->socket >= 0 && cv_openssl_enter()) {
+        attached = attach_ssl(stream, context);
+        cv_openssl_leave();
+    }
     if (!attached) {
         cv_stream_close(stream, false);
         return NULL;
@@ -164,20 +166,26 @@ struct cv_stream *cv_stream_open(SSL_CTX *context, const struct addrinfo *addres
     return stream;
 }
 
+/* Inside the gate. */
+static void say_goodbye(struct cv_stream *stream)
+{
+    ERR_set_mark();
+    if (SSL_shutdown(stream->ssl) >= 0 && cv_buffer_length(&stream->cipher_out) != 0)
+        (void)!send(stream->socket, stream->cipher_out.bytes + stream->cipher_out.start,
+                    cv_buffer_length(&stream->cipher_out), MSG_NOSIGNAL | MSG_DONTWAIT);
+    ERR_pop_to_mark();
+}
+
 void cv_stream_close(struct cv_stream *stream, bool polite)
 {
     if (stream == NULL)
         return;
-    cv_openssl_enter();
-    if (stream->ssl != NULL && polite && stream->fault == CV_FAULT_NONE) {
-        ERR_set_mark();
-        if (SSL_shutdown(stream->ssl) >= 0 && cv_buffer_length(&stream->cipher_out) != 0)
-            (void)!send(stream->socket, stream->cipher_out.bytes + stream->cipher_out.start,
-                        cv_buffer_length(&stream->cipher_out), MSG_NOSIGNAL | MSG_DONTWAIT);
-        ERR_pop_to_mark();
+    if (stream->ssl != NULL && cv_openssl_enter()) {
+        if (polite && stream->fault == CV_FAULT_NONE)
+            say_goodbye(stream);
+        SSL_free(stream->ssl);
+        cv_openssl_leave();
     }
-    SSL_free(stream->ssl);
-    cv_openssl_leave();
     if (stream->socket >= 0)
         cv_socket_close(stream->socket);
     cv_buffer_free(&stream->cipher_in);
@@ -303,7 +311,8 @@ static enum cv_step finish_connect(struct cv_stream *stream)
 /* One turn: let OpenSSL work, send what it wrote.  WANT_READ: it needs more input. */
 static enum cv_step turn_handshake(struct cv_stream *stream)
 {
-    cv_openssl_enter();
+    if (!cv_openssl_enter())
+        return failed(stream, CV_FAULT_BROKEN);
     ERR_set_mark();
     expect_hunger(stream);
     int result = SSL_do_handshake(stream->ssl);
@@ -356,7 +365,8 @@ static bool digest_peer_key(struct cv_stream *stream, uint8_t key[32])
 
 bool cv_stream_peer_key(struct cv_stream *stream, uint8_t key[32])
 {
-    cv_openssl_enter();
+    if (!cv_openssl_enter())
+        return false;
     ERR_set_mark();
     bool digested = digest_peer_key(stream, key);
     ERR_pop_to_mark();
@@ -370,7 +380,8 @@ bool cv_stream_peer_key(struct cv_stream *stream, uint8_t key[32])
 static enum cv_step decrypt(struct cv_stream *stream, struct cv_buffer *plain)
 {
     enum cv_step step = CV_STEP_WANT_READ;
-    cv_openssl_enter();
+    if (!cv_openssl_enter())
+        return failed(stream, CV_FAULT_BROKEN);
     ERR_set_mark();
     for (;;) {
         size_t got = 0;
@@ -426,25 +437,31 @@ enum cv_fault cv_stream_wait(struct cv_stream *stream, cv_moment until)
 
 /* --- sending --------------------------------------------------------------------------------- */
 
-/* Encrypts up to ENCRYPT_BYTES of `plain` into `sending`. */
-static enum cv_fault encrypt(struct cv_stream *stream, struct cv_buffer *plain)
+/* Encrypts up to ENCRYPT_BYTES of `plain` into cipher_out; the lock is held. */
+static bool encrypt(struct cv_stream *stream, const struct cv_buffer *plain, size_t *written)
 {
     size_t length = cv_buffer_length(plain);
-    size_t written = 0;
-    enum cv_fault fault = CV_FAULT_NONE;
     if (length > ENCRYPT_BYTES)
         length = ENCRYPT_BYTES;
-    pthread_mutex_lock(&stream->lock);
-    cv_openssl_enter();
+    if (!cv_openssl_enter())
+        return false;
     ERR_set_mark();
-    if (SSL_write_ex(stream->ssl, plain->bytes + plain->start, length, &written) != 1)
-        fault = CV_FAULT_BROKEN;
+    bool encrypted = SSL_write_ex(stream->ssl, plain->bytes + plain->start, length, written) == 1;
     ERR_pop_to_mark();
     cv_openssl_leave();
+    return encrypted;
+}
+
+/* Moves up to ENCRYPT_BYTES of `plain`, encrypted, to `sending`. */
+static enum cv_fault load(struct cv_stream *stream, struct cv_buffer *plain)
+{
+    size_t written = 0;
+    pthread_mutex_lock(&stream->lock);
+    bool encrypted = encrypt(stream, plain, &written);
     take_cipher(stream);
     pthread_mutex_unlock(&stream->lock);
     cv_buffer_consume(plain, written);
-    return fault;
+    return encrypted ? CV_FAULT_NONE : CV_FAULT_BROKEN;
 }
 
 static enum cv_fault wait_writable(struct cv_stream *stream, cv_moment until)
@@ -461,7 +478,7 @@ enum cv_fault cv_stream_send(struct cv_stream *stream, struct cv_buffer *plain, 
 {
     bool told = false;
     while (cv_buffer_length(plain) != 0) {
-        enum cv_fault fault = encrypt(stream, plain);
+        enum cv_fault fault = load(stream, plain);
         if (fault != CV_FAULT_NONE)
             return fault;
         enum cv_step step;

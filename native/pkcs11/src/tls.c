@@ -26,9 +26,11 @@ bool cv_tls_start(void)
 {
     if (library != NULL)
         return true;
-    cv_openssl_enter();
+    if (!cv_openssl_enter())
+        return false;
     OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
-    library = OSSL_LIB_CTX_new();
+    if (cv_openssl_watch_end())
+        library = OSSL_LIB_CTX_new();
     if (library != NULL && OSSL_PROVIDER_load(library, "default") == NULL) {
         OSSL_LIB_CTX_free(library);
         library = NULL;
@@ -42,12 +44,6 @@ void cv_tls_abandon(void)
     library = NULL;
 }
 
-/* OPENSSL_cleanup has run: an application that finalises us this late gets no more of libcrypto. */
-static bool openssl_is_gone(void)
-{
-    return OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL) == 0;
-}
-
 OSSL_LIB_CTX *cv_tls_library(void)
 {
     return library;
@@ -55,9 +51,8 @@ OSSL_LIB_CTX *cv_tls_library(void)
 
 bool cv_tls_random(uint8_t *out, size_t length)
 {
-    if (library == NULL)
+    if (library == NULL || !cv_openssl_enter())
         return false;
-    cv_openssl_enter();
     bool drawn = RAND_bytes_ex(library, out, length, 0) == 1;
     cv_openssl_leave();
     return drawn;
@@ -69,11 +64,12 @@ bool cv_tls_prepare(void)
         return true;
     if (preparing)
         return false;
+    if (!cv_openssl_enter())
+        return false;
     preparing = true;
-    cv_openssl_enter();
     OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
-    cv_openssl_leave();
     preparing = false;
+    cv_openssl_leave();
     atomic_store_explicit(&prepared, true, memory_order_release);
     return true;
 }
@@ -177,7 +173,8 @@ enum cv_fault cv_credentials_load(struct cv_credentials *credentials,
     }
     if (same)
         return CV_FAULT_NONE;
-    cv_openssl_enter();
+    if (!cv_openssl_enter())
+        return CV_FAULT_CREDENTIALS;
     ERR_set_mark();
     SSL_CTX *context = new_context(config);
     ERR_pop_to_mark();
@@ -193,9 +190,9 @@ enum cv_fault cv_credentials_load(struct cv_credentials *credentials,
 
 void cv_credentials_free(struct cv_credentials *credentials)
 {
-    cv_openssl_enter();
-    if (!openssl_is_gone())
+    if (cv_openssl_enter()) {
         SSL_CTX_free(credentials->context);
-    cv_openssl_leave();
+        cv_openssl_leave();
+    }
     credentials->context = NULL;
 }

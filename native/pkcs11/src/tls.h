@@ -5,6 +5,7 @@
  * in it follows the application's openssl.cnf: no engine or provider configured there (which may
  * well be one that loads this very module) is ever asked for our TLS or random bytes.  We never
  * call OPENSSL_cleanup and ask for no exit handler: other threads may be inside a call at exit.
+ * What the application asked for waits for them (openssl_gate.h).
  */
 #ifndef CONCLAVE_TLS_H
 #define CONCLAVE_TLS_H
