@@ -66,6 +66,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clear_token_keys: bool = False
     """Secret and private token keys may have `CKA_PRIVATE` false: whoever has a registered client
     uses them without a login, and whoever holds the master key reads them."""
+    extractable_keys: bool = True
+    """Secret and private keys may leave their keyring while `CKA_EXTRACTABLE` is true; false
+    refuses new ones of that kind, and neither wraps nor shows those that exist. Set it alike on all
+    members."""
     fips_mechanisms: bool = False
     """Only mechanisms and curves that FIPS 140-3 approves; SHA-1 signs nothing. Set it alike on all
     members, as the four below: each member's workers hold to their own."""

@@ -95,6 +95,10 @@ _TAIL: Final = """
   v1.5 encryption (decryption stays), hashes of keys, ChaCha20-Poly1305, X25519 and X448, and all
   curves but P-224 to P-521 in ECDSA; it is no validation. Keys of any size and curve may still be
   imported.
+* With `limits.extractable_keys` false no key leaves its keyring: a template with CKA_EXTRACTABLE
+  true is CKR_ATTRIBUTE_VALUE_INVALID, an unwrapped key is not extractable by default, and of
+  extractable keys that exist C_WrapKey is CKR_KEY_UNEXTRACTABLE and the value
+  CKR_ATTRIBUTE_SENSITIVE; their attributes stay as they are.
 * CKM_DES3_* decrypt and verify only, and are listed only with `limits.legacy_mechanisms`.
   CKK_DES3 keys may always be imported.
 * SHA-1 serves signatures and MACs that exist already; choose another hash for new ones.

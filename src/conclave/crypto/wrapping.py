@@ -55,6 +55,7 @@ def wrap_key(
     target: Attributes,
     *,
     wrapping: Attributes,
+    policy: ObjectPolicy = STRICT,
     rows: Rows = MECHANISMS,
 ) -> bytes:
     """Return `target` wrapped under `key`, whose attributes are `wrapping`, if it may be."""
@@ -63,7 +64,7 @@ def wrap_key(
         raise cannot(mechanism, "wrap keys")
     with _renamed(_OF_WRAPPING):
         admit(row, key, _WRAP)
-        _require_may_leave(target, wrapping)
+        _require_may_leave(target, wrapping, policy)
         if object_class(target) == Cko.PRIVATE_KEY and not row.wraps_private_keys:
             raise refused(
                 Ckr.KEY_NOT_WRAPPABLE, f"{name_of(Ckm, mechanism)} wraps secret keys only."
@@ -99,11 +100,13 @@ def unwrap_key(  # noqa: PLR0917 - the shape of UNWRAP_KEY on the wire
         return complete_unwrapped_key(planned, _material(planned, plain))
 
 
-def _require_may_leave(target: Attributes, wrapping: Attributes) -> None:
+def _require_may_leave(target: Attributes, wrapping: Attributes, policy: ObjectPolicy) -> None:
     if object_class(target) == Cko.PUBLIC_KEY:
         raise refused(Ckr.KEY_NOT_WRAPPABLE, "A public key is read, not wrapped.")
     if not is_true(target, Cka.EXTRACTABLE):
         raise refused(Ckr.KEY_UNEXTRACTABLE, "CKA_EXTRACTABLE of the key is false.")
+    if not policy.extractable_keys:
+        raise refused(Ckr.KEY_UNEXTRACTABLE, "By the cluster's policy no key leaves its keyring.")
     if is_true(target, Cka.WRAP_WITH_TRUSTED) and not is_true(wrapping, Cka.TRUSTED):
         raise refused(
             Ckr.KEY_NOT_WRAPPABLE,

@@ -57,23 +57,26 @@ def is_token(attributes: Attributes) -> bool:
     return is_true(attributes, Cka.TOKEN)
 
 
-def hidden(attributes: Attributes) -> frozenset[int]:
+def hidden(attributes: Attributes, policy: ObjectPolicy = STRICT) -> frozenset[int]:
     """Return the attribute types whose values must not leave the object."""
     secret = schema_of(attributes).secret
-    if secret and (is_true(attributes, Cka.SENSITIVE) or not is_true(attributes, Cka.EXTRACTABLE)):
+    leaves = policy.extractable_keys and is_true(attributes, Cka.EXTRACTABLE)
+    if secret and (is_true(attributes, Cka.SENSITIVE) or not leaves):
         return secret
     return frozenset()
 
 
-def readable(attributes: Attributes, types: list[int]) -> list[AttributeAnswer]:
+def readable(
+    attributes: Attributes, types: list[int], policy: ObjectPolicy = STRICT
+) -> list[AttributeAnswer]:
     """Answer C_GetAttributeValue: for each type its value, or why there is none."""
-    concealed = hidden(attributes)
+    concealed = hidden(attributes, policy)
     return [_answer(attributes, concealed, number) for number in types]
 
 
-def disclosed(attributes: Attributes) -> list[tuple[int, bytes]]:
+def disclosed(attributes: Attributes, policy: ObjectPolicy = STRICT) -> list[tuple[int, bytes]]:
     """Return every attribute that a caller may read."""
-    concealed = hidden(attributes)
+    concealed = hidden(attributes, policy)
     return [pair for pair in attributes.items() if pair[0] not in concealed]
 
 
@@ -92,13 +95,13 @@ def search_terms(template: Template) -> Attributes:
     }
 
 
-def matches(attributes: Attributes, terms: Attributes) -> bool:
+def matches(attributes: Attributes, terms: Attributes, policy: ObjectPolicy = STRICT) -> bool:
     """Return whether an object has every attribute of `terms` (from `search_terms`).
 
     A hidden attribute never matches: guessing would reveal it.
     """
     for number, value in terms.items():
-        if number in EVER_SECRET and number in hidden(attributes):
+        if number in EVER_SECRET and number in hidden(attributes, policy):
             return False
         if attributes.get(number) != value:
             return False

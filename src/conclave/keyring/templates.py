@@ -43,6 +43,8 @@ class ObjectPolicy:
 
     clear_token_keys: bool = False
     """Secret and private token keys may have CKA_PRIVATE false (rule C6)."""
+    extractable_keys: bool = True
+    """Secret and private keys may have CKA_EXTRACTABLE true."""
     security_officer: bool = False
     """The caller is the KRSO, who alone may trust a key."""
 
@@ -138,12 +140,14 @@ def complete_key(planned: Attributes, material: Attributes, mechanism: int) -> A
 def plan_unwrapped_key(template: Template, *, policy: ObjectPolicy = STRICT) -> Attributes:
     """Return what a key to be unwrapped will hold, without its material.
 
-    Unlike another key it is extractable by default, as the standard has it (C_UnwrapKey).
+    Unlike another key it is extractable by default, as the standard has it (C_UnwrapKey), if the
+    policy lets it.
     """
     fields = read_template(template)
     schema = schema_of(fields)
     given = fit(schema, fields, forbidden=Rule.OWNED | Rule.MATERIAL)
-    planned = {**schema.defaults, Cka.EXTRACTABLE: TRUE, **given}
+    extractable = boolean(value=policy.extractable_keys)
+    planned = {**schema.defaults, Cka.EXTRACTABLE: extractable, **given}
     if object_class(planned) not in _GUARDED:
         raise refused(
             Ckr.TEMPLATE_INCONSISTENT,
@@ -252,6 +256,12 @@ def check_policy(attributes: Attributes, policy: ObjectPolicy) -> None:
     """Raise when a new object must not exist in this form."""
     require_private(attributes, policy)
     require_trust(attributes, policy)
+    if is_true(attributes, Cka.EXTRACTABLE) and not policy.extractable_keys:
+        raise refused(
+            Ckr.ATTRIBUTE_VALUE_INVALID,
+            "CKA_EXTRACTABLE must be false or absent: by the cluster's policy no key leaves its"
+            " keyring.",
+        )
     if is_true(attributes, Cka.ALWAYS_AUTHENTICATE) and not is_true(attributes, Cka.PRIVATE):
         raise refused(
             Ckr.TEMPLATE_INCONSISTENT,

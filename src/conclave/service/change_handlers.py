@@ -23,7 +23,6 @@ from conclave.service.new_objects import (
     in_pool,
     made_later,
     place,
-    policy_of,
     says,
     trusting_policy,
 )
@@ -69,7 +68,7 @@ def create_object(core: Core, caller: Caller, request: Request) -> Any:
     template = args.template
     check_template(template)
     access = changing(core, caller, request, args.keyring_id, token=says(template, Cka.TOKEN, TRUE))
-    policy = policy_of(core)
+    policy = core.object_policy
     if set(template) >= _RSA_PRIVATE:
         # Its primes are checked here, once: 40 ms.
         work = in_pool(core, lambda: [build_object(template, policy=policy)])
@@ -90,7 +89,7 @@ def generate_key(core: Core, caller: Caller, request: Request) -> Any:
         private=not says(args.template, Cka.PRIVATE, FALSE),
     )
 
-    policy = policy_of(core)
+    policy = core.object_policy
 
     def make() -> list[Attributes]:
         return [
@@ -117,7 +116,7 @@ def generate_key_pair(core: Core, caller: Caller, request: Request) -> Any:
         private=not says(private, Cka.PRIVATE, FALSE) or says(public, Cka.PRIVATE, TRUE),
     )
 
-    policy = policy_of(core)
+    policy = core.object_policy
 
     def make() -> list[Attributes]:
         pair = mechanisms.generate_key_pair(
@@ -161,7 +160,7 @@ def copy_object(core: Core, caller: Caller, request: Request) -> Any:
 
     def plan(access: Access) -> Planned:
         old = resolve(access, args.reference).attributes
-        copy = copy_attributes(old, args.template, policy=policy_of(core))
+        copy = copy_attributes(old, args.template, policy=core.object_policy)
         if not is_token(copy):
             return Planned(session_object(access, copy))
         row, result = new_object(access, copy)
@@ -172,7 +171,7 @@ def copy_object(core: Core, caller: Caller, request: Request) -> Any:
         return change_of(access, request, args.write).carry_out(access, plan)
     access = reading(core, caller, request, args.keyring_id)
     old = resolve(access, args.reference).attributes
-    copy = copy_attributes(old, args.template, policy=policy_of(core))
+    copy = copy_attributes(old, args.template, policy=core.object_policy)
     if is_token(copy):
         check_write(None, core.now_ms)
     return session_object(access, copy)

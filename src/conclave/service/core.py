@@ -23,6 +23,7 @@ from conclave.crypto.refusals import restricted_types
 from conclave.crypto.seal import derive
 from conclave.errors import CredentialRefused, NotAllowed, NotFound
 from conclave.ids import ClientId, ClusterId, KeyringId, LoginId, MemberId
+from conclave.keyring.templates import ObjectPolicy
 from conclave.service import page as page_words
 from conclave.service.asserted_clients import AssertedClients
 from conclave.service.cache import KeyringView, Session, ViewCache
@@ -100,6 +101,13 @@ def _left_by_policy(limits: Limits) -> tuple[Rows, frozenset[int]]:
     return rows, restricted_types(rows)
 
 
+def _object_policy(limits: Limits) -> ObjectPolicy:
+    """Return what objects may be here."""
+    return ObjectPolicy(
+        clear_token_keys=limits.clear_token_keys, extractable_keys=limits.extractable_keys
+    )
+
+
 class Core:
     """One worker's shared state; everything runs in its event loop."""
 
@@ -119,14 +127,14 @@ class Core:
         self.reader = reader
         self.limits = limits
         self.rows, self.restricted = _left_by_policy(limits)
+        self.object_policy = _object_policy(limits)
         self.views = views
         self.keys: Keys | None = None
         self.tokens: LoadedTokens | None = None
         self.members = MemberDirectory(page, reader, channel, MemberId(member_id))
         self.asserted = AssertedClients(page, reader)
-        self.meters: Meters
+        self.meters: Meters  # given by the worker, as the next
         self.spreader: Spreader
-        """Both are given by the worker."""
         self.now_ms = 0  # cluster time of the batch under way
         self.serving = False
         """True while the member is authorized and this worker has its keys."""

@@ -12,7 +12,7 @@ from conclave.errors import Ckr
 from conclave.keyring.attributes import Attributes
 from conclave.service.core import Core
 from conclave.service.meters import Use
-from conclave.service.new_objects import change_of, made_once, place, policy_of
+from conclave.service.new_objects import change_of, made_once, place
 from conclave.service.requests import Caller, args_decoder, check_template
 from conclave.service.token_writes import TokenChange
 from conclave.service.wire import DecapsulateKey, EncapsulateKey, Request
@@ -37,7 +37,7 @@ def encapsulate_key(core: Core, caller: Caller, request: Request) -> Any:
             entry.ready_key(),
             args.template,
             encapsulating=entry.attributes,
-            policy=policy_of(core),
+            policy=core.object_policy,
             rows=core.rows,
         )
         ciphertext, attributes = core.meters.measured(Use.ENCAPSULATE, args.mechanism, work)
@@ -73,7 +73,7 @@ def decapsulate_key(core: Core, caller: Caller, request: Request) -> Any:
             args.wrapped,
             args.template,
             decapsulating=entry.attributes,
-            policy=policy_of(core),
+            policy=core.object_policy,
             rows=core.rows,
         )
         return [core.meters.measured(Use.DECAPSULATE, args.mechanism, work)]

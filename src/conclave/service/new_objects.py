@@ -23,11 +23,6 @@ from conclave.service.wire import ObjectResult, Request, Template, Write
 T = TypeVar("T")
 
 
-def policy_of(core: Core) -> ObjectPolicy:
-    """Return what new objects may be here."""
-    return ObjectPolicy(clear_token_keys=core.limits.clear_token_keys)
-
-
 def trusting_policy(access: Access) -> ObjectPolicy:
     """Return what a change may do: only the KRSO makes CKA_TRUSTED true."""
     session = access.session

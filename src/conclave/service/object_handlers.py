@@ -5,10 +5,11 @@ from __future__ import annotations
 from conclave.crypto.ready_key import is_key
 from conclave.crypto.refusals import refusals
 from conclave.crypto.standard import Cka
-from conclave.keyring.attributes import key_type
+from conclave.keyring.attributes import EVER_SECRET, Attributes, key_type
 from conclave.keyring.objects import (
     AttributeAnswer,
     key_info,
+    matches,
     object_size,
     readable,
     search_terms,
@@ -53,8 +54,16 @@ def find(core: Core, caller: Caller, request: Request) -> list[bytes]:
     if args.limit < 0:
         raise bad_argument(f"Limit must be 0 (no limit) or more, not {args.limit}.")
     limit = min(args.limit or MAX_FIND_RESULTS, MAX_FIND_RESULTS)
-    found = access.view.find(search_terms(args.template), access.session)
+    terms = search_terms(args.template)
+    found = access.view.find(terms, access.session)
+    if not core.object_policy.extractable_keys and not EVER_SECRET.isdisjoint(terms):
+        found = [name for name in found if _shows(access, name, terms)]
     return found[:limit]  # type: ignore[return-value]
+
+
+def _shows(access: Access, name: bytes, terms: Attributes) -> bool:
+    """Return whether the policy lets an object be found by what is secret in it."""
+    return matches(resolve(access, name).attributes, terms, access.core.object_policy)
 
 
 def get_attributes(core: Core, caller: Caller, request: Request) -> list[AttributeAnswer]:
@@ -63,7 +72,8 @@ def get_attributes(core: Core, caller: Caller, request: Request) -> list[Attribu
     if len(args.types) > MAX_TEMPLATE_ATTRIBUTES:
         raise bad_argument(f"At most {MAX_TEMPLATE_ATTRIBUTES} attributes may be asked for.")
     access = reading(core, caller, request, args.keyring_id)
-    return readable(resolve(access, args.reference).attributes, args.types)
+    attributes = resolve(access, args.reference).attributes
+    return readable(attributes, args.types, core.object_policy)
 
 
 def get_size(core: Core, caller: Caller, request: Request) -> int:

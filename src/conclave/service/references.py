@@ -110,4 +110,4 @@ def session_object(
         seal = public_seal(access)
     name = object_id or ObjectId(os.urandom(OBJECT_ID_BYTES))
     blob = seal.seal(name, encode_attributes(attributes))
-    return ObjectResult(blob, private, disclosed(attributes))
+    return ObjectResult(blob, private, disclosed(attributes, access.core.object_policy))

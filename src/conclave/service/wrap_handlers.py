@@ -23,7 +23,6 @@ from conclave.service.new_objects import (
     made_later,
     made_once,
     place,
-    policy_of,
     says,
 )
 from conclave.service.object_handlers import reading
@@ -50,6 +49,7 @@ def wrap_key(core: Core, caller: Caller, request: Request) -> bytes:
         wrapping.ready_key(),
         key.attributes,
         wrapping=wrapping.attributes,
+        policy=core.object_policy,
         rows=core.rows,
     )
     return core.meters.measured(Use.WRAP, args.mechanism, work)
@@ -72,7 +72,7 @@ def unwrap_key(core: Core, caller: Caller, request: Request) -> Any:
             entry.ready_key(),
             args.wrapped,
             template,
-            policy_of(core),
+            core.object_policy,
             unwrapping=entry.attributes,
             rows=core.rows,
         )
@@ -121,7 +121,7 @@ def derive_key(core: Core, caller: Caller, request: Request) -> Any:
             find,
             args.reference,
             args.template,
-            policy_of(core),
+            core.object_policy,
             rows=core.rows,
         )
         return [core.meters.measured(Use.DERIVE, args.mechanism, work)]
