@@ -62,6 +62,8 @@ def test_an_empty_file_means_the_defaults_beside_it(tmp_path: Path) -> None:
         ('[interfaces]\neth0 = "localhost"', ["interfaces.eth0", "localhost"]),
         ("interfaces = {}", ["interfaces"]),
         ('host_name = "a b"', ["host_name", "a b"]),
+        ('crypto_socket = "run/crypto.sock"', ["crypto_socket", "run/crypto.sock", "absolute"]),
+        (f'crypto_socket = "/{"a" * 107}"', ["crypto_socket", "107"]),
         ('server_common_name = ""', ["server_common_name"]),
         ("[argon2]\nmemory_kib = 64", ["argon2.memory_kib", "64"]),
         ("[argon2]\nmemory_kib = 1048576\niterations = 9", ["argon2.iterations", "4194304"]),

@@ -203,6 +203,10 @@ class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     former_port_days: int = 90
     """Days for which a former crypto port stays open beside the present one, so that clients whose
     Chrystoki.conf names it go on (rule S7); looked at when the service starts. 0: it closes."""
+    crypto_socket: str = ""
+    """Path of a Unix socket on which the workers serve clients of the same host as well, in a
+    directory that the appliance may write to; empty: none. TLS and a registered key are asked for
+    as on `crypto_port`, so whoever can open it is nobody yet."""
     workers: int = 0
     """Crypto workers; 0 means one per core."""
     server_common_name: str = "lnh.thalesgroup.com"
@@ -287,6 +291,7 @@ WORD_RULES: Final[Mapping[str, str]] = {
     "cluster.lease_ms": "must be two heartbeats at least and less than cluster.drop_ms",
     "limits.label_separator": "must be at most 8 printable bytes",
     "host_name": "must be a host name",
+    "crypto_socket": "must be an absolute path of at most 107 bytes, or empty",
     "server_common_name": "must be 1 to 64 printable characters",
     "interfaces": "must name one device such as eth0 at least, each with an IP address",
 }
@@ -331,6 +336,8 @@ def check_config(config: ApplianceConfig) -> None:
         _refuse("limits.uncounted_up_to", limits.uncounted_up_to)
     if len(limits.label_separator.encode()) > 8 or not _printable(limits.label_separator):
         _refuse("limits.label_separator", limits.label_separator)
+    if config.crypto_socket and not _is_socket_path(config.crypto_socket):
+        _refuse("crypto_socket", config.crypto_socket)
     if not _HOST_NAME.fullmatch(config.host_name):
         _refuse("host_name", config.host_name)
     if not 1 <= len(name) <= 64 or not _printable(name):
@@ -392,6 +399,11 @@ def _look_up(config: ApplianceConfig, field: str) -> float:
         value = getattr(value, part)
     assert isinstance(value, int | float)  # noqa: S101 - the table names numeric fields only
     return value
+
+
+def _is_socket_path(text: str) -> bool:
+    # sun_path has 108 bytes with its final zero (unix(7)).
+    return text.startswith("/") and "\0" not in text and len(os.fsencode(text)) <= 107
 
 
 def _check_range(field: str, value: float, low: int, high: int) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import ssl
+import stat
 from pathlib import Path
 
 import pytest
@@ -276,6 +279,52 @@ def test_s7_the_former_crypto_port_stays_open_as_long_as_it_was_said(
         assert await accepts(config.crypto_port) is (days > 0)
 
     with_appliance(config, scene)
+
+
+async def greets_nobody(path: Path) -> bool:
+    """Tell whether workers serve TLS at a Unix socket and ask for a client's certificate there."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    reader, writer = await asyncio.open_unix_connection(str(path), ssl=context, server_hostname="")
+    try:
+        return await reader.read(1) == b""
+    except ssl.SSLError as refusal:
+        return "CERTIFICATE_REQUIRED" in str(refusal)
+    finally:
+        writer.transport.abort()
+
+
+def test_a_unix_socket_is_there_as_long_as_the_service_and_asks_for_a_certificate(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "crypto.sock"
+    with socket.socket(socket.AF_UNIX) as left_by_an_earlier_run:
+        left_by_an_earlier_run.bind(str(path))
+
+    async def scene(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+        assert await greets_nobody(path)
+        await appliance.cluster.stop()
+        assert not path.exists()
+
+    with_appliance(make_config(tmp_path, crypto_socket=str(path)), scene)
+
+
+def test_a_file_in_the_way_of_the_unix_socket_stays_and_tcp_serves(tmp_path: Path) -> None:
+    path = tmp_path / "crypto.sock"
+    path.write_text("mine")
+    config = make_config(tmp_path, crypto_socket=str(path))
+    (address,) = config.interfaces.values()
+
+    async def scene(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        _, writer = await asyncio.open_connection(address, config.crypto_port)
+        writer.close()
+        await appliance.cluster.stop()
+
+    with_appliance(config, scene)
+    assert path.read_text() == "mine"
 
 
 def test_zeroizing_the_hsm_stops_the_service(tmp_path: Path) -> None:

@@ -117,6 +117,17 @@ def test_an_index_can_be_removed_and_leaves_the_rest_as_it_was() -> None:
     assert removed.raw == b"".join(kept)
 
 
+def test_a_socket_goes_with_its_cluster() -> None:
+    line = {"LNHServerSocket03": "/run/conclave/crypto.sock"}
+    document = set_entries(parse(GUIDE_SHAPE), "LunaSA Client", line)
+    assert [cluster.socket for cluster in registered_clusters(document)] == ["", *line.values()]
+    assert b"Socket" not in without_cluster(document, 3).raw
+    assert b"Socket" not in with_cluster(document, replace(ENTRY, index=3)).raw
+    long = set_entries(document, "LunaSA Client", {"LNHServerSocket03": "/" + "a" * 107})
+    with pytest.raises(BadInput, match="LNHServerSocket03 must be a path of at most 107 bytes"):
+        registered_clusters(long)
+
+
 def test_refusals_name_line_field_and_value() -> None:
     for raw, words in (
         (b"Misc = {\n a = 1\n}\n", "line 2"),

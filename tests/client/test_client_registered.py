@@ -171,6 +171,22 @@ def test_a_removed_cluster_leaves_every_other_byte(member: Member, tmp_path: Pat
     )
 
 
+def test_the_socket_of_another_cluster_goes_with_its_entries(
+    member: Member, tmp_path: Path
+) -> None:
+    path = tmp_path / "etc" / "Chrystoki.conf"
+    assert add(member, tmp_path).returncode == 0
+    plain = path.read_text()
+    said = plain.replace("\n}", "\n    LNHServerSocket00 = /run/a.sock; # near\n}")
+    other = said.replace("\n}", "\n    LNHServerSocket01 = /run/b.sock;\n}")
+    path.write_text(other)
+    removed = run_script(tmp_path, "--remove", "00", "--force")
+    assert removed.returncode == 0, removed.stderr
+    text = path.read_text()
+    assert "LNHServerSocket01" in text
+    assert "LNHServerSocket00" not in text
+
+
 def test_files_go_on_request_and_none_that_lie_elsewhere(member: Member, tmp_path: Path) -> None:
     assert add(member, tmp_path).returncode == 0
     kept = tmp_path / "elsewhere.pem"

@@ -37,6 +37,15 @@ P256 = bytes.fromhex("06082a8648ce3d030107")
 NIL = msgspec.Raw(b"\xc0")
 
 
+def listening_locally(path: Path) -> socket.socket:
+    """Return a Unix socket that listens."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(1024)
+    listener.setblocking(False)
+    return listener
+
+
 def listening(address: str = "127.0.0.1", port: int = 0) -> socket.socket:
     listener = socket.create_server((address, port), backlog=1024)
     listener.setblocking(False)
@@ -172,6 +181,8 @@ class WorkerBench(ClusterBench):
     address: str = "127.0.0.1"
     core_port: int = field(default_factory=free_port)
     listener: socket.socket = field(default_factory=listening)
+    local: socket.socket | None = None
+    """A Unix socket on which its workers serve as well."""
     workers: int = 1
     certificate: AuthorizeResult | None = None
     clients: list[WireClient] = field(default_factory=list)
@@ -208,10 +219,12 @@ class WorkerBench(ClusterBench):
         """Start a worker of this member, or of another that shares its store."""
         assert self.certificate is not None
         meters = Meters.create()
+        listeners = [listener] if self.local is None else [listener, self.local]
+        listen_fds = [each.fileno() for each in listeners]
         bootstrap = WorkerBootstrap(
             worker_index=index,
             worker_count=self.workers,
-            listen_fds=[listener.fileno()],
+            listen_fds=listen_fds,
             page_fd=page.fd,
             meters_fd=meters.fd,
             database_path=str(self.database),
@@ -230,7 +243,7 @@ class WorkerBench(ClusterBench):
             [sys.executable, "-m", "conclave.service.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=[page.fd, listener.fileno(), meters.fd],
+            pass_fds=[page.fd, *listen_fds, meters.fd],
         )
         assert process.stdin is not None
         process.stdin.write(encode_bootstrap(bootstrap))
@@ -289,6 +302,8 @@ class WorkerBench(ClusterBench):
             await client.close()
         await super().close()
         self.listener.close()
+        if self.local is not None:
+            self.local.close()
 
 
 @asynccontextmanager
@@ -299,9 +314,11 @@ async def worker_bench(
     authorized: bool = True,
     workers: int = 1,
     dual: bool = False,
+    local: Path | None = None,
 ) -> AsyncIterator[WorkerBench]:
     """Start login and cluster process, authorize (and restart for `authorized` False), workers."""
     bench = WorkerBench(directory, SharedPage.create(), limits=limits or Limits(), workers=workers)
+    bench.local = listening_locally(local) if local is not None else None
     try:
         bench.start_login()
         bench.start_cluster()

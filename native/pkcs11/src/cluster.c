@@ -146,12 +146,25 @@ static void add_target(struct cv_cluster *cluster, struct dialling *dialling,
     dialling->count++;
 }
 
+/* The way to the entry member that stays on this host. */
+static void add_socket(struct cv_cluster *cluster, struct dialling *dialling,
+                       const struct cv_member *member)
+{
+    if (dialling->count == CV_MOST_TARGETS)
+        return;
+    add_target(cluster, dialling, member, true);
+    dialling->targets[dialling->count - 1].host = cluster->config.socket;
+    dialling->targets[dialling->count - 1].port = CV_LOCAL_PORT;
+}
+
 static void add_member(struct cv_cluster *cluster, struct dialling *dialling,
                        const struct cv_member *member)
 {
     bool entry = member == &cluster->members[cluster->entry];
     bool same = entry && strcmp(cluster->config.host, member->facts.host) == 0 &&
                 strcmp(cluster->config.port, member->facts.port) == 0;
+    if (entry && cluster->config.socket[0] != '\0')
+        add_socket(cluster, dialling, member);
     if (entry && (member->prefer_configured || same))
         add_target(cluster, dialling, member, true);
     if (!same)

@@ -127,6 +127,8 @@ static void set_cluster_entry(struct parse *parse, struct span key, struct span 
         fits = copied(value, cluster->authority, sizeof cluster->authority);
     } else if (equals(key, "LNHServerCN")) {
         fits = copied(value, cluster->name, sizeof cluster->name);
+    } else if (equals(key, "LNHServerSocket")) {
+        fits = copied(value, cluster->socket, sizeof cluster->socket);
     }
     if (!fits)
         cluster->fault = "an LNHServer entry is too long";
@@ -268,6 +270,7 @@ static void read_environment(struct cv_config *config)
         { "CONCLAVE_CLIENT_KEY_FILE", "LNHServerClientKey00" },
         { "CONCLAVE_CA_FILE", "LNHServerCAFile00" },
         { "CONCLAVE_SERVER_CN", "LNHServerCN00" },
+        { "CONCLAVE_SERVER_SOCKET", "LNHServerSocket00" },
         { "CONCLAVE_RECEIVE_TIMEOUT", "ReceiveTimeout" },
         { "CONCLAVE_TCP_KEEPALIVE", "TCPKeepAlive" },
         { "CONCLAVE_LNH_DIRECT", "LNHDirect" },

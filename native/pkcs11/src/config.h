@@ -16,6 +16,7 @@
 #define CV_CONFIG_MAX_BYTES (1u << 20)
 #define CV_CONFIG_MAX_CLUSTERS 10
 #define CV_CONFIG_MAX_VALUE 1024
+#define CV_CONFIG_MAX_SOCKET 108 /* sun_path, its final zero included */
 #define CV_CONFIG_DEFAULT_RECEIVE_TIMEOUT_MS 20000
 #define CV_CONFIG_DEFAULT_NAME "lnh.thalesgroup.com"
 
@@ -23,6 +24,7 @@ struct cv_cluster_config {
     unsigned index;                  /* the ## of its entries, 0 to 9 */
     char host[256];                  /* address or host name */
     char port[6];                    /* decimal, 1 to 65535 */
+    char socket[CV_CONFIG_MAX_SOCKET]; /* the entry member's Unix socket, if it is on this host */
     char certificate[CV_CONFIG_MAX_VALUE];
     char key[CV_CONFIG_MAX_VALUE];
     char authority[CV_CONFIG_MAX_VALUE];

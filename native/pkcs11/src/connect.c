@@ -4,6 +4,7 @@
 
 #include <poll.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "trace.h"
 #include "wire.h"
@@ -125,6 +126,27 @@ static void end_attempt(struct attempt *attempt)
     cv_buffer_free(&attempt->plain);
 }
 
+/* A Unix socket's address, in the shape in which the resolver gives others. */
+struct local_address {
+    struct addrinfo info;
+    struct sockaddr_un name;
+};
+
+static struct addrinfo *local_address(struct local_address *local, const char *path)
+{
+    local->name.sun_family = AF_UNIX;
+    strncpy(local->name.sun_path, path, sizeof local->name.sun_path - 1);
+    local->info.ai_family = AF_UNIX;
+    local->info.ai_addr = (struct sockaddr *)&local->name;
+    local->info.ai_addrlen = sizeof local->name;
+    return &local->info;
+}
+
+static bool is_local(const struct cv_target *target)
+{
+    return strcmp(target->port, CV_LOCAL_PORT) == 0;
+}
+
 /* Numeric addresses are taken as they are; a name is asked of the resolver, in its time. */
 static struct addrinfo *resolve(const struct cv_cluster_config *config,
                                 const struct cv_target *target)
@@ -151,6 +173,7 @@ static struct addrinfo *resolve(const struct cv_cluster_config *config,
 struct race {
     const struct cv_connect_request *request;
     struct addrinfo *found[CV_MOST_TARGETS]; /* by target, once it was its turn */
+    struct local_address local;
     size_t turn;                             /* target of the next attempt */
     const struct addrinfo *next;             /* its address; NULL: the first */
     bool all_tried;                          /* each address of each target once */
@@ -175,7 +198,8 @@ static void start_attempt(struct race *race)
     struct addrinfo **found = &race->found[race->turn];
     struct attempt *attempt = &race->attempts[race->started++];
     if (*found == NULL)
-        *found = resolve(race->request->config, target);
+        *found = is_local(target) ? local_address(&race->local, target->host)
+                                  : resolve(race->request->config, target);
     const struct addrinfo *address = race->next != NULL ? race->next : *found;
     attempt->target = target;
     attempt->events = POLLOUT;
@@ -283,7 +307,7 @@ enum cv_fault cv_connect(const struct cv_connect_request *request, struct cv_str
     for (size_t i = 0; i < race.started; i++)
         end_attempt(&race.attempts[i]);
     for (size_t i = 0; i < request->target_count; i++) {
-        if (race.found[i] != NULL)
+        if (race.found[i] != NULL && race.found[i] != &race.local.info)
             freeaddrinfo(race.found[i]);
     }
     return fault;

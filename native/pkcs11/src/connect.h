@@ -28,11 +28,13 @@ struct cv_greeting {
     char member_id[CV_TOLD_ID]; /* empty if it is none that we can keep */
 };
 
-#define CV_MOST_TARGETS (CV_MOST_MEMBERS + 1)
+#define CV_MOST_TARGETS (CV_MOST_MEMBERS + 2) /* the entry member may be reached in three ways */
+
+#define CV_LOCAL_PORT "local"
 
 struct cv_target {
-    const char *host;
-    const char *port;
+    const char *host; /* or the path of a Unix socket: at most one of the targets is one */
+    const char *port; /* CV_LOCAL_PORT for a Unix socket */
     const uint8_t *key; /* SHA-256 of the public key the server must have; NULL: any */
     bool failed;        /* out: tried in vain, or overtaken by another */
 };

@@ -19,7 +19,7 @@ from conclave import faults
 from conclave.appliance.cluster_config import ClusterConfig, listen_address, open_ports
 from conclave.appliance.login_service import LoginService
 from conclave.appliance.member_identity import MemberCertificate, MemberIdentity
-from conclave.appliance.network import BACKLOG, bind_socket
+from conclave.appliance.network import BACKLOG, bind_locally, bind_socket, close_all
 from conclave.appliance.package_version import Release
 from conclave.appliance.paths import StatePaths
 from conclave.appliance.renewal import Renewal
@@ -74,7 +74,7 @@ class ClusterProcesses:
         self._page = SharedPage.create()
         self._meters: dict[int, Meters] = {}
         self._crypto: list[socket.socket] = []
-        """The listener of the crypto port, then those of former ones."""
+        """The listener of the crypto port, then those of former ones and the local one."""
         self._smk: bytearray | None = None
         self._domain = bytearray()
         self._presented = ""
@@ -240,11 +240,11 @@ class ClusterProcesses:
                 self._crypto.append(bind_socket(address, port, what="former crypto"))
             except NotAllowed as refusal:
                 _log.warning("A former port stays closed: %s", refusal.message)
+        self._crypto += bind_locally(self._settings.crypto_socket)
 
     def _unbind(self) -> None:
         listeners, self._crypto = self._crypto, []
-        for listener in listeners:
-            listener.close()
+        close_all(listeners)
 
     def _cluster_spec(self) -> ChildSpec:
         return ChildSpec(

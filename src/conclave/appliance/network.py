@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import socket
+import stat
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from conclave import faults
 from conclave.errors import NotAllowed
 
 BACKLOG: Final = 1024
+
+_log = logging.getLogger(__name__)
 
 
 def bind_socket(address: str, port: int, *, what: str) -> socket.socket:
@@ -29,6 +36,41 @@ def bind_socket(address: str, port: int, *, what: str) -> socket.socket:
         message = f"The {what} listener cannot use {address} port {port}: {cause.strerror}."
         raise NotAllowed(faults.SERVICE_FAILED, message) from cause
     return listener
+
+
+def bind_locally(path: str) -> list[socket.socket]:
+    """Return a Unix socket that everybody on this host may connect to, or none, with a warning.
+
+    A socket that an earlier run left there is replaced, nothing else is.
+    """
+    if not path:
+        return []
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_name(Path(path))
+        listener.bind(path)
+        Path(path).chmod(0o666)
+        listener.setblocking(False)
+    except OSError as cause:
+        listener.close()
+        _log.warning("Clients of this host use TCP: no socket at %s: %s.", path, cause.strerror)
+        return []
+    return [listener]
+
+
+def close_all(listeners: Iterable[socket.socket]) -> None:
+    """Close listening sockets; Unix ones lose their names."""
+    for listener in listeners:
+        if listener.family == socket.AF_UNIX:
+            with contextlib.suppress(OSError):
+                _remove_name(Path(listener.getsockname()))
+        listener.close()
+
+
+def _remove_name(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            path.unlink()
 
 
 def bind_all(addresses: Iterable[str], port: int, *, what: str) -> list[socket.socket]:

@@ -362,6 +362,8 @@ editor='
         next
     }
     /^[ \t]*LunaSA Client[ \t]*=/ { exit 3 }
+    # Of the cluster that was here; a person adds one for the new cluster.
+    inside && $0 ~ ("^[ \t]*LNHServerSocket" ENVIRON["INDEX"] "[ \t]*=[^;{}]*;[ \t]*(#.*)?\r?$") { next }
     inside && !/^[ \t]*#/ && $0 ~ ours {
         found = 0
         for (i = 1; i <= 5; i++)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from conclave.errors import BadInput, LimitReached
 
 MAX_CLUSTERS: Final = 10
 MAX_PORT: Final = 65_535
+MAX_SOCKET_BYTES: Final = 107
+"""sun_path has 108 bytes with its final zero (unix(7))."""
 DEFAULT_RECEIVE_TIMEOUT_MS: Final = 20_000
 DEFAULT_COMMON_NAME: Final = "lnh.thalesgroup.com"
 _ENDPOINT: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]]+)):([0-9]{1,5})")
@@ -31,6 +34,8 @@ class ClusterEntry:
     key_file: Path
     ca_file: Path
     common_name: str
+    socket: str = ""
+    """The path of its Unix socket, where it is on this host; tried before host and port."""
 
 
 def endpoint_of(text: str) -> tuple[str, int] | None:
@@ -71,12 +76,14 @@ def with_cluster(document: Document, entry: ClusterEntry) -> Document:
     if not 0 <= entry.index < MAX_CLUSTERS:
         message = f"A client knows clusters 00 to {MAX_CLUSTERS - 1:02}; {entry.index} is not one."
         raise LimitReached(faults.CLIENT_CONFIGURATION, message)
+    # Another cluster's socket would be in the way of this one.
+    document = remove_entries(document, SECTION, [f"{_SOCKET}{entry.index:02}"])
     return set_entries(document, SECTION, entry_values(entry))
 
 
 def without_cluster(document: Document, index: int) -> Document:
-    """Return the document without the five entries of an index."""
-    return remove_entries(document, SECTION, [name + f"{index:02}" for name in _NAMES])
+    """Return the document without the entries of an index."""
+    return remove_entries(document, SECTION, [name + f"{index:02}" for name in (*_NAMES, _SOCKET)])
 
 
 def entry_values(entry: ClusterEntry) -> Mapping[str, str]:
@@ -109,6 +116,7 @@ _NAMES: Final = (
     "LNHServerCAFile",
     "LNHServerCN",
 )
+_SOCKET: Final = "LNHServerSocket"
 
 
 def registered_cluster(document: Document, index: int) -> ClusterEntry:
@@ -128,7 +136,11 @@ def registered_cluster(document: Document, index: int) -> ClusterEntry:
     if not _is_host_name(common_name):
         message = f"Entry LNHServerCN{index:02} must be a name as a host's; it is {common_name!r}."
         raise BadInput(faults.CLIENT_CONFIGURATION, message)
-    return ClusterEntry(index, *found, Path(certificate), Path(key), Path(ca), common_name)
+    socket = document.get(SECTION, f"{_SOCKET}{index:02}") or ""
+    if "\0" in socket or len(os.fsencode(socket)) > MAX_SOCKET_BYTES:
+        message = f"Entry {_SOCKET}{index:02} must be a path of at most {MAX_SOCKET_BYTES} bytes."
+        raise BadInput(faults.CLIENT_CONFIGURATION, message)
+    return ClusterEntry(index, *found, Path(certificate), Path(key), Path(ca), common_name, socket)
 
 
 def _is_host_name(text: str) -> bool:

@@ -115,13 +115,33 @@ def _connect(dialogue: Dialogue, context: ssl.SSLContext, timeout_seconds: float
     try:
         if timeout_seconds <= 0:
             raise TimeoutError("the deadline has passed")
-        plain = socket.create_connection((entry.host, entry.port), timeout=timeout_seconds)
+        plain = _local(entry, timeout_seconds) or _remote(entry, timeout_seconds)
     except (OSError, ValueError) as cause:
         dialogue.unreachable(cause, tls=False)
     try:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return context.wrap_socket(plain, server_hostname=entry.common_name)
     except OSError as cause:
         plain.close()
         dialogue.unreachable(cause, tls=True)
+
+
+def _local(entry: ClusterEntry, timeout_seconds: float) -> socket.socket | None:
+    """Connect over the Unix socket of a member on this host; None where that cannot be."""
+    if not entry.socket:
+        return None
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    plain.settimeout(timeout_seconds)
+    try:
+        plain.connect(entry.socket)
+    except OSError:
+        # It is away, as while the member starts: TCP tells whether the member is.
+        plain.close()
+        return None
+    return plain
+
+
+def _remote(entry: ClusterEntry, timeout_seconds: float) -> socket.socket:
+    plain = socket.create_connection((entry.host, entry.port), timeout=timeout_seconds)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return plain

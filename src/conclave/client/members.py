@@ -20,6 +20,12 @@ MAX_HINT_BYTES: Final = 16_384
 _HINT: Final = re.compile(r"member \S{1,63} (\S{1,255}) ([1-9][0-9]{0,4}) ([0-3]) .+")
 
 
+def _member(entry: ClusterEntry, host: str, port: int) -> ClusterEntry:
+    """Return how to reach a member; the entry member alone has the socket on this host."""
+    itself = (host, port) == (entry.host, entry.port)
+    return entry if itself else replace(entry, host=host, port=port, socket="")
+
+
 def hinted_members(entry: ClusterEntry) -> list[ClusterEntry]:
     """Return the members that the registration or the PKCS#11 module left beside the certificate.
 
@@ -34,11 +40,7 @@ def hinted_members(entry: ClusterEntry) -> list[ClusterEntry]:
         return []
     found = [match for line in text.split("\n") if (match := _HINT.fullmatch(line))]
     found.sort(key=lambda match: match[3])
-    return [
-        replace(entry, host=match[1], port=int(match[2]))
-        for match in found
-        if int(match[2]) <= MAX_PORT
-    ]
+    return [_member(entry, match[1], int(match[2])) for match in found if int(match[2]) <= MAX_PORT]
 
 
 class KnownMembers:
@@ -81,9 +83,7 @@ class KnownMembers:
     def learn(self, listed: wire.MemberList) -> None:
         """Take over a list: those that serve best first, the configured entry always among them."""
         members = sorted(listed.members, key=lambda member: member.state)
-        entries = [
-            replace(self._entry, host=member.address, port=member.crypto_port) for member in members
-        ]
+        entries = [_member(self._entry, member.address, member.crypto_port) for member in members]
         if self._entry not in entries:
             entries.insert(0, self._entry)
         with self._lock:

@@ -6,6 +6,7 @@ Requests are pipelined: answers come in any order and find their request by its 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Mapping
@@ -50,9 +51,7 @@ class StreamConnection:
         dialogue = Dialogue(entry)
         try:
             async with asyncio.timeout(dialogue.seconds_left(deadline)):
-                reader, writer = await asyncio.open_connection(
-                    entry.host, entry.port, ssl=context, server_hostname=entry.common_name
-                )
+                reader, writer = await _connect(entry, context)
         except ssl.SSLError as cause:
             dialogue.unreachable(cause, tls=True)
         except (OSError, EOFError, ValueError) as cause:
@@ -106,8 +105,6 @@ class StreamConnection:
         return future.result()
 
     async def _greet(self, process_id: bytes, deadline: float) -> None:
-        plain = self._writer.get_extra_info("socket")
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         certificate = self._writer.get_extra_info("peercert") or {}
         self.dialogue.check_name(cast(Mapping[str, Any], certificate))
         try:
@@ -148,3 +145,20 @@ class StreamConnection:
             raise self._ended
         if self._ended is not None:
             self.dialogue.lost(self._ended)
+
+
+async def _connect(
+    entry: ClusterEntry, context: ssl.SSLContext
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect over the Unix socket of a member on this host, or over TCP where that cannot be."""
+    name = entry.common_name
+    if entry.socket:
+        with contextlib.suppress(FileNotFoundError, ConnectionError, PermissionError):
+            return await asyncio.open_unix_connection(
+                entry.socket, ssl=context, server_hostname=name
+            )
+    reader, writer = await asyncio.open_connection(
+        entry.host, entry.port, ssl=context, server_hostname=name
+    )
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return reader, writer

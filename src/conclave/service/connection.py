@@ -105,7 +105,7 @@ class Connection(Receiver):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find out who it is; greet him once his key was found in the list of clients."""
         self.attach(cast(asyncio.Transport, transport))
-        self.source = str((transport.get_extra_info("peername") or ("unknown",))[0])
+        self.source = str((transport.get_extra_info("peername") or ("local",))[0])
         if not self.worker.admit(self):
             self._transport.abort()
             return

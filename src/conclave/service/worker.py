@@ -108,7 +108,9 @@ class Worker:
     async def _listen(self, fd: int, context: ssl.SSLContext) -> asyncio.Server:
         listener = socket.socket(fileno=fd)
         listener.setblocking(False)
-        return await asyncio.get_running_loop().create_server(
+        loop = asyncio.get_running_loop()
+        local = listener.family == socket.AF_UNIX
+        return await (loop.create_unix_server if local else loop.create_server)(
             lambda: Connection(self),
             sock=listener,
             ssl=context,

@@ -66,6 +66,24 @@ static void gaps_between_clusters_are_closed(void)
     CHECK(config.clusters[0].fault == NULL && config.clusters[1].fault == NULL);
 }
 
+static void a_socket_is_a_path_that_fits(void)
+{
+    char text[512], path[CV_CONFIG_MAX_SOCKET + 1];
+    memset(path, 'a', sizeof path);
+    path[0] = '/';
+    for (size_t length = CV_CONFIG_MAX_SOCKET - 1; length <= CV_CONFIG_MAX_SOCKET; length++) {
+        path[length] = '\0';
+        snprintf(text, sizeof text,
+                 "LunaSA Client = {\nLNHServer00 = a:1;\n" ENTRIES("00")
+                 "LNHServerSocket00 = %s;\n}\n", path);
+        parse(text);
+        bool fits = length < CV_CONFIG_MAX_SOCKET;
+        CHECK((config.clusters[0].fault == NULL) == fits);
+        CHECK(strcmp(config.clusters[0].socket, fits ? path : "") == 0);
+        path[length] = 'a';
+    }
+}
+
 static void a_cluster_without_a_name_has_the_fixed_one(void)
 {
     parse("LunaSA Client = {\n" ENTRIES("00") "LNHServer00 = 1.2.3.4:50052;\n}");
@@ -278,6 +296,7 @@ int main(void)
         return 1;
     RUN(the_guides_sample_parses);
     RUN(gaps_between_clusters_are_closed);
+    RUN(a_socket_is_a_path_that_fits);
     RUN(a_cluster_without_a_name_has_the_fixed_one);
     RUN(a_bad_entry_spoils_its_own_cluster_only);
     RUN(an_incomplete_cluster_says_so);
