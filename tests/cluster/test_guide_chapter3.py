@@ -78,11 +78,12 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 
 
 @pytest.fixture
-def whole(town: Town) -> Town:
-    """Begin with four members that serve."""
+def whole(town: Town) -> Iterator[Town]:
+    """Begin with four members that serve, and end with four that start with their appliances."""
     assert len(town.street.members) == 4
     town.street.settle()
-    return town
+    yield town
+    assert all(each.get(SERVICE)["onBoot"] for each in town.street.members)
 
 
 def give_user_to(appliance: Appliance) -> None:
@@ -398,6 +399,8 @@ def test_s8_a_factory_reset_waits_and_keeps_hsm_and_partition(whole: Town) -> No
     assert member.get(SERVICE)["state"] == "stopped"
     assert member.get("/api/cluster/config")["data"][0]["IpAddress"] == ""
     assert member.get(f"{hsm}/partitions") == partitions
+    assert member.get(SERVICE)["onBoot"] is False
+    member.done("PATCH", SERVICE, {"onBoot": True})
     body = {"service": "core", "IpAddress": member.address}
     member.done("PUT", "/api/cluster/config", body)
     member.done("POST", f"{SERVICE}/actions/start")
