@@ -429,6 +429,16 @@ def test_without_a_certificate_there_is_no_listener_and_no_call() -> None:
     run(scenario)
 
 
+def test_who_holds_the_core_port_is_named() -> None:
+    async def scenario() -> None:
+        async with serving(SERVER) as (_, port):
+            other = LinkServer(SERVER.identity(), accept_all, hello_of(FIRST), {}, no_postgresql)
+            with pytest.raises(BadInput, match=r"in use.*held by a listener of process"):
+                await other.start("127.0.0.1", port)
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("address", ["192.0.2.1", "not an address", ""])
 def test_an_address_that_cannot_be_listened_on_is_named(address: str) -> None:
     async def scenario() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -13,6 +14,7 @@ from typing import Final
 
 from conclave import faults
 from conclave.errors import NotAllowed
+from conclave.port_holders import name_holder
 
 BACKLOG: Final = 1024
 
@@ -33,7 +35,8 @@ def bind_socket(address: str, port: int, *, what: str) -> socket.socket:
         listener.setblocking(False)
     except OSError as cause:
         listener.close()
-        message = f"The {what} listener cannot use {address} port {port}: {cause.strerror}."
+        holder = name_holder(address, port) if cause.errno == errno.EADDRINUSE else ""
+        message = f"The {what} listener cannot use {address} port {port}: {cause.strerror}{holder}."
         raise NotAllowed(faults.SERVICE_FAILED, message) from cause
     return listener
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 import socket
@@ -56,6 +57,7 @@ from conclave.cluster.link.streams import (
 )
 from conclave.errors import BadInput, ConclaveError, InternalFault, NotAllowed
 from conclave.ids import MemberId
+from conclave.port_holders import name_holder
 from conclave.service.channel_errors import WireError, error_to_wire
 from conclave.service.frames import FrameTooLong, frame
 from conclave.service.quiet import Quiet
@@ -154,7 +156,11 @@ class LinkServer:
             family = socket.AF_INET6 if version == 6 else socket.AF_INET
             listener = socket.create_server((address, port), family=family, backlog=128)
         except (ValueError, OSError) as error:
-            message = f"The core address {address}, port {port}, cannot be listened on: {error}."
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            holder = name_holder(address, port) if taken else ""
+            message = (
+                f"The core address {address}, port {port}, cannot be listened on: {error}{holder}."
+            )
             raise BadInput(faults.CLUSTER_CONFIG, message) from error
         listener.setblocking(False)
         self._listener = listener
