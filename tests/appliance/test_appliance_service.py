@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,74 @@ def test_a_taken_crypto_port_refuses_the_start_and_leaves_nothing(tmp_path: Path
         await appliance.cluster.start()
 
     with_appliance(config, scene)
+
+
+def test_a_port_that_is_taken_at_boot_only_delays_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(tmp_path)
+
+    async def scene(appliance: Appliance) -> None:
+        await prepare_partition(appliance)
+        await appliance.cluster.set_on_boot(True)
+        (taken,) = bind_all(config.interfaces.values(), config.crypto_port, what="test")
+        booting = asyncio.create_task(appliance.cluster.start_on_boot())
+        await until(lambda: f"port {config.crypto_port}" in caplog.text, "the refusal is logged")
+        taken.close()
+        await booting
+        assert appliance.cluster.status().state == "running"
+
+    with_appliance(config, scene)
+
+
+def test_s3_a_stop_and_a_change_of_on_boot_call_the_start_at_boot_off(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(tmp_path)
+
+    async def scene(appliance: Appliance) -> None:
+        await prepare_partition(appliance)
+        taken = bind_all(config.interfaces.values(), config.crypto_port, what="test")
+        for enough in (partial(appliance.cluster.set_on_boot, False), appliance.cluster.stop):
+            await appliance.cluster.set_on_boot(True)
+            caplog.clear()
+            booting = asyncio.create_task(appliance.cluster.start_on_boot())
+            await until(lambda: "next attempt" in caplog.text, "the refusal is logged")
+            await enough()
+            for listener in taken:
+                listener.close()
+            await booting
+            assert appliance.cluster.status().state == "stopped"
+            taken = bind_all(config.interfaces.values(), config.crypto_port, what="test")
+        for listener in taken:
+            listener.close()
+
+    with_appliance(config, scene)
+
+
+def test_what_no_waiting_mends_is_refused_once_at_boot(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await appliance.cluster.set_on_boot(True)
+        await appliance.cluster.start_on_boot()
+        assert caplog.text.count("the cluster service did not start") == 1
+        assert "next attempt" not in caplog.text
+
+    with_appliance(make_config(tmp_path), scene)
+
+
+def test_a_member_that_is_not_enabled_at_boot_says_why_it_does_not_serve(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(appliance: Appliance) -> None:
+        await appliance.cluster.start_on_boot()
+        assert "onBoot" not in caplog.text
+        await make_authorized_cluster(appliance)
+        await appliance.cluster.start_on_boot()
+        assert "not enabled at boot (onBoot)" in caplog.text
+
+    with_appliance(make_config(tmp_path), scene)
 
 
 def test_s4_a_stop_and_a_restart_end_the_authorization(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from conclave import faults
 from conclave.appliance.admin_listener import AdminListener
+from conclave.appliance.boot_start import BootStart
 from conclave.appliance.changes import Changes
 from conclave.appliance.cluster_config import ClusterConfig, ListenerConfig
 from conclave.appliance.cluster_files import remove_cluster_files
@@ -28,7 +29,7 @@ from conclave.appliance.member_steps import CALL_SECONDS, MemberSteps
 from conclave.appliance.package_version import ClusterPackage, Release
 from conclave.appliance.paths import StatePaths
 from conclave.clock import ApplianceClock
-from conclave.errors import ConclaveError, Conflict, NotAllowed
+from conclave.errors import Conflict, NotAllowed
 from conclave.hsm.hsm import Hsm
 from conclave.service.messages import (
     ClusterSummary,
@@ -127,6 +128,7 @@ class ClusterService:
         self._watch: ClusterWatch | None = None
         self._state: ServiceState = "stopped"
         self._changes = Changes()
+        self._boot = BootStart(lambda: configured.stored)
         self._stopping: asyncio.Task[None] | None = None
         self.on_serving: Final = Listeners()
         """After every start, creation and authorization."""
@@ -193,20 +195,15 @@ class ClusterService:
         async with self._changes.ending():
             await self._stop()
             account = self._configured.postgresql_account
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(None, remove_cluster_files, self._paths, account)
+            await asyncio.to_thread(remove_cluster_files, self._paths, account)
             await self._identity.forget()
             self._admin.use(None)
             await self._configured.reset()
             self._paths.make()
 
     async def start_on_boot(self) -> None:
-        """Start when it was enabled; a refusal is logged, the appliance serves without it."""
-        if self._configured.stored.on_boot:
-            try:
-                await self.start()
-            except ConclaveError as refusal:
-                _log.error("the cluster service did not start: %s", refusal.message)
+        """Start when it was enabled; a refusal is logged, and what may pass is tried again."""
+        await self._boot.run(self._start_at_boot)
 
     def stop_soon(self) -> None:
         """Stop because the HSM lost the SMK: what it zeroizes must not go on serving."""
@@ -327,6 +324,11 @@ class ClusterService:
                 raise
             _log.warning("started with force: %s", refusal.message)
 
+    async def _start_at_boot(self) -> None:
+        async with self._changes.one(), self._package.held():
+            if self._boot.wanted and self._state == "stopped":
+                await self._start(force=False)
+
     async def _start(self, *, force: bool) -> None:
         self._check_start(force=force)
         self._paths.make()
@@ -355,6 +357,7 @@ class ClusterService:
         self.on_serving.notify()
 
     async def _stop(self) -> None:
+        self._boot.call_off()
         processes, self._processes = self._processes, None
         watch, self._watch = self._watch, None
         self._state = "stopped"
