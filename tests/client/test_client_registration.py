@@ -302,10 +302,11 @@ def test_a_client_directory_that_is_none_is_named(member: Member, tmp_path: Path
 
 
 def test_a_member_that_does_not_listen_is_named(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.socket() as taken:  # bound, so that nobody else comes to listen there
+        taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    nobody = Member(authority := Authority(), authority, port=port)
-    outcome = register(nobody, tmp_path, "--fingerprint", authority.fingerprint)
+        nobody = Member(authority := Authority(), authority, port=port)
+        outcome = register(nobody, tmp_path, "--fingerprint", authority.fingerprint)
     assert outcome.returncode != 0
     assert f"127.0.0.1:{port}" in outcome.stderr
 

@@ -38,11 +38,12 @@ def test_l2_dead_clusters_delay_no_other_and_gaps_are_allowed(owner: Owner, tmp_
         for index in set(range(MAX_CLUSTERS)) - {UNUSED}:
             port = 0
             if index != LIVE:
-                # It takes connections and never says a word.
-                silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-                port = silent.getsockname()[1]
-                if index == REFUSING:
-                    silent.close()
+                taken = stack.enter_context(socket.socket())
+                taken.bind(("127.0.0.1", 0))
+                port = taken.getsockname()[1]
+                if index != REFUSING:
+                    # It takes connections and never says a word.
+                    taken.listen()
             text += entries(owner, index, port)
         (tmp_path / "Chrystoki.conf").write_text(text + "}\n")
         shown = subprocess.run(

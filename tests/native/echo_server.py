@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 
 from conclave.errors import Ckr
+from tests.support.ports import free_port
 
 RECEIVE_BYTES = 1 << 18
 TRICKLE_BYTES = 10_000
@@ -125,8 +126,8 @@ class EchoServer:
         self._connections: set[socket.socket] = set()
         self._counts: dict[bytes, int] = {}
         self._turn = itertools.count()
+        self.port = self.port or free_port()
         self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
-        self.port = self._listener.getsockname()[1]
         self._running = True
         self._awake = threading.Event()
         self._awake.set()

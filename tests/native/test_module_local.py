@@ -15,7 +15,8 @@ from tests.native.driver import NATIVE, write_configuration
 from tests.service.conftest import Tenant, make_tenant
 from tests.support.cluster_bench import PASSWORD
 from tests.support.cryptoki import Cryptoki, mechanism
-from tests.support.worker_bench import free_port, worker_bench
+from tests.support.ports import free_port
+from tests.support.worker_bench import worker_bench
 
 pytestmark = pytest.mark.system
 

@@ -32,6 +32,7 @@ from conclave.service.meters import Meters
 from conclave.service.page import SharedPage
 from conclave.settings import Limits
 from tests.support.cluster_bench import ClusterBench, client_request
+from tests.support.ports import free_port
 
 P256 = bytes.fromhex("06082a8648ce3d030107")
 NIL = msgspec.Raw(b"\xc0")
@@ -164,13 +165,6 @@ class Identity:
     key_pem: bytes
     certificate_pem: bytes
     ca_pem: str
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
