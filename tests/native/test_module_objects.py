@@ -176,3 +176,31 @@ def test_hostile_templates_are_refused(session: Session) -> None:
     assert session.value("C_FindObjectsInit", ctypes.byref(one), huge) == Ckr.ARGUMENTS_BAD
     assert session.value("C_CreateObject", None, 0, made) != Ckr.OK
     assert session.value("C_CreateObject", None, 0, None) == Ckr.ARGUMENTS_BAD
+
+
+def test_a_search_shows_of_its_objects_what_they_show_without_it(session: Session) -> None:
+    label = {Cka.LABEL: b"told of"}
+    shown: Template = {Cka.SENSITIVE: False, Cka.EXTRACTABLE: True, Cka.TOKEN: True, **label}
+    templates = [{**AES, **shown}, {**AES, **label, Cka.TOKEN: True}, {**DATA, **label}]
+    handles = [session.create(template) for template in templates]
+    kinds = (Cka.LABEL, Cka.VALUE, Cka.CLASS, Cka.KEY_TYPE, Cka.UNIQUE_ID, Cka.WRAP_TEMPLATE)
+
+    def answers() -> list[tuple[int, int, bytes]]:
+        return [asked(session, handle, kind) for handle in handles for kind in kinds]
+
+    before = answers()
+    session.do("C_FindObjectsInit", attributes(label), 1)
+    assert answers() == before
+    assert answers() == before
+    session.do("C_FindObjectsFinal")
+    assert len({value for value, _, _ in before}) == 3
+    for handle in handles:
+        session.do("C_DestroyObject", handle)
+
+
+def asked(session: Session, handle: int, kind: Cka) -> tuple[int, int, bytes]:
+    """Return what C_GetAttributeValue says of one attribute: CK_RV, length, value."""
+    buffer = ctypes.create_string_buffer(64)
+    row = Attribute(kind, ctypes.addressof(buffer), 64)
+    value = session.value("C_GetAttributeValue", handle, ctypes.byref(row), 1)
+    return value, int(row.length), buffer.raw

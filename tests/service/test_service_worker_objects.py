@@ -22,6 +22,9 @@ from tests.support.worker_bench import NIL, WireClient, aes_template, worker_ben
 DATA = [(int(Cka.CLASS), ulong(Cko.DATA)), (int(Cka.TOKEN), TRUE)]
 
 
+BIG = (int(Cka.VALUE), bytes(wire.MAX_TOLD_OBJECT_BYTES))
+
+
 def data_object(label: bytes, *, private: bool = True, **more: bytes) -> wire.Template:
     extra = [(int(Cka[name]), value) for name, value in more.items()]
     return [
@@ -376,5 +379,55 @@ def test_an_answer_that_no_frame_holds_becomes_an_error(member: Member) -> None:
         assert reply.value == Ckr.DEVICE_MEMORY
         args = wire.GetAttributes(tenant.keyring, reference, [int(Cka.VALUE)] * 2)
         assert len(await tenant.client.ok(Operation.GET_ATTRIBUTES, args)) == 2
+
+    member.run(scenario)
+
+
+def told_of(tenant: Tenant, *names: bytes) -> wire.Find:
+    return wire.Find(tenant.keyring, [], 1, list(names))
+
+
+def test_a_search_tells_of_objects_what_could_be_asked_for_one_by_one(member: Member) -> None:
+    async def scenario(tenant: Tenant) -> None:
+        _, private = await tenant.ec_key()
+        shown = [(int(Cka.SENSITIVE), FALSE), (int(Cka.EXTRACTABLE), TRUE)]
+        secret = [*aes_template(token=True, value=os.urandom(32)), *shown]
+        readable = (await create(tenant, secret)).result[0]
+        gone = os.urandom(wire.OBJECT_ID_BYTES)
+        asked = told_of(tenant, private, gone, readable)
+        told = await tenant.client.ok(Operation.FIND, asked)
+        assert [name for name, _ in told] == [private, readable]
+        for name, rows in told:
+            types = [number for number, _, _ in rows]
+            assert {Cka.LABEL, Cka.CLASS, Cka.KEY_TYPE, Cka.SENSITIVE, Cka.UNIQUE_ID} <= set(types)
+            for some in (types[:60], types[60:]):
+                args = wire.GetAttributes(tenant.keyring, name, some)
+                alone = await tenant.client.ok(Operation.GET_ATTRIBUTES, args)
+                assert alone == [row for row in rows if row[0] in some]
+        hidden, plain = ({row[0]: row[1:] for row in rows} for _, rows in told)
+        assert hidden[Cka.VALUE] == [Ckr.ATTRIBUTE_SENSITIVE, None]
+        assert Cka.VALUE not in plain
+
+    member.run(scenario)
+
+
+def test_a_search_tells_nobody_what_he_may_not_see_nor_more_than_fits(member: Member) -> None:
+    async def scenario(tenant: Tenant) -> None:
+        made = [
+            (await create(tenant, data_object(b"one", private=False))).result[0],
+            (await create(tenant, data_object(b"two"))).result[0],
+            (await create(tenant, [*data_object(b"big")[:-1], BIG])).result[0],
+        ]
+        told = await tenant.client.ok(Operation.FIND, told_of(tenant, *made))
+        assert [name for name, _ in told] == made[:2]
+        stranger = await tenant.another(role=None)
+        told = await stranger.ok(Operation.FIND, told_of(tenant, *made))
+        assert [name for name, _ in told] == made[:1]
+        krso = await tenant.another(role=Role.KRSO)
+        told = await krso.ok(Operation.FIND, told_of(tenant, *made))
+        assert [name for name, _ in told] == made[:1]
+        for names in ([made[0]] * (wire.MAX_TOLD_OBJECTS + 1), [made[0], b"short"]):
+            reply = await tenant.client.call(Operation.FIND, told_of(tenant, *names))
+            assert reply.value == Ckr.ARGUMENTS_BAD
 
     member.run(scenario)

@@ -2,7 +2,8 @@
  * attributes.c - C_GetAttributeValue (PKCS#11 3.0, section 5.7.5).
  *
  * Every attribute of the template is answered, also after one could not be; the result tells of
- * the worst.  What is known of a session object is answered here, everything else by a worker.
+ * the worst.  What is known of a session object, or came with what a search found, is answered
+ * here, everything else by a worker.
  */
 #include <stdlib.h>
 
@@ -70,7 +71,8 @@ CK_RV cv_attributes_answer(struct cv_session *session, struct cv_object *object,
     struct query query = {.template = template, .worst = CKR_OK};
     CK_RV value = CKR_OK, answer;
     for (CK_ULONG i = 0; i < count && value == CKR_OK; i++) {
-        if (object->session != 0 && cv_object_give_attribute(object, &template[i], &answer)) {
+        if (object->session != 0 ? cv_object_give_attribute(object, &template[i], &answer)
+                                 : cv_delivered_give(session, object, &template[i], &answer)) {
             note(&query, i, answer);
             continue;
         }

@@ -67,6 +67,7 @@ static CK_RV find_init(struct cv_session *session, const CK_ATTRIBUTE *template,
         return value;
     bool on_token = cv_template_flag(template, count, CKA_TOKEN, true);
     bool in_session = !cv_template_flag(template, count, CKA_TOKEN, false);
+    cv_delivered_end(session);
     free(find->handles);
     *find = (struct cv_find){0};
     if (in_session)
@@ -96,6 +97,7 @@ static CK_RV find_final(struct cv_session *session)
     if (!session->find.active)
         return CKR_OPERATION_NOT_INITIALIZED;
     session->find.active = false;
+    cv_delivered_end(session);
     return CKR_OK;
 }
 

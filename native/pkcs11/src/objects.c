@@ -126,6 +126,7 @@ static CK_RV destroy_on_token(struct cv_session *session, struct cv_object *obje
         value = cv_put_write_if(session, true, &session->args);
     if (value == CKR_OK)
         value = cv_call_and_reply(session, CV_DESTROY_OBJECT, &reply);
+    atomic_fetch_add(&session->slot->changes, 1);
     if (value == CKR_OK)
         cv_object_remove(object);
     cv_reply_free(&reply);
@@ -181,6 +182,7 @@ static CK_RV set_attributes(struct cv_session *session, struct cv_object *object
         value = cv_put_write_if(session, token, &session->args);
     if (value == CKR_OK)
         value = cv_call_and_reply(session, CV_SET_ATTRIBUTES, &reply);
+    atomic_fetch_add(&session->slot->changes, 1);
     if (value == CKR_OK && token)
         cv_object_forget_key_info(object);
     else if (value == CKR_OK)

@@ -109,6 +109,7 @@ void cv_operations_reset(struct cv_session *session)
         cv_operation_free(operation_at(session, i));
     cv_digest_drop(session);
     session->find.active = false;
+    cv_delivered_end(session);
     free(session->find.handles);
     session->find.handles = NULL;
 }

@@ -170,8 +170,10 @@ static CK_RV set_pin(struct cv_session *session, const uint8_t *old, CK_ULONG ol
 static CK_RV cancel(struct cv_session *session, CK_FLAGS flags)
 {
     cv_operations_end(session, flags);
-    if (flags & CKF_FIND_OBJECTS)
+    if (flags & CKF_FIND_OBJECTS) {
         session->find.active = false;
+        cv_delivered_end(session);
+    }
     return CKR_OK;
 }
 

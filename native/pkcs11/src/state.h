@@ -33,6 +33,7 @@ enum cv_role { CV_ROLE_SO = 0, CV_ROLE_USER = 1, CV_ROLE_NONE = 2 }; /* first tw
 
 struct cv_session;
 struct cv_object;
+struct cv_delivered;
 
 struct cv_slot {
     /* Fixed once the slot is in the table. */
@@ -63,6 +64,8 @@ struct cv_slot {
     struct cv_session *sessions; /* a list through slot_next, slot_previous */
     CK_ULONG session_count, read_write_count;
     struct cv_object *session_objects; /* a list through slot_next, slot_previous */
+    struct cv_delivered *delivered;    /* a list through next, previous */
+    atomic_uint_fast64_t changes;      /* of token objects, by this process */
 };
 
 /* slot_table.c */
@@ -242,6 +245,7 @@ struct cv_find {
     bool active;
     CK_OBJECT_HANDLE *handles;
     size_t count, next;
+    struct cv_delivered *delivered; /* attributes of some of them, or NULL */
 };
 
 struct cv_session {
@@ -276,6 +280,13 @@ CK_RV cv_session_close(CK_SESSION_HANDLE handle);
 CK_RV cv_sessions_close_all(struct cv_slot *slot);
 CK_RV cv_session_enter(CK_SESSION_HANDLE handle, struct cv_session **session);
 void cv_session_leave(struct cv_session *session);
+
+/* delivered.c: attributes of what an active search found. */
+/* Answers for one attribute, if it is of a token object that the session's search found. */
+bool cv_delivered_give(struct cv_session *session, struct cv_object *object, CK_ATTRIBUTE *wanted,
+                       CK_RV *answer);
+void cv_delivered_end(struct cv_session *session); /* with the search */
+void cv_delivered_wipe(struct cv_slot *slot);      /* those of all its sessions */
 
 /* slot_events.c */
 CK_RV cv_events_start(void);

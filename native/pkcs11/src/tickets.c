@@ -97,6 +97,7 @@ static void wait_for_change(struct cv_slot *slot)
 static void forget_private(struct cv_slot *slot)
 {
     cv_session_objects_wipe_private(slot);
+    cv_delivered_wipe(slot);
     cv_states_forget(slot);
 }
 

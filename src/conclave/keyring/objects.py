@@ -74,6 +74,16 @@ def readable(
     return [_answer(attributes, concealed, number) for number in types]
 
 
+def described(attributes: Attributes, policy: ObjectPolicy = STRICT) -> list[AttributeAnswer]:
+    """Answer C_GetAttributeValue for all that an object can have, but for secrets that it shows."""
+    schema, concealed = schema_of(attributes), hidden(attributes, policy)
+    return [
+        _answer(attributes, concealed, number)
+        for number in schema.rows
+        if number in concealed or number not in schema.secret
+    ]
+
+
 def disclosed(attributes: Attributes, policy: ObjectPolicy = STRICT) -> list[tuple[int, bytes]]:
     """Return every attribute that a caller may read."""
     concealed = hidden(attributes, policy)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from conclave.crypto.ready_key import is_key
 from conclave.crypto.refusals import refusals
 from conclave.crypto.standard import Cka
+from conclave.errors import CredentialRefused, NotFound
 from conclave.keyring.attributes import EVER_SECRET, Attributes, key_type
 from conclave.keyring.objects import (
     AttributeAnswer,
+    described,
     key_info,
     matches,
     object_size,
@@ -21,6 +23,10 @@ from conclave.service.requests import Caller, args_decoder, bad_argument, check_
 from conclave.service.wire import (
     MAX_FIND_RESULTS,
     MAX_TEMPLATE_ATTRIBUTES,
+    MAX_TOLD_BYTES,
+    MAX_TOLD_OBJECT_BYTES,
+    MAX_TOLD_OBJECTS,
+    OBJECT_ID_BYTES,
     Find,
     GetAttributes,
     KeyInfo,
@@ -46,11 +52,15 @@ def _refuse_first_password(session: Session | None) -> None:
         raise first_password()
 
 
-def find(core: Core, caller: Caller, request: Request) -> list[bytes]:
-    """Return the ids of the token objects that match a template."""
+def find(
+    core: Core, caller: Caller, request: Request
+) -> list[bytes] | list[tuple[bytes, list[AttributeAnswer]]]:
+    """Return the ids of the token objects that match a template, or tell of some."""
     args: Find = _decode_find(request.args)
     check_template(args.template)
     access = reading(core, caller, request, args.keyring_id)
+    if args.told:
+        return _told(access, args.told)
     if args.limit < 0:
         raise bad_argument(f"Limit must be 0 (no limit) or more, not {args.limit}.")
     limit = min(args.limit or MAX_FIND_RESULTS, MAX_FIND_RESULTS)
@@ -59,6 +69,23 @@ def find(core: Core, caller: Caller, request: Request) -> list[bytes]:
     if not core.object_policy.extractable_keys and not EVER_SECRET.isdisjoint(terms):
         found = [name for name in found if _shows(access, name, terms)]
     return found[:limit]  # type: ignore[return-value]
+
+
+def _told(access: Access, names: list[bytes]) -> list[tuple[bytes, list[AttributeAnswer]]]:
+    """Return attributes of objects, without those that are absent, not to be seen, or large."""
+    if len(names) > MAX_TOLD_OBJECTS or any(len(name) != OBJECT_ID_BYTES for name in names):
+        raise bad_argument(f"At most {MAX_TOLD_OBJECTS} token objects are told of at once.")
+    told, room = [], MAX_TOLD_BYTES
+    for name in names:
+        try:
+            attributes = resolve(access, name).attributes
+        except (NotFound, CredentialRefused):
+            continue
+        size = object_size(attributes)
+        if size <= min(room, MAX_TOLD_OBJECT_BYTES):
+            room -= size
+            told.append((name, described(attributes, access.core.object_policy)))
+    return told
 
 
 def _shows(access: Access, name: bytes, terms: Attributes) -> bool:

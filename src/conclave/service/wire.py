@@ -19,6 +19,9 @@ MAX_TEMPLATE_ATTRIBUTES: Final = 64
 MAX_ATTRIBUTE_BYTES: Final = 1 << 16
 MAX_PASSWORD_BYTES: Final = 255
 MAX_FIND_RESULTS: Final = 16384
+MAX_TOLD_OBJECTS: Final = 64
+MAX_TOLD_BYTES: Final = 1 << 18
+MAX_TOLD_OBJECT_BYTES: Final = 1 << 14
 OBJECT_ID_BYTES: Final = 16
 BUSY: Final = 0xC0000001
 """Wire-only return value: nothing was done, try again after a pause."""
@@ -274,11 +277,15 @@ class InitToken(Message, frozen=True):
 
 
 class Find(Message, frozen=True):
-    """Ask for the ids of the token objects that match every attribute of `template`."""
+    """Ask for the ids of the token objects that match every attribute of `template`.
+
+    With `told` ask instead for the attributes of these objects.
+    """
 
     keyring_id: bytes
     template: Template
     limit: int
+    told: list[bytes] = []
 
 
 class GetAttributes(Message, frozen=True):

@@ -21,6 +21,34 @@ bool fake_is_private(unsigned object)
 }
 
 /* Finds by label, or everything. */
+/* Attributes of the objects that are named, but of the last one. */
+static CK_RV tell(cv_reader *args, bool logged_in, cv_writer *out)
+{
+    static const CK_ATTRIBUTE_TYPE types[] = {CKA_LABEL, CKA_KEY_TYPE, CKA_OWNER};
+    unsigned told[FAKE_OBJECTS], count = 0;
+    size_t named = cv_read_array(args), length;
+    for (size_t i = 0; i < named; i++) {
+        unsigned object = fake_object_of(cv_read_bin(args, &length), 16);
+        if (object != FAKE_KEM && (logged_in || !fake_is_private(object)))
+            told[count++] = object;
+    }
+    cv_write_array(out, count);
+    for (unsigned i = 0; i < count; i++) {
+        cv_writer asked;
+        cv_reader reader;
+        cv_writer_init(&asked);
+        cv_write_array(&asked, sizeof types / sizeof *types);
+        for (size_t k = 0; k < sizeof types / sizeof *types; k++)
+            cv_write_uint(&asked, types[k]);
+        cv_reader_init(&reader, asked.bytes, asked.length);
+        cv_write_array(out, 2);
+        put_id(out, told[i]);
+        fake_get_attributes(told[i], &reader, out);
+        cv_writer_free(&asked);
+    }
+    return CKR_OK;
+}
+
 CK_RV fake_match(cv_reader *args, bool logged_in, cv_writer *out)
 {
     size_t count = cv_read_array(args), length;
@@ -32,6 +60,9 @@ CK_RV fake_match(cv_reader *args, bool logged_in, cv_writer *out)
         if (label && length > 0)
             wanted = *value - '0';
     }
+    cv_read_uint(args);
+    if (fake.tells && args->at < args->end)
+        return tell(args, logged_in, out);
     for (unsigned i = 1; i < FAKE_OBJECTS; i++)
         found += (wanted == 0 || wanted == i) && (logged_in || !fake_is_private(i));
     cv_write_array(out, found);

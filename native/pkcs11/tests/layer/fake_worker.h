@@ -24,6 +24,7 @@ struct fake {
     char next_ticket[32];        /* if not empty, the next answer brings it, and it is valid */
     unsigned long usage;         /* that KEY_INFO gives */
     bool readable;               /* secret keys show their value */
+    bool tells;                  /* FIND gives attributes of objects that it is asked for */
     bool always_authenticate;    /* keys ask for the password before each use */
     unsigned long refused[3];    /* mechanism, usage, CK_RV: what it refuses all the same */
     unsigned long refused_count; /* so often the same one */

@@ -22,6 +22,104 @@ static CK_ULONG count_found(CK_SESSION_HANDLE session, CK_ATTRIBUTE *template, C
     return total;
 }
 
+/* Reads a label as applications do: its length first. */
+static void read_label(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object)
+{
+    char label[8] = "";
+    CK_ATTRIBUTE row = {CKA_LABEL, NULL, 0};
+    CHECK_RV(CKR_OK, C_GetAttributeValue(session, object, &row, 1));
+    CHECK(row.ulValueLen == 5);
+    row.pValue = label;
+    CHECK_RV(CKR_OK, C_GetAttributeValue(session, object, &row, 1));
+    CHECK(memcmp(label, "label", 5) == 0);
+}
+
+static CK_ULONG begin_search(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE handles[FAKE_OBJECTS])
+{
+    CK_ULONG found;
+    CHECK_RV(CKR_OK, C_FindObjectsInit(session, NULL, 0));
+    CHECK_RV(CKR_OK, C_FindObjects(session, handles, FAKE_OBJECTS, &found));
+    return found;
+}
+
+static void test_attributes_come_with_what_a_search_found(void)
+{
+    CK_OBJECT_HANDLE handles[FAKE_OBJECTS], never_told;
+    CK_SESSION_HANDLE session = fake_session(0);
+    CHECK_RV(CKR_OK, C_Login(session, CKU_USER, pin, 8));
+    never_told = fake_find(session, FAKE_KEM);
+    fake.tells = true;
+    CK_ULONG count = begin_search(session, handles);
+    CHECK(count == FAKE_OBJECTS - 1);
+    unsigned finds = fake.calls[CV_FIND], reads = fake.calls[CV_GET_ATTRIBUTES];
+    for (CK_ULONG i = 0; i < count; i++)
+        if (handles[i] != never_told)
+            read_label(session, handles[i]);
+    CHECK(fake.calls[CV_FIND] == finds + 1 && fake.calls[CV_GET_ATTRIBUTES] == reads);
+    char bytes[8];
+    CK_ATTRIBUTE rows[] = {{CKA_LABEL, bytes, 2}, {CKA_OWNER, bytes, 8}, {CKA_LABEL, bytes, 8}};
+    CHECK_RV(CKR_BUFFER_TOO_SMALL, C_GetAttributeValue(session, handles[0], &rows[0], 1));
+    CHECK_RV(CKR_ATTRIBUTE_TYPE_INVALID, C_GetAttributeValue(session, handles[0], &rows[1], 2));
+    CHECK(rows[1].ulValueLen == CK_UNAVAILABLE_INFORMATION && rows[2].ulValueLen == 5);
+    CHECK(fake.calls[CV_GET_ATTRIBUTES] == reads);
+    /* What was not told is asked for, of objects that were not told of as well. */
+    rows[0] = (CK_ATTRIBUTE){CKA_VALUE, bytes, 8};
+    CHECK_RV(CKR_ATTRIBUTE_SENSITIVE, C_GetAttributeValue(session, handles[0], rows, 1));
+    read_label(session, never_told);
+    CHECK(fake.calls[CV_FIND] == finds + 1 && fake.calls[CV_GET_ATTRIBUTES] == reads + 3);
+    CHECK_RV(CKR_OK, C_FindObjectsFinal(session));
+    read_label(session, handles[0]);
+    CHECK(fake.calls[CV_FIND] == finds + 1 && fake.calls[CV_GET_ATTRIBUTES] == reads + 5);
+}
+
+/* Nothing is shown that this process has changed since, or that a login or logout has. */
+static void test_what_came_with_a_search_is_asked_for_again_after_a_change(void)
+{
+    CK_OBJECT_HANDLE handles[FAKE_OBJECTS];
+    CK_SESSION_HANDLE session = fake_session(0), other = fake_session(CKF_RW_SESSION);
+    CHECK_RV(CKR_OK, C_Login(session, CKU_USER, pin, 8));
+    fake.tells = true;
+    begin_search(session, handles);
+    read_label(session, handles[0]);
+    unsigned finds = fake.calls[CV_FIND], reads = fake.calls[CV_GET_ATTRIBUTES];
+    CK_ATTRIBUTE change = {CKA_LABEL, "other", 5};
+    CHECK_RV(CKR_OK, C_SetAttributeValue(other, handles[1], &change, 1));
+    read_label(session, handles[0]);
+    CHECK(fake.calls[CV_FIND] == finds + 1);
+    CHECK_RV(CKR_OK, C_DestroyObject(other, handles[1]));
+    read_label(session, handles[0]);
+    CHECK(fake.calls[CV_FIND] == finds + 2 && fake.calls[CV_GET_ATTRIBUTES] == reads);
+    CHECK_RV(CKR_OK, C_Logout(other));
+    CHECK_RV(CKR_OK, C_Login(other, CKU_USER, pin, 8));
+    read_label(session, fake_find(other, FAKE_AES));
+    CHECK(fake.calls[CV_FIND] == finds + 4);
+    CHECK_RV(CKR_OK, C_SessionCancel(session, CKF_FIND_OBJECTS));
+    read_label(session, fake_find(other, FAKE_AES));
+    CHECK(fake.calls[CV_FIND] == finds + 5 && fake.calls[CV_GET_ATTRIBUTES] == reads + 2);
+}
+
+/* A worker that knows nothing of it gives ids, and odd ones anything. */
+static void test_a_search_that_brings_no_attributes_costs_one_request(void)
+{
+    static const uint8_t odd[][8] = {{0xc0}, {0x91, 0x92, 0xc4, 0x02, 'a', 'b', 0x90}, {0xdd, 0xff}};
+    CK_OBJECT_HANDLE handles[FAKE_OBJECTS];
+    CK_SESSION_HANDLE session = fake_session(0);
+    for (size_t i = 0; i <= sizeof odd / sizeof *odd; i++) {
+        CK_ULONG count = begin_search(session, handles);
+        unsigned finds = fake.calls[CV_FIND], reads = fake.calls[CV_GET_ATTRIBUTES];
+        if (i > 0) {
+            fake.odd_answers = 1;
+            fake.odd_length = sizeof odd[0];
+            memcpy(fake.odd, odd[i - 1], sizeof odd[0]);
+        }
+        for (CK_ULONG k = 0; k < count; k++)
+            read_label(session, handles[k]);
+        CHECK(fake.calls[CV_FIND] == finds + 1);
+        CHECK(fake.calls[CV_GET_ATTRIBUTES] == reads + 2 * count);
+        CHECK_RV(CKR_OK, C_FindObjectsFinal(session));
+    }
+}
+
 static CK_OBJECT_HANDLE make(CK_SESSION_HANDLE session, const char *label, CK_BBOOL private)
 {
     CK_OBJECT_HANDLE handle;
@@ -196,6 +294,9 @@ int main(void)
     run(test_session_objects);
     run(test_session_object_attributes);
     run(test_attributes);
+    run(test_attributes_come_with_what_a_search_found);
+    run(test_what_came_with_a_search_is_asked_for_again_after_a_change);
+    run(test_a_search_that_brings_no_attributes_costs_one_request);
     run(test_hostile_templates);
     run(test_many_handles);
     return 0;
