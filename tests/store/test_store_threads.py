@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,13 @@ from conclave.cluster.store_threads import ReaderThread, WriterThread
 from conclave.errors import BadInput, InternalFault, Unavailable
 from conclave.store.engine import open_writer_engine
 from conclave.store.migrations import migrate
-from conclave.store.repository import ClusterReader, ClusterWriter, Touched, open_reader
+from conclave.store.repository import (
+    MAX_SEEN,
+    ClusterReader,
+    ClusterWriter,
+    Touched,
+    open_reader,
+)
 from conclave.store.rows import UserRow
 from tests.store.test_store_contract import new_keyring, new_object
 from tests.support.cluster_bench import gathered
@@ -147,6 +154,71 @@ def test_what_one_job_has_read_is_read_again_after_any_change_but_of_objects(
             answers = await gathered(first, *tasks)
             assert [a for a in answers if isinstance(a, set)] == [set(), set(), *[{"ring"}] * 3]
             assert len(asked) == 6  # by all but the second
+
+    asyncio.run(scenario())
+
+
+def test_a_lone_job_that_refuses_leaves_nothing_behind(tmp_path: Path) -> None:
+    def refuse(writer: ClusterWriter) -> None:
+        writer.insert_keyrings([new_keyring("refused", 2)])
+        raise BadInput(faults.BAD_REQUEST, "Not this one.")
+
+    def break_a_rule(writer: ClusterWriter) -> None:
+        writer.insert_keyrings([new_keyring("first", 3), new_keyring("second", 3)])
+
+    async def scenario() -> None:
+        async with threads(tmp_path) as store:
+            for job, error in ((refuse, BadInput), (break_a_rule, InternalFault)):
+                with pytest.raises(error):
+                    await store.writer.write(job)
+                assert await store.reader.read(labels) == set()
+            await store.writer.write(lambda w: w.insert_keyrings([new_keyring("kept", 4)]))
+            assert await store.reader.read(labels) == {"kept"}
+
+    asyncio.run(scenario())
+
+
+def test_what_was_read_is_known_to_later_batches_until_the_connection_is_lost(
+    tmp_path: Path,
+) -> None:
+    asked: list[str] = []
+
+    def look(name: str) -> Callable[[ClusterWriter], set[str]]:
+        def ask(writer: ClusterWriter) -> set[str]:
+            asked.append(name)
+            return labels(writer)
+
+        return lambda writer: writer.once((b"labels",), lambda: ask(writer))
+
+    def lose(_writer: ClusterWriter) -> None:
+        raise OperationalError("SELECT", None, sqlite3.OperationalError("disk I/O error"))
+
+    async def scenario() -> None:
+        async with threads(tmp_path) as store:
+            write = store.writer.write
+            assert await write(look("first"), objects_only=True) == set()
+            assert await write(look("known"), objects_only=True) == set()
+            await write(lambda w: w.insert_keyrings([new_keyring("ring", 1)]))
+            assert await write(look("after a change"), objects_only=True) == {"ring"}
+            with pytest.raises(InternalFault):
+                await write(lose, objects_only=True)
+            assert await write(look("on a new connection"), objects_only=True) == {"ring"}
+            assert asked == ["first", "after a change", "on a new connection"]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_remembered_of_the_store_is_bounded(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with threads(tmp_path) as store:
+            asked: list[int] = []
+
+            def look(writer: ClusterWriter) -> None:
+                for number in (*range(MAX_SEEN + 1), 0, MAX_SEEN):
+                    writer.once((number.to_bytes(2),), partial(asked.append, number))
+
+            await store.writer.write(look, objects_only=True)
+            assert asked == [*range(MAX_SEEN + 1), 0]
 
     asyncio.run(scenario())
 

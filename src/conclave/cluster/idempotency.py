@@ -27,8 +27,9 @@ from conclave.store.rows import IdempotencyRow
 KEPT_MS: Final = 3_600_000
 LATEST_DEADLINE_MS: Final = 600_000
 """Far below KEPT_MS: no request may be carried out after its record was forgotten."""
-FORGET_AT_ONCE: Final = 256
-"""At least twice what one transaction records, which forgets once."""
+FORGET_EVERY_MS: Final = 100
+FORGET_AT_ONCE: Final = 1024
+"""Several times what is recorded in FORGET_EVERY_MS, so that the records do not grow for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,8 @@ def record(
     now_ms: ClusterTimeMs,
 ) -> None:
     """Record a write in its own transaction, and forget some that have expired."""
-    writer.once((b"forget",), lambda: writer.forget_records(now_ms, at_most=FORGET_AT_ONCE))
+    turn = (b"forget", (now_ms // FORGET_EVERY_MS).to_bytes(8))
+    writer.once(turn, lambda: writer.forget_records(now_ms, at_most=FORGET_AT_ONCE))
     writer.put_record(
         request.client_id,
         request.key,

@@ -1,11 +1,12 @@
 """The threads that own the cluster store: one that writes, one that reads.
 
-Invariant: commit, then bump the shared page, then answer (rule C15).  Nobody is told of success
+Invariant: commit, then bump the shared page, then answer (rule C15). Nobody is told of success
 before COMMIT has returned and every synchronous standby has what it committed; of a batch whose
-COMMIT fails, nothing is kept and nobody is told of success.  A job that refuses takes only its own
-changes back.  What one job of a batch has read is taken for read by the next only while nothing
-but objects is changed between them.  Where there are other members, they are told between commit
-and answer: `acknowledge` returns once every visible one has taken note.
+COMMIT fails, nothing is kept and nobody is told of success. A job that refuses takes only its own
+changes back. What one job has read is taken for read by the next only while this thread, the
+store's only writer, changes nothing but objects between them, on one and the same connection. Where
+there are other members, they are told between commit and answer: `acknowledge` returns once every
+visible one has taken note.
 """
 
 from __future__ import annotations
@@ -199,7 +200,10 @@ class WriterThread:
             with connection.begin() as transaction:
                 outcomes = _run_jobs(connection, batch, touched)
                 committing = True
-                transaction.commit()
+                if len(batch) == 1 and outcomes[0].error is not None:
+                    transaction.rollback()
+                else:
+                    transaction.commit()
             if replication_was_cancelled(connection):
                 self._reopen()
                 self._publish(Touched(everything=True))
@@ -235,41 +239,45 @@ class WriterThread:
 
 
 def _run_jobs(connection: Connection, batch: Sequence[_Queued], touched: Touched) -> list[_Outcome]:
-    outcomes, seen = [], Seen()
+    """Carry out a batch; what a lone job did that refuses is the caller's to take back."""
+    # Kept with the connection to the store, and lost with it.
+    seen: Seen = connection.info.setdefault("seen", {})
+    outcomes = []
     for job in batch:
         if not job.objects_only:
-            seen = Seen()
-        outcomes.append(_run_job(connection, job, touched, seen))
+            seen.clear()
+        run = _run_job if len(batch) == 1 else _run_apart
+        outcomes.append(run(connection, job, touched, seen))
         if not job.objects_only:
-            seen = Seen()
+            seen.clear()
     return outcomes
 
 
-def _run_job(connection: Connection, job: _Queued, touched: Touched, seen: Seen) -> _Outcome:
+def _run_apart(connection: Connection, job: _Queued, touched: Touched, seen: Seen) -> _Outcome:
+    """Carry out a job; one that refuses leaves the others of its transaction alone."""
     # The library's own nested transaction costs as much as three statements more.
     connection.exec_driver_sql("SAVEPOINT job")
+    outcome = _run_job(connection, job, touched, seen)
+    if outcome.error is not None:
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT job")
+    connection.exec_driver_sql("RELEASE SAVEPOINT job")
+    return outcome
+
+
+def _run_job(connection: Connection, job: _Queued, touched: Touched, seen: Seen) -> _Outcome:
     writer = ClusterWriter(connection, seen)
     try:
         result = job.work(writer)
-        connection.exec_driver_sql("RELEASE SAVEPOINT job")
     except IntegrityError as error:
-        _take_back(connection)
         logger.exception("A change broke a constraint of the cluster store.")
         message = "The change breaks a constraint of the cluster store; the log has the cause."
         return _Outcome(job.answer, error=_caused(InternalFault(faults.INTERNAL, message), error))
     except DBAPIError:
         raise  # SQLite may have ended the whole transaction already
     except Exception as error:  # noqa: BLE001 - handed to whoever waits, who logs what is unexpected
-        _take_back(connection)
         return _Outcome(job.answer, error=error)
     touched.add(writer.touched)
     return _Outcome(job.answer, result=result, internal=job.internal)
-
-
-def _take_back(connection: Connection) -> None:
-    """Undo what the job under way has changed, and nothing else of the batch."""
-    connection.exec_driver_sql("ROLLBACK TO SAVEPOINT job")
-    connection.exec_driver_sql("RELEASE SAVEPOINT job")
 
 
 def _deliver(outcomes: Sequence[_Outcome]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row
 
@@ -20,6 +21,7 @@ from conclave.ids import (
     RowRevision,
     SlotNumber,
 )
+from conclave.store import schema
 from conclave.store.rows import (
     ClientRow,
     ClusterStateRow,
@@ -217,12 +219,22 @@ def cluster_state_values(row: ClusterStateRow) -> Values:
     return values
 
 
-def idempotency(row: AnyRow) -> IdempotencyRow:
-    """Read an idempotency record."""
+IDEMPOTENCY: Final = (
+    schema.idempotency.c.keyring_id,
+    schema.idempotency.c.request_mac,
+    schema.idempotency.c.result,
+    schema.idempotency.c.revision,
+    schema.idempotency.c.expires_ms,
+)
+
+
+def idempotency(row: Sequence[Any]) -> IdempotencyRow:
+    """Read an idempotency record, whose columns are those of IDEMPOTENCY."""
+    keyring_id, request_mac, result, revision, expires_ms = row
     return IdempotencyRow(
-        keyring_id=KeyringId(row.keyring_id),
-        request_mac=row.request_mac,
-        result=row.result,
-        revision=RowRevision(row.revision),
-        expires_ms=ClusterTimeMs(row.expires_ms),
+        keyring_id=KeyringId(keyring_id),
+        request_mac=request_mac,
+        result=result,
+        revision=RowRevision(revision),
+        expires_ms=ClusterTimeMs(expires_ms),
     )

@@ -40,6 +40,7 @@ from conclave.ids import (
 from conclave.store import mapping, schema
 from conclave.store.engine import open_reader_engine
 from conclave.store.migrations import stored_version
+from conclave.store.prepared import Prepared
 from conclave.store.rows import (
     ClientRow,
     ClusterStateRow,
@@ -70,8 +71,10 @@ _CLIENT_BY_KEY: Final = select(schema.clients).where(
     schema.clients.c.key_sha256 == bindparam("key")
 )
 _CLIENT: Final = select(schema.clients).where(schema.clients.c.client_id == bindparam("id"))
-_RECORD: Final = select(schema.idempotency).where(schema.idempotency.c.record_id == bindparam("id"))
-_NEXT: Final = (
+_RECORD: Final = Prepared(
+    select(*mapping.IDEMPOTENCY).where(schema.idempotency.c.record_id == bindparam("id"))
+)
+_NEXT: Final = Prepared(
     update(schema.counters)
     .where(schema.counters.c.name == bindparam("counter"))
     .values(value=schema.counters.c.value + bindparam("step"))
@@ -85,10 +88,12 @@ _MATCHING_OBJECT: Final = and_(
     schema.objects.c.object_id == bindparam("of_object"),
     schema.objects.c.revision == bindparam("expected"),
 )
-_INSERT_OBJECT: Final = insert(schema.objects)
-_REPLACE_OBJECT: Final = update(schema.objects).where(_MATCHING_OBJECT)
-_DELETE_OBJECT: Final = delete(schema.objects).where(_MATCHING_OBJECT)
-_INSERT_RECORD: Final = insert(schema.idempotency)
+_INSERT_OBJECT: Final = Prepared(insert(schema.objects), schema.objects.columns.keys())
+_REPLACE_OBJECT: Final = Prepared(
+    update(schema.objects).where(_MATCHING_OBJECT), schema.objects.columns.keys()
+)
+_DELETE_OBJECT: Final = Prepared(delete(schema.objects).where(_MATCHING_OBJECT))
+_INSERT_RECORD: Final = Prepared(insert(schema.idempotency), schema.idempotency.columns.keys())
 _FORGET_RECORDS: Final = delete(schema.idempotency).where(
     schema.idempotency.c.record_id.in_(
         select(schema.idempotency.c.record_id)
@@ -261,8 +266,8 @@ class ClusterReader:
 
     def record(self, client_id: ClientId, key: IdempotencyKey) -> IdempotencyRow | None:
         """Return what an idempotency key was used for, None when it was not."""
-        row = self._connection.execute(_RECORD, {"id": record_id(client_id, key)}).one_or_none()
-        return mapping.idempotency(row) if row else None
+        rows = _RECORD.run(self._connection, {"id": record_id(client_id, key)})
+        return mapping.idempotency(rows[0]) if rows else None
 
     def _counter(self, name: str) -> int:
         value: int = self._connection.execute(_COUNTER, {"counter": name}).scalar_one()
@@ -293,7 +298,8 @@ class Touched:
 
 T = TypeVar("T")
 Seen = dict[tuple[bytes, ...], Any]
-"""What jobs of one transaction have read, as long as only objects are changed; see `once`."""
+"""What the jobs of one connection have read, as long as only objects are changed; see `once`."""
+MAX_SEEN: Final = 4096
 
 
 class ClusterWriter(ClusterReader):
@@ -305,11 +311,13 @@ class ClusterWriter(ClusterReader):
         self._seen: Seen = {} if seen is None else seen
 
     def once(self, name: tuple[bytes, ...], ask: Callable[[], T]) -> T:
-        """Return what `ask` tells, or told an earlier job of this transaction under that name.
+        """Return what `ask` tells, or told an earlier job of this connection under that name.
 
         Only for what a change of objects leaves as it is; an exception is not kept.
         """
         if name not in self._seen:
+            if len(self._seen) >= MAX_SEEN:
+                self._seen.clear()
             self._seen[name] = ask()
         answer: T = self._seen[name]
         return answer
@@ -414,7 +422,7 @@ class ClusterWriter(ClusterReader):
     def insert_object(self, row: ObjectRow) -> None:
         """Insert an object; raises Conflict when the keyring has one of that id."""
         try:
-            self._connection.execute(_INSERT_OBJECT, mapping.object_values(row))
+            _INSERT_OBJECT.change(self._connection, mapping.object_values(row))
         except IntegrityError as error:
             if "foreign key" in str(error.orig).lower():
                 raise
@@ -425,7 +433,7 @@ class ClusterWriter(ClusterReader):
         """Replace an object if its revision is the expected one; raises Conflict otherwise."""
         names = {"of_keyring": row.keyring_id, "of_object": row.object_id, "expected": expected}
         values = mapping.object_values(row)
-        if self._connection.execute(_REPLACE_OBJECT, names | values).rowcount != 1:
+        if _REPLACE_OBJECT.change(self._connection, names | values) != 1:
             raise _object_conflict(row.object_id, "was changed or deleted by somebody else")
         self.touched.keyrings.add(row.keyring_id)
 
@@ -434,7 +442,7 @@ class ClusterWriter(ClusterReader):
     ) -> None:
         """Delete an object if its revision is the expected one; raises Conflict otherwise."""
         names = {"of_keyring": keyring_id, "of_object": object_id, "expected": expected}
-        if self._connection.execute(_DELETE_OBJECT, names).rowcount != 1:
+        if _DELETE_OBJECT.change(self._connection, names) != 1:
             raise _object_conflict(object_id, "was changed or deleted by somebody else")
         self.touched.keyrings.add(keyring_id)
 
@@ -486,8 +494,8 @@ class ClusterWriter(ClusterReader):
         expires_ms: ClusterTimeMs,
     ) -> None:
         """Record what an idempotency key was used for, in the write's own transaction."""
-        self._connection.execute(
-            _INSERT_RECORD,
+        _INSERT_RECORD.change(
+            self._connection,
             {
                 "record_id": record_id(client_id, key),
                 "keyring_id": keyring_id,
@@ -506,9 +514,8 @@ class ClusterWriter(ClusterReader):
     # ------------------------------------------------------------------ helpers
 
     def _take(self, counter: str, step: int) -> int:
-        taken = self._connection.execute(_NEXT, {"counter": counter, "step": step})
-        value: int = taken.scalar_one()
-        return value
+        ((value,),) = _NEXT.run(self._connection, {"counter": counter, "step": step})
+        return int(value)
 
     def _put(self, table: Table, key: dict[str, object], values: dict[str, object]) -> None:
         matches = and_(*(table.c[name] == value for name, value in key.items()))
