@@ -14,18 +14,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, StaticPool
 
 from conclave.store.postgresql.configuration import DATABASE, OWNER, READER
+from conclave.store.prepared import Prepared
 
 # Imported when PostgreSQL is opened: see store/postgresql/control.py.
 if TYPE_CHECKING:
     import psycopg
 
 BUSY_TIMEOUT_MS: Final = 5000
+_BEGIN_IMMEDIATE: Final = Prepared(text("BEGIN IMMEDIATE"))
 _WRITER_PRAGMAS: Final = (
     f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
     "PRAGMA journal_mode=WAL",
@@ -154,4 +156,4 @@ def _prepare(engine: Engine, pragmas: tuple[str, ...]) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    _BEGIN_IMMEDIATE.change(connection, {})
