@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
+import random
 import tarfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from conclave.errors import BadInput
+from conclave.operations.model import Media
 from conclave.packages.files import unpack
-from tests.support.input_fuzzer import TARGETS, Seeds, fuzz
+from conclave.rest.media_types import check_media_type
+from conclave.settings import Strictness
+from tests.support.input_fuzzer import (
+    BODIES,
+    HEADERS,
+    TARGETS,
+    Seeds,
+    assembled,
+    fuzz,
+    read_package,
+    receive_body,
+)
+
+PLAIN_JSON, BROWSER = HEADERS[3:5]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -21,6 +38,47 @@ def test_mutated_input_is_taken_or_refused(target: str) -> None:
     assert tally.findings == []
     assert tally.inputs == 400
     assert 0 < tally.ends["taken"] < 400
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("strictness", Strictness)
+def test_each_header_that_is_mutated_is_taken_where_the_door_knows_it(
+    header: bytes, strictness: Strictness
+) -> None:
+    text = header.decode("latin-1")
+    refused: dict[Strictness, dict[str, tuple[bytes, ...]]] = {
+        # The vendor's door wants the vendor's template, and no body is said to be HTML.
+        Strictness.VENDOR: {
+            "Content-Type": (PLAIN_JSON, BROWSER),
+            "Accept": (PLAIN_JSON, BROWSER),
+        },
+        Strictness.JSON: {"Content-Type": (BROWSER,), "Accept": ()},
+    }
+    for name, given in (("Content-Type", (text, None)), ("Accept", (None, text))):
+        is_refused = header in refused[strictness][name]
+        with pytest.raises(BadInput, match=f"^{name} is") if is_refused else nullcontext():
+            check_media_type(
+                *given, has_body=name != "Accept", strictness=strictness, kinds=frozenset(Media)
+            )
+
+
+@pytest.mark.parametrize("header", HEADERS[-2:])
+@pytest.mark.parametrize(("body", "content"), list(zip(BODIES, (b"Hello", b""), strict=True)))
+def test_each_body_that_is_mutated_is_taken(
+    tmp_path: Path, body: bytes, content: bytes, header: bytes
+) -> None:
+    kept = asyncio.run(receive_body(body, header, random.Random(1), tmp_path))
+    assert kept == content
+
+
+def test_the_package_that_is_mutated_is_taken(tmp_path: Path) -> None:
+    seeds = Seeds.made(tmp_path / "seeds")
+    counts = (seeds.manifest.file_count, seeds.manifest.unpacked_bytes)
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    read_package(assembled(seeds, seeds.archive, counts), inside)
+    with pytest.raises(BadInput, match="its manifest counts 3"):
+        read_package(assembled(seeds, seeds.archive, (counts[0] + 1, counts[1])), inside)
 
 
 @pytest.mark.parametrize("second", ["conclave/one.py", "conclave/one.py/two.py"])

@@ -126,7 +126,12 @@ async def receive(rng: random.Random, directory: Path) -> None:
     """Receive a mutated multipart body in pieces of any length."""
     body = mutated(rng.choice(BODIES), rng)
     header = rng.choice(HEADERS[-2:])
-    content_type = (mutated(header, rng) if rng.random() < 0.3 else header).decode("latin-1")
+    header = mutated(header, rng) if rng.random() < 0.3 else header
+    await receive_body(body, header, rng, directory)
+
+
+async def receive_body(body: bytes, header: bytes, rng: random.Random, directory: Path) -> bytes:
+    """Return the file that a body holds, received in pieces under a content type."""
 
     async def pieces() -> AsyncIterator[bytes]:
         at = 0
@@ -137,7 +142,7 @@ async def receive(rng: random.Random, directory: Path) -> None:
 
     receiving = received(
         pieces(),
-        content_type,
+        header.decode("latin-1"),
         files=UserFiles(directory, MAX_UPLOAD_BYTES, 2 * MAX_UPLOAD_BYTES),
         user_id="admin",
         chunk_seconds=SLOW_SECONDS,
@@ -146,6 +151,7 @@ async def receive(rng: random.Random, directory: Path) -> None:
         upload.incoming.stream.flush()
         size_bytes = upload.incoming.path.stat().st_size
         assert upload.incoming.stream_bytes == size_bytes <= MAX_UPLOAD_BYTES
+        return upload.incoming.path.read_bytes()
 
 
 @contextmanager
@@ -219,6 +225,14 @@ def package(seeds: Seeds, rng: random.Random) -> bytes:
     elif depth == 4:
         tar, *odd = odd_tar(rng)
         archive, counts = gzip.compress(tar, compresslevel=1), (odd[0], odd[1])
+    whole = assembled(seeds, archive, counts, rng if depth == 1 else None)
+    return mutated(whole, rng) if depth == 0 else whole
+
+
+def assembled(
+    seeds: Seeds, archive: bytes, counts: tuple[int, int], damage: random.Random | None = None
+) -> bytes:
+    """Return a signed package of an archive of so many files and bytes, its manifest damaged."""
     payload = b"".join(sealed_chunks([archive], CODE, SALT))
     manifest = msgspec.structs.replace(
         seeds.manifest,
@@ -228,10 +242,7 @@ def package(seeds: Seeds, rng: random.Random) -> bytes:
         payload_sha256=hashlib.sha256(payload).hexdigest(),
     )
     encoded = msgspec.json.encode(manifest)
-    if depth == 1:
-        encoded = mutated(encoded, rng)
-    whole = signed_head(encoded, KEY) + payload
-    return mutated(whole, rng) if depth == 0 else whole
+    return signed_head(mutated(encoded, damage) if damage else encoded, KEY) + payload
 
 
 def read_package(content: bytes, directory: Path) -> None:

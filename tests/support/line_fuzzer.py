@@ -35,6 +35,12 @@ from conclave.shell_words import Word
 MAX_MESSAGE: Final = 2000
 CANARY: Final = "Canary-Passw0rd"
 """The value of each secret option; no refusal may repeat it."""
+FITTING: Final = {
+    "ipaddress": "192.0.2.1",
+    "clusteripaddress": "192.0.2.1",
+    "fingerprint": "c5" * 32,
+}
+"""What an option wants that does not take any name."""
 _VALUE: Final = re.compile(
     r"(?P<option>\S+) must be (?:a number|one of .*); it is (?P<value>.*)\.$"
 )
@@ -60,8 +66,11 @@ class LineTrial:
         self._words = sorted({word for command in COMMANDS for word in command.path})
 
     def __call__(self, rng: random.Random, _directory: Path) -> None:
+        """Read a mutated line; raise BadInput when it is refused as it should be."""
+        self.read(self._line(rng))
+
+    def read(self, line: str) -> None:
         """Read a line; raise BadInput when it is refused as it should be."""
-        line = self._line(rng)
         begun, offered = completions(line, self._root)
         if not all(each.lower().startswith(begun.lower()) for each in offered):
             raise AssertionError(f"completion offers {offered} after {line[:500]!r}")
@@ -86,7 +95,7 @@ class LineTrial:
     def _line(self, draw: random.Random) -> str:
         if draw.random() < 0.001:
             return draw.choice(("x", '"', " ", "é")) * (MAX_LINE_BYTES + draw.randint(-2, 2))
-        words = _seed(draw, draw.choice(COMMANDS))
+        words = seed_words(draw, draw.choice(COMMANDS))
         for _ in range(draw.choice((0, 0, 1, 1, 2, 4))):
             self._mutate(draw, words)
         line = " ".join(words)
@@ -120,11 +129,11 @@ def _named_value(message: str) -> str:
     return "" if named is None or named["option"] in _SECRET_NAMES else named["value"]
 
 
-def _seed(draw: random.Random, command: Command) -> list[str]:
-    """Return a command with some of its options."""
-    words = list(command.path)
+def seed_words(draw: random.Random, command: Command) -> list[str]:
+    """Return a command with few, most or all of its options, and values that mostly fit."""
+    words, share = list(command.path), draw.choice((0.3, 0.7, 1.0))
     for option in command.all_options:
-        if draw.random() < 0.7:
+        if draw.random() < share:
             name = option.short if option.short and draw.random() < 0.3 else option.name
             words += [] if option.positional else [f"-{name}"]
             words += [] if option.kind is Kind.FLAG else [_sample(draw, option)]
@@ -137,7 +146,9 @@ def _sample(draw: random.Random, option: Option) -> str:
     if option.kind is Kind.CHOICE:
         return draw.choice(option.choices)
     if option.kind is Kind.NUMBER:
-        return str(draw.choice((0, 1, 7, 100, 10**9, 10**18)))
+        return str(draw.choice((1, 1, 1, 1, 7, 100, 0, 10**9, 10**18)))
+    if draw.random() < 0.6:
+        return FITTING.get(option.name, "par")
     return draw.choice(("par", '"a b"', "192.0.2.1", "7:09:30", "x" * 300))
 
 
