@@ -1,9 +1,10 @@
-"""Throw mutated requests at a connection in this process, beside a real member.
+"""Throw mutated requests at connections in this process, beside a real member.
 
-Every seed is one request with placeholders, which are replaced by a live keyring, its objects and
-a live ticket, so that mutants reach deep.  A finding is anything but an answer of the protocol's
-shape or the end of the connection: an unexpected exception (which the worker logs), an answer that
-does not decode, a request under way that never ends, or a turn that blocks the event loop.
+Every seed is one request that succeeds: its placeholders are replaced by a live keyring, its
+objects, tickets and signatures, so that mutants reach deep.  A finding is anything but an answer of
+the protocol's shape or the end of the connection: an unexpected exception, which this worker or
+another process logs, an answer that does not decode, a request under way that never ends, or a turn
+that blocks the event loop.
 """
 
 from __future__ import annotations
@@ -15,164 +16,35 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from conclave.crypto.standard import Cka, Ckm
 from conclave.errors import Ckr
-from conclave.ids import ClientId, ProcessId
-from conclave.keyring.attributes import ulong
+from conclave.ids import ProcessId
 from conclave.service.bootstrap import WorkerBootstrap
 from conclave.service.client_gate import PeerCertificate
 from conclave.service.connection import Connection
 from conclave.service.frames import FrameSplitter, frame
 from conclave.service.meters import Meters
-from conclave.service.wire import MAX_FRAME_BYTES, Operation
+from conclave.service.wire import MAX_FRAME_BYTES
 from conclave.service.worker import Worker
-from tests.service.conftest import Tenant, make_tenant
-from tests.support.worker_bench import Reply, WorkerBench, aes_template, ec_pair
+from tests.support.frame_seeds import Door, LiveValues, Nested, door_of, encoded, stored_seeds
+from tests.support.second_member import SecondMember
+from tests.support.worker_bench import Reply, WorkerBench
 
-SEEDS: Final = Path(__file__).parent.parent / "service" / "seeds"
 SLOW_SECONDS: Final = 2.0
 SETTLE_SECONDS: Final = 60.0
 SETTLE_EVERY: Final = 64
+"""Inputs between two times of waiting for all answers, and of making again what was used up."""
 RENEW_EVERY: Final = 2000
-
-KEYRING, PRIVATE, PUBLIC, SECRET = (bytes([number]) * 16 for number in (0x11, 0x12, 0x13, 0x14))
-TICKET, PRIVATE_BLOB, PUBLIC_BLOB = (bytes([number]) * 24 for number in (0x15, 0x16, 0x17))
-IDEMPOTENCY: Final = bytes([0x18]) * 16
-DEADLINE: Final = 0x1919191919
-
-
-def seed_requests() -> dict[str, list[Any]]:
-    """Return one request per operation and kind of reference, with placeholders."""
-    write = [IDEMPOTENCY, DEADLINE]
-    pair = [list(map(list, template)) for template in ec_pair(token=True)]
-    aes = [list(item) for item in aes_template(token=True, value=bytes(32))]
-    rsa = [[int(Cka.MODULUS_BITS), ulong(2048)]]
-    gcm, iv = [bytes(12), b"context", 128], bytes(16)
-    use = [KEYRING, PRIVATE, int(Ckm.ECDSA_SHA256), None, b"data", False]
-    changed = [[int(Cka.LABEL), b"changed"]]
-    arguments: dict[str, tuple[Operation, list[Any]]] = {
-        "hello": (Operation.HELLO, [IDEMPOTENCY, "fuzzer"]),
-        "ping": (Operation.PING, []),
-        "list": (Operation.LIST_TOKENS, [0, 10]),
-        "info": (Operation.TOKEN_INFO, [KEYRING]),
-        "mechanisms": (Operation.MECHANISMS, []),
-        "members": (Operation.MEMBERS, []),
-        "login": (Operation.LOGIN, [KEYRING, 1, b"a-password", IDEMPOTENCY]),
-        "logout": (Operation.LOGOUT, []),
-        "set-pin": (Operation.SET_PIN, [KEYRING, 1, b"old-password", b"new-password", write]),
-        "init-pin": (Operation.INIT_PIN, [KEYRING, b"new-password", write]),
-        "init-token": (Operation.INIT_TOKEN, [KEYRING, b"some-password", "label", write]),
-        "find": (Operation.FIND, [KEYRING, [[int(Cka.LABEL), b"ec"]], 10]),
-        "get": (Operation.GET_ATTRIBUTES, [KEYRING, PRIVATE, [0, 1, 2, 3, 0x11, 0x180]]),
-        "get-blob": (Operation.GET_ATTRIBUTES, [KEYRING, PRIVATE_BLOB, [0, 1, 2, 3, 0x11]]),
-        "set": (Operation.SET_ATTRIBUTES, [KEYRING, PRIVATE, changed, write]),
-        "set-blob": (Operation.SET_ATTRIBUTES, [KEYRING, PUBLIC_BLOB, changed, None]),
-        "create": (Operation.CREATE_OBJECT, [KEYRING, aes, write]),
-        "copy": (Operation.COPY_OBJECT, [KEYRING, PUBLIC, changed, write]),
-        "copy-blob": (Operation.COPY_OBJECT, [KEYRING, PRIVATE_BLOB, changed, None]),
-        "destroy": (Operation.DESTROY_OBJECT, [KEYRING, IDEMPOTENCY, write]),
-        "size": (Operation.OBJECT_SIZE, [KEYRING, PUBLIC]),
-        "key-info": (Operation.KEY_INFO, [KEYRING, PRIVATE]),
-        "generate": (
-            Operation.GENERATE_KEY,
-            [KEYRING, int(Ckm.AES_KEY_GEN), None, [[int(Cka.VALUE_LEN), ulong(32)]], None],
-        ),
-        "generate-pair": (
-            Operation.GENERATE_KEY_PAIR,
-            [KEYRING, int(Ckm.EC_KEY_PAIR_GEN), None, *pair, write],
-        ),
-        "generate-rsa": (
-            Operation.GENERATE_KEY_PAIR,
-            [KEYRING, int(Ckm.RSA_PKCS_KEY_PAIR_GEN), None, rsa, [], None],
-        ),
-        "sign": (Operation.SIGN, use),
-        "sign-blob": (Operation.SIGN, [KEYRING, PRIVATE_BLOB, *use[2:]]),
-        "verify": (Operation.VERIFY, [KEYRING, PUBLIC, *use[2:5], bytes(64), False]),
-        "encrypt": (Operation.ENCRYPT, [KEYRING, SECRET, int(Ckm.AES_GCM), gcm, b"data"]),
-        "decrypt": (Operation.DECRYPT, [KEYRING, SECRET, int(Ckm.AES_CBC_PAD), iv, b"d" * 32]),
-        "counter": (Operation.ENCRYPT, [KEYRING, SECRET, int(Ckm.AES_CTR), [32, bytes(16)], b"d"]),
-        "random": (Operation.RANDOM, [32]),
-        "forward": (Operation.FORWARD, [KEYRING, "127.0.0.1", b"request", IDEMPOTENCY]),
-    }
-    arguments |= _seeds_of_moving_keys(aes, iv, write) | _seeds_of_recovery()
-    arguments |= _seeds_of_contexts()
-    # A logout with the live ticket would make all that follows shallow.
-    return {
-        name: [1, int(operation), None if name == "logout" else TICKET, args]
-        for name, (operation, args) in arguments.items()
-    }
-
-
-def _seeds_of_recovery() -> dict[str, tuple[Operation, list[Any]]]:
-    rsa = int(Ckm.RSA_PKCS)
-    return {
-        "sign-recover": (Operation.SIGN_RECOVER, [KEYRING, PRIVATE, rsa, None, b"data", False]),
-        "verify-recover": (
-            Operation.VERIFY_RECOVER,
-            [KEYRING, PUBLIC, rsa, None, bytes(256), False],
-        ),
-    }
-
-
-def _seeds_of_contexts() -> dict[str, tuple[Operation, list[Any]]]:
-    sign, kind = int(Operation.SIGN), int(Ckm.ECDSA_SHA256)
-    return {
-        "context-login": (
-            Operation.CONTEXT_LOGIN,
-            [KEYRING, PRIVATE, sign, b"password", IDEMPOTENCY],
-        ),
-        "use-in-context": (
-            Operation.USE_IN_CONTEXT,
-            [KEYRING, PRIVATE, sign, bytes(300), kind, None, b"data", True],
-        ),
-    }
-
-
-def _seeds_of_moving_keys(
-    aes: list[Any], iv: bytes, write: list[Any]
-) -> dict[str, tuple[Operation, list[Any]]]:
-    return {
-        "wrap": (Operation.WRAP_KEY, [KEYRING, SECRET, int(Ckm.AES_CBC_PAD), iv, SECRET]),
-        "unwrap": (
-            Operation.UNWRAP_KEY,
-            [KEYRING, SECRET, int(Ckm.AES_KEY_WRAP), None, bytes(24), aes[:2], None],
-        ),
-        "unwrap-token": (
-            Operation.UNWRAP_KEY,
-            [KEYRING, SECRET, int(Ckm.AES_CBC_PAD), iv, b"d" * 32, aes, write],
-        ),
-        "derive": (
-            Operation.DERIVE_KEY,
-            [KEYRING, SECRET, int(Ckm.CONCATENATE_BASE_AND_KEY), SECRET, aes[:2], None],
-        ),
-        "encapsulate": (
-            Operation.ENCAPSULATE_KEY,
-            [KEYRING, PUBLIC, int(Ckm.ML_KEM), None, aes[:2], None],
-        ),
-        "decapsulate-token": (
-            Operation.DECAPSULATE_KEY,
-            [KEYRING, PRIVATE, int(Ckm.ML_KEM), None, bytes(1088), aes[:2], write],
-        ),
-        "derive-token": (
-            Operation.DERIVE_KEY,
-            [KEYRING, PRIVATE, int(Ckm.ECDH1_DERIVE), [1, b"", bytes(65)], aes[:2], write],
-        ),
-    }
-
-
-def write_seeds() -> None:
-    """Write the seeds as files."""
-    SEEDS.mkdir(exist_ok=True)
-    for name, parts in seed_requests().items():
-        (SEEDS / f"{name}.bin").write_bytes(frame(msgspec.msgpack.encode(parts)))
+ARGUMENTS: Final = 3
+"""Where a request has them."""
 
 
 class Sink:
@@ -201,28 +73,44 @@ class Sink:
 
 def local_worker(bench: WorkerBench) -> Worker:
     """Return a worker in this process that listens nowhere."""
+    assert bench.certificate is not None
+    key_pem = bench.member_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return Worker(
         WorkerBootstrap(
             worker_index=0, worker_count=1, listen_fds=[], page_fd=os.dup(bench.page.fd),
             meters_fd=Meters.create().fd,
             database_path=str(bench.database), cluster_socket_path=str(bench.socket("cluster")),
-            cluster_secret=bench.secrets["worker"], certificate_pem=b"", key_pem=b"", ca_pem=b"",
+            cluster_secret=bench.secrets["worker"],
+            certificate_pem=bench.certificate.member_certificate_pem.encode(), key_pem=key_pem,
+            ca_pem=bench.certificate.ca_certificate_pem.encode(),
             member_id=bench.member_id, limits=bench.limits,
         )
     )  # fmt: skip
 
 
-def local_connection(worker: Worker, tenant: Tenant) -> Connection:
-    """Return a connection of a tenant's client without a network below it."""
-    made = Connection(worker)
-    made.attach(cast(asyncio.Transport, Sink()))
-    made.client_id = ClientId(tenant.identity.client_id)
-    made.process_id = ProcessId(os.urandom(16))
-    certificate = x509.load_pem_x509_certificate(tenant.identity.certificate_pem)
+async def local_connection(
+    worker: Worker, certificate_pem: bytes, *, process_id: bytes = b""
+) -> Connection:
+    """Admit a client or member without a network below it; with a process id, after its HELLO."""
+    made, sink = Connection(worker), Sink()
+    made.attach(cast(asyncio.Transport, sink))
+    certificate = x509.load_pem_x509_certificate(certificate_pem)
     made._peer = PeerCertificate.read(certificate.public_bytes(Encoding.DER))
-    made.keyrings = None  # assignment mode `open`: all keyrings are his
-    made.client_generation = worker.core.page.client_generation()
+    await made._read_client()
+    assert not sink.closed, "it was not admitted"
+    sink.sent.clear()  # the greeting
+    made.process_id = ProcessId(process_id)
     return made
+
+
+async def all_answered(connection: Connection) -> None:
+    """Wait until nothing of a connection is under way; raise TimeoutError when that never ends."""
+    async with asyncio.timeout(SETTLE_SECONDS):
+        while connection._outstanding or connection._waiting:
+            await asyncio.sleep(0.002)
+            if connection._transport.is_closing():
+                break
+    connection._outbox.flush()
 
 
 @dataclass
@@ -254,34 +142,56 @@ class Mutator:
         *((1 << 31) - 1, (1 << 32) - 1, 1 << 32, (1 << 63) - 1, (1 << 64) - 1),
     )
 
-    def __init__(self, source: random.Random, seeds: list[list[Any]]) -> None:
+    def __init__(self, source: random.Random, live: LiveValues) -> None:
         self._random = source
-        self._seeds = seeds
+        self._seeds = list(stored_seeds().values())
+        self._live = live
+        self._fresh = source.randbytes(16)
 
-    def next(self) -> bytes:
-        """Return bytes to send: one frame mostly, sometimes several or a torn one."""
-        parts = msgspec.msgpack.decode(msgspec.msgpack.encode(self._random.choice(self._seeds)))
+    def next(self) -> tuple[Door, bytes]:
+        """Return bytes to send, one frame mostly and sometimes a torn one, and where they belong.
+
+        Sometimes they carry the last one's idempotency key, and sometimes they come to a wrong
+        door.
+        """
+        seed = self._random.choice(self._seeds)
+        if self._random.random() < 0.9:
+            self._fresh = self._random.randbytes(16)
+        door = self._random.choice(list(Door)) if self._random.random() < 0.03 else door_of(seed)
+        return door, self._mutated(self._live.put_into(seed, self._fresh))
+
+    def _mutated(self, parts: Any) -> bytes:
         parts[0] = self._random.randrange(1, 1 << 32)
-        for _ in range(self._random.choice((0, 1, 1, 1, 2, 4))):
-            parts = self._change(parts)
         try:
-            body = bytearray(msgspec.msgpack.encode(parts))
+            for _ in range(self._random.choice((0, 1, 1, 1, 2, 4))):
+                parts = self._change_request(parts)
+            body = bytearray(encoded(parts))
         except OverflowError:
             body = bytearray(b"\xc0")
-        if self._random.random() < 0.15:
+        if self._random.random() < 0.1:
             self._damage(body)
         data = frame(bytes(body)[:MAX_FRAME_BYTES])
         if self._random.random() < 0.02:
             data = data[: self._random.randrange(len(data) + 1)] + os.urandom(4)
         return data
 
+    def _change_request(self, parts: Any) -> Any:
+        """Change the arguments mostly: a changed head is refused before anything looks at them."""
+        if not isinstance(parts, list) or len(parts) <= ARGUMENTS or self._random.random() < 0.25:
+            return self._change(parts)
+        return [*parts[:ARGUMENTS], self._change(parts[ARGUMENTS]), *parts[ARGUMENTS + 1 :]]
+
     def _change(self, value: Any) -> Any:
         choose = self._random
-        if isinstance(value, list) and value and choose.random() < 0.85:
+        if isinstance(value, list) and value and choose.random() < 0.95:
             position = choose.randrange(len(value))
-            if choose.random() < 0.08:
+            if choose.random() < 0.05:
                 return self._reshape(value, position)
             return [*value[:position], self._change(value[position]), *value[position + 1 :]]
+        if isinstance(value, Nested):
+            if choose.random() < 0.85:
+                return Nested(self._change_request(value.value))
+            return self._change_bytes(encoded(value.value))
         if isinstance(value, bytes):
             return self._change_bytes(value)
         if isinstance(value, bool) or value is None:
@@ -329,6 +239,47 @@ class Mutator:
                 body[position:position] = os.urandom(self._random.randrange(1, 9))
 
 
+class Doors:
+    """The connections of one tenant's client and of another member's worker."""
+
+    def __init__(
+        self, worker: Worker, live: LiveValues, other: SecondMember, source: random.Random
+    ) -> None:
+        self._worker = worker
+        self._process_id = live.process_id
+        self._certificates = {
+            Door.CLIENT: live.tenant.identity.certificate_pem,
+            Door.MEMBER: other.certificate_pem,
+        }
+        self._random = source
+        self._open: dict[Door, Connection] = {}
+        self.all: list[Connection] = []
+        """What may still owe answers."""
+
+    async def at(self, door: Door) -> Connection:
+        """Return the connection that a request for a door goes to."""
+        if door is Door.NEWCOMER:
+            owner = Door.MEMBER if self._random.random() < 0.25 else Door.CLIENT
+            self._open[owner] = made = await self.newcomer(owner)
+            return made
+        standing = self._open.get(door)
+        # One that never said its HELLO, or under another process id, is left to what it got.
+        if standing is None or standing._closed or standing.process_id != self._process_id:
+            standing = self._open[door] = await self.newcomer(door)
+            standing.process_id = ProcessId(self._process_id)
+        return standing
+
+    async def newcomer(self, owner: Door = Door.CLIENT) -> Connection:
+        """Return a new connection that has not said HELLO."""
+        made = await local_connection(self._worker, self._certificates[owner])
+        self.all.append(made)
+        return made
+
+    def clear(self) -> None:
+        """Forget all connections but those that stand open."""
+        self.all = [each for each in self._open.values() if not each._closed]
+
+
 class FrameFuzzer:
     """Feed mutants to connections until the time is up."""
 
@@ -340,58 +291,73 @@ class FrameFuzzer:
 
     async def run(self, *, seconds: float, inputs: int = 1 << 62) -> Report:
         """Fuzz for a time or a number of inputs, whichever ends first."""
-        logging.getLogger("conclave").addHandler(self._alarm)
-        worker = local_worker(self._bench)
         ends = time.monotonic() + seconds
-        try:
-            await worker.core.refresh_keys()
+        async with self._members() as (worker, other):
             while time.monotonic() < ends and self.report.inputs < inputs:
-                await self._one_tenant(worker, ends, inputs)
-        finally:
-            logging.getLogger("conclave").removeHandler(self._alarm)
-            await worker.core.close()
+                await self._one_tenant(worker, other, ends, inputs)
         return self.report
 
-    async def _one_tenant(self, worker: Worker, ends: float, inputs: int) -> None:
-        tenant = await make_tenant(self._bench)
-        mutator = Mutator(self._random, await self._live_seeds(tenant))
-        connection = self._connection(worker, tenant)
-        for number in range(RENEW_EVERY):
+    async def seed_values(self) -> dict[str, int | None]:
+        """Return what each seed gets unmutated: its value, None for the connection's end."""
+        values = {}
+        async with self._members() as (worker, other):
+            live, doors = await self._tenant(worker, other)
+            for name, parts in stored_seeds().items():
+                assert await live.renew()
+                other.replay(live.tenant.keyring)
+                connection = await doors.at(door_of(parts))
+                before = Counter(self.report.values)
+                data = frame(encoded(live.put_into(parts, os.urandom(16))))
+                await self._feed(connection, data)
+                await self._settle(connection, data)
+                values[name] = next(iter(self.report.values - before), None)
+            await live.tenant.client.close()
+        return values
+
+    @asynccontextmanager
+    async def _members(self) -> AsyncIterator[tuple[Worker, SecondMember]]:
+        """Run a worker here, and another member's beside it."""
+        other, worker = SecondMember(self._bench), local_worker(self._bench)
+        logging.getLogger("conclave").addHandler(self._alarm)
+        try:
+            other.enrol()
+            other.start()
+            await worker.core.refresh_keys()
+            yield worker, other
+        finally:
+            logging.getLogger("conclave").removeHandler(self._alarm)
+            await worker.core.spreader.close()
+            await worker.core.close()
+            self._bench.kill(other.name)
+            other.close()
+        for path in sorted(self._bench.directory.glob("*.log")):
+            for line in path.read_text().splitlines():
+                if msgspec.json.decode(line)["level"] in {"error", "critical"}:
+                    self._found(f"{path.name}: {line}", b"")
+
+    async def _tenant(self, worker: Worker, other: SecondMember) -> tuple[LiveValues, Doors]:
+        live = await LiveValues.make(self._bench)
+        return live, Doors(worker, live, other, self._random)
+
+    async def _one_tenant(
+        self, worker: Worker, other: SecondMember, ends: float, inputs: int
+    ) -> None:
+        live, doors = await self._tenant(worker, other)
+        mutator = Mutator(self._random, live)
+        for number in range(1, RENEW_EVERY):
             if time.monotonic() > ends or self.report.inputs >= inputs:
                 break
-            data = mutator.next()
+            door, data = mutator.next()
+            connection = await doors.at(door)
             await self._feed(connection, data)
+            self.report.ended += self._sink(connection).closed
             if number % SETTLE_EVERY == 0:
-                await self._settle(connection, data)
-            if self._sink(connection).closed:
-                self.report.ended += 1
-                connection = self._connection(worker, tenant)
-        await self._settle(connection, b"")
-        await tenant.client.close()
-
-    async def _live_seeds(self, tenant: Tenant) -> list[list[Any]]:
-        public, private = await tenant.ec_key()
-        session_public, session_private = await tenant.ec_key(token=False)
-        assert tenant.client.ticket is not None
-        live = {
-            KEYRING: tenant.keyring,
-            PRIVATE: private,
-            PUBLIC: public,
-            SECRET: await tenant.aes_key(),
-            TICKET: tenant.client.ticket,
-            PRIVATE_BLOB: session_private,
-            PUBLIC_BLOB: session_public,
-            IDEMPOTENCY: os.urandom(16),
-            DEADLINE: self._bench.deadline(3600),
-        }
-        seeds = [path.read_bytes() for path in sorted(SEEDS.glob("*.bin"))]
-        return [_with(msgspec.msgpack.decode(seed[4:]), live) for seed in seeds]
-
-    def _connection(self, worker: Worker, tenant: Tenant) -> Connection:
-        made = local_connection(worker, tenant)
-        if self._random.random() < 0.05:
-            made.process_id = ProcessId(b"")  # it must begin with HELLO
-        return made
+                await self._settle_all(doors, data)
+                other.replay(live.tenant.keyring)
+                if not await live.renew():
+                    break
+        await self._settle_all(doors, b"")
+        await live.tenant.client.close()
 
     @staticmethod
     def _sink(connection: Connection) -> Sink:
@@ -413,21 +379,22 @@ class FrameFuzzer:
         sent, sink.sent = bytes(sink.sent), bytearray()
         for body in FrameSplitter(MAX_FRAME_BYTES).feed(sent):
             try:
-                value = msgspec.msgpack.decode(body, type=Reply).value
-                self.report.values[value] += 1
-                if value == Ckr.GENERAL_ERROR:
-                    self._found("an invariant failed behind the worker", data)
+                value = _value_of(body, forwarded=bool(connection.member_key))
             except msgspec.DecodeError as error:
                 self._found(f"an answer does not decode: {error}", data)
+                continue
+            self.report.values[value] += 1
+            if value == Ckr.GENERAL_ERROR:
+                self._found("an invariant failed behind the worker", data)
+
+    async def _settle_all(self, doors: Doors, data: bytes) -> None:
+        for connection in doors.all:
+            await self._settle(connection, data)
+        doors.clear()
 
     async def _settle(self, connection: Connection, data: bytes) -> None:
-        """Wait until nothing is under way."""
         try:
-            async with asyncio.timeout(SETTLE_SECONDS):
-                while connection._outstanding or connection._waiting:
-                    await asyncio.sleep(0.002)
-                    if self._sink(connection).closed:
-                        break
+            await all_answered(connection)
         except TimeoutError:
             self._found("a request never ended", data)
         self._check_answers(connection, data)
@@ -439,7 +406,9 @@ class FrameFuzzer:
         self.report.findings.append(f"{name}: {what}\n{data[:2000].hex()}")
 
 
-def _with(value: Any, live: dict[Any, Any]) -> Any:
-    if isinstance(value, list):
-        return [_with(item, live) for item in value]
-    return live.get(value, value) if isinstance(value, bytes | int) else value
+def _value_of(body: bytes, *, forwarded: bool) -> int:
+    """Return an answer's value; for a FORWARD that was carried out, the value inside it."""
+    reply = msgspec.msgpack.decode(body, type=Reply)
+    if forwarded and isinstance(reply.result, bytes):
+        return msgspec.msgpack.decode(reply.result, type=Reply).value
+    return reply.value
