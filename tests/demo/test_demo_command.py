@@ -129,6 +129,23 @@ def test_a_stopped_installation_starts_again_with_its_keys(tmp_path: Path) -> No
     assert running_pid(first.directory / "member-1") is None
 
 
+def test_a_lone_member_that_was_killed_is_authorized_again_when_it_is_resumed(
+    tmp_path: Path,
+) -> None:
+    demo = start_demo(tmp_path / "state")
+    where = ("--dir", str(demo.directory))
+    try:
+        killed = run_demo("fault", "kill", "1", *where)
+        assert killed.returncode == 0, killed.stderr
+        assert "There is no other member: calls of applications fail" in killed.stdout
+        resumed = run_demo("fault", "resume", "1", *where)
+        assert resumed.returncode == 0, resumed.stderr
+        assert "started member-1, and authorized it" in resumed.stdout
+        assert "It was Read-Write" in resumed.stdout
+    finally:
+        stop_demo(demo)
+
+
 def test_a_directory_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     outcome = run_demo(str(tmp_path))

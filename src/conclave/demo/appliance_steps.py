@@ -163,6 +163,13 @@ def authorize(rest: RestClient, cluster_id: str, co_password: str) -> dict[str, 
     return authorized
 
 
+def authorize_again(rest: RestClient, cluster_id: str, co_password: str) -> dict[str, Any]:
+    """Authorize a member whose appliance has just been started, once its service runs."""
+    # The appliance starts it by itself; the action joins in and ends when the start does.
+    rest.call("POST", f"{SERVICE}/actions/start", {})
+    return authorize(rest, cluster_id, co_password)
+
+
 def local_member(rest: RestClient, cluster_id: str) -> dict[str, Any]:
     """Return the description of the member that answers."""
     members: list[dict[str, Any]] = rest.get(f"/api/clusters/{cluster_id}/members")["data"]

@@ -43,10 +43,11 @@ POLL_SECONDS: Final = 0.05
 DEFAULT_SKEW_SECONDS: Final = 60
 MOST_SKEW_SECONDS: Final = 366 * 86_400
 MOST_FAULT_SECONDS: Final = 86_400
-ALONE: Final = (
+ONE_OF_SEVERAL: Final = (
     "Applications go on with another member; writers wait for 2 s at most while it is dropped."
     " If it is the primary, the others are Read-Only until it is back."
 )
+ALONE: Final = "There is no other member: calls of applications fail until it is back."
 PARTS: Final = ("appliance", "cluster", POSTGRES, "worker")
 
 
@@ -72,6 +73,10 @@ class Victim:
         """Return the other members."""
         return [row for row in self.document.members if row is not self.row]
 
+    def expected(self) -> str:
+        """Return what applications notice while it is away."""
+        return ONE_OF_SEVERAL if self.others() else ALONE
+
     def daemon(self) -> int:
         """Return its daemon's process id; raise Conflict when it does not run."""
         pid = running_pid(self.state_dir)
@@ -88,7 +93,7 @@ def kill(victim: Victim, what: str) -> str:
         pids = processes.kill_family(daemon)
         return (
             f"killed {victim.name}: daemon and {len(pids) - 1} processes below it, with SIGKILL.\n"
-            f"{ALONE} `resume` starts it again."
+            f"{victim.expected()} `resume` starts it again."
         )
     found = {
         name: pid
@@ -111,7 +116,7 @@ def hang(victim: Victim) -> str:
     held = processes.stop_family(victim.daemon())
     return (
         f"holds {len(held)} processes of {victim.name} with SIGSTOP: its connections stay open, and"
-        f" nothing answers.\n{ALONE} `resume` lets it go on."
+        f" nothing answers.\n{victim.expected()} `resume` lets it go on."
     )
 
 
@@ -129,7 +134,7 @@ def resume(victim: Victim) -> str:
     alone = all(running_pid(Path(row.state_dir)) is None for row in victim.others())
     if pid is None and alone:
         with _admin(victim) as rest:
-            appliance.authorize(rest, victim.document.cluster_id, victim.document.co_password)
+            appliance.authorize_again(rest, victim.document.cluster_id, victim.document.co_password)
         done += ", and authorized it, since no other member could"
     returned = _wait_for_return(victim)
     _write_pids(victim)

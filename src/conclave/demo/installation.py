@@ -250,8 +250,7 @@ def _authorize_again(narrator: Narrator, document: DemoDocument, row: MemberRow)
         with narrator.step("guide chapter 3", title):
             rest.use_password(appliance.ADMIN, document.admin_password)
             rest.open_session()
-            rest.call("POST", f"{appliance.SERVICE}/actions/start", {})
-            return appliance.authorize(rest, document.cluster_id, document.co_password)
+            return appliance.authorize_again(rest, document.cluster_id, document.co_password)
     finally:
         rest.close()
 
