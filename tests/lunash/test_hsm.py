@@ -19,7 +19,7 @@ from tests.support.ssh_house import TRAILER, Answer, SshHouse, open_ssh_house
 pytestmark = pytest.mark.system
 SO = "Sophie-Officer-1"
 NEXT = "Sophie-Officer-2"
-INIT = f"hsm init -label lab -defaultdomain -password {SO} -force"
+INIT = f"hsm init -label again -defaultdomain -password {NEXT} -force"
 LOGIN = f"hsm login -password {SO}"
 WRONG = "hsm login -password Wrong-Officer-1"
 ZEROIZED = "   HSM Admin login attempts left:      HSM IS ZEROIZED !!!!"
@@ -37,12 +37,17 @@ def done(answer: Answer) -> Answer:
     return answer
 
 
+def initialize(house: SshHouse) -> None:
+    hsm = house.appliance.hsm
+    house.loop.run(hsm.initialize("lab", SO.encode(), b"domain", confirmed=True))
+
+
 def left(count: int) -> str:
     return f"   HSM Admin login attempts left:      {count} before HSM zeroization!"
 
 
 def test_d6_hsm_show_has_emulated_versions_with_conclaves_own_beside(house: SshHouse) -> None:
-    done(house.ssh(INIT))
+    initialize(house)
     lines = done(house.ssh("hsm show")).lines
     emulated = house.appliance.config.emulated
     serial = house.appliance.hsm.info().serial
@@ -66,7 +71,7 @@ def test_d6_hsm_show_has_emulated_versions_with_conclaves_own_beside(house: SshH
 
 
 def test_hsm_show_follows_login_and_logout_within_a_session(house: SshHouse) -> None:
-    done(house.ssh(INIT))
+    initialize(house)
     create = "partition create -partition par -force"
     answer = done(house.ssh(stdin=f"{LOGIN}\nhsm show\n{create}\nhsm show\nhsm logout\nhsm show\n"))
     status = "HSM Admin login status:"
@@ -80,7 +85,7 @@ def test_hsm_show_follows_login_and_logout_within_a_session(house: SshHouse) -> 
 def test_section_8_rule_21_three_wrong_so_passwords_zeroize_after_two_cautions(
     house: SshHouse, caplog: pytest.LogCaptureFixture
 ) -> None:
-    done(house.ssh(INIT))
+    initialize(house)
     first = house.ssh(WRONG)
     assert (first.status, "Caution" in first.out) == (1, False)
     assert "(A00000 : LUNA_RET_UM_PIN_INCORRECT)" in first.out
@@ -125,15 +130,35 @@ def test_k5_nothing_threatens_where_wrong_passwords_only_slow_down() -> None:
 
 
 def test_the_login_prompt_is_the_products(house: SshHouse) -> None:
-    done(house.ssh(INIT))
+    initialize(house)
     answer = done(house.ssh("hsm login", stdin=f"{SO}\n"))
     assert "Please enter the HSM Administrators' password:" in answer.lines
     assert "'hsm login' successful." in answer.lines
     assert SO not in answer.out
 
 
-def test_policies_are_shown_and_set_by_the_security_officer(house: SshHouse) -> None:
+def test_an_initialised_hsm_is_initialised_anew_by_its_security_officer_alone(
+    house: SshHouse,
+) -> None:
+    initialize(house)
+    refused = house.ssh(INIT)
+    assert (refused.status, "The HSM SO is not logged in" in refused.out) == (1, True)
+    assert house.appliance.hsm.info().label == "lab"
+    assert house.ssh(stdin=f"{WRONG}\n{INIT}\n").status == 1
+    assert house.appliance.hsm.info().label == "lab"
+    done(house.ssh(stdin=f"{LOGIN}\n{INIT}\n"))
+    assert house.appliance.hsm.info().label == "again"
+    # That login was to the HSM as it was.
+    both = house.ssh(stdin=f"hsm login -password {NEXT}\n{INIT}\n{INIT}\n")
+    assert (both.status, "The HSM SO is not logged in" in both.out) == (1, True)
+    for _ in range(3):
+        assert house.ssh(WRONG).status == 1
+    assert house.appliance.hsm.info().zeroized
     done(house.ssh(INIT))
+
+
+def test_policies_are_shown_and_set_by_the_security_officer(house: SshHouse) -> None:
+    initialize(house)
     lines = done(house.ssh("hsm showPolicies")).lines
     assert "   HSM Label:                          lab" in lines
     (title,) = [
@@ -153,7 +178,7 @@ def test_policies_are_shown_and_set_by_the_security_officer(house: SshHouse) -> 
 
 
 def test_the_security_officers_password_is_changed_at_the_prompts(house: SshHouse) -> None:
-    done(house.ssh(INIT))
+    initialize(house)
     answer = done(house.ssh("hsm changePw", stdin=f"{SO}\n{NEXT}\n{NEXT}\n"))
     assert "'hsm changePw' successful." in answer.lines
     assert (SO in answer.out, NEXT in answer.out) == (False, False)
@@ -205,7 +230,7 @@ def test_t3_the_start_of_the_cluster_service_warns_of_an_unsynchronized_hsm(
 def test_support_info_is_a_file_with_the_cluster_service_and_no_secret(
     house: SshHouse, tmp_path: Path
 ) -> None:
-    done(house.ssh(INIT))
+    initialize(house)
     answer = done(house.ssh("hsm supportInfo"))
     assert answer.lines[1:5] == [
         "'hsm supportInfo' successful.",
@@ -221,7 +246,7 @@ def test_support_info_is_a_file_with_the_cluster_service_and_no_secret(
 
 
 def test_the_firmware_is_shown_and_no_other_can_be_had(house: SshHouse) -> None:
-    done(house.ssh(INIT))
+    initialize(house)
     lines = done(house.ssh("hsm firmware show")).lines
     version = house.appliance.config.emulated.firmware
     assert f"   Current Firmware:                    {version}" in lines
@@ -237,7 +262,7 @@ def information(house: SshHouse) -> dict[str, int]:
 
 
 def test_information_counts_requests_errors_and_events(house: SshHouse) -> None:
-    done(house.ssh(INIT))
+    initialize(house)
     before = information(house)
     assert list(before) == [
         "Operation Requests",

@@ -23,8 +23,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshHouse]:
 
 
 def initialize(house: SshHouse) -> None:
-    answer = house.ssh(f"{INIT} -password {SO} -force")
-    assert answer.status == 0, answer
+    hsm = house.appliance.hsm
+    house.loop.run(hsm.initialize("lab", SO.encode(), b"domain", confirmed=True))
 
 
 def test_one_command_ends_with_the_trailer_and_status_0(house: SshHouse) -> None:
@@ -59,7 +59,9 @@ def test_a_wrong_password_lets_nobody_in(house: SshHouse) -> None:
 
 
 def test_d4_prompts_are_answered_from_standard_input_without_a_terminal(house: SshHouse) -> None:
-    answer = house.ssh(INIT, stdin=f"{SO}\n{SO}\nproceed\n")
+    initialize(house)
+    login = f"hsm login\n{SO}\n{INIT}\n"
+    answer = house.ssh(stdin=f"{login}{SO}\n{SO}\nproceed\n")
     assert answer.status == 0, answer
     assert "'hsm init' successful." in answer.out
     assert SO not in answer.out
@@ -70,7 +72,9 @@ def test_d4_prompts_are_answered_from_standard_input_without_a_terminal(house: S
 
 
 def test_d4_prompts_are_answered_through_a_forced_terminal(house: SshHouse) -> None:
-    typed = f"{INIT}\n{SO}\n{SO}\nproceed\nhsm login\n{SO}\nexit\n"
+    initialize(house)
+    login = f"hsm login\n{SO}\n"
+    typed = f"{login}{INIT}\n{SO}\n{SO}\nproceed\n{login}exit\n"
     answer = house.ssh(options=["-tt"], stdin=typed)
     assert answer.status == 0, answer
     assert "'hsm init' successful." in answer.out

@@ -33,9 +33,16 @@ from tests.support.rest_house import (
 HSM = {"label": "hsm", "password": "so-password", "domain": "d"}
 
 
+def initialized(client: Client, house: House) -> None:
+    """Initialise the HSM and log its SO in."""
+    assert client.put(house.hsm_url, HSM).status_code == 204
+    so = {"password": HSM["password"], "role": "so"}
+    assert client.open_session().post(f"{house.hsm_url}/login", so).status_code == 204
+
+
 def waiting_task(client: Client, house: House) -> str:
     """Ask for a second initialisation, which waits, and return the task's path."""
-    assert client.put(house.hsm_url, HSM).status_code == 204
+    initialized(client, house)
     waiting = client.put(house.hsm_url, HSM | {"label": "again"})
     assert waiting.status_code == 202
     assert waiting.json()["state"] == "Waiting"
@@ -152,7 +159,7 @@ def test_old_callers_may_be_told_of_tasks_by_204(tmp_path: Path) -> None:
     with open_house(tmp_path / "appliance", settings) as house:
         settle_users(house)
         client = house.client()
-        assert client.put(house.hsm_url, HSM).status_code == 204
+        initialized(client, house)
         waiting = client.put(house.hsm_url, HSM)
         assert (waiting.status_code, waiting.content) == (204, b"")
         assert waiting.headers["Location"].startswith("/tasks/")
@@ -164,6 +171,27 @@ def test_a_call_that_cannot_succeed_makes_no_task(house: House) -> None:
     for change in ({"password": ""}, {"ped": "1"}, {"defaultDomain": True}):
         assert client.put(house.hsm_url, HSM | change).status_code == 400
     assert client.get("/tasks").json() == {"tasks": []}
+
+
+def test_an_initialised_hsm_is_initialised_anew_by_its_security_officer_alone(
+    house: House,
+) -> None:
+    client = house.client()
+    assert client.put(house.hsm_url, HSM).status_code == 204
+    for caller in (client, house.client().open_session()):
+        refused = caller.put(house.hsm_url, HSM)
+        assert (refused.status_code, refused.json()["id"]) == (
+            401,
+            "HSMPLUGIN_SO_NOT_AUTHENTICATED",
+        )
+    assert client.get("/tasks").json() == {"tasks": []}
+    session = house.client().open_session()
+    so = {"password": HSM["password"], "role": "so"}
+    assert session.post(f"{house.hsm_url}/login", so).status_code == 204
+    task = session.put(house.hsm_url, HSM | {"label": "again"}).headers["Location"]
+    assert session.post(f"{house.hsm_url}/logout").status_code == 204
+    assert session.post(f"{task}/actions/start").status_code == 401
+    assert client.get(house.hsm_url).json()["label"] == "hsm"
 
 
 def test_a_running_task_says_how_far_it_is(house: House) -> None:

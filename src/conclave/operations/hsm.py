@@ -260,17 +260,23 @@ def _destroys(call: Call, _arguments: InitializeHsm) -> bool:
     return call.appliance.hsm.info().initialized
 
 
+def check_so_of_initialized(call: Call, _arguments: object) -> None:
+    """An initialised HSM asks for its SO's login; a new or zeroized one has none."""
+    if call.appliance.hsm.info().initialized:
+        require_so(call.session, call.appliance.hsm)
+
+
 @operation(
     "hsm.initialize",
     "PUT",
     HSM,
-    summary="Initialise the HSM; an initialised one loses its partitions, so that waits.",
+    summary="Initialise the HSM; an initialised one, for its SO, loses all, so that waits.",
     chapter="2",
     arguments=InitializeHsm,
     roles=ADMINS,
-    checks=(check_hsm, check_initialization),
+    checks=(check_hsm, check_initialization, check_so_of_initialized),
     waits_when=_destroys,
-    faults=(*HSM_CHANGE, faults.FUNCTION_NOT_SUPPORTED),
+    faults=(*HSM_CHANGE, faults.FUNCTION_NOT_SUPPORTED, faults.SO_NOT_LOGGED_IN),
     commands=(
         Command(
             words="hsm init",
