@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import threading
+import uuid
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -15,11 +16,12 @@ import pytest
 
 from conclave import faults
 from conclave.appliance.appliance import Appliance
+from conclave.appliance.cluster_join import JoinRequest
 from conclave.appliance.cluster_processes import ClusterProcesses
 from conclave.appliance.member_steps import MemberSteps
 from conclave.appliance.paths import StatePaths
 from conclave.appliance.supervisor import Child, ChildSpec
-from conclave.errors import Conflict
+from conclave.errors import Conflict, NotAllowed
 from conclave.packages.manifest import AUTHORIZATION_CODE_CHARACTERS, CLUSTER_PACKAGE
 from conclave.service.messages import ClusterList
 from conclave.service.quiet import Nothing
@@ -28,10 +30,11 @@ from tests.support.appliance_bench import (
     make_authorized_cluster,
     make_config,
     prepare_partition,
+    random_loopback,
     until,
     with_appliance,
 )
-from tests.support.hsm_bench import SO
+from tests.support.hsm_bench import CO, SO
 
 pytestmark = pytest.mark.system
 
@@ -256,3 +259,48 @@ def test_a_package_change_whose_caller_is_gone_keeps_the_next_one_out(tmp_path: 
         assert order == ["first", "second"]
 
     with_appliance(make_config(tmp_path), scene)
+
+
+def test_a_restart_is_refused_while_the_appliance_joins_and_a_stop_ends_the_join(
+    tmp_path: Path,
+) -> None:
+    config = make_config(tmp_path)
+
+    async def scene(appliance: Appliance) -> None:
+        await prepare_partition(appliance)
+        service = appliance.cluster
+        await service.start()
+        asked = asyncio.Event()
+
+        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.set()
+            await reader.read()
+            writer.close()
+
+        other = random_loopback()
+        async with await asyncio.start_server(say_nothing, other, config.cluster.core_port):
+            joining = asyncio.create_task(service.join(a_join_of(other), lambda _how_far: None))
+            await asked.wait()
+            before = service.status().pids
+            with pytest.raises(Conflict, match="wait until its task has ended") as refused:
+                await service.restart()
+            assert refused.value.fault is faults.JOIN_IN_PROGRESS
+            assert service.status().pids == before
+            assert not joining.done()
+            await service.stop()
+            with pytest.raises(NotAllowed, match="nothing joined") as ended:
+                await joining
+            assert ended.value.fault is faults.SERVICE_STOPPED
+
+    with_appliance(config, scene)
+
+
+def a_join_of(address: str) -> JoinRequest:
+    return JoinRequest(
+        cluster_id=str(uuid.uuid4()),
+        remote_address=address,
+        remote_admin_password=b"admin-password",
+        remote_fingerprint="",
+        partition_label="par",
+        co_password=CO,
+    )

@@ -184,8 +184,8 @@ class ClusterService:
             await self._stop()
 
     async def restart(self, *, force: bool = False) -> None:
-        """Stop and start: the member must be authorized again (S4); a join is called off."""
-        async with self._changes.ending(), self._package.held():
+        """Stop and start: the member must be authorized again (S4); refused during a join."""
+        async with self._changes.one(), self._package.held():
             self._check_start(force=force)
             await self._stop()
             await self._start(force=force)

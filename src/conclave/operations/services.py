@@ -270,6 +270,7 @@ def warn_of_hsm_clock(call: Call) -> None:
         faults.SERVICE_NOT_FOUND,
         faults.SERVICE_ACTION,
         faults.SERVICE_FAILED,
+        faults.JOIN_IN_PROGRESS,
         faults.CERTIFICATE_VALIDITY,
         faults.CLUSTER_CONFIG_MISSING,
     ),
