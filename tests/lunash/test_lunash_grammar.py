@@ -371,6 +371,37 @@ def test_refusals_name_options_in_place_of_fields() -> None:
     assert in_the_words_of(create, other).message == other.message
 
 
+@pytest.mark.parametrize(
+    ("words", "told", "shown"),
+    [
+        (
+            "syslog export",
+            "A file's name must end in one of tar.gz, log, txt; it is 'x'.",
+            "A file's name must end in one of tar.gz, log, txt; it is 'x'.",
+        ),
+        ("syslog export", "Field log breaks a rule.", "-logname breaks a rule."),
+        (
+            "sysconf time",
+            "time must be hh:mm:ss; it is '9'.",
+            "<HH:MM> must be hh:mm:ss; it is '9'.",
+        ),
+        (
+            "cluster member config",
+            "Give either group or primary, and not both.",
+            "Give either -group or -primary, and not both.",
+        ),
+        (
+            "sysconf ntp addserver",
+            "Field server breaks a rule.",
+            "<server> breaks a rule.",
+        ),
+    ],
+)
+def test_a_word_that_is_also_a_field_stays_a_word(words: str, told: str, shown: str) -> None:
+    error = BadInput(faults.BAD_REQUEST, told)
+    assert in_the_words_of(BY_WORDS[words], error).message == shown
+
+
 def test_options_that_do_not_go_together_are_named() -> None:
     config = BY_WORDS["cluster config"]
     (operation,) = operations_of(config)

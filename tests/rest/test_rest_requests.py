@@ -237,3 +237,12 @@ def test_an_engine_that_does_not_exist_is_refused_by_field_rule_and_value(town: 
     assert refused.json()["details"] == (
         "Field engine breaks a rule: Expected one of 'postgresql', 'sqlite', got 'oracle'."
     )
+
+
+def test_a_rule_that_is_a_regular_expression_is_told_in_words(town: Town) -> None:
+    refused = town.house.client().post("/users", {"userId": "9bob", "role": "monitor"})
+    assert refused.status_code == 400
+    assert refused.json()["details"] == (
+        "Field userId breaks a rule: Expected 1 to 32 characters of a-z, A-Z, 0-9, ., _ and -, the"
+        " first a letter or _, got '9bob'."
+    )

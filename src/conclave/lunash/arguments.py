@@ -60,13 +60,22 @@ def in_the_words_of(command: Command, error: BadInput) -> BadInput:
     """Return a refusal of the arguments that names options where it named fields."""
     message = error.message
     for option in command.all_options:
-        if option.target and not option.target.startswith(PATH):
+        # Commands of several calls name their options as the calls name their fields.
+        field = option.target or option.name
+        if not field.startswith(PATH):
             shown = f"<{option.value}>" if option.positional else f"-{option.name}"
-            message = re.sub(rf"(Field )?\b{re.escape(option.target)}(?![\w.\[])", shown, message)
+            message = _field(field, message).sub(shown, message)
     superfluous = _SUPERFLUOUS.match(message)
     if superfluous is not None:
         message = f"{superfluous[1]} does not go with the other options of '{command.words}'."
     return BadInput(error.fault, message)
+
+
+def _field(target: str, message: str) -> re.Pattern[str]:
+    """Return what names a field in a refusal; `log`, alone in a sentence, is a word like others."""
+    anywhere = not target.isalpha() or not target.islower() or message.startswith("Give ")
+    before = r"\b" if anywhere else r"(?:^|(?<=`))"
+    return re.compile(rf"(?:\bField |{before}){re.escape(target)}(?![\w.\[])")
 
 
 def missing(command: Command, option: Option) -> BadInput:

@@ -144,10 +144,10 @@ class Execution:
         answers = await self._answers(invocation)
         self._prints_json = "json" in answers
         await self._confirm(answers)
-        if command.run is not None:
-            return await command.run(self, answers)
-        (name,) = self._names()
         try:
+            if command.run is not None:
+                return await command.run(self, answers)
+            (name,) = self._names()
             reply = await self.call(name, fill(command, answers), path=await self._path(answers))
         except BadInput as error:
             raise in_the_words_of(command, error) from None

@@ -31,6 +31,8 @@ def refused_arguments(
     if rule.startswith("Invalid"):
         # The library's sentence repeats what was sent, at any length, and not what it may be.
         rule = f"Expected one of {_choices(arguments, _names(path))}"
+    if "matching regex" in rule:
+        rule = _described(arguments, _names(path)) or rule
     value = _shown_value(body, path, _secret_names(arguments))
     sentence = f"{subject} breaks a rule: {rule}{f', got {value}' if value else ''}."
     return BadInput(faults.BAD_REQUEST, sentence)
@@ -68,6 +70,24 @@ def _choices(arguments: type[msgspec.Struct] | UnionType, names: list[str]) -> s
         infos = [inner for info in infos for inner in _inside(info, name)]
     values = [value for info in infos for value in _literals(info)]
     return ", ".join(repr(value) for value in values) or "the declared values"
+
+
+def _described(arguments: type[msgspec.Struct] | UnionType, names: list[str]) -> str:
+    """Return a rule for people where it is declared as a regular expression, or nothing."""
+    infos = [msgspec.inspect.type_info(arguments)]
+    for name in names:
+        infos = [inner for info in infos for inner in _inside(info, name)]
+    found = [told for info in infos for told in _descriptions(info)]
+    return f"Expected {found[0]}" if found else ""
+
+
+def _descriptions(info: msgspec.inspect.Type) -> list[str]:
+    if isinstance(info, msgspec.inspect.UnionType):
+        return [told for member in info.types for told in _descriptions(member)]
+    if isinstance(info, msgspec.inspect.Metadata):
+        told = (info.extra_json_schema or {}).get("description")
+        return [told] if isinstance(told, str) else []
+    return []
 
 
 def _inside(info: msgspec.inspect.Type, name: str) -> list[msgspec.inspect.Type]:

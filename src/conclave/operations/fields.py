@@ -14,13 +14,30 @@ from conclave.operations.model import Arguments
 SECRET: Final = {"secret": True}
 """Marks a field whose value no message may show."""
 
-HsmLabel = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[a-zA-Z0-9_]*$")]
+HsmLabel = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=32,
+        pattern=r"^[a-zA-Z0-9_]*$",
+        description="1 to 32 characters of a-z, A-Z, 0-9 and _",
+    ),
+]
 PartitionName = Annotated[str, Meta(min_length=1, max_length=32)]
 HsmPassword = Annotated[str, Meta(max_length=255, extra=SECRET)]
 """The HSM has the rule on its least length; "" asks for a PED, which this HSM has not."""
 Domain = Annotated[str, Meta(min_length=1, max_length=128, extra=SECRET)]
-UserId = Annotated[str, Meta(pattern=USER_ID_PATTERN)]
-RoleId = Annotated[str, Meta(pattern=ROLE_ID_PATTERN)]
+UserId = Annotated[
+    str,
+    Meta(
+        pattern=USER_ID_PATTERN,
+        description="1 to 32 characters of a-z, A-Z, 0-9, ., _ and -, the first a letter or _",
+    ),
+]
+RoleId = Annotated[
+    str,
+    Meta(pattern=ROLE_ID_PATTERN, description="1 to 64 characters of a-z, A-Z, 0-9 and _"),
+]
 CertificatePem = Annotated[str, Meta(min_length=1, max_length=8192)]
 UserPassword = Annotated[str, Meta(min_length=8, max_length=255, extra=SECRET)]
 CurrentPassword = Annotated[str, Meta(max_length=255, extra=SECRET)]
@@ -30,7 +47,15 @@ Label = Annotated[str, Meta(min_length=1, max_length=32)]
 KeyringPassword = Annotated[str, Meta(min_length=1, max_length=255, extra=SECRET)]
 Number = Annotated[int, Meta(ge=0, le=999_999_999)] | Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")]
 """A number, which older callers send as a string of digits."""
-Address = Annotated[str, Meta(min_length=2, max_length=45, pattern=r"^[0-9A-Fa-f:.]+$")]
+Address = Annotated[
+    str,
+    Meta(
+        min_length=2,
+        max_length=45,
+        pattern=r"^[0-9A-Fa-f:.]+$",
+        description="an IPv4 or IPv6 address",
+    ),
+]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Ped = Literal["0", "1", ""]
 """0 or empty: no PED; 1: a remote PED, which this HSM has not."""

@@ -55,7 +55,15 @@ from conclave.service.quiet import Nothing
 MEMBERS = f"{CLUSTER}/members"
 MEMBER = f"{MEMBERS}/{{memberid}}"
 GROUPS = f"{CLUSTER}/groups"
-GroupName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\- ]+$")]
+GroupName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_.\- ]+$",
+        description="1 to 64 characters of A-Z, a-z, 0-9, _, ., - and space",
+    ),
+]
 _BY_CO: Final = (*CLUSTER_CALL, *PARTITION_FOR_CLUSTER, *CREDENTIAL, *MEMBER_CALL)
 
 

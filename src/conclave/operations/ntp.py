@@ -28,7 +28,15 @@ from conclave.operations.reveals import Reveals
 
 NTP = f"{ROOT}/ntp"
 SERVERS = f"{NTP}/servers"
-Server = Annotated[str, Meta(min_length=1, max_length=255, pattern=SERVER_PATTERN)]
+Server = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=255,
+        pattern=SERVER_PATTERN,
+        description="a host name or an address, with :port when it is not 123",
+    ),
+]
 
 
 class NtpView(Result, frozen=True):

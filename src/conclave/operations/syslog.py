@@ -42,7 +42,10 @@ REMOTE_HOSTS = f"{SYSLOG}/remoteHosts"
 ARCHIVE_NAME: Final = "logs.tgz"
 DEFAULT_ENTRIES: Final = 20
 LogName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
-HostAddress = Annotated[str, Meta(max_length=254, pattern=f"^{HOST_PATTERN}$")]
+HostAddress = Annotated[
+    str,
+    Meta(max_length=254, pattern=f"^{HOST_PATTERN}$", description="a host name or an address"),
+]
 
 
 class SyslogView(Result, frozen=True):

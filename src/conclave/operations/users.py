@@ -31,7 +31,13 @@ from conclave.operations.refusals import USERS_CHANGE
 USERS = "/users"
 USER = f"{USERS}/{{userid}}"
 _MISSING = (faults.USER_NOT_FOUND,)
-RoleName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_]{0,64}$")]
+RoleName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-zA-Z0-9_]{0,64}$",
+        description="up to 64 characters of a-z, A-Z, 0-9 and _",
+    ),
+]
 """A role that may be given; "" takes the role away."""
 
 
