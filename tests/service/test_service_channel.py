@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -53,10 +54,24 @@ async def never(_params: Quiet, _role: str) -> Quiet:
     return Nothing()
 
 
+CLIENTS: list[ChannelClient] = []
+"""Those of the running test."""
+
+
+def client_of(path: Path, secret: bytes) -> ChannelClient:
+    """Return a client whose connection ends with the test: the server's end may come too late."""
+    CLIENTS.append(ChannelClient(path, secret))
+    return CLIENTS[-1]
+
+
 def run(tmp_path: Path, scenario: Callable[[Path], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(60):
-            await scenario(tmp_path / "socket")
+        try:
+            async with asyncio.timeout(60):
+                await scenario(tmp_path / "socket")
+        finally:
+            while CLIENTS:
+                await CLIENTS.pop().close()
 
     asyncio.run(bounded())
 
@@ -68,11 +83,10 @@ def test_a_thousand_calls_in_flight_get_their_own_answers(tmp_path: Path) -> Non
 
     async def scenario(path: Path) -> None:
         async with serving(path, hash_password=slow_echo):
-            client = ChannelClient(path, DAEMON)
+            client = client_of(path, DAEMON)
             words = [os.urandom(40) for _ in range(1000)]
             calls = [client.call("hash_password", HashPassword(w, b"", "")) for w in words]
             assert [answer.key for answer in await asyncio.gather(*calls)] == words
-            await client.close()
 
     run(tmp_path, scenario)
 
@@ -94,7 +108,7 @@ def test_an_error_crosses_as_the_same_class_row_and_sentence(
     async def scenario(path: Path) -> None:
         async with serving(path, hash_password=refuse):
             with pytest.raises(type(error)) as caught:
-                await ChannelClient(path, DAEMON).call("hash_password", HASH)
+                await client_of(path, DAEMON).call("hash_password", HASH)
             assert type(caught.value) is type(error)
             assert caught.value.fault is error.fault
             assert caught.value.message == error.message
@@ -111,7 +125,7 @@ def test_a_crash_of_a_handler_tells_the_caller_nothing_of_its_cause(
     async def scenario(path: Path) -> None:
         async with serving(path, hash_password=crash):
             with pytest.raises(InternalFault) as caught:
-                await ChannelClient(path, DAEMON).call("hash_password", HASH)
+                await client_of(path, DAEMON).call("hash_password", HASH)
             assert "inner detail" not in caught.value.message
 
     run(tmp_path, scenario)
@@ -121,7 +135,7 @@ def test_a_crash_of_a_handler_tells_the_caller_nothing_of_its_cause(
 def test_a_wrong_secret_is_served_nothing(tmp_path: Path) -> None:
     async def scenario(path: Path) -> None:
         async with serving(path, hash_password=echo_hash):
-            client = ChannelClient(path, bytes([9]) * 32)
+            client = client_of(path, bytes([9]) * 32)
             with pytest.raises(Unavailable) as caught:
                 await client.call("hash_password", HASH, timeout_seconds=0.3)
             assert caught.value.fault is faults.BUSY
@@ -135,9 +149,9 @@ def test_a_role_gets_its_own_methods_only(tmp_path: Path) -> None:
 
     async def scenario(path: Path) -> None:
         async with serving(path, list_keyrings=no_keyrings):
-            assert await ChannelClient(path, DAEMON).call("list_keyrings", ListKeyrings())
+            assert await client_of(path, DAEMON).call("list_keyrings", ListKeyrings())
             with pytest.raises(NotAllowed):
-                await ChannelClient(path, WORKER).call("list_keyrings", ListKeyrings())
+                await client_of(path, WORKER).call("list_keyrings", ListKeyrings())
 
     run(tmp_path, scenario)
 
@@ -145,7 +159,7 @@ def test_a_role_gets_its_own_methods_only(tmp_path: Path) -> None:
 def test_a_deadline_ends_a_read_as_busy_and_a_write_as_unknown(tmp_path: Path) -> None:
     async def scenario(path: Path) -> None:
         async with serving(path, hash_password=never, login=never):
-            client = ChannelClient(path, WORKER)
+            client = client_of(path, WORKER)
             with pytest.raises(Unavailable) as read:
                 await client.call("hash_password", HASH, timeout_seconds=0.1)
             assert read.value.fault is faults.BUSY
@@ -160,7 +174,7 @@ def test_without_a_server_nothing_was_done_and_the_wait_is_bounded(tmp_path: Pat
     async def scenario(path: Path) -> None:
         started = asyncio.get_running_loop().time()
         with pytest.raises(Unavailable) as caught:
-            await ChannelClient(path, WORKER).call("login", LOGIN, connect_seconds=0.2)
+            await client_of(path, WORKER).call("login", LOGIN, connect_seconds=0.2)
         assert caught.value.fault is faults.BUSY
         assert asyncio.get_running_loop().time() - started < 10
 
@@ -169,7 +183,7 @@ def test_without_a_server_nothing_was_done_and_the_wait_is_bounded(tmp_path: Pat
 
 def test_a_call_waits_for_a_server_that_is_being_respawned(tmp_path: Path) -> None:
     async def scenario(path: Path) -> None:
-        client = ChannelClient(path, DAEMON)
+        client = client_of(path, DAEMON)
         waiting = asyncio.create_task(client.call("hash_password", HASH, timeout_seconds=5))
         await asyncio.sleep(0.05)
         async with serving(path, hash_password=echo_hash):
@@ -193,7 +207,9 @@ def test_cut_off_callers_are_those_that_send_nonsense(tmp_path: Path) -> None:
                 writer.write(nonsense)
                 assert await reader.read() == b""
                 writer.close()
-            assert (await ChannelClient(path, DAEMON).call("hash_password", HASH)).key
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+            assert (await client_of(path, DAEMON).call("hash_password", HASH)).key
 
     run(tmp_path, scenario)
 
@@ -227,7 +243,7 @@ def test_a_server_killed_within_a_call_leaves_a_write_unknown(
     try:
 
         async def scenario(path: Path) -> None:
-            client = ChannelClient(path, WORKER)
+            client = client_of(path, WORKER)
             with pytest.raises(Unavailable) as caught:
                 await client.call(method, params, timeout_seconds=15, connect_seconds=3)
             assert caught.value.fault is fault

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.support import pykcs11_application
 from tests.support.token import Token
 
 PATIENCE_SECONDS: Final = 300.0
@@ -65,11 +64,22 @@ def _pkcs11_tool(
     return suite
 
 
-def _application(path: Path) -> Callable[[Token], None]:
-    def suite(token: Token) -> None:
-        token.run(sys.executable, str(path), token.module, token.label, timeout=PATIENCE_SECONDS)
+def _application(name: str) -> Callable[[Token], None]:
+    """Return a suite that is a module of this package, run as a program."""
 
-    return suite
+    def run(token: Token) -> None:
+        outcome = subprocess.run(
+            [sys.executable, "-m", f"tests.support.{name}", token.module, token.label],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            env={**token.environment, "TOKEN_PIN": token.pin},
+            timeout=PATIENCE_SECONDS,
+        )
+        assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+
+    return run
 
 
 def prepare(token: Token) -> None:
@@ -81,20 +91,6 @@ def prepare(token: Token) -> None:
         token.generate(kind, label, os.urandom(8).hex())
 
 
-def profile_cases(token: Token) -> None:
-    """Run the mandatory cases of the OASIS profiles."""
-    outcome = subprocess.run(
-        [sys.executable, "-m", "tests.support.profiles", token.module, token.label],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        env={**token.environment, "TOKEN_PIN": token.pin},
-        timeout=PATIENCE_SECONDS,
-    )
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-
-
 SUITES: Final[Mapping[str, Callable[[Token], None]]] = {
     "pkcs11-tool --test": _pkcs11_tool("--test"),
     "pkcs11-tool --test-ec": _pkcs11_tool(
@@ -102,6 +98,7 @@ SUITES: Final[Mapping[str, Callable[[Token], None]]] = {
     ),
     "pkcs11-tool --test-fork": _pkcs11_tool("--test-fork"),
     "pkcs11-tool --test-threads": _pkcs11_tool(*("--test-threads", "ILGISLT0") * 4, named=_by_slot),
-    "OASIS profiles": profile_cases,
-    "PyKCS11": _application(Path(pykcs11_application.__file__)),
+    "OASIS profiles": _application("profiles"),
+    "PyKCS11": _application("pykcs11_application"),
+    "python-pkcs11": _application("python_pkcs11_application"),
 }
