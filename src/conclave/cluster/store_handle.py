@@ -122,6 +122,8 @@ class StoreHandle:
         self._open.set()
 
     async def _pass_gate(self) -> None:
+        if self._open.is_set():
+            return  # nearly always, and a deadline costs more than all else here
         try:
             async with asyncio.timeout(GATE_SECONDS):
                 # It may have been closed again before this one went on.
