@@ -91,3 +91,14 @@ def test_two_files_of_one_path_are_refused(tmp_path: Path, second: str) -> None:
     manifest = msgspec.structs.replace(made, file_count=2)
     with pytest.raises(BadInput, match="two files of one path"):
         unpack(io.BytesIO(gzip.compress(packed.getvalue())), manifest, tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("flag", [0x02, 0x04, 0x08, 0x10])
+def test_an_archive_whose_head_promises_a_field_that_is_not_there_is_refused(
+    tmp_path: Path, flag: int
+) -> None:
+    seeds = Seeds.made(tmp_path / "seeds")
+    archive = bytearray(seeds.archive)
+    archive[3] |= flag
+    with pytest.raises(BadInput, match="cannot be unpacked"):
+        unpack(io.BytesIO(archive), seeds.manifest, tmp_path / "fresh")

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -59,7 +60,11 @@ def unpack(payload: BinaryIO, manifest: Manifest, directory: Path) -> None:
     """Unpack below a fresh `directory`; raise BadInput at the first entry that breaks a rule."""
     count = total = 0
     try:
-        with tarfile.open(fileobj=payload, mode="r|gz") as archive:
+        # Not tarfile's own reader of gzip, which fails at some damaged heads with AttributeError.
+        with (
+            gzip.GzipFile(fileobj=payload, mode="rb") as zipped,
+            tarfile.open(fileobj=zipped, mode="r|") as archive,
+        ):
             for entry in archive:
                 target = directory / _safe_path(entry)
                 count += 1
@@ -69,7 +74,7 @@ def unpack(payload: BinaryIO, manifest: Manifest, directory: Path) -> None:
                 assert content is not None  # noqa: S101 - it is a regular file
                 target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _write(target, content)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as cause:
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as cause:
         message = f"The package's files cannot be unpacked: {cause}."
         raise BadInput(faults.PACKAGE_DAMAGED, message) from None
     except (FileExistsError, NotADirectoryError):
