@@ -11,7 +11,14 @@ from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr
 from tests.native.module_fixtures import place, session
 from tests.support.crypto_vectors import Case, cases, octets
-from tests.support.cryptoki import Mechanism, Session, Template, attributes, mechanism
+from tests.support.cryptoki import (
+    HkdfParameter,
+    Mechanism,
+    Session,
+    Template,
+    attributes,
+    mechanism,
+)
 
 __all__ = ["place", "session"]
 pytestmark = pytest.mark.system
@@ -29,22 +36,6 @@ class EcdhParameter(ctypes.Structure):
         ("shared", ctypes.c_char_p),
         ("public_length", ctypes.c_ulong),
         ("public", ctypes.c_char_p),
-    )
-
-
-class HkdfParameter(ctypes.Structure):
-    """CK_HKDF_PARAMS."""
-
-    _fields_ = (
-        ("extract", ctypes.c_ubyte),
-        ("expand", ctypes.c_ubyte),
-        ("hash", ctypes.c_ulong),
-        ("salt_type", ctypes.c_ulong),
-        ("salt", ctypes.c_char_p),
-        ("salt_length", ctypes.c_ulong),
-        ("salt_key", ctypes.c_ulong),
-        ("info", ctypes.c_char_p),
-        ("info_length", ctypes.c_ulong),
     )
 
 

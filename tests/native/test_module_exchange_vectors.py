@@ -21,7 +21,6 @@ from tests.native.test_module_derivation import (
     CounterParameter,
     CounterPart,
     EcdhParameter,
-    HkdfParameter,
     derive,
     derived,
     ecdh,
@@ -40,7 +39,15 @@ from tests.support.crypto_vectors import (
     mask_row,
     octets,
 )
-from tests.support.cryptoki import OaepParameter, Refused, Session, Template, attributes, mechanism
+from tests.support.cryptoki import (
+    HkdfParameter,
+    OaepParameter,
+    Refused,
+    Session,
+    Template,
+    attributes,
+    mechanism,
+)
 
 __all__ = ["place", "session"]
 pytestmark = pytest.mark.system

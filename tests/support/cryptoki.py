@@ -114,6 +114,22 @@ class CounterParameter(ctypes.Structure):
     _fields_ = (("bits", ctypes.c_ulong), ("block", ctypes.c_ubyte * 16))
 
 
+class HkdfParameter(ctypes.Structure):
+    """CK_HKDF_PARAMS."""
+
+    _fields_ = (
+        ("extract", ctypes.c_ubyte),
+        ("expand", ctypes.c_ubyte),
+        ("hash", ctypes.c_ulong),
+        ("salt_type", ctypes.c_ulong),
+        ("salt", ctypes.c_char_p),
+        ("salt_length", ctypes.c_ulong),
+        ("salt_key", ctypes.c_ulong),
+        ("info", ctypes.c_char_p),
+        ("info_length", ctypes.c_ulong),
+    )
+
+
 class Refused(AssertionError):
     """A call that had to succeed did not."""
 

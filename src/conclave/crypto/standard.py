@@ -17,6 +17,18 @@ class Cko(enum.IntEnum):
     PUBLIC_KEY = 2
     PRIVATE_KEY = 3
     SECRET_KEY = 4
+    PROFILE = 9
+
+
+class Ckp(enum.IntEnum):
+    """Profiles of *PKCS #11 Profiles*."""
+
+    BASELINE_PROVIDER = 1
+    EXTENDED_PROVIDER = 2
+    AUTHENTICATION_TOKEN = 3
+    PUBLIC_CERTIFICATES_TOKEN = 4
+    COMPLETE_PROVIDER = 5
+    HKDF_TLS_TOKEN = 6
 
 
 class Ckk(enum.IntEnum):
@@ -115,6 +127,7 @@ class Cka(enum.IntEnum):
     EC_POINT = 0x181
     ALWAYS_AUTHENTICATE = 0x202
     WRAP_WITH_TRUSTED = 0x210
+    PROFILE_ID = 0x601
     PARAMETER_SET = 0x61D
     ENCAPSULATE_TEMPLATE = 0x62A
     DECAPSULATE_TEMPLATE = 0x62B

@@ -160,6 +160,8 @@ _MAKING_TEMPLATES: Final = (
 )
 _TRUSTED: Final = _Row(Cka.TRUSTED, _BOOL, _M | Rule.SECURITY_OFFICER, FALSE)
 _KEY_INFO: Final = _Row(Cka.PUBLIC_KEY_INFO, _BYTES, _PART)
+# What an object needs and nobody may give: no application makes a profile object.
+_PROFILE: Final = _Row(Cka.PROFILE_ID, _ULONG, _NEEDED | _O)
 
 
 def _usage_rows(possible: tuple[Cka, ...], permitted: tuple[Cka, ...]) -> tuple[AttributeRow, ...]:
@@ -319,6 +321,7 @@ MAC_KEYS: Final = (
 """The types of secret keys whose value may be any bytes."""
 SCHEMAS: Final[dict[tuple[int, int | None], Schema]] = {
     (Cko.DATA, None): _schema((*_storage_rows(private=True), *_DATA)),
+    (Cko.PROFILE, None): _schema((*_storage_rows(private=False), _PROFILE)),
     (Cko.CERTIFICATE, Ckc.X_509): _schema((*_storage_rows(private=False), *_CERTIFICATE)),
     (Cko.PUBLIC_KEY, Ckk.RSA): _schema(_public(_RSA_PUBLIC, Cka.ENCRYPT, Cka.VERIFY)),
     (Cko.PUBLIC_KEY, Ckk.EC): _schema(_public(_EC_PUBLIC, Cka.VERIFY)),

@@ -35,6 +35,7 @@ from conclave.service.meters import Meters
 from conclave.service.object_seal import PublicSeal
 from conclave.service.page import SharedPage
 from conclave.service.page_watch import PageWatch
+from conclave.service.profile_table import ProfileTable
 from conclave.service.quiet import Quiet
 from conclave.service.requests import Later, Pins, WrongRole, deadline_passed
 from conclave.service.session_objects import Holder, private_session_seal
@@ -88,8 +89,8 @@ class Keys:
         )
 
 
-def _left_by_policy(limits: Limits) -> tuple[Rows, frozenset[int]]:
-    """Return the rows that are left, and the key types for which they are not all."""
+def _left_by_policy(limits: Limits) -> tuple[Rows, frozenset[int], ProfileTable]:
+    """Return the rows that are left, the key types for which they are not all, and the profiles."""
     policy = MechanismPolicy(
         fips=limits.fips_mechanisms,
         sha1_signatures=limits.sha1_signatures,
@@ -98,7 +99,7 @@ def _left_by_policy(limits: Limits) -> tuple[Rows, frozenset[int]]:
         legacy=limits.legacy_mechanisms,
     )
     rows = governed(MECHANISMS, policy)
-    return rows, restricted_types(rows)
+    return rows, restricted_types(rows), ProfileTable(rows)
 
 
 def _object_policy(limits: Limits) -> ObjectPolicy:
@@ -126,7 +127,7 @@ class Core:
         self.watch = PageWatch(page, read_only_limit_seconds=read_only_limit_seconds)
         self.reader = reader
         self.limits = limits
-        self.rows, self.restricted = _left_by_policy(limits)
+        self.rows, self.restricted, self.profiles = _left_by_policy(limits)
         self.object_policy = _object_policy(limits)
         self.views = views
         self.keys: Keys | None = None

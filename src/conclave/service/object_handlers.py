@@ -68,6 +68,7 @@ def find(
     found = access.view.find(terms, access.session)
     if not core.object_policy.extractable_keys and not EVER_SECRET.isdisjoint(terms):
         found = [name for name in found if _shows(access, name, terms)]
+    found += core.profiles.find(terms)
     return found[:limit]  # type: ignore[return-value]
 
 

@@ -45,7 +45,9 @@ def resolve(access: Access, reference: bytes) -> ObjectEntry:
     """
     try:
         if len(reference) == OBJECT_ID_BYTES:
-            return access.view.entry(ObjectId(reference), access.session)
+            object_id = ObjectId(reference)
+            profile = access.core.profiles.get(object_id)
+            return profile or access.view.entry(object_id, access.session)
         if reference[:1] == _PRIVATE_HEAD:
             return _private_session_object(access.session, reference)
         return _public_session_object(access, reference)

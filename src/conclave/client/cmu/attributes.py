@@ -21,6 +21,7 @@ CLASS_NAMES: Final = {
     Cko.PUBLIC_KEY: "publicKey",
     Cko.PRIVATE_KEY: "privateKey",
     Cko.SECRET_KEY: "secretKey",
+    Cko.PROFILE: "profile",
 }
 _CLASSES: Final = {
     **{name.lower(): number for number, name in CLASS_NAMES.items()},
