@@ -13,7 +13,15 @@ import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils, x25519
+from cryptography.hazmat.primitives.asymmetric import (
+    ec,
+    ed25519,
+    mlkem,
+    padding,
+    rsa,
+    utils,
+    x25519,
+)
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.x509.oid import NameOID
 
@@ -209,6 +217,28 @@ def test_keys_are_agreed_with_others_and_derived(keyring: Keyring) -> None:
         key.derive(b"another use", salt=b"salt").unseal(first.seal(b"data"))
     with pytest.raises(BadInput, match="No key is agreed with"):
         mine.agree(ed25519.Ed25519PrivateKey.generate().public_key())
+
+
+@pytest.mark.parametrize("name", ["ML-KEM-768", "ML-KEM-1024"])
+def test_secrets_are_encapsulated_for_others_and_come_back(
+    keyring: Keyring, name: PairName
+) -> None:
+    pair = keyring.generate_key_pair(name, token=False)
+    ciphertext, key = pair.public.encapsulate()
+    assert pair.private.decapsulate(ciphertext).unseal(key.seal(b"data")) == b"data"
+    readable: dict[int, Value] = {**EXTRACTABLE, Cka.SENSITIVE: False}
+    public = pair.private.public_key()
+    assert isinstance(public, mlkem.MLKEM768PublicKey | mlkem.MLKEM1024PublicKey)
+    secret, for_us = public.encapsulate()
+    taken = pair.private.decapsulate(for_us, "HMAC-256", attributes=readable)
+    assert taken.attributes(Cka.VALUE) == {Cka.VALUE: secret}
+    other = mlkem.MLKEM768PrivateKey.generate()
+    partner = keyring.import_public_key(other.public_key(), label=f"{name}'s partner")
+    for_them, mine = partner.encapsulate("HMAC-256", attributes=readable)
+    assert mine.attributes(Cka.VALUE) == {Cka.VALUE: other.decapsulate(for_them)}
+    with pytest.raises(ConclaveError) as refused:
+        pair.public.encapsulate("AES-128")
+    assert refusal_of(refused) is Ckr.TEMPLATE_INCONSISTENT
 
 
 def test_public_keys_come_in_and_verify(keyring: Keyring) -> None:

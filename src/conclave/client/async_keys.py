@@ -229,6 +229,23 @@ class AsyncPublicKey(AsyncPairKey, AsyncVerifyingKey):
             self.reference, mechanism, key.reference, parameter=_wrapping(mechanism, parameter)
         )
 
+    async def encapsulate(
+        self,
+        kind: SecretName = "AES-256",
+        *,
+        label: str = "",
+        token: bool = False,
+        attributes: Attributes | None = None,
+    ) -> tuple[bytes, AsyncSecretKey]:
+        """Make a secret key and the ciphertext that brings it to this key's owner (ML-KEM)."""
+        wanted = described(
+            Cko.SECRET_KEY, secret_kind(kind), label=label, token=token, attributes=attributes
+        )
+        ciphertext, result = await self.session.encapsulate_key(
+            self.reference, Ckm.ML_KEM, template(wanted)
+        )
+        return ciphertext, AsyncSecretKey(self.session, facts_of(result.reference, wanted))
+
 
 class AsyncUnwrappingKey(AsyncKey):
     """A key under which others come into the keyring."""
@@ -304,6 +321,27 @@ class AsyncPrivateKey(AsyncPairKey, AsyncSigningKey, AsyncUnwrappingKey):
             Ckm.ECDH1_DERIVE,
             template(wanted),
             parameter=wire.EcdhParameter(kdf, shared_data, point_of(peer)),
+        )
+        return AsyncSecretKey(self.session, facts_of(result.reference, wanted))
+
+    async def decapsulate(
+        self,
+        ciphertext: bytes,
+        kind: SecretName = "AES-256",
+        *,
+        label: str = "",
+        token: bool = False,
+        attributes: Attributes | None = None,
+    ) -> AsyncSecretKey:
+        """Make the secret key that somebody encapsulated for this one (ML-KEM).
+
+        A ciphertext that is not of this key gives another key, not an error (FIPS 203).
+        """
+        wanted = described(
+            Cko.SECRET_KEY, secret_kind(kind), label=label, token=token, attributes=attributes
+        )
+        result = await self.session.decapsulate_key(
+            self.reference, Ckm.ML_KEM, ciphertext, template(wanted)
         )
         return AsyncSecretKey(self.session, facts_of(result.reference, wanted))
 

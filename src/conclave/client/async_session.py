@@ -301,6 +301,48 @@ class AsyncKeyringSession(AsyncLogin):
         )
         return await self.ask(wire.Operation.DERIVE_KEY, arguments, wire.ObjectResult)
 
+    async def encapsulate_key(
+        self,
+        public_key: bytes,
+        mechanism: int,
+        template: wire.Template,
+        *,
+        parameter: Parameter = None,
+    ) -> tuple[bytes, wire.ObjectResult]:
+        """Make a key that the owner of a public key can make too; return (ciphertext, key)."""
+        arguments = wire.EncapsulateKey(
+            self.keyring_id,
+            public_key,
+            mechanism,
+            _raw(parameter),
+            template,
+            await self._link.new_write(),
+        )
+        return await self.ask(
+            wire.Operation.ENCAPSULATE_KEY, arguments, tuple[bytes, wire.ObjectResult]
+        )
+
+    async def decapsulate_key(
+        self,
+        private_key: bytes,
+        mechanism: int,
+        ciphertext: bytes,
+        template: wire.Template,
+        *,
+        parameter: Parameter = None,
+    ) -> wire.ObjectResult:
+        """Make the key that somebody encapsulated for a private key."""
+        arguments = wire.DecapsulateKey(
+            self.keyring_id,
+            private_key,
+            mechanism,
+            _raw(parameter),
+            ciphertext,
+            template,
+            await self._link.new_write(),
+        )
+        return await self.ask(wire.Operation.DECAPSULATE_KEY, arguments, wire.ObjectResult)
+
     async def _use(
         self, operation: wire.Operation, use: wire.UseKey, password: bytes | None
     ) -> bytes:

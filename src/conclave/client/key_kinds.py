@@ -10,6 +10,7 @@ from conclave import faults
 from conclave.client.async_session import Parameter
 from conclave.client.templates import Value
 from conclave.crypto.curves import CURVES, EDWARDS, MONTGOMERY
+from conclave.crypto.lattices import ML_KEM
 from conclave.crypto.standard import Cka, Ckg, Ckk, Ckm
 from conclave.errors import BadInput
 from conclave.service import wire
@@ -33,6 +34,8 @@ PairName = Literal[
     "ML-DSA-44",
     "ML-DSA-65",
     "ML-DSA-87",
+    "ML-KEM-768",
+    "ML-KEM-1024",
 ]
 SecretName = Literal[
     "AES-128", "AES-192", "AES-256", "ChaCha20", "HMAC-256", "HMAC-384", "HMAC-512"
@@ -76,6 +79,10 @@ _PAIRS: Final[Mapping[str, KeyKind]] = {
     **{
         f"ML-DSA-{size}": KeyKind(Ckk.ML_DSA, Ckm.ML_DSA_KEY_PAIR_GEN, {Cka.PARAMETER_SET: number})
         for number, size in enumerate((44, 65, 87), 1)
+    },
+    **{
+        row.name: KeyKind(Ckk.ML_KEM, Ckm.ML_KEM_KEY_PAIR_GEN, {Cka.PARAMETER_SET: row.number})
+        for row in ML_KEM
     },
 }
 _SECRETS: Final[Mapping[str, KeyKind]] = {

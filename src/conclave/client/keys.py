@@ -164,6 +164,19 @@ class PublicKey(PairKey, VerifyingKey):
         """Return an extractable key under this one; by OAEP with SHA-256 unless told else."""
         return finish(self.core.wrap(key.core, mechanism, parameter=parameter))
 
+    def encapsulate(
+        self,
+        kind: SecretName = "AES-256",
+        *,
+        label: str = "",
+        token: bool = False,
+        attributes: Attributes | None = None,
+    ) -> tuple[bytes, SecretKey]:
+        """Make a secret key and the ciphertext that brings it to this key's owner (ML-KEM)."""
+        work = self.core.encapsulate(kind, label=label, token=token, attributes=attributes)
+        ciphertext, key = finish(work)
+        return ciphertext, SecretKey(key)
+
 
 class UnwrappingKey(Key):
     """A key under which others come into the keyring."""
@@ -240,6 +253,24 @@ class PrivateKey(PairKey, SigningKeyOfRing, UnwrappingKey):
             label=label,
             token=token,
             attributes=attributes,
+        )
+        return SecretKey(finish(work))
+
+    def decapsulate(
+        self,
+        ciphertext: bytes,
+        kind: SecretName = "AES-256",
+        *,
+        label: str = "",
+        token: bool = False,
+        attributes: Attributes | None = None,
+    ) -> SecretKey:
+        """Make the secret key that somebody encapsulated for this one (ML-KEM).
+
+        A ciphertext that is not of this key gives another key, not an error (FIPS 203).
+        """
+        work = self.core.decapsulate(
+            ciphertext, kind, label=label, token=token, attributes=attributes
         )
         return SecretKey(finish(work))
 

@@ -268,3 +268,30 @@ class KeyringSession:
     ) -> wire.ObjectResult:
         """Derive a key from another."""
         return finish(self.core.derive_key(base_key, mechanism, template, parameter=parameter))
+
+    def encapsulate_key(
+        self,
+        public_key: bytes,
+        mechanism: int,
+        template: wire.Template,
+        *,
+        parameter: Parameter = None,
+    ) -> tuple[bytes, wire.ObjectResult]:
+        """Make a key that the owner of a public key can make too; return (ciphertext, key)."""
+        work = self.core.encapsulate_key(public_key, mechanism, template, parameter=parameter)
+        return finish(work)
+
+    def decapsulate_key(
+        self,
+        private_key: bytes,
+        mechanism: int,
+        ciphertext: bytes,
+        template: wire.Template,
+        *,
+        parameter: Parameter = None,
+    ) -> wire.ObjectResult:
+        """Make the key that somebody encapsulated for a private key."""
+        work = self.core.decapsulate_key(
+            private_key, mechanism, ciphertext, template, parameter=parameter
+        )
+        return finish(work)
