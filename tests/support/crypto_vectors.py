@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from conclave.crypto import mechanisms
-from conclave.crypto.hashes import HASHES, PSS_MASKS, HashRow, MaskRow
+from conclave.crypto.hashes import HASHES, MACS_ONLY, PSS_MASKS, HashRow, MacRow, MaskRow
 from conclave.crypto.mechanisms import ReadyKey, load_key
 from conclave.crypto.standard import Cka, Ckk, Cko
 from conclave.errors import Ckr, ConclaveError
@@ -46,6 +46,10 @@ def octets(digits: str) -> bytes:
 
 def hash_row(name: str) -> HashRow:
     return next(row for row in HASHES if row.name == name)
+
+
+def mac_row(name: str) -> MacRow:
+    return next(row for row in (*HASHES, *MACS_ONLY) if row.name == name)
 
 
 def mask_row(name: str) -> MaskRow:

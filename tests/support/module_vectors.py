@@ -15,7 +15,7 @@ from conclave.crypto.curves import CURVES, EDWARDS, octet_string
 from conclave.crypto.lattices import ML_DSA
 from conclave.crypto.standard import Cka, Ckk, Ckm, Cko
 from conclave.errors import Ckr
-from tests.support.crypto_vectors import RSA_PARTS, Case, hash_row, mask_row, octets
+from tests.support.crypto_vectors import RSA_PARTS, Case, hash_row, mac_row, mask_row, octets
 from tests.support.cryptoki import (
     CounterParameter,
     GcmParameter,
@@ -180,7 +180,7 @@ def run_gmac(session: Session, case: Case, kind: Ckm) -> None:
 def run_mac(session: Session, case: Case, kind: Ckm) -> None:
     data, mac = octets(case["message"]), octets(case["mac"])
     cmac = kind in {Ckm.AES_CMAC, Ckm.AES_CMAC_GENERAL}
-    row = None if cmac else hash_row(case["hash"])
+    row = None if cmac else mac_row(case["hash"])
     key = secret(session, Ckk.AES if row is None else row.hmac_key_type, octets(case["key"]))
     general = kind == Ckm.AES_CMAC_GENERAL or (row is not None and kind == row.hmac_general)
     how = mechanism(kind, bytes(ctypes.c_ulong(len(mac))) if general else None)
@@ -305,7 +305,7 @@ def of_gcm(case: Case) -> tuple[Ckm, ...]:
 
 
 def of_hmac(case: Case) -> tuple[Ckm, ...]:
-    row = hash_row(case["hash"])
+    row = mac_row(case["hash"])
     return (row.hmac, row.hmac_general)
 
 
@@ -337,6 +337,7 @@ PLANS = {
     "aes_cmac": Plan(always(Ckm.AES_CMAC, Ckm.AES_CMAC_GENERAL), run_mac),
     "hmac": Plan(of_hmac, run_mac),
     "hmac_sha3": Plan(of_hmac, run_mac),
+    "hmac_sha512_t": Plan(of_hmac, run_mac),
     "digests": Plan(of_digest, run_digest),
     "digests_sha2": Plan(of_digest, run_digest),
     "ecdsa_verify": Plan(of_ecdsa, run_ecdsa),

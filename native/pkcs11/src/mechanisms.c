@@ -348,8 +348,8 @@ static const struct cv_mechanism table[] = {
     MAC(SHA3_256, CV_SHA3_256),
     MAC(SHA3_384, CV_SHA3_384),
     MAC(SHA3_512, CV_SHA3_512),
-    DIGEST(SHA512_224, CV_SHA_512_224),
-    DIGEST(SHA512_256, CV_SHA_512_256),
+    MAC(SHA512_224, CV_SHA_512_224),
+    MAC(SHA512_256, CV_SHA_512_256),
     DERIVES(CKM_ECDH1_DERIVE, cv_put_ecdh),
     DERIVES(CKM_DH_PKCS_DERIVE, cv_put_number),
     DERIVES(CKM_ECDH1_COFACTOR_DERIVE, cv_put_ecdh),
@@ -385,6 +385,8 @@ static const struct cv_mechanism table[] = {
     GENERATES(CKM_SHA256_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_SHA384_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_SHA512_KEY_GEN, CKF_GENERATE),
+    GENERATES(CKM_SHA512_224_KEY_GEN, CKF_GENERATE),
+    GENERATES(CKM_SHA512_256_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_SHA3_224_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_SHA3_256_KEY_GEN, CKF_GENERATE),
     GENERATES(CKM_SHA3_384_KEY_GEN, CKF_GENERATE),
@@ -437,6 +439,7 @@ bool cv_mechanism_fits(const struct cv_mechanism *row, CK_KEY_TYPE key_type)
     case CV_MAC:
         return key_type == CKK_GENERIC_SECRET || key_type == CKK_SHA_1_HMAC ||
                (key_type >= CKK_SHA256_HMAC && key_type <= CKK_SHA224_HMAC) ||
+               key_type == CKK_SHA512_224_HMAC || key_type == CKK_SHA512_256_HMAC ||
                (key_type >= CKK_SHA3_224_HMAC && key_type <= CKK_SHA3_512_HMAC);
     }
     return false;

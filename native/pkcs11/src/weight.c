@@ -26,6 +26,8 @@ static bool is_symmetric(uint64_t mechanism)
     case CKM_SHA256_HMAC:
     case CKM_SHA384_HMAC:
     case CKM_SHA512_HMAC:
+    case CKM_SHA512_224_HMAC:
+    case CKM_SHA512_256_HMAC:
         return true;
     default:
         return false;

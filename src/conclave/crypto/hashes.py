@@ -12,20 +12,26 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from conclave.crypto.standard import Ckg, Ckk, Ckm
 
 
-@dataclass(frozen=True, slots=True)
-class HashRow:
-    """A hash function with its objects made once, and the mechanisms built on it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MacRow:
+    """A hash function, and what HMAC makes of it."""
 
     name: str
     """As hashlib names it."""
-    algorithm: hashes.HashAlgorithm
-    prehashed: Prehashed
     digest_bytes: int
     digest: Ckm
     hmac: Ckm
     hmac_general: Ckm
     hmac_key_type: Ckk
     key_generation: Ckm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashRow(MacRow):
+    """A hash function with its objects made once, and the mechanisms built on it."""
+
+    algorithm: hashes.HashAlgorithm
+    prehashed: Prehashed
     key_derivation: Ckm
     rsa_pkcs: Ckm
     ecdsa: Ckm
@@ -88,7 +94,18 @@ MASKS: Final = (
 """For OAEP without SHA-3: pyca/cryptography has none with it, and nobody publishes vectors."""
 _SHA3_MASKS: Final = tuple(_mask_row(row, row.name.upper()) for row in _SHA3)
 PSS_MASKS: Final = (*MASKS, *_SHA3_MASKS)
-DIGEST_ONLY: Final = (Ckm.SHA512_224, Ckm.SHA512_256)
+MACS_ONLY: Final = tuple(
+    MacRow(
+        name=stem.lower(),
+        digest_bytes=bits // 8,
+        digest=Ckm[stem],
+        hmac=Ckm[f"{stem}_HMAC"],
+        hmac_general=Ckm[f"{stem}_HMAC_GENERAL"],
+        hmac_key_type=Ckk[f"{stem}_HMAC"],
+        key_generation=Ckm[f"{stem}_KEY_GEN"],
+    )
+    for stem, bits in (("SHA512_224", 224), ("SHA512_256", 256))
+)
 """Hash functions for which the standard has no signatures."""
 
 HashPairs = Mapping[tuple[int, int], tuple[HashRow, HashRow]]

@@ -61,8 +61,8 @@ _TAIL: Final = """
   (CKR_MECHANISM_PARAM_INVALID).
 * PSS and OAEP take SHA-1 and SHA-2 in all combinations of hash and mask generation, PSS also SHA-3
   with the same hash in both. OAEP with SHA-3 is missing: pyca/cryptography refuses it, and neither
-  NIST (ACVP's KTS-IFC has SHA-224 only) nor Wycheproof nor Botan publish vectors. HMAC with
-  SHA-512/224 and SHA-512/256 waits for vectors too; the standard has no signatures with them.
+  NIST (ACVP's KTS-IFC has SHA-224 only) nor Wycheproof nor Botan publish vectors. The standard
+  has no signatures with SHA-512/224 and SHA-512/256, which serve digests and HMAC.
 * ML-DSA and ML-KEM keys are named by CKA_PARAMETER_SET; key sizes are the public key's in bytes.
   A private key is its seed (CKA_SEED); the expanded form (CKA_VALUE) is neither taken nor given,
   as pyca/cryptography has no call for it. Signatures are hedged; CKH_DETERMINISTIC_REQUIRED is

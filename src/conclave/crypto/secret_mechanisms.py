@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from conclave.crypto import parameters
 from conclave.crypto.faults import refused
-from conclave.crypto.hashes import DIGEST_ONLY, HASHES, HashRow
+from conclave.crypto.hashes import HASHES, MACS_ONLY, MacRow
 from conclave.crypto.material import AES_SIZES, SECRET_MAX_BYTES, complete_material
 from conclave.crypto.mechanism_row import Crypt, Generate, Mechanism, Sign, Verify
 from conclave.crypto.parameters import AES_BLOCK_BYTES
@@ -149,7 +149,7 @@ def _decrypt_gcm(key: ReadyKey, parameter: GcmParameter, data: bytes) -> bytes:
 # ------------------------------------------------------------------ HMAC
 
 
-def _hmac(row: HashRow) -> tuple[Sign, Verify]:
+def _hmac(row: MacRow) -> tuple[Sign, Verify]:
     name = row.name
 
     def sign(key: ReadyKey, _: None, data: bytes, _prehashed: bool) -> bytes:
@@ -163,7 +163,7 @@ def _hmac(row: HashRow) -> tuple[Sign, Verify]:
     return sign, verify
 
 
-def _truncated_hmac(row: HashRow) -> tuple[Sign, Verify]:
+def _truncated_hmac(row: MacRow) -> tuple[Sign, Verify]:
     name = row.name
 
     def require(length: int) -> None:
@@ -226,7 +226,7 @@ def _cipher(
     return _aes(number=number, parameter=decode, encrypt=encrypt, decrypt=decrypt)
 
 
-def _hash_rows(row: HashRow) -> tuple[Mechanism, ...]:
+def _hash_rows(row: MacRow) -> tuple[Mechanism, ...]:
     mac = partial(
         Mechanism,
         key_types=(Ckk.GENERIC_SECRET, row.hmac_key_type),
@@ -279,6 +279,5 @@ ROWS: Final = (
         unit="bytes",
         generate=generator(_SECRET_SIZES),
     ),
-    *(Mechanism(number=number, digest=True) for number in DIGEST_ONLY),
-    *(mechanism for row in HASHES for mechanism in _hash_rows(row)),
+    *(mechanism for row in (*HASHES, *MACS_ONLY) for mechanism in _hash_rows(row)),
 )

@@ -313,6 +313,8 @@ MAC_KEYS: Final = (
     Ckk.SHA256_HMAC,
     Ckk.SHA384_HMAC,
     Ckk.SHA512_HMAC,
+    Ckk.SHA512_224_HMAC,
+    Ckk.SHA512_256_HMAC,
     Ckk.SHA3_224_HMAC,
     Ckk.SHA3_256_HMAC,
     Ckk.SHA3_384_HMAC,

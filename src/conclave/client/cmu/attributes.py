@@ -47,6 +47,8 @@ KEY_TYPES: Final = {
     "sha256hmac": Ckk.SHA256_HMAC,
     "sha384hmac": Ckk.SHA384_HMAC,
     "sha512hmac": Ckk.SHA512_HMAC,
+    "sha512-224hmac": Ckk.SHA512_224_HMAC,
+    "sha512-256hmac": Ckk.SHA512_256_HMAC,
     "sha3-256hmac": Ckk.SHA3_256_HMAC,
     "sha3-384hmac": Ckk.SHA3_384_HMAC,
     "sha3-512hmac": Ckk.SHA3_512_HMAC,
