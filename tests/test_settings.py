@@ -54,6 +54,8 @@ def test_an_empty_file_means_the_defaults_beside_it(tmp_path: Path) -> None:
         ('rest_port = "8443"', ["rest_port", "8443"]),
         ("rest_port = 0", ["rest_port", "65535", "0"]),
         ("workers = true", ["workers"]),
+        ("cache_mib = 0", ["cache_mib", "65536", "0"]),
+        ("cache_idle_seconds = 86401", ["cache_idle_seconds", "86400"]),
         ("[limits]\nmax_objects = -1", ["limits.max_objects", "-1"]),
         ("[limits]\nuncounted_up_to = 8", ["limits.uncounted_up_to", "8"]),
         ('[limits]\nlabel_separator = "\\n"', ["limits.label_separator"]),

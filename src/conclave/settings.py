@@ -209,6 +209,11 @@ class ApplianceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     as on `crypto_port`, so whoever can open it is nobody yet."""
     workers: int = 0
     """Crypto workers; 0 means one per core."""
+    cache_mib: int = 64
+    """Memory in which each worker keeps decrypted objects and loaded keys, in MiB; what was unused
+    for longest goes first, but the keyring in use stays whole."""
+    cache_idle_seconds: int = 900
+    """Seconds without use after which a worker forgets a keyring's objects (rule C13)."""
     server_common_name: str = "lnh.thalesgroup.com"
     """LNHServerCN: the fixed name that a client demands of a member's certificate (rule L1)."""
     argon2: Argon2Cost = DEFAULT_COST
@@ -256,6 +261,8 @@ NUMBER_RULES: Final[Mapping[str, tuple[int, int]]] = {
     "crypto_port": (1, 65_535),
     "former_port_days": (0, 3650),
     "workers": (0, 64),
+    "cache_mib": (1, 65_536),
+    "cache_idle_seconds": (1, 86_400),
     "limits.max_keyrings": (1, MAX_KEYRINGS_EVER),
     "limits.max_objects": (0, 1_000_000),
     "limits.max_per_call": (1, 1000),

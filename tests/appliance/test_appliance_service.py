@@ -16,6 +16,7 @@ import pytest
 from conclave import faults
 from conclave.appliance.appliance import Appliance
 from conclave.appliance.network import bind_all
+from conclave.appliance.paths import StatePaths
 from conclave.errors import Conflict, NotAllowed, NotFound
 from conclave.service.messages import ListKeyrings, ServiceStatus
 from conclave.service.quiet import Nothing
@@ -394,6 +395,18 @@ def test_a_file_in_the_way_of_the_unix_socket_stays_and_tcp_serves(tmp_path: Pat
 
     with_appliance(config, scene)
     assert path.read_text() == "mine"
+
+
+def test_workers_keep_as_much_and_as_long_as_the_settings_say(tmp_path: Path) -> None:
+    config = make_config(tmp_path, cache_mib=7, cache_idle_seconds=30, workers=1)
+    log = StatePaths(tmp_path).log("worker-0")
+    told = "it keeps objects of keyrings in 7 MiB, unused ones for 30 s"
+
+    async def scene(appliance: Appliance) -> None:
+        await make_authorized_cluster(appliance)
+        await until(lambda: log.exists() and told in log.read_text(), "the worker tells")
+
+    with_appliance(config, scene)
 
 
 def test_zeroizing_the_hsm_stops_the_service(tmp_path: Path) -> None:

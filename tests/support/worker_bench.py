@@ -180,6 +180,7 @@ class WorkerBench(ClusterBench):
     workers: int = 1
     certificate: AuthorizeResult | None = None
     clients: list[WireClient] = field(default_factory=list)
+    cache_mib: int = 64
     cache_idle_seconds: float = 900.0
     read_only_limit_seconds: int = 0
     meters: list[Meters] = field(default_factory=list)
@@ -230,6 +231,7 @@ class WorkerBench(ClusterBench):
             member_id=member_id,
             limits=self.limits,
             read_only_limit_seconds=self.read_only_limit_seconds,
+            cache_bytes=self.cache_mib << 20,
             cache_idle_seconds=self.cache_idle_seconds,
             log_path=str(self.directory / f"{name}.log"),
         )
@@ -309,9 +311,16 @@ async def worker_bench(
     workers: int = 1,
     dual: bool = False,
     local: Path | None = None,
+    cache_mib: int = 64,
 ) -> AsyncIterator[WorkerBench]:
     """Start login and cluster process, authorize (and restart for `authorized` False), workers."""
-    bench = WorkerBench(directory, SharedPage.create(), limits=limits or Limits(), workers=workers)
+    bench = WorkerBench(
+        directory,
+        SharedPage.create(),
+        limits=limits or Limits(),
+        workers=workers,
+        cache_mib=cache_mib,
+    )
     bench.local = listening_locally(local) if local is not None else None
     try:
         bench.start_login()

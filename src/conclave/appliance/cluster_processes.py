@@ -292,21 +292,20 @@ class ClusterProcesses:
 
     def _worker_spec(self, index: int, count: int) -> ChildSpec:
         listen_fds = [listener.fileno() for listener in self._crypto]
-        name = f"worker-{index}"
         if index not in self._meters:
             self._meters[index] = Meters.create()
         meters_fd = self._meters[index].fd
         return ChildSpec(
-            name,
+            f"worker-{index}",
             WORKER_MODULE,
-            self._worker_frame_maker(index, count, listen_fds, name),
+            self._worker_frame_maker(index, count, listen_fds),
             (*listen_fds, self._page.fd, meters_fd),
             self._source_directory,
             announces=True,
         )
 
     def _worker_frame_maker(
-        self, index: int, count: int, listen_fds: list[int], name: str
+        self, index: int, count: int, listen_fds: list[int]
     ) -> Callable[[], bytes]:
         def frame() -> bytes:
             certificate = self._identity.certificate()
@@ -314,19 +313,12 @@ class ClusterProcesses:
             # Its predecessor has ended: nobody is shown another one by this worker any more.
             self._shown[index] = certificate.certificate_pem.decode()
             self.on_worker_start()
-            return encode_bootstrap(
-                self._worker_bootstrap(index, count, listen_fds, name, certificate)
-            )
+            return encode_bootstrap(self._worker_bootstrap(index, count, listen_fds, certificate))
 
         return frame
 
     def _worker_bootstrap(
-        self,
-        index: int,
-        count: int,
-        listen_fds: list[int],
-        name: str,
-        certificate: MemberCertificate,
+        self, index: int, count: int, listen_fds: list[int], certificate: MemberCertificate
     ) -> WorkerBootstrap:
         return WorkerBootstrap(
             worker_index=index,
@@ -343,7 +335,9 @@ class ClusterProcesses:
             member_id=certificate.member_id,
             limits=self._settings.limits,
             read_only_limit_seconds=self._settings.cluster.read_only_limit_seconds,
-            log_path=str(self._paths.log(name)),
+            cache_bytes=self._settings.cache_mib << 20,
+            cache_idle_seconds=self._settings.cache_idle_seconds,
+            log_path=str(self._paths.log(f"worker-{index}")),
         )
 
 

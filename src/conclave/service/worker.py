@@ -97,7 +97,13 @@ class Worker:
         self.core.tick()
         servers = [await self._listen(fd, context) for fd in bootstrap.listen_fds]
         ticking = asyncio.create_task(self._tick())
-        _log.info("Worker %d of %d serves.", self.index + 1, self.count)
+        _log.info(
+            "Worker %d of %d serves; it keeps objects of keyrings in %d MiB, unused ones for %g s.",
+            self.index + 1,
+            self.count,
+            self._bootstrap.cache_bytes >> 20,
+            self._bootstrap.cache_idle_seconds,
+        )
         announce_service()
         await self._stopping.wait()
         for server in servers:
