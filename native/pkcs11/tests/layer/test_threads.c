@@ -7,7 +7,7 @@
 #include "check.h"
 #include "fake_worker.h"
 
-#define THREADS 8
+#define THREADS 10
 #define ROUNDS 300
 
 static CK_UTF8CHAR pin[] = "password";
@@ -65,13 +65,38 @@ static void *use_session_objects(void *argument)
     return NULL;
 }
 
+/* A login or logout elsewhere may take what was found, and its attributes, at any moment. */
+static void *read_what_was_found(void *argument)
+{
+    (void)argument;
+    CK_BBOOL yes = CK_TRUE;
+    CK_ATTRIBUTE on_token = {CKA_TOKEN, &yes, 1};
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        CK_OBJECT_HANDLE handles[FAKE_OBJECTS];
+        CK_ULONG count = 0;
+        CK_SESSION_HANDLE session = fake_session(0);
+        if (C_FindObjectsInit(session, &on_token, 1) == CKR_OK)
+            CHECK_RV(CKR_OK, C_FindObjects(session, handles, FAKE_OBJECTS, &count));
+        for (CK_ULONG k = 0; k < count; k++) {
+            char label[8];
+            CK_ATTRIBUTE row = {CKA_LABEL, label, sizeof label};
+            if (C_GetAttributeValue(session, handles[k], &row, 1) == CKR_OK)
+                CHECK(row.ulValueLen == 5 && memcmp(label, "label", 5) == 0);
+        }
+        CHECK_RV(CKR_OK, C_CloseSession(session));
+    }
+    return NULL;
+}
+
 static void test_together(void)
 {
     pthread_t threads[THREADS];
     shared = fake_session(0); /* keeps the login from ending with somebody's last session */
     for (unsigned i = 0; i < THREADS; i++) {
-        void *(*body)(void *) = i < 4 ? sign_and_find : i < 6 ? use_session_objects
-                                                              : log_in_and_out;
+        void *(*body)(void *) = i < 4   ? sign_and_find
+                                : i < 6 ? use_session_objects
+                                : i < 8 ? read_what_was_found
+                                        : log_in_and_out;
         CHECK(pthread_create(&threads[i], NULL, body, &shared) == 0);
     }
     for (unsigned i = 0; i < THREADS; i++)
@@ -115,6 +140,7 @@ static void test_finalize_under_way(void)
 int main(void)
 {
     fake_reset();
+    fake.tells = true;
     CHECK_RV(CKR_OK, C_Initialize(NULL));
     test_together();
     test_finalize_under_way();
