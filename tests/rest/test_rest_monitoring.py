@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 
+from conclave import __version__
 from conclave.appliance.host_state import parse_memory, parse_traffic
 from conclave.service.meters import Meters, Use
+from conclave.versions import BUILD
 from tests.rest.conftest import Town
 from tests.rest.test_rest_guide import SO
 from tests.support.rest_house import MONITOR, OPERATOR, House
@@ -29,6 +32,27 @@ def test_a_monitor_reads_everything_that_the_overview_asks_for(town: Town) -> No
     space = client.get(f"{hsm['url']}/storageSpace").json()
     assert space["total"] == space["used"] + space["free"] > space["used"] > 0
     assert client.get(f"{hsm['url']}/firmware").json()["firmwareVersion"] == "7.8.4"
+
+
+def test_every_readable_child_of_the_appliance_is_linked_by_its_path(town: Town) -> None:
+    links = set(town.house.client(MONITOR).get(ROOT).json().values())
+    document = town.house.client().get("/api/openapi.json").json()
+    children = {
+        path
+        for path, methods in document["paths"].items()
+        if "get" in methods and re.fullmatch(rf"{ROOT}/\w+", path)
+    }
+    assert f"{ROOT}/packages" in children
+    assert children <= links
+
+
+def test_d6_the_appliances_version_is_the_emulated_one_with_conclaves_own_beside(
+    town: Town,
+) -> None:
+    shown = town.house.client(MONITOR).get(ROOT).json()
+    emulated = town.house.appliance.config.emulated
+    assert shown["version"] == f"{emulated.appliance}-{BUILD}"
+    assert shown["conclaveVersion"] == __version__
 
 
 def test_numbers_are_the_hosts(town: Town) -> None:

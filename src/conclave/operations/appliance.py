@@ -30,6 +30,7 @@ from conclave.operations.model import (
     operation,
 )
 from conclave.operations.reveals import Reveals
+from conclave.versions import BUILD
 
 ROOT = "/api/lunasa"
 
@@ -45,6 +46,7 @@ class ApplianceView(Result, frozen=True):
     memory: str
     network: str
     ntp: str
+    packages: str
     sensors: str
     services: str
     syslog: str
@@ -52,6 +54,8 @@ class ApplianceView(Result, frozen=True):
     users: str
     web_server: str
     version: str
+    """As the product family has it; Conclave's own is beside it (rule D6)."""
+    conclave_version: str
     host_name: str
     system_status: str = "ISO (In Service Okay)"
     system_status_codes: str = ""
@@ -126,13 +130,15 @@ async def show_appliance(call: Call, _arguments: NoArguments) -> Reply:
             memory=f"{ROOT}/memory",
             network=f"{ROOT}/network",
             ntp=f"{ROOT}/ntp",
+            packages=f"{ROOT}/packages",
             sensors=f"{ROOT}/sensors",
             services=f"{ROOT}/services",
             syslog=f"{ROOT}/syslog",
             time=f"{ROOT}/time",
             users="/users",
             web_server=f"{ROOT}/webServer",
-            version=__version__,
+            version=f"{call.appliance.config.emulated.appliance}-{BUILD}",
+            conclave_version=__version__,
             host_name=call.appliance.config.host_name,
         )
     )

@@ -90,7 +90,8 @@ def status_system(appliance: ApplianceView) -> Sequence[str]:
     return fields(
         (
             ("Host Name", appliance.host_name),
-            ("Software Version", f"Conclave {appliance.version}"),
+            ("Software Version", appliance.version),
+            ("Conclave Version", appliance.conclave_version),
             ("System Status", appliance.system_status),
             ("System Status Codes", appliance.system_status_codes or "none"),
         )
