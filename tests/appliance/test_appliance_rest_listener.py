@@ -52,6 +52,11 @@ def test_rest_listens_where_it_is_told_and_after_a_restart_still(tmp_path: Path)
             assert appliance.service("webserver").status == "stopped"
             await appliance.webserver.change(enabled=True)
             await listening(False, True)
+            await appliance.webserver.restart()
+            await listening(False, True)
+            await appliance.webserver.change(enabled=False)
+            await appliance.webserver.restart()
+            await listening(False, True)
         async with serve(config, make_doors) as again:
             assert [await answers(each, config.rest_port) for each in addresses] == [False, True]
             await again.webserver.reset()

@@ -229,6 +229,21 @@ def test_the_webserver_is_shown_and_set(house: SshHouse) -> None:
     assert house.ssh("webserver blocklist list", user="monitor").status == 1
 
 
+def test_services_are_started_stopped_and_restarted_by_their_names(house: SshHouse) -> None:
+    for name, family in (("ntp", "sysconf ntp status"), ("webserver", "webserver show")):
+        for action, runs in (("stop", False), ("start", True), ("restart", True), ("stop", False)):
+            done(house.ssh(f"service {action} {name}"))
+            assert shown(house, f"service status {name}")["status"] == (
+                "running" if runs else "stopped"
+            )
+            assert shown(house, family)["enabled"] is runs
+        done(house.ssh(f"service restart {name}"))
+        assert shown(house, family)["enabled"] is True
+    done(house.ssh("service stop ntp"))
+    refused = house.ssh("service restart ssh")
+    assert (refused.status, "has no action 'restart'" in refused.out) == (1, True)
+
+
 def test_services_are_set_back_to_what_they_were(house: SshHouse, server: TimeServer) -> None:
     first = shown(house, "sysconf config show")
     lines = (

@@ -29,8 +29,9 @@ class ServiceInfo:
 
 NTP: Final = "ntp"
 RESET: Final = "factoryreset"
-NTP_ACTIONS: Final = ("start", "stop", "enable", "disable", RESET)
-WEBSERVER_ACTIONS: Final = (RESET,)
+WEBSERVER: Final = "webserver"
+SWITCHED_ACTIONS: Final = ("start", "stop", "restart", "enable", "disable", RESET)
+"""Of services that run exactly when they are enabled."""
 _WITH_DAEMON: Final[Mapping[str, str]] = {"syslog": "System log"}
 _ABSENT: Final[Mapping[str, str]] = {
     "ntls": "Network Trust Link",
@@ -57,8 +58,8 @@ def list_services(
             ServiceInfo(key, name, "running", "running", True, (RESET,))
             for key, name in _WITH_DAEMON.items()
         ),
-        _switched(NTP, "Network Time Protocol", ntp, NTP_ACTIONS),
-        _switched("webserver", "Webserver (REST)", webserver, WEBSERVER_ACTIONS),
+        _switched(NTP, "Network Time Protocol", ntp, SWITCHED_ACTIONS),
+        _switched(WEBSERVER, "Webserver (REST)", webserver, SWITCHED_ACTIONS),
         _switched("ssh", "Secure Shell (LunaSH)", ssh, ()),
         *(ServiceInfo(key, name, "stopped", "stopped", False, ()) for key, name in _ABSENT.items()),
     ]

@@ -72,6 +72,14 @@ class WebserverSettings:
         async with self._changing:
             await self._store(msgspec.structs.replace(self._stored, **changes))
 
+    async def restart(self) -> None:
+        """Listen anew, enabled or not before."""
+        async with self._changing:
+            if self._stored.enabled:
+                self.on_change()
+            else:
+                await self._store(msgspec.structs.replace(self._stored, enabled=True))
+
     async def reset(self) -> None:
         """Go back to what the configuration says."""
         async with self._changing:

@@ -22,13 +22,24 @@ async def act_on_service(appliance: Appliance, service_id: str, action: str) -> 
         case (_, "factoryreset"):
             for each in _reset_by(appliance, service_id):
                 await _reset(appliance, each)
-        case ("ntp", "start" | "enable"):
-            await appliance.ntp.set_enabled(True)
-        case ("ntp", "stop" | "disable"):
+        case ("ntp", "restart"):
             await appliance.ntp.set_enabled(False)
+            await appliance.ntp.set_enabled(True)
+        case ("webserver", "restart"):
+            await appliance.webserver.restart()
+        case ("ntp" | "webserver", "start" | "enable" | "stop" | "disable"):
+            await switch(appliance, service_id, on=action in {"start", "enable"})
         case _:
             message = f"Action {action} of {service_id} is not served."
             raise NotFound(faults.SERVICE_ACTION, message)
+
+
+async def switch(appliance: Appliance, service_id: str, *, on: bool) -> None:
+    """Enable or disable a service that runs exactly when it is enabled."""
+    if service_id == NTP:
+        await appliance.ntp.set_enabled(on)
+    else:
+        await appliance.webserver.change(enabled=on)
 
 
 def _reset_by(appliance: Appliance, service_id: str) -> list[str]:
