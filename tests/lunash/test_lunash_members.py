@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,11 +13,10 @@ from conclave.demo.appliance_steps import PARTITION
 from conclave.demo.options import SSH_PORT
 from tests.native.waiting import wait_until
 from tests.support.appliances import Appliance, Street, create_cluster, street
-from tests.support.ssh_house import TRAILER, Answer, SshTarget
+from tests.support.ssh_house import TRAILER, Answer, SshTarget, run_ssh
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 DOMAIN = "Domain-of-the-cluster-1"
-SSH_SECONDS = 120
 WAIT_SECONDS = 90.0
 
 
@@ -34,18 +32,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
 def ssh(at: Appliance, line: str, *, stdin: str = "") -> Answer:
     """Run a command as admin of an appliance."""
     host_key = StatePaths(at.daemon.state_dir).ssh / "host_key.pub"
-    directory = at.options.directory
-    target = SshTarget(at.address, SSH_PORT, host_key, directory)
-    ran = subprocess.run(
-        ["ssh", *target.options(), f"admin@{at.address}", line],
-        check=False,
-        input=stdin,
-        env=target.environment(at.admin_password),
-        capture_output=True,
-        text=True,
-        timeout=SSH_SECONDS,
-    )
-    return Answer(ran.returncode, ran.stdout, ran.stderr)
+    target = SshTarget(at.address, SSH_PORT, host_key, at.options.directory)
+    return run_ssh(target, at.admin_password, line, stdin=stdin)
 
 
 def well(at: Appliance, line: str, *, stdin: str = "") -> Answer:

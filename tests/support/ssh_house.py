@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,6 +78,22 @@ class SshTarget:
             "SSH_ASKPASS_REQUIRE": "force",
             "HOUSE_PASSWORD": password,
         }
+
+
+def run_ssh(
+    target: SshTarget, password: str, line: str, *, stdin: str = "", seconds: float = 120
+) -> Answer:
+    """Run a command as admin of an appliance with a daemon of its own."""
+    ran = subprocess.run(
+        ["ssh", *target.options(), f"admin@{target.address}", line],
+        check=False,
+        input=stdin,
+        env=target.environment(password),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+    )
+    return Answer(ran.returncode, ran.stdout, ran.stderr)
 
 
 @dataclass

@@ -41,7 +41,14 @@ _REFUSALS = (
     faults.PACKAGE_STORAGE,
 )
 AuthorizationCode = Annotated[
-    str, Meta(min_length=16, max_length=16, pattern=r"^[A-Za-z0-9/]*$", extra=SECRET)
+    str,
+    Meta(
+        min_length=16,
+        max_length=16,
+        pattern=r"^[A-Za-z0-9/]*$",
+        description="16 characters of A-Z, a-z, 0-9 and /",
+        extra=SECRET,
+    ),
 ]
 
 
