@@ -197,6 +197,8 @@ def report(outcome: Outcome, commit: str) -> list[str]:
         "",
         *(f"- `{name}`: {reason}" for name, reason in upstream.EXPECTED.items()),
         "",
+        "`--test-threads` sleeps 30 s by itself when it finds a thread still at work at its end.",
+        "",
         f"- commit {commit}, seed {order.seed}, {order.seconds:.0f} s, a fault every "
         f"{order.pause_seconds:.0f} s on average",
         f"- faults: {sum(outcome.faults.values())} {dict(sorted(outcome.faults.items()))}",
