@@ -55,8 +55,10 @@ _NO_LIMIT: Final = 1 << 62
 
 # Statements of the hot paths, built once.
 _KEYRING: Final = select(schema.keyrings).where(schema.keyrings.c.keyring_id == bindparam("id"))
-_REVISIONS: Final = select(schema.objects.c.object_id, schema.objects.c.revision).where(
-    schema.objects.c.keyring_id == bindparam("id")
+_REVISIONS: Final = Prepared(
+    select(schema.objects.c.object_id, schema.objects.c.revision).where(
+        schema.objects.c.keyring_id == bindparam("id")
+    )
 )
 _OBJECTS: Final = select(schema.objects).where(
     schema.objects.c.keyring_id == bindparam("id"),
@@ -213,10 +215,10 @@ class ClusterReader:
 
     # ------------------------------------------------------------------ objects
 
-    def object_revisions(self, keyring_id: KeyringId) -> list[tuple[ObjectId, RowRevision]]:
+    def object_revisions(self, keyring_id: KeyringId) -> Sequence[tuple[ObjectId, RowRevision]]:
         """Return the ids and revisions of a keyring's objects."""
-        rows = self._connection.execute(_REVISIONS, {"id": keyring_id})
-        return [(ObjectId(row[0]), RowRevision(row[1])) for row in rows]
+        # The rows as they are: a worker asks after each change of a keyring.
+        return _REVISIONS.run(self._connection, {"id": keyring_id})
 
     def objects(self, keyring_id: KeyringId, ids: Sequence[ObjectId]) -> list[ObjectRow]:
         """Return those of the named objects that exist, in no particular order."""
