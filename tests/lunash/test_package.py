@@ -30,6 +30,8 @@ def test_d2_a_package_is_sent_verified_installed_listed_and_removed(
     house: SshHouse, tmp_path: Path
 ) -> None:
     assert "cluster" not in house.ssh("help").out
+    absent = house.ssh("cluster list")
+    assert (absent.status, "once the package lnh_cluster is installed" in absent.out) == (1, True)
     assert "There are no package files." in house.ssh("package listfile").lines
     (tmp_path / PACKAGE).write_bytes(release().content)
     assert house.scp(str(tmp_path / PACKAGE), "{}:").status == 0
@@ -48,6 +50,7 @@ def test_d2_a_package_is_sent_verified_installed_listed_and_removed(
     assert "cluster_service-1.0.4-1.x86_64" in house.ssh("package list").lines
     again = house.ssh(f"package update {PACKAGE} -authcode {CODE} -useevp -force")
     assert (again.status, "is installed already" in again.out) == (1, True)
+    assert f"Command failed: RPM update for original filename ({PACKAGE})" in again.lines
     # Sessions that open now have the family.
     assert "cluster_service" in house.ssh("package list -json").out
     assert "member" in house.ssh("help cluster").out

@@ -50,7 +50,8 @@ async def serve_process(
     try:
         async with _terminal(shared, process) as terminal:
             commands = [each for each in shared.commands if shared.offered(each)]
-            session = Session(shared.house, identity, terminal, commands)
+            absent = [each for each in shared.commands if each not in commands]
+            session = Session(shared.house, identity, terminal, commands, absent)
             terminal.use(session.root)
             status = 1
             if process.subsystem is not None:

@@ -15,6 +15,7 @@ from typing import Final
 from conclave import faults
 from conclave.errors import BadInput
 from conclave.operations.commands import SECRETS, Command, Kind, Option
+from conclave.packages.manifest import CLUSTER_PACKAGE
 from conclave.shell_words import Word, nearest, split_words
 
 MAX_LINE_BYTES: Final = 64 * 1024
@@ -29,6 +30,8 @@ class Node:
     command: Command | None = None
     children: dict[str, Node] = field(default_factory=dict)
     """By the next word in lower case, in the order of declaration."""
+    absent: frozenset[str] = frozenset()
+    """Words of a package that is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,9 @@ class HelpWanted:
     """A subcommand is missing: nobody asked for help."""
 
 
-def make_tree(commands: Iterable[Command]) -> Node:
+def make_tree(commands: Iterable[Command], absent: Iterable[Command] = ()) -> Node:
     """Return the tree of commands; raise ValueError when two have the same words."""
-    root = Node()
+    root = Node(absent=frozenset(command.path[0].lower() for command in absent))
     for command in commands:
         node = root
         for depth, word in enumerate(command.path, start=1):
@@ -159,6 +162,11 @@ def _descend_all(words: Sequence[Word], root: Node) -> Node:
 
 def _unknown_word(word: Word, node: Node) -> BadInput:
     place = f"'{' '.join(node.words)}' has no such subcommand" if node.words else "Unknown command"
+    if word.text.lower() in node.absent:
+        return _bad(
+            f"'{word.text.lower()}' is there in sessions that open once the package"
+            f" {CLUSTER_PACKAGE} is installed."
+        )
     near = nearest(word.text, [child.words[-1] for child in node.children.values()])
     if near is None:
         known = ", ".join(child.words[-1] for child in node.children.values())

@@ -32,7 +32,7 @@ _lush = logging.getLogger(LUSH_LOGGER)
 
 
 class Session:
-    """One session; `commands` are those that exist at its opening."""
+    """One session; `commands` are those that exist at its opening, `absent` the others."""
 
     def __init__(
         self,
@@ -40,11 +40,12 @@ class Session:
         identity: Identity,
         terminal: Terminal,
         commands: Sequence[Command],
+        absent: Sequence[Command] = (),
     ) -> None:
         self._house = house
         self._identity = identity
         self._terminal = terminal
-        self.root: Final = make_tree((*commands, *OWN_COMMANDS))
+        self.root: Final = make_tree((*commands, *OWN_COMMANDS), absent)
 
     async def run_one(self, line: str) -> int:
         """Carry one line out and return the exit status: 0 or 1."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 import conclave
-from conclave import versions
+from conclave import faults, versions
+from conclave.errors import Conflict
 from conclave.lunash.families.calls import answered
 from conclave.lunash.render.package import package_list
 from conclave.operations.commands import Answers, Command, Kind, Option, Output, ShellCall
@@ -61,7 +62,12 @@ async def _update(shell: ShellCall, answers: Answers) -> Output:
     await shell.call("package.use", sent, flags=frozenset({VERIFY_ONLY}), progress=False)
     for line in (*_CHECKED, "Preparing packages for installation..."):
         shell.say(line)
-    reply = await shell.call("package.use", sent)
+    try:
+        reply = await shell.call("package.use", sent)
+    except Conflict as refusal:
+        if refusal.fault is faults.PACKAGE_INSTALLED:
+            shell.say(f"Command failed: RPM update for original filename ({answers['file']})")
+        raise
     return Output(
         lines=("SOFTWARE UPDATE COMPLETED!", "", "Update Completed"),
         body=reply.body,
