@@ -17,6 +17,7 @@ from tests.support.worker_bench import NIL, WorkerBench, ec_pair, worker_bench
 
 KEPT = Limits(extractable_keys=False)
 LEAVES = (int(Cka.EXTRACTABLE), TRUE)
+STAYS = (int(Cka.EXTRACTABLE), FALSE)
 SESSION = (int(Cka.TOKEN), FALSE)
 GENERIC = [(int(Cka.CLASS), ulong(Cko.SECRET_KEY)), (int(Cka.KEY_TYPE), ulong(Ckk.GENERIC_SECRET))]
 KEK = [
@@ -113,6 +114,11 @@ def test_what_was_extractable_before_stays_too_and_keeps_its_attributes(tmp_path
             ((_, value, content),) = await tenant.client.ok(Operation.GET_ATTRIBUTES, args)
             assert (value, content) == (Ckr.ATTRIBUTE_SENSITIVE, None)
             assert await flag(tenant, key, Cka.EXTRACTABLE) == TRUE
+            copy = wire.ChangeObject(tenant.keyring, key, [SESSION], None)
+            reply = await tenant.client.call(Operation.COPY_OBJECT, copy)
+            assert reply.value == Ckr.ATTRIBUTE_VALUE_INVALID
+            kept = wire.ChangeObject(tenant.keyring, key, [SESSION, STAYS], None)
+            await tenant.client.ok(Operation.COPY_OBJECT, kept)
             guess = wire.Find(tenant.keyring, [(int(Cka.VALUE), bytes(16))], 0)
             assert await tenant.client.ok(Operation.FIND, guess) == []
             kwp = int(Ckm.AES_KEY_WRAP_KWP)

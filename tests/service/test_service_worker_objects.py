@@ -250,6 +250,10 @@ def test_c6_a_setting_allows_token_keys_in_the_clear(tmp_path: Path) -> None:
                 for name in found:
                     use = wire.UseKey(tenant.keyring, name, int(Ckm.AES_ECB), NIL, bytes(16))
                     assert await tenant.client.ok(Operation.ENCRYPT, use, ticket=None)
+                    copied = [(int(Cka.LABEL), b"copy")]
+                    write = bench.write_arguments()
+                    copy = wire.ChangeObject(tenant.keyring, name, copied, write)
+                    assert await tenant.client.ok(Operation.COPY_OBJECT, copy)
                 args = wire.CreateObject(tenant.keyring, template, bench.write_arguments())
                 reply = await tenant.client.call(Operation.CREATE_OBJECT, args, ticket=None)
                 assert reply.value == Ckr.USER_NOT_LOGGED_IN

@@ -34,6 +34,7 @@ from conclave.keyring.templates import (
     fit,
     read_template,
     renewed_unique_id,
+    require_kept,
     require_private,
     require_trust,
 )
@@ -162,6 +163,7 @@ def copy_attributes(
             "A copy of a private object is private; CKA_PRIVATE is false.",
         )
     require_private(copy, policy)
+    require_kept(copy, policy)
     return renewed_unique_id(copy)
 
 

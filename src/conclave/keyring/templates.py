@@ -256,12 +256,7 @@ def check_policy(attributes: Attributes, policy: ObjectPolicy) -> None:
     """Raise when a new object must not exist in this form."""
     require_private(attributes, policy)
     require_trust(attributes, policy)
-    if is_true(attributes, Cka.EXTRACTABLE) and not policy.extractable_keys:
-        raise refused(
-            Ckr.ATTRIBUTE_VALUE_INVALID,
-            "CKA_EXTRACTABLE must be false or absent: by the cluster's policy no key leaves its"
-            " keyring.",
-        )
+    require_kept(attributes, policy)
     if is_true(attributes, Cka.ALWAYS_AUTHENTICATE) and not is_true(attributes, Cka.PRIVATE):
         raise refused(
             Ckr.TEMPLATE_INCONSISTENT,
@@ -278,6 +273,15 @@ def require_private(attributes: Attributes, policy: ObjectPolicy) -> None:
             Ckr.ATTRIBUTE_VALUE_INVALID,
             "CKA_PRIVATE must be true or absent for private and secret keys on the token; it is"
             " false.",
+        )
+
+
+def require_kept(attributes: Attributes, policy: ObjectPolicy) -> None:
+    """Raise when a key would be extractable where none may be."""
+    if is_true(attributes, Cka.EXTRACTABLE) and not policy.extractable_keys:
+        raise refused(
+            Ckr.ATTRIBUTE_VALUE_INVALID,
+            "CKA_EXTRACTABLE must be false: by the cluster's policy no key leaves its keyring.",
         )
 
 
