@@ -21,6 +21,7 @@ static void *work_until_the_end(void *argument)
         (void)!RAND_bytes(drawn, sizeof drawn);
     for (unsigned i = 0; i < 100; i++) /* OpenSSL may refuse by now, and must not crash */
         (void)!RAND_bytes(drawn, sizeof drawn);
+    OPENSSL_thread_stop(); /* later, nobody would free what this thread drew with */
     atomic_store(&left, true);
     cv_openssl_leave();
     return argument;
