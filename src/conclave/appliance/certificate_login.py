@@ -1,11 +1,12 @@
 """Logging in by a certificate: the user decrypts a challenge and answers under the server's key.
 
-The client sends its certificate and gets a random challenge encrypted for it (RSA, PKCS #1 v1.5, as
-its family of appliances does) and a nonce; it answers with challenge XOR nonce, encrypted for the
-server.  Invariant: a certificate that is nobody's gets a challenge like any other, of which as
-many may wait, and no answer to it is ever right; every refusal is the same, and a challenge is good
-for one answer.  The padding is no oracle: OpenSSL decrypts a broken one to random bytes, which are
-then simply unknown.
+The client sends its certificate and gets a challenge encrypted for it (RSA, PKCS #1 v1.5, as its
+family of appliances does) and a nonce; it answers with challenge XOR nonce, encrypted for the
+server.  That is a ticket which the server has sealed for itself: nothing is kept of a challenge, so
+no number of them is in anybody's way.  Invariant: a certificate that is nobody's gets a challenge
+like any other, and no answer to it is ever right; every refusal is the same, and a challenge is
+good for one login.  The padding is no oracle: OpenSSL decrypts a broken one to random bytes, which
+then open nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ import binascii
 import datetime
 import hashlib
 import os
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from cryptography import x509
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -32,12 +35,13 @@ from conclave.appliance.public_keys import PublicKeys
 from conclave.appliance.users import Login, Users
 from conclave.clock import ApplianceClock, boot_time_ms
 from conclave.errors import Unavailable
-from conclave.source_networks import network_of
 
-CHALLENGE_BYTES: Final = 32
 LIVES_MS: Final = 60_000
-MAX_PENDING: Final = 256
-MAX_PER_SOURCE: Final = 16
+MAX_USED: Final = 4096
+"""Logins of a minute whose challenges are remembered, so that each is good for one."""
+_NONCE_BYTES: Final = 12
+_TICKET_BYTES: Final = 160
+"""As JSON, with the longest name of a user: more than any ticket has."""
 _KEY_BITS: Final = 2048
 _BACKDATED: Final = datetime.timedelta(hours=1)
 _VALID: Final = datetime.timedelta(days=3650)
@@ -53,38 +57,50 @@ class Challenge:
     """The server's, PEM."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
+class _Ticket(msgspec.Struct, frozen=True):
+    """What a challenge says to the server that made it; `user_id` is empty for strangers."""
+
     user_id: str
-    certificate_der: bytes
-    network: str
+    certificate_sha256: bytes
     good_until_ms: int
 
 
-class _Waiting:
-    """A bounded number of challenges by the digest of what answers them."""
+class _Tickets:
+    """Seals tickets under a key that lives as long as the daemon; each is good for one login."""
 
     def __init__(self) -> None:
-        self._pending: OrderedDict[bytes, _Pending] = OrderedDict()
+        self._key = AESGCM(AESGCM.generate_key(256))
+        self._used: dict[bytes, int] = {}
 
-    def add(self, answer: bytes, pending: _Pending) -> None:
-        self._pending[_digest(answer)] = pending
-        while len(self._pending) > MAX_PENDING:
-            self._pending.popitem(last=False)
+    def seal(self, ticket: _Ticket) -> bytes:
+        """Return the ticket for whoever can decrypt the challenge, of the same length for all."""
+        nonce = os.urandom(_NONCE_BYTES)
+        text = msgspec.json.encode(ticket).ljust(_TICKET_BYTES)
+        return nonce + self._key.encrypt(nonce, text, None)
 
-    def take(self, answer: bytes) -> _Pending | None:
-        return self._pending.pop(_digest(answer), None)
+    def open(self, sealed: bytes, now_ms: int) -> _Ticket | None:
+        """Return what was sealed; nothing of what is forged, over or used."""
+        nonce, text = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+        if len(nonce) < _NONCE_BYTES or _digest(sealed) in self._used:
+            return None
+        try:
+            plain = self._key.decrypt(nonce, text, None)
+        except InvalidTag:
+            return None
+        ticket = msgspec.json.decode(plain, type=_Ticket)
+        return ticket if ticket.good_until_ms >= now_ms else None
 
-    def expire(self, now_ms: int) -> None:
-        for digest in [d for d, each in self._pending.items() if each.good_until_ms < now_ms]:
-            del self._pending[digest]
-
-    def count_of(self, network: str) -> int:
-        return sum(each.network == network for each in self._pending.values())
+    def use(self, sealed: bytes, ticket: _Ticket, now_ms: int) -> None:
+        """Remember that a ticket was used; raise Unavailable when too many were."""
+        self._used = {each: until for each, until in self._used.items() if until >= now_ms}
+        if len(self._used) >= MAX_USED:
+            message = f"{MAX_USED} logins by certificates within a minute are the most there are."
+            raise Unavailable(faults.BUSY, message)
+        self._used[_digest(sealed)] = ticket.good_until_ms
 
 
 class CertificateLogins:
-    """Challenges that wait for their answers."""
+    """Challenges and what answers them."""
 
     def __init__(
         self,
@@ -98,33 +114,25 @@ class CertificateLogins:
         self._keys = keys
         self._clock = clock
         self._now_ms = now_ms
-        self._answerable = _Waiting()
-        self._strangers = _Waiting()
-        """Those that nobody can answer: counted as the others are, and never in their way."""
+        self._tickets = _Tickets()
         self._making_key = asyncio.Lock()
         self._server: tuple[rsa.RSAPrivateKey, str] | None = None
 
     async def challenge(
         self, user_id: str, certificate: x509.Certificate, *, source: str
     ) -> Challenge:
-        """Return a challenge; raise Unavailable when the source has too many or must wait."""
+        """Return a challenge; raise Unavailable when the source must wait."""
         self._users.key_delays.check(user_id, source)
-        self._expire()
-        network = network_of(source)
-        waiting = self._answerable.count_of(network) + self._strangers.count_of(network)
-        if waiting >= MAX_PER_SOURCE:
-            message = f"{MAX_PER_SOURCE} challenges wait for an answer already; answer one first."
-            raise Unavailable(faults.BUSY, message)
         _, server_pem = await self._server_key()
-        challenge, nonce = os.urandom(CHALLENGE_BYTES), os.urandom(CHALLENGE_BYTES)
         public_key = certificate.public_key()
         assert isinstance(public_key, rsa.RSAPublicKey)  # noqa: S101 - parse_certificate saw to it
-        encrypted = public_key.encrypt(challenge, padding.PKCS1v15())
         der = certificate.public_bytes(Encoding.DER)
         known = self._is_valid(certificate) and der in self._keys.certificates_of(user_id)
-        answer = bytes(a ^ b for a, b in zip(challenge, nonce, strict=True))
-        pending = _Pending(user_id, der, network, self._now_ms() + LIVES_MS)
-        (self._answerable if known else self._strangers).add(answer, pending)
+        good_until_ms = self._now_ms() + LIVES_MS
+        answer = self._tickets.seal(_Ticket(user_id if known else "", _digest(der), good_until_ms))
+        nonce = os.urandom(len(answer))
+        challenge = bytes(a ^ b for a, b in zip(answer, nonce, strict=True))
+        encrypted = public_key.encrypt(challenge, padding.PKCS1v15())
         return Challenge(
             base64.b64encode(encrypted).decode(), base64.b64encode(nonce).decode(), server_pem
         )
@@ -136,21 +144,19 @@ class CertificateLogins:
         """
         self._users.key_delays.check("", source)
         key, _ = await self._server_key()
-        self._expire()
-        pending = self._answerable.take(_decrypted(key, response))
-        user_id = "" if pending is None else pending.user_id
-        proven = pending is not None and (
-            pending.certificate_der in self._keys.certificates_of(pending.user_id)
-        )
+        sealed, now_ms = _decrypted(key, response), self._now_ms()
+        ticket = self._tickets.open(sealed, now_ms)
+        user_id = "" if ticket is None else ticket.user_id
+        proven = ticket is not None and ticket.certificate_sha256 in {
+            _digest(der) for der in self._keys.certificates_of(ticket.user_id)
+        }
+        if ticket is not None and proven:
+            self._tickets.use(sealed, ticket, now_ms)
         return self._users.log_in_by_key(user_id, proven=proven, source=source, door=door)
 
     def _is_valid(self, certificate: x509.Certificate) -> bool:
         now = self._clock.now()
         return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
-
-    def _expire(self) -> None:
-        for waiting in (self._answerable, self._strangers):
-            waiting.expire(self._now_ms())
 
     async def _server_key(self) -> tuple[rsa.RSAPrivateKey, str]:
         """Return the key that answers are encrypted for; it lives as long as the daemon."""
@@ -181,8 +187,8 @@ def _decrypted(key: rsa.RSAPrivateKey, response: str) -> bytes:
     try:
         return key.decrypt(base64.b64decode(response, validate=True), padding.PKCS1v15())
     except (binascii.Error, ValueError):
-        return os.urandom(CHALLENGE_BYTES)
+        return os.urandom(_NONCE_BYTES)
 
 
-def _digest(answer: bytes) -> bytes:
-    return hashlib.sha256(answer).digest()
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
