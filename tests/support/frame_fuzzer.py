@@ -46,6 +46,7 @@ meanwhile lets no time pass for anybody."""
 SETTLE_EVERY: Final = 64
 """Inputs between two times of waiting for all answers, and of making again what was used up."""
 RENEW_EVERY: Final = 2000
+TENANTS: Final = 4
 ARGUMENTS: Final = 3
 """Where a request has them."""
 
@@ -293,23 +294,32 @@ class FrameFuzzer:
 
     def __init__(self, bench: WorkerBench, *, seed: int) -> None:
         self._bench = bench
-        self._random = random.Random(seed)
+        self._seed = seed
         self._alarm = _Alarm()
         self.report = Report()
 
     async def run(self, *, seconds: float, inputs: int = 1 << 62) -> Report:
         """Fuzz for a time or a number of inputs, whichever ends first."""
         ends = time.monotonic() + seconds
-        async with self._members() as (worker, other):
-            while time.monotonic() < ends and self.report.inputs < inputs:
-                await self._one_tenant(worker, other, ends, inputs)
+        # Tenants side by side, since each waits most of the time for what it changed.
+        async with self._members() as (worker, other), asyncio.TaskGroup() as tenants:
+            for number in range(TENANTS):
+                source = random.Random(f"{self._seed}/{number}")
+                tenants.create_task(self._fuzz(worker, other, source, ends, inputs))
         return self.report
+
+    async def _fuzz(
+        self, worker: Worker, other: SecondMember, source: random.Random, ends: float, inputs: int
+    ) -> None:
+        while time.monotonic() < ends and self.report.inputs < inputs:
+            await self._one_tenant(worker, other, source, ends, inputs)
 
     async def seed_values(self) -> dict[str, int | None]:
         """Return what each seed gets unmutated: its value, None for the connection's end."""
         values = {}
         async with self._members() as (worker, other):
-            live, doors = await self._tenant(worker, other)
+            live = await LiveValues.make(self._bench)
+            doors = Doors(worker, live, other, random.Random(self._seed))
             for name, parts in stored_seeds().items():
                 assert await live.renew()
                 other.replay(live.tenant.keyring)
@@ -343,15 +353,11 @@ class FrameFuzzer:
                 if msgspec.json.decode(line)["level"] in {"error", "critical"}:
                     self._found(f"{path.name}: {line}", b"")
 
-    async def _tenant(self, worker: Worker, other: SecondMember) -> tuple[LiveValues, Doors]:
-        live = await LiveValues.make(self._bench)
-        return live, Doors(worker, live, other, self._random)
-
     async def _one_tenant(
-        self, worker: Worker, other: SecondMember, ends: float, inputs: int
+        self, worker: Worker, other: SecondMember, source: random.Random, ends: float, inputs: int
     ) -> None:
-        live, doors = await self._tenant(worker, other)
-        mutator = Mutator(self._random, live)
+        live = await LiveValues.make(self._bench)
+        doors, mutator = Doors(worker, live, other, source), Mutator(source, live)
         for number in range(1, RENEW_EVERY):
             if time.monotonic() > ends or self.report.inputs >= inputs:
                 break
