@@ -91,11 +91,12 @@ def fuzz_command(seconds: int, seed: int) -> None:
     lines = [
         "# Campaign: fuzz",
         "",
-        "Mutated requests for a worker beside a real member; libFuzzer with the address and",
-        "undefined-behaviour sanitizers on what the PKCS#11 module decodes. The seeds are in",
-        "`tests/service/seeds` and `native/pkcs11/fuzz/seeds`. Mutated media types, uploads and",
-        "signed packages for their readers, with seeds in `tests/support/input_fuzzer.py`; mutated",
-        "command lines of LunaSH, made from the declared commands.",
+        "Mutated requests of clients and of other members for a worker beside a real member;",
+        "libFuzzer with the address and undefined-behaviour sanitizers on what the PKCS#11 module",
+        "decodes. The seeds are in `tests/service/seeds`, where each succeeds as it stands, and",
+        "`native/pkcs11/fuzz/seeds`. Mutated media types, uploads and signed packages for their",
+        "readers, with seeds in `tests/support/input_fuzzer.py`; mutated command lines of LunaSH,",
+        "made from the declared commands.",
         "",
         f"- commit {commit()}, seed {seed}; {seconds} s each, the module's wire and config a tenth",
         *(

@@ -102,7 +102,8 @@ async def local_connection(
     certificate = x509.load_pem_x509_certificate(certificate_pem)
     made._peer = PeerCertificate.read(certificate.public_bytes(Encoding.DER))
     await made._read_client()
-    assert not sink.closed, "it was not admitted"
+    if sink.closed:
+        raise TimeoutError("It was not admitted, or not in time.")
     sink.sent.clear()  # the greeting
     made.process_id = ProcessId(process_id)
     return made
