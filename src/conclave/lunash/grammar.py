@@ -164,8 +164,8 @@ def _unknown_word(word: Word, node: Node) -> BadInput:
     place = f"'{' '.join(node.words)}' has no such subcommand" if node.words else "Unknown command"
     if word.text.lower() in node.absent:
         return _bad(
-            f"'{word.text.lower()}' is there in sessions that open once the package"
-            f" {CLUSTER_PACKAGE} is installed."
+            f"Unknown command. '{word.text.lower()}' is there in sessions that open once the"
+            f" package {CLUSTER_PACKAGE} is installed."
         )
     near = nearest(word.text, [child.words[-1] for child in node.children.values()])
     if near is None:
