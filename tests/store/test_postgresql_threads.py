@@ -111,6 +111,65 @@ def test_both_threads_go_on_after_a_restart(tmp_path: Path, pristine: Directorie
     asyncio.run(work())
 
 
+def test_a_lost_connection_of_hot_statements_is_no_fault_of_its_own(
+    tmp_path: Path, pristine: Directories, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        async with new_members(tmp_path, 1, pristine) as (member,), threads(member) as store:
+            row = new_keyring("a", 0)
+            thing = new_object(row)
+            expected = [(thing.object_id, thing.revision)]
+            await store.insert(row)
+            await store.writer.write(lambda writer: writer.insert_object(thing), objects_only=True)
+
+            async def revisions() -> list[tuple[bytes, int]]:
+                return list(await store.reader.read(lambda r: r.object_revisions(row.keyring_id)))
+
+            assert await revisions() == expected
+            await member.instance.stop()
+            await member.instance.start("primary")
+            assert await revisions() == expected
+            with pytest.raises(Unavailable) as error:
+                await store.writer.write(
+                    lambda writer: writer.delete_object(
+                        row.keyring_id, thing.object_id, thing.revision
+                    ),
+                    objects_only=True,
+                )
+            assert error.value.fault is faults.POSTGRESQL_UNAVAILABLE
+            assert await revisions() == expected
+            assert "Exception during reset" not in caplog.text
+
+    asyncio.run(work())
+
+
+def test_a_lone_job_that_refuses_leaves_nothing_behind(
+    tmp_path: Path, pristine: Directories
+) -> None:
+    async def work() -> None:
+        async with new_members(tmp_path, 1, pristine) as (member,), threads(member) as store:
+            row = new_keyring("a", 0)
+            await store.insert(row)
+            thing = new_object(row)
+
+            def twice(writer: ClusterWriter) -> None:
+                writer.insert_object(thing)
+                writer.insert_object(thing)
+
+            for _ in range(2):
+                with pytest.raises(Conflict):
+                    await store.writer.write(twice, objects_only=True)
+            with pytest.raises(InternalFault):
+                await store.insert(row)
+            stored = await store.reader.read(lambda r: r.object_revisions(row.keyring_id))
+            assert list(stored) == []
+            await store.writer.write(lambda w: w.insert_object(thing), objects_only=True)
+            stored = await store.reader.read(lambda r: r.object_revisions(row.keyring_id))
+            assert list(stored) == [(thing.object_id, thing.revision)]
+
+    asyncio.run(work())
+
+
 def test_a_standby_takes_no_changes(tmp_path: Path, pristine: Directories) -> None:
     async def work() -> None:
         async with new_members(tmp_path, 2, pristine) as (primary, standby):

@@ -178,6 +178,26 @@ def test_a_lone_job_that_refuses_leaves_nothing_behind(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_refusal_that_cannot_be_taken_back_is_no_unknown_outcome(tmp_path: Path) -> None:
+    def lose_and_refuse(writer: ClusterWriter) -> None:
+        writer.insert_keyrings([new_keyring("refused", 2)])
+        driver = writer.connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.close()  # so that ROLLBACK fails
+        raise BadInput(faults.BAD_REQUEST, "Not this one.")
+
+    async def scenario() -> None:
+        async with threads(tmp_path) as store:
+            with pytest.raises(InternalFault, match="nothing was changed") as caught:
+                await store.writer.write(lose_and_refuse)
+            assert caught.value.fault is faults.STORAGE_FAILED
+            assert store.published == []
+            await store.writer.write(lambda w: w.insert_keyrings([new_keyring("kept", 4)]))
+            assert await store.reader.read(labels) == {"kept"}
+
+    asyncio.run(scenario())
+
+
 def test_what_was_read_is_known_to_later_batches_until_the_connection_is_lost(
     tmp_path: Path,
 ) -> None:

@@ -199,10 +199,10 @@ class WriterThread:
             connection = self._connected()
             with connection.begin() as transaction:
                 outcomes = _run_jobs(connection, batch, touched)
-                committing = True
                 if len(batch) == 1 and outcomes[0].error is not None:
                     transaction.rollback()
                 else:
+                    committing = True
                     transaction.commit()
             if replication_was_cancelled(connection):
                 self._reopen()
