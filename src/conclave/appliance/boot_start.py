@@ -22,6 +22,9 @@ from conclave.errors import ConclaveError
 FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 30.0
 
+PASSING: Final = (faults.SERVICE_FAILED, faults.BUSY)
+"""A port, a process or a change of packages may be in the way."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -58,7 +61,7 @@ async def _fails_for_now(start: Callable[[], Awaitable[None]], pause: float) -> 
     try:
         await start()
     except ConclaveError as refusal:
-        passes = refusal.fault is faults.SERVICE_FAILED
+        passes = refusal.fault in PASSING
         then = f"; next attempt in {pause:.0f} s" if passes else ""
         _log.error("the cluster service did not start: %s%s", refusal.message, then)
         return passes
