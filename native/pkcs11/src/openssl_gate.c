@@ -48,6 +48,8 @@ bool cv_openssl_enter(void)
 {
     uint32_t forks;
     cv_moment until = 0;
+    if (depth != 0 && atomic_load(&gone))
+        return false; /* it left the process from inside, or is being waited for */
     if (depth++ != 0)
         return true;
     atomic_fetch_add(&inside, 1);
