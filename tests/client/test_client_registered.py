@@ -49,7 +49,7 @@ def configured(tmp_path: Path) -> dict[int, str]:
     }
 
 
-def test_l2_ten_clusters_find_their_indexes_and_an_eleventh_none(
+def test_section_8_rule_13_ten_clusters_find_their_indexes_and_an_eleventh_none(
     member: Member, tmp_path: Path
 ) -> None:
     expected = {}

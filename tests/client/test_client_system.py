@@ -262,7 +262,9 @@ def fresh_keyring(dual: Demo, label: str, password: str) -> int:
     return slot
 
 
-def test_lunacm_takes_a_keyring_from_its_first_password_to_its_krco(dual: Demo) -> None:
+def test_section_8_rule_16_lunacm_takes_a_keyring_from_its_first_password_to_its_krco(
+    dual: Demo,
+) -> None:
     first, second, krco = "First-Secret_1", "Second Secret#2", "Crypto_Officer:3"
     slot = fresh_keyring(dual, "fresh", first)
     early = f"slot set -slot {slot}\nrole login -name po -p {first}\nrole init -n co -p {krco}\n"
@@ -336,7 +338,7 @@ def test_lunacm_edits_completes_hides_and_remembers_at_a_terminal(
     assert keyring["pin"] not in history
 
 
-def test_k1_dual_identity_has_two_passwords(dual: Demo, client: Client) -> None:
+def test_section_8_rule_15_dual_identity_has_two_passwords(dual: Demo, client: Client) -> None:
     keyring = dual.keyring(FIRST)
     assert keyring["soPin"] != keyring["pin"]
     session = client.open(client.token(keyring["label"]))

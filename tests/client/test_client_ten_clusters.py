@@ -32,7 +32,9 @@ def entries(owner: Owner, index: int, port: int) -> str:
     return "\n".join(lines).replace("00 = ", f"{index:02} = ") + "\n"
 
 
-def test_l2_dead_clusters_delay_no_other_and_gaps_are_allowed(owner: Owner, tmp_path: Path) -> None:
+def test_section_8_rule_13_ten_clusters_of_which_dead_ones_delay_no_other(
+    owner: Owner, tmp_path: Path
+) -> None:
     with contextlib.ExitStack() as stack:
         text = f"LunaSA Client = {{\n    ReceiveTimeout = {RECEIVE_TIMEOUT_MS};\n"
         for index in set(range(MAX_CLUSTERS)) - {UNUSED}:

@@ -134,7 +134,9 @@ def shares(scene: Scene) -> list[float]:
 
 
 @pytest.mark.parametrize("direct", [True, False])
-def test_two_members_share_the_load_and_another_group_stands_by(scene: Scene, direct: bool) -> None:
+def test_section_8_rule_8_two_members_share_the_load_and_another_group_stands_by(
+    scene: Scene, direct: bool
+) -> None:
     scene.lead(primary=True)
     first, second, third = scene.street.members
     body = {"action": "config", "group": "standby"}

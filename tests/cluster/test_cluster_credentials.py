@@ -95,7 +95,7 @@ def test_the_first_password_must_be_changed_to_another_one(tmp_path: Path) -> No
     asyncio.run(scenario())
 
 
-def test_c2_k1_single_identity_has_one_password(tmp_path: Path) -> None:
+def test_section_8_rule_15_single_identity_has_one_password(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path) as bench:
             (summary,) = await bench.make_keyrings("ring")
@@ -115,7 +115,7 @@ def test_c2_k1_single_identity_has_one_password(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_c2_k1_dual_identity_has_two_passwords_and_two_counters(tmp_path: Path) -> None:
+def test_section_8_rule_15_dual_identity_has_two_passwords_and_two_counters(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with cluster_bench(tmp_path, dual=True) as bench:
             (summary,) = await bench.make_keyrings("ring")

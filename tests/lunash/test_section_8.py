@@ -1,7 +1,8 @@
 """The rules that every implementation must enforce, through both doors, on real appliances.
 
-They are numbered as section 8 of the notes on the original's shells numbers them.  Rules 8, 13 and
-23 are about clients, 17 to 20 about backups; 21 and 24 stand in the tests of their families.
+They are numbered as section 8 of the notes on the original's shells numbers them.  Rules 8, 13, 15,
+16 and 23 are about clients and stand in their tests, under the same names but for 23; 17 to 20 are
+about backups; 21 and 24 stand in the tests of their families.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import pytest
 from conclave.crypto.standard import Cka, Ckm
 from conclave.errors import Ckr
 from tests.native.module_fixtures import Place, place
-from tests.support.cryptoki import SO, Cryptoki
+from tests.support.cryptoki import SO, USER, Cryptoki
 from tests.support.demo import Demo
 
 __all__ = ["place"]
@@ -62,7 +62,9 @@ def slot_of(library: Cryptoki, label: str) -> int:
     return next(slot for slot in library.slots() if library.token(slot).label == padded)
 
 
-def test_an_owner_takes_over_a_new_keyring_and_empties_it(demo: Demo, place: Place) -> None:
+def test_section_8_rule_16_an_owner_takes_over_a_new_keyring_and_empties_it(
+    demo: Demo, place: Place
+) -> None:
     library, label = place.library, f"keyring {uuid.uuid4().hex[:8]}"
     known = library.slots()
     create_keyring(demo, label)
@@ -136,3 +138,24 @@ def test_who_waits_is_told_of_a_keyring_that_comes_and_goes(demo: Demo, place: P
     library.do("C_Finalize", None)
     waiter.join(30)
     assert answers == [CRYPTOKI_NOT_INITIALIZED]
+
+
+@pytest.mark.parametrize("role", [SO, USER])
+def test_section_8_rule_15_single_identity_has_one_password(
+    demo: Demo, place: Place, role: int
+) -> None:
+    label, own, other = f"keyring {uuid.uuid4().hex[:8]}", OWN.encode(), b"another password"
+    create_keyring(demo, label)
+    session = place.library.open(slot_of(place.library, label))
+    session.do("C_SetPIN", INITIAL.encode(), len(INITIAL), own, len(own))
+    assert session.login(OWN, SO) == Ckr.OK
+    assert session.value("C_InitPIN", other, len(other)) == Ckr.PIN_INVALID
+    session.do("C_InitPIN", own, len(own))
+    session.do("C_Logout")
+    assert session.login(OWN, role) == Ckr.OK
+    session.do("C_SetPIN", own, len(own), other, len(other))
+    session.value("C_Logout")
+    for each in (SO, USER):
+        assert session.login(OWN, each) == Ckr.PIN_INCORRECT
+        assert session.login(other.decode(), each) == Ckr.OK
+        session.do("C_Logout")

@@ -137,7 +137,7 @@ def test_idle_members_of_a_group_take_turns_whoever_else_is_listed(
     assert [more[place] for place in equals] == [60 // len(equals)] * len(equals)
 
 
-def test_another_group_serves_while_the_whole_group_is_down(
+def test_section_8_rule_8_another_group_serves_while_the_whole_group_is_down(
     client: Driver, cluster: Cluster
 ) -> None:
     members = cluster("a", "b")

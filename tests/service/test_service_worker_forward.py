@@ -129,7 +129,9 @@ def test_two_members_of_a_group_share_a_saturating_load(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
-def test_another_group_serves_nothing_while_the_own_one_does(tmp_path: Path) -> None:
+def test_section_8_rule_8_another_group_serves_nothing_while_the_own_one_does(
+    tmp_path: Path,
+) -> None:
     async def scenario(tenant: Tenant, other: SecondMember) -> None:
         key = await rsa_key(tenant)
         other.replay(tenant.keyring)
