@@ -6,15 +6,22 @@ import asyncio
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from conclave import faults
-from conclave.errors import ConclaveError, Conflict, LimitReached, Unavailable
-from conclave.ids import KeyringId, ObjectId
-from conclave.service.messages import LookupWrite, ObjectDelete, WriteResult
+from conclave.errors import ConclaveError, Conflict, Fault, LimitReached, Unavailable
+from conclave.ids import ClientId, KeyringId, ObjectId
+from conclave.service.client_messages import (
+    AssignKeyrings,
+    AssignmentMode,
+    NamedClient,
+    TakeKeyring,
+)
+from conclave.service.messages import LookupWrite, NamedKeyring, ObjectDelete, WriteResult
 from conclave.service.wire import Role
 from conclave.settings import Limits
 from conclave.store.repository import open_reader
@@ -127,6 +134,49 @@ def test_rule_c20_a_write_on_an_older_revision_is_refused_as_a_whole(tmp_path: P
                     await bench.write(keyring, ticket, **stale)
                 assert error.value.fault is faults.WRITE_CONFLICT
             assert ids(bench, keyring) == {write.object_id: second.revision}
+
+    asyncio.run(scenario())
+
+
+async def refused(write: Awaitable[WriteResult], fault: Fault) -> None:
+    with pytest.raises(ConclaveError) as caught:
+        await write
+    assert caught.value.fault is fault
+
+
+def test_rule_c20_a_right_that_is_taken_after_a_write_is_missing_at_the_next(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with cluster_bench(tmp_path) as bench:
+            client = (await bench.register()).client.client_id
+            bench.client_id = ClientId(UUID(client).bytes)
+            keyring, ticket = await bench.ready_keyring()
+            other, ticket_of_other = await bench.ready_keyring("other")
+            change = bench.daemon.call
+            ring = str(UUID(bytes=other))
+
+            await bench.write(other, ticket_of_other, writes=[new_object()])
+            await change("set_assignment_mode", AssignmentMode(assigned=True))
+            write = bench.write(other, ticket_of_other, writes=[new_object()])
+            await refused(write, faults.KEYRING_NOT_FOUND)
+            await change("assign_keyrings", AssignKeyrings(client_id=client, keyrings=[ring]))
+            await bench.write(other, ticket_of_other, writes=[new_object()])
+            await change("take_keyring", TakeKeyring(client_id=client, keyring=ring))
+            write = bench.write(other, ticket_of_other, writes=[new_object()])
+            await refused(write, faults.KEYRING_NOT_FOUND)
+            await change("set_assignment_mode", AssignmentMode(assigned=False))
+
+            await bench.write(other, ticket_of_other, writes=[new_object()])
+            await change("delete_keyring", NamedKeyring(name=ring))
+            write = bench.write(other, ticket_of_other, writes=[new_object()])
+            await refused(write, faults.KEYRING_NOT_FOUND)
+
+            await bench.write(keyring, ticket, writes=[new_object()])
+            await change("revoke_client", NamedClient(client_id=client))
+            write = bench.write(keyring, ticket, writes=[new_object()])
+            await refused(write, faults.CLIENT_NOT_FOUND)
+            assert len(ids(bench, keyring)) == 1
 
     asyncio.run(scenario())
 
