@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conclave.appliance.network import bind_all, bind_socket
+from conclave.appliance.network import bind_all, bind_socket, listen_on
 from conclave.errors import NotAllowed
 from conclave.port_holders import name_holder
 from tests.support.appliance_bench import random_loopback
@@ -58,3 +58,13 @@ def test_a_port_of_ipv6_is_seen_too() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
         held = name_holder("::1", taken.getsockname()[1])
         assert held == f", held by a listener of {OWN}"
+
+
+def test_a_listener_that_came_between_binding_and_listening_is_named() -> None:
+    address = random_loopback()
+    ours = bind_socket(address, 0, what="crypto")
+    port = ours.getsockname()[1]
+    with ours, socket.create_server((address, port)):
+        with pytest.raises(NotAllowed, match=f"crypto listener cannot use {address}") as refused:
+            listen_on(ours, what="crypto")
+        assert refused.value.message.endswith(f"held by a listener of {OWN}.")

@@ -19,7 +19,7 @@ from conclave import faults
 from conclave.appliance.cluster_config import ClusterConfig, listen_address, open_ports
 from conclave.appliance.login_service import LoginService
 from conclave.appliance.member_identity import MemberCertificate, MemberIdentity
-from conclave.appliance.network import BACKLOG, bind_locally, bind_socket, close_all
+from conclave.appliance.network import bind_locally, bind_socket, close_all, listen_on
 from conclave.appliance.package_version import Release
 from conclave.appliance.paths import StatePaths
 from conclave.appliance.renewal import Renewal
@@ -200,7 +200,7 @@ class ClusterProcesses:
         if not self._crypto:
             self._bind()
         for listener in self._crypto:
-            listener.listen(BACKLOG)
+            listen_on(listener, what="crypto")
         count = self._settings.workers or os.cpu_count() or 1
         workers = [Child(self._worker_spec(index, count)) for index in range(count)]
         try:

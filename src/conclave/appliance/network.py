@@ -35,10 +35,28 @@ def bind_socket(address: str, port: int, *, what: str) -> socket.socket:
         listener.setblocking(False)
     except OSError as cause:
         listener.close()
-        holder = name_holder(address, port) if cause.errno == errno.EADDRINUSE else ""
-        message = f"The {what} listener cannot use {address} port {port}: {cause.strerror}{holder}."
-        raise NotAllowed(faults.SERVICE_FAILED, message) from cause
+        raise _refusal(cause, address, port, what) from cause
     return listener
+
+
+def listen_on(listener: socket.socket, *, what: str) -> None:
+    """Accept connections from now on; raise NotAllowed when somebody else came first.
+
+    A port that is bound is not ours until somebody listens: another one may take it meanwhile.
+    """
+    try:
+        listener.listen(BACKLOG)
+    except OSError as cause:
+        if listener.family == socket.AF_UNIX:
+            raise
+        address, port = listener.getsockname()[:2]
+        raise _refusal(cause, address, port, what) from cause
+
+
+def _refusal(cause: OSError, address: str, port: int, what: str) -> NotAllowed:
+    holder = name_holder(address, port) if cause.errno == errno.EADDRINUSE else ""
+    message = f"The {what} listener cannot use {address} port {port}: {cause.strerror}{holder}."
+    return NotAllowed(faults.SERVICE_FAILED, message)
 
 
 def bind_locally(path: str) -> list[socket.socket]:
@@ -83,7 +101,7 @@ def bind_all(addresses: Iterable[str], port: int, *, what: str) -> list[socket.s
         for address in addresses:
             listener = bind_socket(address, port, what=what)
             listeners.append(listener)
-            listener.listen(BACKLOG)
+            listen_on(listener, what=what)
     except NotAllowed:
         for listener in listeners:
             listener.close()
