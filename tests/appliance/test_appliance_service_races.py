@@ -159,7 +159,7 @@ def moments_of_serving(log: Path) -> list[float]:
     return [
         datetime.fromisoformat(entry["time"]).timestamp()
         for entry in entries
-        if entry["message"].endswith("serves.")
+        if " serves;" in entry["message"]
     ]
 
 
