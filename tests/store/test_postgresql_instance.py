@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from conclave import faults
 from conclave.errors import Conflict, InternalFault, Unavailable
 from conclave.ids import MemberId
-from conclave.store.postgresql import replacing
+from conclave.store.postgresql import replacing, upstream
 from conclave.store.postgresql.account import Directories
 from conclave.store.postgresql.binaries import Binaries
 from conclave.store.postgresql.control import Control
@@ -84,6 +85,24 @@ def scenario(
             await work(members)
 
     asyncio.run(run())
+
+
+def test_a_copy_bears_that_its_primary_is_out_of_reach_for_a_moment(
+    tmp_path: Path, pristine: Directories
+) -> None:
+    async def work(members: list[Member]) -> None:
+        primary, standby = members
+        await standby.proxy.lead_to(primary.places)
+        copy = partial(standby.instance.base_backup, standby.upstream, standby.member_id)
+        standby.proxy.turned_away = upstream.TRIES
+        with pytest.raises(Unavailable, match="closed the connection"):
+            await copy(lambda _part: None)
+        standby.proxy.turned_away = upstream.TRIES - 1
+        await copy(lambda _part: None)
+        await standby.instance.start("standby")
+        await streams(standby, primary)
+
+    scenario(tmp_path, pristine, 2, work)
 
 
 def test_a_standby_shows_a_commit_as_soon_as_it_is_acknowledged(

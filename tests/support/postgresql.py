@@ -58,6 +58,8 @@ class Proxy:
         self._target: Path | None = None
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self.turned_away = 0
+        """How many connections more end as soon as they begin."""
 
     async def lead_to(self, places: Directories | None) -> None:
         """Let new connections go there, and end those that there are."""
@@ -82,6 +84,9 @@ class Proxy:
         self._writers.add(writer)
         try:
             if self._target is None:
+                return
+            if self.turned_away:
+                self.turned_away -= 1
                 return
             there, away = await asyncio.open_unix_connection(self._target)
             self._writers.add(away)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from pathlib import Path
+from typing import Final
 
 from conclave import faults
-from conclave.errors import Conflict
+from conclave.errors import Conflict, Unavailable
 from conclave.store.postgresql.configuration import OWNER
 from conclave.store.postgresql.control import Control
+
+TRIES: Final = 3
+PAUSE_SECONDS: Final = 0.5
+
+_log = logging.getLogger(__name__)
 
 
 def conninfo(directory: Path, application_name: str) -> str:
@@ -19,8 +27,19 @@ def conninfo(directory: Path, application_name: str) -> str:
 async def prepare(directory: Path, slot: str, major: int) -> None:
     """Have the log kept for a copy; raises Conflict when the majors of PostgreSQL differ.
 
-    The copying program itself would copy another major version without a word.
+    The copying program itself would copy another major version without a word.  The way to the
+    primary may just be laid anew, as by the epoch of a join: asks TRIES times before Unavailable.
     """
+    for _ in range(TRIES - 1):
+        try:
+            return await _prepare(directory, slot, major)
+        except Unavailable as error:
+            _log.info("The primary is asked for a copy once more: %s", error.message)
+        await asyncio.sleep(PAUSE_SECONDS)
+    return await _prepare(directory, slot, major)
+
+
+async def _prepare(directory: Path, slot: str, major: int) -> None:
     control = Control(directory)
     try:
         ((version,),) = await control.ask("SHOW server_version_num")
