@@ -15,6 +15,7 @@ from schemathesis.openapi.checks import IgnoredAuth, RejectedPositiveData
 VENDOR: Final = "application/vnd.safenetinc.lunasa+"
 TEXT: Final = f"{VENDOR}octet-stream"
 CHANGE_WEBSERVER: Final = "PATCH /api/lunasa/webServer"
+ACT_ON_SERVICE: Final = "POST /api/lunasa/services/{serviceid}/actions/{actionid}"
 LOGIN_DELAYED: Final = "429"
 DECODER_WORDS: Final = (" breaks a rule: ", "The body is not valid JSON")
 
@@ -33,9 +34,11 @@ def before_call(
     """Name the media type that the operation answers: OpenAPI declares no header Accept."""
     responses = case.operation.definition.raw["responses"]
     case.headers.setdefault("Accept", accepted(responses))
-    # This one does what it says: it ends REST until LunaSH enables it again, and the trial with it.
+    # These two do what they say: they end REST until LunaSH lets it begin again, and the trial too.
     if case.operation.label == CHANGE_WEBSERVER and isinstance(case.body, dict):
         case.body.pop("enabled", None)
+    if case.operation.label == ACT_ON_SERVICE and case.path_parameters.get("actionid") == "stop":
+        case.path_parameters["serviceid"] = "ntp"
 
 
 @schemathesis.hook

@@ -149,3 +149,11 @@ def test_the_only_licence_is_the_softwares(town: Town) -> None:
 def test_what_is_not_kept_is_not_there(town: Town, name: str) -> None:
     answer = town.house.client(MONITOR).get(f"{town.house.hsm_url}/{name}")
     assert (answer.status_code, answer.json()["id"]) == (404, "FRAMEWORK_RESOURCE_NOT_FOUND")
+
+
+def test_to_say_when_the_webserver_starts_does_not_stop_it(town: Town) -> None:
+    client, path = town.house.client().open_session(), f"{ROOT}/services/webserver"
+    refused = client.patch(path, {"onBoot": False})
+    assert (refused.status_code, client.get(path).json()["state"]) == (400, "running")
+    assert "onBoot of service webserver is always True" in refused.json()["details"]
+    assert client.patch(path, {"onBoot": True}).status_code == 200

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import UNSET, UnsetType
 
 from conclave import faults
-from conclave.appliance.services import NTP, RESET, WEBSERVER, ServiceInfo
+from conclave.appliance.services import NTP, RESET, ServiceInfo
 from conclave.errors import BadInput, NotFound
 from conclave.lunash.render import service as render
 from conclave.operations.commands import PATH, Command, Kind, Option
@@ -221,12 +221,12 @@ async def list_actions(call: Call, _arguments: NoArguments) -> Reply:
     faults=(faults.SERVICE_NOT_FOUND, faults.SERVICE_FIXED),
 )
 async def configure_service(call: Call, arguments: SetOnBoot) -> Reply:
-    """Set onBoot; ntp and webserver run when they are enabled, some live with the daemon."""
+    """Set onBoot; ntp runs when it is enabled, the others' is as they run (see `webserver`)."""
     service = call.appliance.service(call.path["serviceid"])
     if service.service_id == CLUSTER:
         await call.appliance.cluster.set_on_boot(arguments.on_boot)
-    elif service.service_id in {NTP, WEBSERVER}:
-        await switch(call.appliance, service.service_id, on=arguments.on_boot)
+    elif service.service_id == NTP:
+        await switch(call.appliance, NTP, on=arguments.on_boot)
     elif arguments.on_boot != service.on_boot:
         message = f"onBoot of service {service.service_id} is always {service.on_boot}."
         raise BadInput(faults.SERVICE_FIXED, message)
