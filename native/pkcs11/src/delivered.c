@@ -2,10 +2,10 @@
  * delivered.c - attributes of what a search found, fetched for many objects at once.
  *
  * Applications list a token by a search, and read each object's attributes one by one, twice
- * each, before it ends.  The first such read asks for all attributes of that object and those that the
- * search gives after it; the others are answered from there while the search is active.  What is
- * shown is what there was at most half a second ago, and never older than a change by this process
- * or a login or logout.
+ * each, before it ends.  The first such read asks for all attributes of that object and those that
+ * the search gives after it; the others are answered from there while the search is active.  What
+ * is shown is what there was at most half a second ago, and never older than a change by this
+ * process or a login or logout.
  *
  * Invariant: a delivery with attributes is in its slot's list, so that a logout wipes it.  Values
  * of secret and private keys never are in one: the worker leaves them out.

@@ -10,9 +10,9 @@
  * and the application asked for that, none of our threads is inside, and none enters any more.
  *
  * Each wait ends: a fork or the clean-up is never held up longer than GATE_TIME, nor is a caller,
- * whose lock an application's own fork handler may be waiting for.  Enter with a stream's lock held or without
- * one; never take such a lock inside.  What the application does in OpenSSL while it forks, and
- * what OpenSSL does when a thread ends, is out of our reach.
+ * whose lock an application's own fork handler may be waiting for.  Enter with a stream's lock
+ * held or without one; never take such a lock inside.  What the application does in OpenSSL while
+ * it forks, and what OpenSSL does when a thread ends, is out of our reach.
  */
 #ifndef CONCLAVE_OPENSSL_GATE_H
 #define CONCLAVE_OPENSSL_GATE_H

@@ -174,7 +174,7 @@ enum cv_fault cv_credentials_load(struct cv_credentials *credentials,
     if (same)
         return CV_FAULT_NONE;
     if (!cv_openssl_enter())
-        return CV_FAULT_CREDENTIALS;
+        return CV_FAULT_UNREACHABLE; /* nobody is, without OpenSSL; the files are not to blame */
     ERR_set_mark();
     SSL_CTX *context = new_context(config);
     ERR_pop_to_mark();

@@ -1,12 +1,12 @@
 """The threads that own the cluster store: one that writes, one that reads.
 
-Invariant: commit, then bump the shared page, then answer (rule C15). Nobody is told of success
+Invariant: commit, then bump the shared page, then answer (rule C15).  Nobody is told of success
 before COMMIT has returned and every synchronous standby has what it committed; of a batch whose
-COMMIT fails, nothing is kept and nobody is told of success. A job that refuses takes only its own
-changes back. What one job has read is taken for read by the next only while this thread, the
-store's only writer, changes nothing but objects between them, on one and the same connection. Where
-there are other members, they are told between commit and answer: `acknowledge` returns once every
-visible one has taken note.
+COMMIT fails, nothing is kept and nobody is told of success.  A job that refuses takes only its own
+changes back.  What one job has read is taken for read by the next only while this thread, the
+store's only writer, changes nothing but objects between them, on one and the same connection.
+Where there are other members, they are told between commit and answer: `acknowledge` returns once
+every visible one has taken note.
 """
 
 from __future__ import annotations
