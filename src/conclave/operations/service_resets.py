@@ -28,13 +28,13 @@ async def act_on_service(appliance: Appliance, service_id: str, action: str) -> 
         case ("webserver", "restart"):
             await appliance.webserver.restart()
         case ("ntp" | "webserver", "start" | "enable" | "stop" | "disable"):
-            await switch(appliance, service_id, on=action in {"start", "enable"})
+            await _switch(appliance, service_id, on=action in {"start", "enable"})
         case _:
             message = f"Action {action} of {service_id} is not served."
             raise NotFound(faults.SERVICE_ACTION, message)
 
 
-async def switch(appliance: Appliance, service_id: str, *, on: bool) -> None:
+async def _switch(appliance: Appliance, service_id: str, *, on: bool) -> None:
     """Enable or disable a service that runs exactly when it is enabled."""
     if service_id == NTP:
         await appliance.ntp.set_enabled(on)

@@ -27,7 +27,7 @@ from conclave.operations.model import (
 )
 from conclave.operations.refusals import PARTITION_FOR_CLUSTER
 from conclave.operations.reveals import Reveals
-from conclave.operations.service_resets import ALL, RESETTABLE, act_on_service, switch
+from conclave.operations.service_resets import ALL, RESETTABLE, act_on_service
 
 SERVICES = "/api/lunasa/services"
 SERVICE = f"{SERVICES}/{{serviceid}}"
@@ -221,12 +221,12 @@ async def list_actions(call: Call, _arguments: NoArguments) -> Reply:
     faults=(faults.SERVICE_NOT_FOUND, faults.SERVICE_FIXED),
 )
 async def configure_service(call: Call, arguments: SetOnBoot) -> Reply:
-    """Set onBoot; ntp runs when it is enabled, the others' is as they run (see `webserver`)."""
+    """Set onBoot of the cluster service or of ntp; of the others it says whether they run."""
     service = call.appliance.service(call.path["serviceid"])
     if service.service_id == CLUSTER:
         await call.appliance.cluster.set_on_boot(arguments.on_boot)
     elif service.service_id == NTP:
-        await switch(call.appliance, NTP, on=arguments.on_boot)
+        await call.appliance.ntp.set_enabled(arguments.on_boot)
     elif arguments.on_boot != service.on_boot:
         message = f"onBoot of service {service.service_id} is always {service.on_boot}."
         raise BadInput(faults.SERVICE_FIXED, message)
