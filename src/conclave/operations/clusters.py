@@ -26,6 +26,7 @@ from conclave.operations.fields import (
     SECRET,
     Address,
     Authentications,
+    ClusterName,
     credential,
     require_label,
 )
@@ -57,15 +58,6 @@ from conclave.store.location import EngineName
 
 CLUSTERS = "/api/clusters"
 CLUSTER = f"{CLUSTERS}/{{clusterid}}"
-ClusterLabel = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=64,
-        pattern=r"^[A-Za-z0-9_.\- ]+$",
-        description="1 to 64 characters of A-Z, a-z, 0-9, _, ., - and space",
-    ),
-]
 RemotePassword = Annotated[str, Meta(min_length=1, max_length=255, extra=SECRET)]
 Fingerprint = Annotated[str, Meta(max_length=95, pattern=r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")]
 _JOIN_SETTLE_SECONDS: Final = 2.0
@@ -84,7 +76,7 @@ class CreateCluster(Arguments, frozen=True):
     """
 
     authentication: Authentications
-    cluster_label: ClusterLabel
+    cluster_label: ClusterName
     engine: EngineName = "sqlite"
 
 

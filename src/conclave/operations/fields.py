@@ -24,6 +24,16 @@ HsmLabel = Annotated[
     ),
 ]
 PartitionName = Annotated[str, Meta(min_length=1, max_length=32)]
+ClusterName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_.\- ]+$",
+        description="1 to 64 characters of A-Z, a-z, 0-9, _, ., - and space",
+    ),
+]
+"""Of a cluster, or of a group of its members."""
 HsmPassword = Annotated[str, Meta(max_length=255, extra=SECRET)]
 """The HSM has the rule on its least length; "" asks for a PED, which this HSM has not."""
 Domain = Annotated[str, Meta(min_length=1, max_length=128, extra=SECRET)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from msgspec import UNSET, Meta, UnsetType, field
+from msgspec import UNSET, UnsetType, field
 
 from conclave import faults
 from conclave.errors import BadInput, NotFound
@@ -21,7 +21,12 @@ from conclave.operations.cluster_options import (
 )
 from conclave.operations.clusters import CLUSTER, CLUSTERS
 from conclave.operations.commands import Command, Kind, Option
-from conclave.operations.fields import Authentications, credential, require_label
+from conclave.operations.fields import (
+    Authentications,
+    ClusterName,
+    credential,
+    require_label,
+)
 from conclave.operations.model import (
     ADMINS,
     DONE,
@@ -55,15 +60,6 @@ from conclave.service.quiet import Nothing
 MEMBERS = f"{CLUSTER}/members"
 MEMBER = f"{MEMBERS}/{{memberid}}"
 GROUPS = f"{CLUSTER}/groups"
-GroupName = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=64,
-        pattern=r"^[A-Za-z0-9_.\- ]+$",
-        description="1 to 64 characters of A-Z, a-z, 0-9, _, ., - and space",
-    ),
-]
 _BY_CO: Final = (*CLUSTER_CALL, *PARTITION_FOR_CLUSTER, *CREDENTIAL, *MEMBER_CALL)
 
 
@@ -79,7 +75,7 @@ class AuthorizeMember(Arguments, frozen=True, tag_field="action", tag="authorize
 class ConfigureMember(Arguments, frozen=True, tag_field="action", tag="config"):
     """Move the member to an affinity group, which is made when it is new, or promote it."""
 
-    group: GroupName | UnsetType = UNSET
+    group: ClusterName | UnsetType = UNSET
     primary: Literal[True] | UnsetType = UNSET
 
 
