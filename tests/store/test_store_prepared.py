@@ -41,7 +41,10 @@ def driver(connection: Connection) -> sqlite3.Connection:
 def test_what_fails_between_two_rows_is_wrapped(connection: Connection) -> None:
     assert len(MANY.run(connection, {})) == 1000
     steps = count()
-    interrupt = lambda: next(steps) > OPCODES_OF_SOME_ROWS  # noqa: E731
+
+    def interrupt() -> bool:
+        return next(steps) > OPCODES_OF_SOME_ROWS
+
     driver(connection).set_progress_handler(interrupt, 1)
     with pytest.raises(OperationalError, match="interrupted") as caught:
         MANY.run(connection, {})
