@@ -18,7 +18,7 @@ import pytest
 from conclave import faults
 from conclave.errors import Conflict, InternalFault, Unavailable
 from conclave.ids import MemberId
-from conclave.store.postgresql import replacing, upstream
+from conclave.store.postgresql import replacing
 from conclave.store.postgresql.account import Directories
 from conclave.store.postgresql.binaries import Binaries
 from conclave.store.postgresql.control import Control
@@ -94,10 +94,10 @@ def test_a_copy_bears_that_its_primary_is_out_of_reach_for_a_moment(
         primary, standby = members
         await standby.proxy.lead_to(primary.places)
         copy = partial(standby.instance.base_backup, standby.upstream, standby.member_id)
-        standby.proxy.turned_away = upstream.TRIES
+        standby.proxy.turned_away = 1000
         with pytest.raises(Unavailable, match="closed the connection"):
             await copy(lambda _part: None)
-        standby.proxy.turned_away = upstream.TRIES - 1
+        standby.proxy.turned_away = 1
         await copy(lambda _part: None)
         await standby.instance.start("standby")
         await streams(standby, primary)

@@ -12,7 +12,7 @@ from conclave.errors import Conflict, Unavailable
 from conclave.store.postgresql.configuration import OWNER
 from conclave.store.postgresql.control import Control
 
-TRIES: Final = 3
+REACH_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.5
 
 _log = logging.getLogger(__name__)
@@ -28,15 +28,19 @@ async def prepare(directory: Path, slot: str, major: int) -> None:
     """Have the log kept for a copy; raises Conflict when the majors of PostgreSQL differ.
 
     The copying program itself would copy another major version without a word.  The way to the
-    primary may just be laid anew, as by the epoch of a join: asks TRIES times before Unavailable.
+    primary may just be laid anew, as by the epoch of a join: what fails at once is tried again for
+    REACH_SECONDS before Unavailable is raised; a primary that hangs is asked once.
     """
-    for _ in range(TRIES - 1):
+    loop = asyncio.get_running_loop()
+    until = loop.time() + REACH_SECONDS
+    while True:
         try:
             return await _prepare(directory, slot, major)
         except Unavailable as error:
+            if loop.time() + PAUSE_SECONDS >= until:
+                raise
             _log.info("The primary is asked for a copy once more: %s", error.message)
         await asyncio.sleep(PAUSE_SECONDS)
-    return await _prepare(directory, slot, major)
 
 
 async def _prepare(directory: Path, slot: str, major: int) -> None:
